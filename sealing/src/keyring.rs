@@ -1,0 +1,57 @@
+//! Identities by fingerprint, so that what a value costs to open does not grow with the keys retained.
+
+use std::collections::HashMap;
+
+use crate::{Fingerprint, Identity};
+
+/// The identities that a reader holds.
+#[derive(Default)]
+pub struct Keyring(HashMap<Fingerprint, Identity>);
+
+impl Keyring {
+    /// Without identities.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an identity and returns its fingerprint. Adding it again changes nothing.
+    pub fn insert(&mut self, identity: Identity) -> Fingerprint {
+        let fingerprint = identity.recipient().fingerprint();
+        self.0.entry(fingerprint).or_insert(identity);
+        fingerprint
+    }
+
+    /// Takes an identity out; whether it was there.
+    pub fn remove(&mut self, fingerprint: Fingerprint) -> bool {
+        self.0.remove(&fingerprint).is_some()
+    }
+
+    /// Whether the identity with this fingerprint is held.
+    pub fn is_held(&self, fingerprint: Fingerprint) -> bool {
+        self.0.contains_key(&fingerprint)
+    }
+
+    /// Whether no identity is held.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fingerprints of all identities held, in no particular order.
+    pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
+        self.0.keys().copied()
+    }
+
+    pub(crate) fn identity(&self, fingerprint: Fingerprint) -> Option<&Identity> {
+        self.0.get(&fingerprint)
+    }
+}
+
+impl FromIterator<Identity> for Keyring {
+    fn from_iter<I: IntoIterator<Item = Identity>>(identities: I) -> Self {
+        let mut keyring = Self::new();
+        identities.into_iter().for_each(|identity| {
+            keyring.insert(identity);
+        });
+        keyring
+    }
+}
