@@ -49,6 +49,8 @@
 //! [age]: https://c2sp.org/age
 
 mod binding;
+#[cfg(test)]
+mod cctv;
 mod file_key;
 mod fingerprint;
 mod header;
