@@ -1,0 +1,194 @@
+//! The status contract: what Argo CD, Flux, Helm, `kubectl wait` and people are told.
+//!
+//! | situation | Ready | Reconciling | Stalled |
+//! | --- | --- | --- | --- |
+//! | done | True `Unsealed` | absent | absent |
+//! | working, or retrying | Unknown, reason | True, reason | absent |
+//! | needs a person | False, reason | absent | True, reason |
+
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// The type of the summary condition.
+pub const READY: &str = "Ready";
+/// Present and True while there is work or a failure is being retried.
+pub const RECONCILING: &str = "Reconciling";
+/// Present and True while only a person can help.
+pub const STALLED: &str = "Stalled";
+
+/// The fixed set of reasons; metrics and alerts count by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The Secret is as declared.
+    Unsealed,
+    /// A value is for another namespace, name or key.
+    WrongBinding,
+    /// A value is sealed to keys of which none is held here.
+    UnknownKey,
+    /// A value was changed after it was sealed.
+    Damaged,
+    /// A value is an age file that breaks the format.
+    Malformed,
+    /// A value is no sealed value at all.
+    NotSealed,
+    /// The object breaks a rule that needs no key.
+    Invalid,
+    /// A plaintext is not what the Secret's type demands.
+    InvalidForType,
+    /// The cluster itself trusts Secrets of this type.
+    TypeRefused,
+    /// A Secret of this name is there and is not ours.
+    TargetExists,
+    /// The target cannot be changed: it is immutable or has another type.
+    TargetImmutable,
+    /// The API server refused the Secret.
+    TargetInvalid,
+    /// Another controller is in charge of the object.
+    OtherController,
+    /// The controller lacks a right, or a quota is exceeded.
+    Forbidden,
+    /// The namespace is being deleted.
+    NamespaceTerminating,
+    /// Somebody else wrote at the same moment.
+    Conflict,
+    /// The API server did not answer, or not in time.
+    Unavailable,
+}
+
+impl Reason {
+    /// The word that stands in conditions, Events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsealed => "Unsealed",
+            Self::WrongBinding => "WrongBinding",
+            Self::UnknownKey => "UnknownKey",
+            Self::Damaged => "Damaged",
+            Self::Malformed => "Malformed",
+            Self::NotSealed => "NotSealed",
+            Self::Invalid => "Invalid",
+            Self::InvalidForType => "InvalidForType",
+            Self::TypeRefused => "TypeRefused",
+            Self::TargetExists => "TargetExists",
+            Self::TargetImmutable => "TargetImmutable",
+            Self::TargetInvalid => "TargetInvalid",
+            Self::OtherController => "OtherController",
+            Self::Forbidden => "Forbidden",
+            Self::NamespaceTerminating => "NamespaceTerminating",
+            Self::Conflict => "Conflict",
+            Self::Unavailable => "Unavailable",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a reconcile came to, in the three rows of the contract.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Situation {
+    /// The target is as declared.
+    Done {
+        /// What was done, in a phrase.
+        message: String,
+    },
+    /// Retried with growing delay.
+    Retrying {
+        /// Why it is not done.
+        reason: Reason,
+        /// The cause, in a phrase of ours.
+        message: String,
+    },
+    /// Waits for a change.
+    NeedsPerson {
+        /// Why it cannot be done.
+        reason: Reason,
+        /// The cause and what to do, in a phrase of ours.
+        message: String,
+    },
+}
+
+impl Situation {
+    /// The reason of the Ready condition.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Done { .. } => Reason::Unsealed,
+            Self::Retrying { reason, .. } | Self::NeedsPerson { reason, .. } => *reason,
+        }
+    }
+
+    /// The message of every condition.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Done { message }
+            | Self::Retrying { message, .. }
+            | Self::NeedsPerson { message, .. } => message,
+        }
+    }
+
+    /// The conditions that say so, for the object of this `generation`.
+    ///
+    /// A condition whose status does not change keeps its transition time from `previous`, so that an
+    /// unchanged situation gives equal conditions and needs no write.
+    pub fn conditions(
+        &self,
+        generation: i64,
+        previous: &[Condition],
+        now: Timestamp,
+    ) -> Vec<Condition> {
+        let (ready, beside) = match self {
+            Self::Done { .. } => ("True", None),
+            Self::Retrying { .. } => ("Unknown", Some(RECONCILING)),
+            Self::NeedsPerson { .. } => ("False", Some(STALLED)),
+        };
+        let condition = |type_: &str, status: &str| Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: self.reason().to_string(),
+            message: self.message().into(),
+            observed_generation: Some(generation),
+            last_transition_time: previous
+                .iter()
+                .find(|earlier| earlier.type_ == type_ && earlier.status == status)
+                .map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
+        };
+        std::iter::once(condition(READY, ready))
+            .chain(beside.map(|type_| condition(type_, "True")))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(situation: &Situation) -> Vec<(String, String)> {
+        let conditions = situation.conditions(3, &[], Timestamp::UNIX_EPOCH);
+        assert!(conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+        conditions.into_iter().map(|condition| (condition.type_, condition.status)).collect()
+    }
+
+    #[test]
+    fn the_three_rows_of_the_contract_hold() {
+        let pair = |type_: &str, status: &str| (type_.to_owned(), status.to_owned());
+        let done = Situation::Done { message: "as declared".into() };
+        assert_eq!(summary(&done), [pair(READY, "True")]);
+        let retrying = Situation::Retrying { reason: Reason::Conflict, message: String::new() };
+        assert_eq!(summary(&retrying), [pair(READY, "Unknown"), pair(RECONCILING, "True")]);
+        let stuck = Situation::NeedsPerson { reason: Reason::Damaged, message: String::new() };
+        assert_eq!(summary(&stuck), [pair(READY, "False"), pair(STALLED, "True")]);
+    }
+
+    #[test]
+    fn an_unchanged_situation_gives_equal_conditions() {
+        let stuck = Situation::NeedsPerson { reason: Reason::Damaged, message: String::new() };
+        let first = stuck.conditions(1, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(stuck.conditions(1, &first, Timestamp::MAX), first);
+        let done = Situation::Done { message: String::new() }.conditions(2, &first, Timestamp::MAX);
+        assert_eq!(done[0].last_transition_time, Time(Timestamp::MAX));
+    }
+}

@@ -1,0 +1,39 @@
+//! The Kubernetes face of Bulla: the types of `bulla.dev/v1alpha1` with their schema, the conditions
+//! that Argo CD, Flux and people read, the conversions between a Secret and a SealedSecret, and the
+//! rules that the CLI and the controller share.
+//!
+//! There is no client and no I/O here; everything is plain data in, plain data out.
+
+pub mod conditions;
+pub mod crd;
+mod rekey;
+pub mod rules;
+mod schema;
+mod seal;
+mod sealed_secret;
+mod sealing_key;
+mod unseal;
+mod wiped;
+
+pub use rekey::{Rekey, RekeySpec, RekeyStatus};
+pub use seal::{SealError, seal};
+pub use sealed_secret::{
+    Policy, SealedSecret, SealedSecretSpec, SealedSecretStatus, Target, TargetStatus, Template,
+    TemplateMetadata,
+};
+pub use sealing_key::{LiveSealedSecrets, SealingKey, SealingKeySpec, SealingKeyStatus, State};
+pub use unseal::{UnsealError, ValueError, decode_value, unseal};
+pub use wiped::WipedSecret;
+
+/// The API group, and the prefix of our labels and annotations.
+pub const GROUP: &str = "bulla.dev";
+/// `apiVersion` of all our kinds.
+pub const API_VERSION: &str = "bulla.dev/v1alpha1";
+/// The label by which targets are watched: `owned` on ours.
+pub const TARGET_LABEL: &str = "bulla.dev/target";
+/// The value of [`TARGET_LABEL`] on a Secret that a SealedSecret keeps.
+pub const TARGET_OWNED: &str = "owned";
+/// The `type` of the Secret that holds an identity, so that a field selector finds just these.
+pub const IDENTITY_SECRET_TYPE: &str = "bulla.dev/identity";
+/// The data key of an identity Secret: an age identity file, as `age-keygen` writes it.
+pub const IDENTITY_SECRET_KEY: &str = "identity.txt";

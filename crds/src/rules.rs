@@ -1,0 +1,170 @@
+//! Rules that need no key and no cluster. The CLI's `lint`, the controller and the schema share them.
+
+use k8s_openapi::api::core::v1::Secret;
+use serde::de::IgnoredAny;
+
+use crate::{IDENTITY_SECRET_TYPE, SealedSecret};
+
+/// The most values in one SealedSecret.
+pub const MAX_VALUES: usize = 256;
+
+/// The most sealed data in one SealedSecret, in bytes of its age files.
+pub const MAX_SEALED_BYTES: usize = 1024 * 1024;
+
+/// How every sealed value begins: the base64 of `age-encryption.org/v1`, a new line and `-> bulla.dev/v1`,
+/// as far as it does not depend on what follows.
+pub const SEALED_PREFIX: &str = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IGJ1bGxhLmRldi92MS";
+
+/// Types of Secrets that the cluster itself trusts, and our own identities.
+pub const REFUSED_TYPES: [&str; 3] =
+    ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", IDENTITY_SECRET_TYPE];
+
+/// Whether a label or annotation is one by which Argo CD, Flux, kubectl or we track objects. Copied to a
+/// target it would make the tool prune or overwrite what is not its own.
+pub fn is_tracking(key: &str) -> bool {
+    const PREFIXES: [&str; 6] = [
+        "argocd.argoproj.io/",
+        "kubectl.kubernetes.io/",
+        "kustomize.toolkit.fluxcd.io/",
+        "helm.toolkit.fluxcd.io/",
+        "meta.helm.sh/",
+        "bulla.dev/",
+    ];
+    key == "app.kubernetes.io/instance"
+        || key == "app.kubernetes.io/managed-by"
+        || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// A rule that a SealedSecret breaks, and at which data key where it is about one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// There is nothing in it.
+    #[error("sealedData is empty")]
+    Empty,
+    /// More than [`MAX_VALUES`].
+    #[error("more than {MAX_VALUES} values in one SealedSecret; split it")]
+    TooManyValues,
+    /// More than [`MAX_SEALED_BYTES`].
+    #[error("more than 1 MiB of sealed data in one SealedSecret; split it")]
+    TooLarge,
+    /// The data key is not one that a Secret can have.
+    #[error("{0} is not a valid data key of a Secret")]
+    DataKey(String),
+    /// The cluster itself trusts Secrets of this type.
+    #[error("Secrets of type {0} are refused: they are credentials that the cluster itself trusts")]
+    TypeRefused(String),
+    /// The type demands a key that is not there.
+    #[error("type {type_} needs {key}")]
+    KeyMissing {
+        /// The Secret's type.
+        type_: String,
+        /// The data key that it demands.
+        key: &'static str,
+    },
+}
+
+/// What the schema's rules say about `sealed_secret`, said without an API server.
+pub fn violations(sealed_secret: &SealedSecret) -> Vec<Violation> {
+    let spec = &sealed_secret.spec;
+    let mut violations = Vec::new();
+    if spec.sealed_data.is_empty() {
+        violations.push(Violation::Empty);
+    }
+    if spec.sealed_data.len() > MAX_VALUES {
+        violations.push(Violation::TooManyValues);
+    }
+    if spec.sealed_data.values().map(|value| value.len() / 4 * 3).sum::<usize>() > MAX_SEALED_BYTES
+    {
+        violations.push(Violation::TooLarge);
+    }
+    let invalid = spec.sealed_data.keys().filter(|key| !bulla_sealing::is_data_key(key));
+    violations.extend(invalid.map(|key| Violation::DataKey(key.clone())));
+    if let Some(type_) = spec.template.as_ref().and_then(|template| template.type_.as_deref()) {
+        violations.extend(type_violations(type_, |key| spec.sealed_data.contains_key(key)));
+    }
+    violations
+}
+
+/// What a Secret type refuses, given which data keys there are.
+pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Violation> {
+    if REFUSED_TYPES.contains(&type_) {
+        return vec![Violation::TypeRefused(type_.into())];
+    }
+    let needed: &[&'static str] = match type_ {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        _ => &[],
+    };
+    let missing = needed.iter().filter(|key| !has_key(key));
+    missing.map(|key| Violation::KeyMissing { type_: type_.into(), key }).collect()
+}
+
+/// The data key whose plaintext the API server would refuse for the Secret's type, if any.
+///
+/// The API server's own message spells the beginning of the value, so it must never see such a Secret.
+pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
+    let key = match secret.type_.as_deref() {
+        Some("kubernetes.io/dockerconfigjson") => ".dockerconfigjson",
+        Some("kubernetes.io/dockercfg") => ".dockercfg",
+        _ => return None,
+    };
+    let value =
+        secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
+    let is_object =
+        serde_json::from_slice::<std::collections::HashMap<IgnoredKey, IgnoredAny>>(value).is_ok();
+    (!is_object).then_some(key)
+}
+
+/// A key of a JSON object that is read only to see that it is one.
+#[derive(PartialEq, Eq, Hash)]
+struct IgnoredKey;
+
+impl<'de> serde::Deserialize<'de> for IgnoredKey {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn the_prefix_is_what_a_sealed_value_begins_with() {
+        use base64::Engine;
+        let start = base64::prelude::BASE64_STANDARD
+            .encode("age-encryption.org/v1\n-> bulla.dev/v1 strict");
+        assert!(start.starts_with(SEALED_PREFIX));
+    }
+
+    #[test]
+    fn a_docker_config_must_be_a_json_object() {
+        let secret = |value: &str| Secret {
+            type_: Some("kubernetes.io/dockerconfigjson".into()),
+            data: Some([(".dockerconfigjson".to_owned(), ByteString(value.into()))].into()),
+            ..Secret::default()
+        };
+        assert_eq!(unfit_value(&secret(r#"{"auths": {}}"#)), None);
+        for value in ["", "hunter2", "[]", "1", "null", r#"{"auths""#, r#"{} {}"#] {
+            assert_eq!(unfit_value(&secret(value)), Some(".dockerconfigjson"), "{value}");
+        }
+    }
+
+    #[test]
+    fn tracking_marks_of_other_tools_are_known() {
+        for key in [
+            "argocd.argoproj.io/tracking-id",
+            "app.kubernetes.io/instance",
+            "kubectl.kubernetes.io/last-applied-configuration",
+            "kustomize.toolkit.fluxcd.io/name",
+            "bulla.dev/target",
+        ] {
+            assert!(is_tracking(key), "{key}");
+        }
+        assert!(!is_tracking("app.kubernetes.io/name"));
+    }
+}

@@ -1,0 +1,155 @@
+//! The parts of the schema that a Rust type cannot say, with their CEL rules.
+//!
+//! **A rule must never judge values one by one.** The API server's error for `pattern`, `minLength`,
+//! `format: byte` and CEL on a single value repeats the whole rejected value, which may be plaintext
+//! pasted by mistake. Rules over the whole map, whose message names only the key, do not.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::rules::{MAX_SEALED_BYTES, MAX_VALUES, REFUSED_TYPES, SEALED_PREFIX};
+
+/// 1 MiB of age files in base64.
+const MAX_SEALED_LENGTH: usize = MAX_SEALED_BYTES.div_ceil(3) * 4;
+
+/// A valid data key, as `bulla_sealing::is_data_key` has it.
+const DATA_KEY: &str =
+    "k.size() <= 253 && k.matches('^[-._a-zA-Z0-9]+$') && k != '.' && !k.startsWith('..')";
+
+fn first_key_that_breaks(rule: &str, complaint: &str) -> Value {
+    json!({
+        "rule": format!("self.all(k, {rule})"),
+        "messageExpression": format!("'{complaint}: ' + self.filter(k, !({rule}))[0]"),
+    })
+}
+
+pub(crate) fn sealed_data(_: &mut SchemaGenerator) -> Schema {
+    let is_sealed = format!("self[k].startsWith('{SEALED_PREFIX}')");
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": MAX_VALUES,
+        "additionalProperties": {"type": "string", "maxLength": MAX_SEALED_LENGTH},
+        "x-kubernetes-validations": [
+            first_key_that_breaks(DATA_KEY, "not a valid Secret key"),
+            first_key_that_breaks(&is_sealed, "not a sealed value (run bulla seal)"),
+        ],
+    })
+}
+
+pub(crate) fn headers(_: &mut SchemaGenerator) -> Schema {
+    let is_sealed = format!("self[k].startsWith('{SEALED_PREFIX}')");
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_VALUES,
+        "additionalProperties": {"type": "string", "maxLength": bulla_sealing::MAX_HEADER_BYTES.div_ceil(3) * 4},
+        "x-kubernetes-validations": [
+            first_key_that_breaks(DATA_KEY, "not a valid Secret key"),
+            first_key_that_breaks(&is_sealed, "not the header of a sealed value"),
+        ],
+    })
+}
+
+pub(crate) fn secret_type(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 253,
+        "x-kubernetes-validations": [{
+            "rule": format!("!(self in {})", json!(REFUSED_TYPES).to_string().replace('"', "'")),
+            "message": "a Secret of this type would be a credential that the cluster itself trusts",
+        }],
+    })
+}
+
+pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+        "x-kubernetes-validations": [
+            first_key_that_breaks("!format.qualifiedName().validate(k).hasValue()", "not a valid label key"),
+            first_key_that_breaks("!format.labelValue().validate(self[k]).hasValue()", "not a valid label value at"),
+        ],
+    })
+}
+
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 65536},
+        "x-kubernetes-validations": [
+            first_key_that_breaks("!format.qualifiedName().validate(k).hasValue()", "not a valid annotation key"),
+        ],
+    })
+}
+
+pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let condition =
+        generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>();
+    json_schema!({
+        "type": "array",
+        "items": condition,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
+}
+
+pub(crate) fn fingerprints(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {"type": "string", "maxLength": 16},
+        "maxItems": 1024,
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+pub(crate) fn data_keys(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {"type": "string", "maxLength": 253},
+        "maxItems": MAX_VALUES,
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// A public key may be repeated in an error, so here the value itself can be judged.
+pub(crate) fn recipient(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 2200,
+        "pattern": "^age1[02-9ac-hj-np-z]{58}$|^age1pq1[02-9ac-hj-np-z]+$",
+        "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "recipient is immutable"}],
+    })
+}
+
+pub(crate) fn holder(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 63,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "holder is immutable"}],
+    })
+}
+
+pub(crate) fn created(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "format": "date-time",
+        "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "created is immutable"}],
+    })
+}
+
+pub(crate) fn state(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "enum": ["Pending", "Active", "Retired", "Revoked"],
+        "x-kubernetes-validations": [
+            {"rule": "oldSelf != 'Revoked' || self == 'Revoked'", "message": "a revoked key stays revoked"},
+        ],
+    })
+}
+
+pub(crate) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 253})
+}

@@ -1,0 +1,142 @@
+//! The SealedSecret: what is committed to Git and unsealed in the cluster.
+
+#![expect(unreachable_pub, reason = "kube's derive repeats the struct inside a function")]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// A Secret whose values only the cluster can open, safe to commit.
+#[derive(
+    CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
+)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "bulla.dev",
+    version = "v1alpha1",
+    kind = "SealedSecret",
+    namespaced,
+    status = "SealedSecretStatus",
+    derive = "PartialEq",
+    shortname = "bs",
+    category = "bulla",
+    doc = "A Secret whose values only the cluster can open, safe to commit.",
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message"}"#
+)]
+#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/tls' || ['tls.crt', 'tls.key'].all(k, k in self.sealedData)", "type kubernetes.io/tls needs tls.crt and tls.key"))]
+#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/dockerconfigjson' || '.dockerconfigjson' in self.sealedData", "type kubernetes.io/dockerconfigjson needs .dockerconfigjson"))]
+pub struct SealedSecretSpec {
+    /// Data key to sealed value: the base64 of one age file on one line, as `bulla seal` writes it.
+    #[schemars(schema_with = "schema::sealed_data")]
+    pub sealed_data: BTreeMap<String, String>,
+
+    /// What the unsealed Secret looks like beyond its values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+
+    /// How the unsealed Secret is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+/// What the unsealed Secret looks like beyond its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Template {
+    /// The Secret's type, `Opaque` when it is not given.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::secret_type")]
+    pub type_: Option<String>,
+
+    /// Whether the Secret refuses to be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub immutable: Option<bool>,
+
+    /// Labels and annotations of the Secret. Nothing else is copied to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<TemplateMetadata>,
+}
+
+/// Labels and annotations of the unsealed Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateMetadata {
+    /// Labels of the Secret, less those by which other tools track their own objects.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::labels")]
+    pub labels: BTreeMap<String, String>,
+
+    /// Annotations of the Secret, less those by which other tools track their own objects.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How the unsealed Secret is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Owner, the default: the Secret is created and owned, and goes with the SealedSecret.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// Who keeps the target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Policy {
+    /// The SealedSecret owns the Secret.
+    #[default]
+    Owner,
+}
+
+/// What the controller found and did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedSecretStatus {
+    /// The generation that was judged; -1 before the first judgement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Ready, Reconciling and Stalled, as kstatus reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// The Secret as it was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetStatus>,
+
+    /// Fingerprints of all keys that any value is sealed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::fingerprints")]
+    pub fingerprints: Vec<String>,
+
+    /// The controller in charge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+}
+
+/// The Secret as it was last written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// `metadata.uid` of the Secret.
+    pub uid: String,
+    /// `metadata.resourceVersion` of the Secret after the last write.
+    pub resource_version: String,
+    /// The data keys that are ours.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::data_keys")]
+    pub keys: Vec<String>,
+    /// The version of the code that made the Secret from its SealedSecret.
+    #[serde(default)]
+    pub renderer: i64,
+}

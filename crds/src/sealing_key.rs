@@ -1,0 +1,91 @@
+//! The SealingKey: the public half of a key, readable by whoever seals.
+
+#![expect(unreachable_pub, reason = "kube's derive repeats the struct inside a function")]
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+
+/// A recipient that values are sealed to. Its name is its fingerprint.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[kube(
+    group = "bulla.dev",
+    version = "v1alpha1",
+    kind = "SealingKey",
+    namespaced,
+    status = "SealingKeyStatus",
+    derive = "PartialEq",
+    category = "bulla",
+    doc = "A recipient that values are sealed to. Its name is its fingerprint.",
+    validation = ("self.metadata.name.matches('^[0-9a-f]{16}$')", "metadata.name is the fingerprint of the recipient, 16 hex digits"),
+    printcolumn = r#"{"name": "Holder", "type": "string", "jsonPath": ".spec.holder"}"#,
+    printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".spec.state"}"#,
+    printcolumn = r#"{"name": "Values", "type": "integer", "jsonPath": ".status.sealedSecrets.count"}"#,
+    printcolumn = r#"{"name": "Created", "type": "date", "jsonPath": ".spec.created"}"#
+)]
+pub struct SealingKeySpec {
+    /// The public key, `age1pq1…` or `age1…`.
+    #[schemars(schema_with = "schema::recipient")]
+    pub recipient: String,
+
+    /// Who has the private half: this cluster's name or another's.
+    #[schemars(schema_with = "schema::holder")]
+    pub holder: String,
+
+    /// When the key was made; order and age come from here.
+    #[schemars(schema_with = "schema::created")]
+    pub created: Time,
+
+    /// What the key is used for now.
+    #[schemars(schema_with = "schema::state")]
+    pub state: State,
+}
+
+/// What a key is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum State {
+    /// Made, not yet sealed to.
+    Pending,
+    /// Sealed to. There is one for each holder.
+    Active,
+    /// No longer sealed to; it still opens.
+    Retired,
+    /// No longer sealed to, and opens nothing any more.
+    Revoked,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the controller found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SealingKeyStatus {
+    /// Ready, Held and BackedUp.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+
+    /// The live SealedSecrets of this cluster with a value sealed to the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_secrets: Option<LiveSealedSecrets>,
+}
+
+/// A count of objects and when it was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveSealedSecrets {
+    /// How many there are.
+    pub count: i64,
+    /// When they were counted.
+    pub at: Time,
+}

@@ -1,0 +1,152 @@
+//! From a SealedSecret to the Secret that it describes.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bulla_sealing::{InvalidTarget, Keyring, ParseError, SealedValue, Target};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::conditions::Reason;
+use crate::rules::{self, Violation};
+use crate::{SealedSecret, WipedSecret};
+
+/// Why a SealedSecret does not give a Secret. Nothing here quotes a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsealError {
+    /// It breaks a rule that needs no key.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// A value does not open.
+    #[error("key {key}: {error}")]
+    Value {
+        /// The data key.
+        key: String,
+        /// What is wrong with its value.
+        error: ValueError,
+    },
+    /// A plaintext that the API server would refuse for the Secret's type, quoting it.
+    #[error("key {key}: not valid for type {type_}")]
+    Unfit {
+        /// The data key.
+        key: &'static str,
+        /// The Secret's type.
+        type_: String,
+    },
+}
+
+/// Why one value does not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Not base64 in its one canonical spelling.
+    #[error("not base64, so not a sealed value")]
+    NotBase64,
+    /// The namespace, name or key of the object is not valid.
+    #[error(transparent)]
+    InvalidTarget(#[from] InvalidTarget),
+    /// Not a sealed value.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    /// A sealed value that does not open here.
+    #[error(transparent)]
+    Unseal(#[from] bulla_sealing::UnsealError),
+}
+
+impl UnsealError {
+    /// The reason for the conditions.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Violation(Violation::TypeRefused(_)) => Reason::TypeRefused,
+            Self::Violation(_) => Reason::Invalid,
+            Self::Unfit { .. } => Reason::InvalidForType,
+            Self::Value { error, .. } => error.reason(),
+        }
+    }
+}
+
+impl ValueError {
+    /// The reason for the conditions and for `lint`.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::NotBase64 | Self::Parse(ParseError::NotAge | ParseError::NoBinding) => {
+                Reason::NotSealed
+            }
+            Self::Parse(ParseError::Malformed { .. }) => Reason::Malformed,
+            Self::InvalidTarget(_) => Reason::Invalid,
+            Self::Unseal(bulla_sealing::UnsealError::WrongBinding { .. }) => Reason::WrongBinding,
+            Self::Unseal(bulla_sealing::UnsealError::NoIdentity { .. }) => Reason::UnknownKey,
+            Self::Unseal(bulla_sealing::UnsealError::Damaged) => Reason::Damaged,
+        }
+    }
+}
+
+/// The age file in a manifest's value: standard base64 on one line, padded.
+pub fn decode_value(value: &str) -> Result<Vec<u8>, ValueError> {
+    BASE64_STANDARD.decode(value).map_err(|_| ValueError::NotBase64)
+}
+
+/// The Secret that `sealed_secret` describes: all of it or nothing.
+///
+/// It has the SealedSecret's own name and namespace, the type, labels and annotations of the template less
+/// the tracking marks of other tools, and nothing else of the SealedSecret's metadata.
+pub fn unseal(sealed_secret: &SealedSecret, keyring: &Keyring) -> Result<WipedSecret, UnsealError> {
+    if let Some(violation) = rules::violations(sealed_secret).into_iter().next() {
+        return Err(violation.into());
+    }
+    let namespace = sealed_secret.metadata.namespace.as_deref().unwrap_or_default();
+    let name = sealed_secret.metadata.name.as_deref().unwrap_or_default();
+    let mut secret = WipedSecret::new(bare_secret(sealed_secret, namespace, name));
+    for (key, value) in &sealed_secret.spec.sealed_data {
+        let plaintext = unseal_value(namespace, name, key, value, keyring)
+            .map_err(|error| UnsealError::Value { key: key.clone(), error })?;
+        secret = secret.with(|secret| {
+            secret.data.get_or_insert_default().insert(key.clone(), plaintext);
+        });
+    }
+    match rules::unfit_value(&secret) {
+        Some(key) => {
+            Err(UnsealError::Unfit { key, type_: secret.type_.clone().unwrap_or_default() })
+        }
+        None => Ok(secret),
+    }
+}
+
+fn unseal_value(
+    namespace: &str,
+    name: &str,
+    key: &str,
+    value: &str,
+    keyring: &Keyring,
+) -> Result<ByteString, ValueError> {
+    let target = Target::new(namespace, name, key)?;
+    let file = decode_value(value)?;
+    let plaintext = SealedValue::parse(&file)?.unseal(&target, keyring)?;
+    Ok(ByteString(plaintext.as_bytes().to_vec()))
+}
+
+/// Everything but the values.
+fn bare_secret(sealed_secret: &SealedSecret, namespace: &str, name: &str) -> Secret {
+    let template = sealed_secret.spec.template.clone().unwrap_or_default();
+    let metadata = template.metadata.unwrap_or_default();
+    Secret {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.into()),
+            name: Some(name.into()),
+            labels: untracked(metadata.labels),
+            annotations: untracked(metadata.annotations),
+            ..ObjectMeta::default()
+        },
+        type_: Some(template.type_.unwrap_or_else(|| "Opaque".into())),
+        immutable: template.immutable,
+        data: Some(BTreeMap::new()),
+        ..Secret::default()
+    }
+}
+
+fn untracked(marks: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    let kept: BTreeMap<_, _> =
+        marks.into_iter().filter(|(key, _)| !rules::is_tracking(key)).collect();
+    (!kept.is_empty()).then_some(kept)
+}

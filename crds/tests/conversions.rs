@@ -1,0 +1,166 @@
+//! Secret to SealedSecret and back.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bulla_crds::conditions::Reason;
+use bulla_crds::{SealError, SealedSecret, UnsealError, WipedSecret, rules, seal, unseal};
+use bulla_sealing::{Identity, KeyType, Keyring, Recipients, Scope};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+
+struct Fixture {
+    keyring: Keyring,
+    recipients: Recipients,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let recipients = Recipients::new(vec![identity.recipient()]).unwrap();
+        Self { keyring: Keyring::from_iter([identity]), recipients }
+    }
+
+    fn seal(&self, manifest: Value) -> Result<SealedSecret, SealError> {
+        seal(&secret(manifest), "prod", Scope::Strict, &self.recipients)
+    }
+
+    fn unseal(&self, sealed_secret: &SealedSecret) -> Result<WipedSecret, UnsealError> {
+        unseal(sealed_secret, &self.keyring)
+    }
+}
+
+fn secret(manifest: Value) -> WipedSecret {
+    WipedSecret::new(serde_json::from_value::<Secret>(manifest).unwrap())
+}
+
+fn db() -> Value {
+    json!({"metadata": {"name": "db"}, "data": {"user": "YXBw", "password": "Y29ycmVjdCBob3JzZQ=="}})
+}
+
+#[test]
+fn a_secret_comes_back_as_it_was() {
+    let fixture = Fixture::new();
+    let mut manifest = db();
+    manifest["type"] = json!("example.com/db");
+    manifest["immutable"] = json!(true);
+    manifest["metadata"]["labels"] = json!({"team": "storage"});
+    manifest["metadata"]["annotations"] = json!({"example.com/owner": "me"});
+    let sealed_secret = fixture.seal(manifest.clone()).unwrap();
+    manifest["metadata"]["namespace"] = json!("prod");
+    assert_eq!(*fixture.unseal(&sealed_secret).unwrap(), *secret(manifest));
+}
+
+#[test]
+fn the_manifest_is_minimal() {
+    let sealed_secret = Fixture::new().seal(db()).unwrap();
+    let manifest = serde_json::to_value(&sealed_secret).unwrap();
+    assert_eq!(manifest["spec"].as_object().unwrap().keys().collect::<Vec<_>>(), ["sealedData"]);
+    assert_eq!(manifest["metadata"], json!({"name": "db", "namespace": "prod"}));
+    assert_eq!(manifest.get("status"), None);
+    assert!(
+        sealed_secret
+            .spec
+            .sealed_data
+            .values()
+            .all(|value| value.starts_with(rules::SEALED_PREFIX))
+    );
+}
+
+#[test]
+fn tracking_marks_are_taken_over_neither_way() {
+    let fixture = Fixture::new();
+    let mut manifest = db();
+    manifest["metadata"]["annotations"] =
+        json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"});
+    let mut sealed_secret = fixture.seal(manifest).unwrap();
+    assert_eq!(sealed_secret.spec.template, None);
+
+    let labels = [("app.kubernetes.io/instance".to_owned(), "x".to_owned())].into();
+    let metadata = bulla_crds::TemplateMetadata { labels, ..Default::default() };
+    sealed_secret.spec.template =
+        Some(bulla_crds::Template { metadata: Some(metadata), ..Default::default() });
+    assert_eq!(fixture.unseal(&sealed_secret).unwrap().metadata.labels, None);
+}
+
+#[test]
+fn a_value_in_a_label_or_annotation_is_refused() {
+    for text in
+        ["correct horse", "is correct horse.", "Y29ycmVjdCBob3JzZQ==", "x Y29ycmVjdCBob3JzZQo="]
+    {
+        let mut manifest = db();
+        manifest["metadata"]["annotations"] = json!({"note": text});
+        let error = Fixture::new().seal(manifest).unwrap_err();
+        assert!(
+            matches!(&error, SealError::InTheClear { key, .. } if key == "password"),
+            "{text}: {error}"
+        );
+        assert!(!error.to_string().contains("horse"));
+    }
+}
+
+#[test]
+fn a_value_moved_anywhere_else_is_refused() {
+    let fixture = Fixture::new();
+    let sealed_secret = fixture.seal(db()).unwrap();
+
+    let mut elsewhere = sealed_secret.clone();
+    elsewhere.metadata.namespace = Some("dev".into());
+    let mut renamed = sealed_secret.clone();
+    renamed.metadata.name = Some("cache".into());
+    let mut swapped = sealed_secret.clone();
+    let password = swapped.spec.sealed_data["password"].clone();
+    swapped.spec.sealed_data.insert("user".into(), password);
+
+    for (moved, message) in [
+        (
+            elsewhere,
+            "key password: sealed for key password of prod/db, not for key password of dev/db",
+        ),
+        (
+            renamed,
+            "key password: sealed for key password of prod/db, not for key password of prod/cache",
+        ),
+        (swapped, "key user: sealed for key password of prod/db, not for key user of prod/db"),
+    ] {
+        let error = fixture.unseal(&moved).unwrap_err();
+        assert_eq!(error.reason(), Reason::WrongBinding);
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn each_cause_has_its_own_reason() {
+    let fixture = Fixture::new();
+    let sealed_secret = fixture.seal(db()).unwrap();
+    let with = |value: &str| {
+        let mut changed = sealed_secret.clone();
+        changed.spec.sealed_data.insert("password".into(), value.into());
+        fixture.unseal(&changed).unwrap_err().reason()
+    };
+    assert_eq!(with("hunter2!"), Reason::NotSealed);
+    assert_eq!(with("aHVudGVyMg=="), Reason::NotSealed);
+    let password = &sealed_secret.spec.sealed_data["password"];
+    assert_eq!(with(&password[..200]), Reason::Malformed);
+    let damaged = format!("{}{}", &password[..password.len() - 8], "AAAAAAA=");
+    assert_eq!(with(&damaged), Reason::Damaged);
+    assert_eq!(Fixture::new().unseal(&sealed_secret).unwrap_err().reason(), Reason::UnknownKey);
+
+    let mut refused = sealed_secret.clone();
+    let type_ = Some("kubernetes.io/service-account-token".into());
+    refused.spec.template = Some(bulla_crds::Template { type_, ..Default::default() });
+    assert_eq!(fixture.unseal(&refused).unwrap_err().reason(), Reason::TypeRefused);
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_sealed() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.seal(json!({"metadata": {"name": "db"}})).unwrap_err(), SealError::Empty);
+    let mut manifest = db();
+    manifest["type"] = json!("kubernetes.io/tls");
+    assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Violation(_)));
+    let manifest = json!({"metadata": {"name": "DB"}, "data": {"user": "YXBw"}});
+    assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Target { .. }));
+    let large = "A".repeat(1_400_000);
+    let manifest = json!({"metadata": {"name": "db"}, "data": {"blob": large}});
+    assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Violation(_)));
+}
