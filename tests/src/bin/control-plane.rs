@@ -1,0 +1,14 @@
+//! `cargo run --package bulla-tests --bin control-plane` gives you a cluster to play with: it prints the
+//! path of an administrator's kubeconfig and keeps the control plane until its standard input ends.
+
+use std::io::{self, Read, Write};
+
+use anyhow::Result;
+use bulla_tests::ControlPlane;
+
+fn main() -> Result<()> {
+    let plane = ControlPlane::start()?;
+    writeln!(io::stdout(), "{}", plane.admin().kubeconfig().display())?;
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! A Kubernetes control plane without nodes: etcd, API server, controller manager, on loopback.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    hash::{BuildHasher, Hasher, RandomState},
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Value, json};
+
+use crate::{Asset, Folder, Kubectl, Leashed, Signal, eventually};
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often another port is tried.
+const PORT_ATTEMPTS: usize = 5;
+
+/// Below the range from which Linux takes the local ports of outgoing connections: a client that knocks
+/// while its server is away could otherwise be given that very port and talk to itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// The part of a control plane that one process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The store.
+    Etcd,
+    /// The API server.
+    ApiServer,
+    /// The controller manager: garbage collection, namespaces, service accounts, quota.
+    ControllerManager,
+}
+
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+        }
+    }
+}
+
+/// A running control plane, with RBAC and every admission plugin that a default API server has.
+///
+/// It has no nodes, so no pod ever runs. All its files are in one temporary folder. It ends when dropped,
+/// and also when this process ends in any way.
+#[derive(Debug)]
+pub struct ControlPlane {
+    running: BTreeMap<Part, Leashed>,
+    api_port: u16,
+    admin_token: String,
+    admin: Kubectl,
+    // Last, so that it is removed after all that runs in it has ended.
+    folder: Folder,
+}
+
+impl ControlPlane {
+    /// Starts one and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When a part does not become ready; the message has the last lines of its log.
+    pub fn start() -> Result<Self> {
+        Self::start_on(free_port()?)
+    }
+
+    fn start_on(api_port: u16) -> Result<Self> {
+        let folder = Folder::new("bulla-cluster-")?;
+        let admin = Kubectl::new(folder.path().join("admin.kubeconfig"))?;
+        let admin_token = random_token()?;
+        let running = BTreeMap::new();
+        let mut plane = Self { running, api_port, admin_token, admin, folder };
+        // The group with every right, for the administrator and the controller manager.
+        let tokens = format!("{},admin,admin,\"system:masters\"\n", plane.admin_token);
+        write_private(&plane.file("tokens.csv"), &tokens)?;
+        plane.launch(Part::Etcd)?;
+        plane.launch_api_server_on_free_port()?;
+        plane.launch(Part::ControllerManager)?;
+        Ok(plane)
+    }
+
+    /// The one that all tests of a process share, started when first asked for. They should keep to
+    /// namespaces of their own.
+    ///
+    /// # Errors
+    ///
+    /// When it did not start, the first time.
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<ControlPlane>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
+    /// Runs `kubectl` as an administrator and returns what it printed.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the message has all that it said.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.admin.run(args)
+    }
+
+    /// An administrator.
+    #[must_use]
+    pub fn admin(&self) -> &Kubectl {
+        &self.admin
+    }
+
+    /// The service account, which must exist, with a token of its own.
+    ///
+    /// # Errors
+    ///
+    /// When no token is given.
+    pub fn service_account(&self, namespace: &str, name: &str) -> Result<Kubectl> {
+        let command = ["create", "token", name, "--namespace", namespace, "--duration", "24h"];
+        let token = self.kubectl(&command)?;
+        self.client(&format!("{namespace}.{name}"), &json!({"token": token.trim()}))
+    }
+
+    /// Any user, by impersonation.
+    ///
+    /// # Errors
+    ///
+    /// When its kubeconfig cannot be written.
+    pub fn user(&self, name: &str, groups: &[&str]) -> Result<Kubectl> {
+        let user = json!({"token": self.admin_token, "as": name, "as-groups": groups});
+        self.client(&format!("user.{name}"), &user)
+    }
+
+    /// The API server's address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api_port)
+    }
+
+    /// Where everything is, also logs; programs that are to end with the control plane can be leashed in it.
+    #[must_use]
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// The process id of a part that runs.
+    #[must_use]
+    pub fn pid(&self, part: Part) -> Option<u32> {
+        self.running.get(&part).map(Leashed::pid)
+    }
+
+    /// Ends a part as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs much later.
+    pub fn kill(&mut self, part: Part) -> Result<()> {
+        self.running.remove(&part).map_or(Ok(()), Leashed::kill)
+    }
+
+    /// Starts a part again, at its address and on its data, after killing it if it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub fn restart(&mut self, part: Part) -> Result<()> {
+        self.kill(part)?;
+        self.launch(part)
+    }
+
+    /// Makes a part stand still, its connections open: to its clients the network is down.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn pause(&mut self, part: Part) -> Result<()> {
+        self.signal(part, Signal::Stop)
+    }
+
+    /// Lets a paused part go on.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn resume(&mut self, part: Part) -> Result<()> {
+        self.signal(part, Signal::Continue)
+    }
+
+    fn signal(&mut self, part: Part, signal: Signal) -> Result<()> {
+        let leashed = self.running.get_mut(&part);
+        leashed.with_context(|| format!("{} does not run", part.name()))?.signal(signal)
+    }
+
+    /// Between the choice of a port and its use somebody else may have taken it.
+    fn launch_api_server_on_free_port(&mut self) -> Result<()> {
+        for _ in 1..PORT_ATTEMPTS {
+            match self.launch(Part::ApiServer) {
+                Err(error) if format!("{error:#}").contains("address already in use") => {
+                    self.api_port = free_port()?;
+                }
+                outcome => return outcome,
+            }
+        }
+        self.launch(Part::ApiServer)
+    }
+
+    fn launch(&mut self, part: Part) -> Result<()> {
+        if part == Part::ApiServer {
+            self.write_kubeconfig(self.admin.kubeconfig(), &json!({"token": self.admin_token}))?;
+        }
+        let mut leashed = self.spawn(part)?;
+        let outcome = eventually("readiness", START_DEADLINE, || match leashed.try_wait()? {
+            Some(status) => Ok(Err(anyhow!("it ended: {status}"))),
+            None => self.check_ready(part).map(Ok),
+        });
+        outcome.flatten().with_context(|| {
+            format!("{} does not start; its log ends:\n{}\n", part.name(), leashed.log_tail())
+        })?;
+        self.running.insert(part, leashed);
+        Ok(())
+    }
+
+    fn spawn(&self, part: Part) -> Result<Leashed> {
+        let command = self.command(part)?;
+        // Nobody will read the data, so none of them need take leave of the others.
+        Leashed::spawn_with_grace(&command, &self.folder, part.name(), Duration::ZERO)
+    }
+
+    fn check_ready(&self, part: Part) -> Result<()> {
+        match part {
+            Part::Etcd => {
+                let mut connection = UnixStream::connect(self.etcd_socket())?;
+                connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+                connection.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+                let mut answer = String::new();
+                connection.read_to_string(&mut answer)?;
+                ensure!(answer.contains(" 200 OK"), "not ready: {answer}");
+            }
+            Part::ApiServer => {
+                // Far cheaper to try than a process.
+                TcpStream::connect((Ipv4Addr::LOCALHOST, self.api_port))?;
+                self.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"])?;
+            }
+            // It has made the service account of each namespace, so it sees them and writes.
+            Part::ControllerManager => {
+                self.kubectl(&["get", "serviceaccount", "default", "--namespace", "default"])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn command(&self, part: Part) -> Result<Command> {
+        match part {
+            Part::Etcd => self.etcd(),
+            Part::ApiServer => self.api_server(),
+            Part::ControllerManager => self.controller_manager(),
+        }
+    }
+
+    fn etcd(&self) -> Result<Command> {
+        let mut command = Command::new(Asset::Etcd.path()?);
+        command
+            .arg(format!("--data-dir={}", self.file("etcd").display()))
+            // A socket in our folder: nobody else's etcd can be there, and nobody else can reach ours.
+            .arg(format!("--listen-client-urls=unix://{}", self.etcd_socket().display()))
+            // It has no peers, and nobody asks it for its address.
+            .arg("--listen-peer-urls=http://127.0.0.1:0")
+            .arg("--advertise-client-urls=http://127.0.0.1:0")
+            // What survives is the process's death, not the machine's.
+            .arg("--unsafe-no-fsync");
+        Ok(command)
+    }
+
+    fn api_server(&self) -> Result<Command> {
+        let mut command = Command::new(Asset::ApiServer.path()?);
+        // The API server makes itself this key for TLS when there is none, before it reads those for
+        // service accounts.
+        let key = self.file("apiserver/apiserver.key");
+        command
+            .arg(format!("--etcd-servers=unix://{}", self.etcd_socket().display()))
+            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .arg(format!("--secure-port={}", self.api_port))
+            .arg(format!("--cert-dir={}", self.file("apiserver").display()))
+            // A loopback address is not valid in the `kubernetes` service's endpoints.
+            .arg("--endpoint-reconciler-type=none")
+            .arg("--service-cluster-ip-range=10.0.0.0/24")
+            .arg("--authorization-mode=RBAC")
+            .arg(format!("--token-auth-file={}", self.file("tokens.csv").display()))
+            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg(format!("--service-account-key-file={}", key.display()))
+            .arg(format!("--service-account-signing-key-file={}", key.display()));
+        Ok(command)
+    }
+
+    fn controller_manager(&self) -> Result<Command> {
+        let mut command = Command::new(Asset::ControllerManager.path()?);
+        let controllers = [
+            "clusterrole-aggregation-controller",
+            "garbage-collector-controller",
+            "namespace-controller",
+            "resourcequota-controller",
+            "root-ca-certificate-publisher-controller",
+            "serviceaccount-controller",
+            "validatingadmissionpolicy-status-controller",
+        ];
+        command
+            .arg(format!("--kubeconfig={}", self.admin.kubeconfig().display()))
+            .arg(format!("--controllers={}", controllers.join(",")))
+            .arg(format!("--root-ca-file={}", self.certificate().display()))
+            .args(["--leader-elect=false", "--secure-port=0"])
+            // By default it removes 20 objects a second.
+            .args(["--kube-api-qps=500", "--kube-api-burst=1000"]);
+        Ok(command)
+    }
+
+    fn client(&self, name: &str, user: &Value) -> Result<Kubectl> {
+        let path = self.file(&format!("{name}.kubeconfig"));
+        self.write_kubeconfig(&path, user)?;
+        Kubectl::new(path)
+    }
+
+    fn write_kubeconfig(&self, path: &Path, user: &Value) -> Result<()> {
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{
+                "name": "test",
+                "cluster": {"server": self.url(), "certificate-authority": self.certificate()},
+            }],
+            "users": [{"name": "test", "user": user}],
+        });
+        write_private(path, &kubeconfig.to_string())
+    }
+
+    /// The API server's certificate, followed by that of its authority.
+    fn certificate(&self) -> PathBuf {
+        self.file("apiserver/apiserver.crt")
+    }
+
+    fn etcd_socket(&self) -> PathBuf {
+        self.file("etcd.sock")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn free_port() -> Result<u16> {
+    let span = u64::from(PORTS.end - PORTS.start);
+    let start = RandomState::new().build_hasher().finish();
+    (0..span)
+        .filter_map(|step| u16::try_from(start.wrapping_add(step) % span).ok())
+        .map(|offset| PORTS.start + offset)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .context("no free port")
+}
+
+fn random_token() -> Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Readable by its owner only, and never half written.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().context("no folder")?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taken_port_is_left_to_its_owner() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().unwrap())).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let plane = ControlPlane::start_on(port).unwrap();
+        assert_ne!(plane.api_port, port);
+        assert_eq!(plane.kubectl(&["get", "--raw", "/readyz"]).unwrap(), "ok");
+    }
+}
