@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::file_key::FileKey;
 use crate::header::{Stanza, write_stanza};
-use crate::key::{Damaged, NoRandomness};
+use crate::key::{Damaged, InvalidKey, NoRandomness};
 use crate::sealed_value::ParseError;
 use crate::x25519::is_contributory;
 
@@ -40,10 +40,13 @@ type XWingEncapsulated = <XWing as Kem>::EncappedKey;
 pub(crate) struct Recipient(Box<XWingRecipient>);
 
 impl Recipient {
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let share = <[u8; 32]>::try_from(bytes.get(ML_KEM_KEY_BYTES..)?).ok()?;
-        let recipient = XWingRecipient::from_bytes(bytes).ok()?;
-        is_contributory(&share).then(|| Self(Box::new(recipient)))
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {
+        let recipient = XWingRecipient::from_bytes(bytes).map_err(|_| InvalidKey::Corrupt)?;
+        let share = bytes.last_chunk().ok_or(InvalidKey::Corrupt)?;
+        match is_contributory(share) {
+            true => Ok(Self(Box::new(recipient))),
+            false => Err(InvalidKey::LowOrder),
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -93,11 +96,11 @@ impl Wrapped {
 }
 
 /// A private key: the 32-byte seed and what it expands to.
-pub(crate) struct Identity(Box<Expanded>);
+pub(crate) struct Identity(Expanded);
 
 impl Identity {
     pub(crate) fn from_bytes(seed: &[u8; 32]) -> Self {
-        Self(Box::new(Expanded::new(seed)))
+        Self(Expanded::new(seed))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
@@ -231,7 +234,7 @@ impl Kem for StrictXWing {
         let mut ml_kem_secret = identity.ml_kem.decapsulate(ciphertext);
         // X-Wing's combiner, with its label "\.//^\" last.
         let shared_secret = Sha3_256::new()
-            .chain_update(ml_kem_secret)
+            .chain_update(&ml_kem_secret[..])
             .chain_update(x25519_secret.as_bytes())
             .chain_update(share)
             .chain_update(identity.x25519_recipient.as_bytes())

@@ -149,7 +149,7 @@ impl FromStr for Recipient {
         if text.starts_with("age1pq1") {
             let bytes =
                 decode(KeyType::Hybrid.recipient_prefix(), text).ok_or(InvalidKey::Corrupt)?;
-            let recipient = hybrid::Recipient::from_bytes(&bytes).ok_or(InvalidKey::Corrupt)?;
+            let recipient = hybrid::Recipient::from_bytes(&bytes)?;
             return Ok(Self::new(RecipientKey::Hybrid(recipient)));
         }
         if text.starts_with("age1") {
@@ -244,9 +244,10 @@ impl Recipients {
 /// A private key that unseals. It is wiped when dropped and cannot be printed.
 pub struct Identity(IdentityKey);
 
+/// Boxed, because a keyring that grows moves what it holds and would leave copies behind.
 enum IdentityKey {
-    Hybrid(hybrid::Identity),
-    X25519(x25519::Identity),
+    Hybrid(Box<hybrid::Identity>),
+    X25519(Box<x25519::Identity>),
 }
 
 /// What a recipient stanza holds for its recipient.
@@ -300,8 +301,8 @@ impl Identity {
 
     fn from_bytes(key_type: KeyType, bytes: &[u8; 32]) -> Self {
         Self(match key_type {
-            KeyType::Hybrid => IdentityKey::Hybrid(hybrid::Identity::from_bytes(bytes)),
-            KeyType::X25519 => IdentityKey::X25519(x25519::Identity::from_bytes(bytes)),
+            KeyType::Hybrid => IdentityKey::Hybrid(Box::new(hybrid::Identity::from_bytes(bytes))),
+            KeyType::X25519 => IdentityKey::X25519(Box::new(x25519::Identity::from_bytes(bytes))),
         })
     }
 
@@ -362,6 +363,8 @@ fn encode(prefix: &str, bytes: &[u8]) -> String {
 /// `None` when the checksum, the padding, the prefix or its case is wrong.
 fn decode(prefix: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let parsed = CheckedHrpstring::new::<LongBech32>(text).ok()?;
+    // "Segwit" is only the name: BIP 173 and age demand the same padding, fewer than 5 bits and all zero.
+    parsed.validate_segwit_padding().ok()?;
     if !text.starts_with(prefix) || parsed.hrp() != Hrp::parse(prefix).ok()? {
         return None;
     }

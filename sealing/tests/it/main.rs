@@ -1,0 +1,14 @@
+//! The crate as its callers see it: what opens, what is refused and why, and that nothing panics.
+
+#[cfg(test)]
+mod keys;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod rekey;
+#[cfg(test)]
+mod round_trip;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tampering;
