@@ -39,6 +39,8 @@ pub enum Reason {
     InvalidForType,
     /// The cluster itself trusts Secrets of this type.
     TypeRefused,
+    /// Targets are not made in the controller's own namespace.
+    NamespaceRefused,
     /// A Secret of this name is there and is not ours.
     TargetExists,
     /// The target cannot be changed: it is immutable or has another type.
@@ -70,6 +72,7 @@ impl Reason {
             Self::Invalid => "Invalid",
             Self::InvalidForType => "InvalidForType",
             Self::TypeRefused => "TypeRefused",
+            Self::NamespaceRefused => "NamespaceRefused",
             Self::TargetExists => "TargetExists",
             Self::TargetImmutable => "TargetImmutable",
             Self::TargetInvalid => "TargetInvalid",

@@ -22,7 +22,7 @@ pub use sealed_secret::{
     TemplateMetadata,
 };
 pub use sealing_key::{LiveSealedSecrets, SealingKey, SealingKeySpec, SealingKeyStatus, State};
-pub use unseal::{UnsealError, ValueError, decode_value, unseal};
+pub use unseal::{UnsealError, ValueError, decode_value, fingerprints, unseal};
 pub use wiped::WipedSecret;
 
 /// The API group, and the prefix of our labels and annotations.

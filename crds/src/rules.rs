@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::IgnoredAny;
 
-use crate::{IDENTITY_SECRET_TYPE, SealedSecret};
+use crate::{IDENTITY_SECRET_TYPE, SealedSecret, TemplateMetadata};
 
 /// The most values in one SealedSecret.
 pub const MAX_VALUES: usize = 256;
@@ -35,6 +35,27 @@ pub fn is_tracking(key: &str) -> bool {
         || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
+/// Whether `text` may be the key of a label or annotation: a name, and before it perhaps a DNS subdomain
+/// and a slash.
+pub fn is_mark_key(text: &str) -> bool {
+    let name = match text.split_once('/') {
+        Some((prefix, _)) if !bulla_sealing::is_dns_subdomain(prefix) => return false,
+        Some((_, name)) => name,
+        None => text,
+    };
+    !name.is_empty() && is_label_value(name)
+}
+
+/// Whether `text` may be the value of a label: at most 63 of letters, digits, `-`, `_` and `.`, a letter or
+/// digit at either end; or nothing.
+pub fn is_label_value(text: &str) -> bool {
+    let is_edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
+    text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && is_edge(text.as_bytes().first())
+        && is_edge(text.as_bytes().last())
+}
+
 /// A rule that a SealedSecret breaks, and at which data key where it is about one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -50,6 +71,15 @@ pub enum Violation {
     /// The data key is not one that a Secret can have.
     #[error("{0} is not a valid data key of a Secret")]
     DataKey(String),
+    /// The API server would not take this as the key of a label.
+    #[error("{0} is not a valid label key")]
+    LabelKey(String),
+    /// The API server would not take the value of the label with this key.
+    #[error("the value of label {0} is not a valid label value")]
+    LabelValue(String),
+    /// The API server would not take this as the key of an annotation.
+    #[error("{0} is not a valid annotation key")]
+    AnnotationKey(String),
     /// The cluster itself trusts Secrets of this type.
     #[error("Secrets of type {0} are refused: they are credentials that the cluster itself trusts")]
     TypeRefused(String),
@@ -79,10 +109,26 @@ pub fn violations(sealed_secret: &SealedSecret) -> Vec<Violation> {
     }
     let invalid = spec.sealed_data.keys().filter(|key| !bulla_sealing::is_data_key(key));
     violations.extend(invalid.map(|key| Violation::DataKey(key.clone())));
-    if let Some(type_) = spec.template.as_ref().and_then(|template| template.type_.as_deref()) {
+    let template = spec.template.as_ref();
+    if let Some(type_) = template.and_then(|template| template.type_.as_deref()) {
         violations.extend(type_violations(type_, |key| spec.sealed_data.contains_key(key)));
     }
+    if let Some(metadata) = template.and_then(|template| template.metadata.as_ref()) {
+        violations.extend(mark_violations(metadata));
+    }
     violations
+}
+
+fn mark_violations(metadata: &TemplateMetadata) -> impl Iterator<Item = Violation> {
+    let labels = metadata.labels.iter().filter_map(|(key, value)| {
+        match (is_mark_key(key), is_label_value(value)) {
+            (false, _) => Some(Violation::LabelKey(key.clone())),
+            (true, false) => Some(Violation::LabelValue(key.clone())),
+            (true, true) => None,
+        }
+    });
+    let annotations = metadata.annotations.keys().filter(|key| !is_mark_key(key));
+    labels.chain(annotations.map(|key| Violation::AnnotationKey(key.clone())))
 }
 
 /// What a Secret type refuses, given which data keys there are.
@@ -152,6 +198,17 @@ mod tests {
         for value in ["", "hunter2", "[]", "1", "null", r#"{"auths""#, r#"{} {}"#] {
             assert_eq!(unfit_value(&secret(value)), Some(".dockerconfigjson"), "{value}");
         }
+    }
+
+    #[test]
+    fn labels_and_annotations_keep_to_the_limits_of_kubernetes() {
+        for key in ["team", "app.kubernetes.io/name", "A_b.c-1", &"a".repeat(63)] {
+            assert!(is_mark_key(key), "{key}");
+        }
+        for key in ["", "/", "a/", "/a", "a/b/c", "A/b", "-a", "a b", "ä", &"a".repeat(64)] {
+            assert!(!is_mark_key(key), "{key}");
+        }
+        assert!(is_label_value("") && is_label_value("1.2_3-x") && !is_label_value("x-"));
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub enum SealError {
     /// It has no data at all.
     #[error("there is no data to seal")]
     Empty,
+    /// The scope binds a namespace and none is named.
+    #[error("no namespace is named, and scope {0} binds one")]
+    NoNamespace(Scope),
     /// The namespace, name or a key is not valid.
     #[error("key {key}: {error}")]
     Target {
@@ -30,11 +33,9 @@ pub enum SealError {
     #[error(transparent)]
     Violation(#[from] Violation),
     /// A label or annotation repeats a value in the clear.
-    #[error("{kind} {mark} contains the value of key {key} in the clear")]
+    #[error("{mark} contains the value of key {key} in the clear")]
     InTheClear {
-        /// `label` or `annotation`.
-        kind: &'static str,
-        /// The key of the label or annotation.
+        /// Which label or annotation. It is named only when its own key is not what contains the value.
         mark: String,
         /// The data key.
         key: String,
@@ -52,15 +53,21 @@ pub enum SealError {
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Seals every value of `secret` for `namespace` and the Secret's own name.
+/// Seals every value of `secret` for `namespace` and the Secret's own name. Only scope `cluster` binds no
+/// namespace and needs none; one that is given stands in the SealedSecret all the same.
 ///
 /// Labels and annotations go into the template, less those by which other tools track their own objects.
 pub fn seal(
     secret: &WipedSecret,
-    namespace: &str,
+    namespace: Option<&str>,
     scope: Scope,
     recipients: &Recipients,
 ) -> Result<SealedSecret, SealError> {
+    let bound_namespace = match (namespace, scope) {
+        (Some(namespace), _) => namespace,
+        (None, Scope::Cluster) => UNBOUND_NAMESPACE,
+        (None, _) => return Err(SealError::NoNamespace(scope)),
+    };
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     let values = secret.data.iter().flatten();
     if values.clone().next().is_none() {
@@ -77,7 +84,7 @@ pub fn seal(
 
     let mut sealed_data = BTreeMap::new();
     for (key, value) in values {
-        let target = Target::new(namespace, name, key)
+        let target = Target::new(bound_namespace, name, key)
             .map_err(|error| SealError::Target { key: key.clone(), error })?;
         let file = bulla_sealing::seal(&value.0, &Binding::new(scope, &target), recipients)?;
         sealed_data.insert(key.clone(), BASE64_STANDARD.encode(file));
@@ -90,7 +97,7 @@ pub fn seal(
     let sealed_secret = SealedSecret {
         metadata: ObjectMeta {
             name: Some(name.into()),
-            namespace: Some(namespace.into()),
+            namespace: namespace.map(Into::into),
             ..ObjectMeta::default()
         },
         spec: SealedSecretSpec {
@@ -105,6 +112,9 @@ pub fn seal(
         None => Ok(sealed_secret),
     }
 }
+
+/// Stands where a target wants a namespace and the binding, of scope `cluster`, does not look at it.
+pub(crate) const UNBOUND_NAMESPACE: &str = "any";
 
 fn untracked(marks: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
     let kept = marks.into_iter().flatten().filter(|(key, _)| !rules::is_tracking(key));
@@ -136,7 +146,11 @@ fn refuse_values_in_the_clear(
         if let Some((kind, mark, _)) =
             marks.iter().find(|(_, mark, text)| contains(text) || contains(mark))
         {
-            return Err(SealError::InTheClear { kind, mark: (*mark).clone(), key: key.clone() });
+            let mark = match contains(mark) {
+                true => format!("the key of a {kind}"),
+                false => format!("{kind} {mark}"),
+            };
+            return Err(SealError::InTheClear { mark, key: key.clone() });
         }
     }
     Ok(())

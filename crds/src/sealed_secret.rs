@@ -98,6 +98,8 @@ pub enum Policy {
 }
 
 /// What the controller found and did.
+///
+/// Lists are written also when they are empty, because a merge patch would otherwise keep the old ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretStatus {
@@ -106,7 +108,7 @@ pub struct SealedSecretStatus {
     pub observed_generation: Option<i64>,
 
     /// Ready, Reconciling and Stalled, as kstatus reads them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 
@@ -115,7 +117,7 @@ pub struct SealedSecretStatus {
     pub target: Option<TargetStatus>,
 
     /// Fingerprints of all keys that any value is sealed to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     #[schemars(schema_with = "schema::fingerprints")]
     pub fingerprints: Vec<String>,
 

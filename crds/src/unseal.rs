@@ -1,16 +1,19 @@
 //! From a SealedSecret to the Secret that it describes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bulla_sealing::{InvalidTarget, Keyring, ParseError, SealedValue, Target};
+use bulla_sealing::{
+    Fingerprint, InvalidTarget, Keyring, ParseError, SealedHeader, SealedValue, Target,
+};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::conditions::Reason;
 use crate::rules::{self, Violation};
+use crate::seal::UNBOUND_NAMESPACE;
 use crate::{SealedSecret, WipedSecret};
 
 /// Why a SealedSecret does not give a Secret. Nothing here quotes a value.
@@ -43,6 +46,9 @@ pub enum ValueError {
     /// Not base64 in its one canonical spelling.
     #[error("not base64, so not a sealed value")]
     NotBase64,
+    /// The value is bound to a namespace and the object names none.
+    #[error("sealed for {0}, and the object names no namespace")]
+    NoNamespace(Box<Binding>),
     /// The namespace, name or key of the object is not valid.
     #[error(transparent)]
     InvalidTarget(#[from] InvalidTarget),
@@ -74,7 +80,7 @@ impl ValueError {
                 Reason::NotSealed
             }
             Self::Parse(ParseError::Malformed { .. }) => Reason::Malformed,
-            Self::InvalidTarget(_) => Reason::Invalid,
+            Self::NoNamespace(_) | Self::InvalidTarget(_) => Reason::Invalid,
             Self::Unseal(bulla_sealing::UnsealError::WrongBinding { .. }) => Reason::WrongBinding,
             Self::Unseal(bulla_sealing::UnsealError::NoIdentity { .. }) => Reason::UnknownKey,
             Self::Unseal(bulla_sealing::UnsealError::Damaged) => Reason::Damaged,
@@ -87,6 +93,18 @@ pub fn decode_value(value: &str) -> Result<Vec<u8>, ValueError> {
     BASE64_STANDARD.decode(value).map_err(|_| ValueError::NotBase64)
 }
 
+/// The keys that any value of `sealed_secret` says it is sealed to. Values that do not parse name none.
+pub fn fingerprints(sealed_secret: &SealedSecret) -> BTreeSet<Fingerprint> {
+    let values = sealed_secret.spec.sealed_data.values();
+    let files = values.filter_map(|value| decode_value(value).ok());
+    files
+        .flat_map(|file| {
+            SealedHeader::parse(&file).map(|(header, _)| header.fingerprints().collect::<Vec<_>>())
+        })
+        .flatten()
+        .collect()
+}
+
 /// The Secret that `sealed_secret` describes: all of it or nothing.
 ///
 /// It has the SealedSecret's own name and namespace, the type, labels and annotations of the template less
@@ -95,7 +113,7 @@ pub fn unseal(sealed_secret: &SealedSecret, keyring: &Keyring) -> Result<WipedSe
     if let Some(violation) = rules::violations(sealed_secret).into_iter().next() {
         return Err(violation.into());
     }
-    let namespace = sealed_secret.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = sealed_secret.metadata.namespace.as_deref();
     let name = sealed_secret.metadata.name.as_deref().unwrap_or_default();
     let mut secret = WipedSecret::new(bare_secret(sealed_secret, namespace, name));
     for (key, value) in &sealed_secret.spec.sealed_data {
@@ -114,25 +132,31 @@ pub fn unseal(sealed_secret: &SealedSecret, keyring: &Keyring) -> Result<WipedSe
 }
 
 fn unseal_value(
-    namespace: &str,
+    namespace: Option<&str>,
     name: &str,
     key: &str,
     value: &str,
     keyring: &Keyring,
 ) -> Result<ByteString, ValueError> {
-    let target = Target::new(namespace, name, key)?;
+    // A target that is not valid is not worth reading a value for.
+    let target = Target::new(namespace.unwrap_or(UNBOUND_NAMESPACE), name, key)?;
     let file = decode_value(value)?;
-    let plaintext = SealedValue::parse(&file)?.unseal(&target, keyring)?;
+    let sealed_value = SealedValue::parse(&file)?;
+    // Without a namespace only what any namespace may use can be opened.
+    if namespace.is_none() && sealed_value.binding().namespace().is_some() {
+        return Err(ValueError::NoNamespace(sealed_value.binding().clone().into()));
+    }
+    let plaintext = sealed_value.unseal(&target, keyring)?;
     Ok(ByteString(plaintext.as_bytes().to_vec()))
 }
 
 /// Everything but the values.
-fn bare_secret(sealed_secret: &SealedSecret, namespace: &str, name: &str) -> Secret {
+fn bare_secret(sealed_secret: &SealedSecret, namespace: Option<&str>, name: &str) -> Secret {
     let template = sealed_secret.spec.template.clone().unwrap_or_default();
     let metadata = template.metadata.unwrap_or_default();
     Secret {
         metadata: ObjectMeta {
-            namespace: Some(namespace.into()),
+            namespace: namespace.map(Into::into),
             name: Some(name.into()),
             labels: untracked(metadata.labels),
             annotations: untracked(metadata.annotations),

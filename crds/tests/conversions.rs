@@ -21,7 +21,7 @@ impl Fixture {
     }
 
     fn seal(&self, manifest: Value) -> Result<SealedSecret, SealError> {
-        seal(&secret(manifest), "prod", Scope::Strict, &self.recipients)
+        seal(&secret(manifest), Some("prod"), Scope::Strict, &self.recipients)
     }
 
     fn unseal(&self, sealed_secret: &SealedSecret) -> Result<WipedSecret, UnsealError> {
@@ -149,6 +149,50 @@ fn each_cause_has_its_own_reason() {
     let type_ = Some("kubernetes.io/service-account-token".into());
     refused.spec.template = Some(bulla_crds::Template { type_, ..Default::default() });
     assert_eq!(fixture.unseal(&refused).unwrap_err().reason(), Reason::TypeRefused);
+}
+
+#[test]
+fn a_label_key_that_is_a_value_is_not_named() {
+    let mut manifest = db();
+    manifest["data"]["password"] = json!("aHVudGVyMg==");
+    manifest["metadata"]["labels"] = json!({"hunter2": "x"});
+    let error = Fixture::new().seal(manifest).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the key of a label contains the value of key password in the clear"
+    );
+}
+
+#[test]
+fn only_scope_cluster_needs_no_namespace() {
+    let fixture = Fixture::new();
+    let sealed = |scope| seal(&secret(db()), None, scope, &fixture.recipients);
+    assert_eq!(sealed(Scope::Strict).unwrap_err(), SealError::NoNamespace(Scope::Strict));
+    assert_eq!(sealed(Scope::Namespace).unwrap_err(), SealError::NoNamespace(Scope::Namespace));
+    let sealed_secret = sealed(Scope::Cluster).unwrap();
+    assert_eq!(sealed_secret.metadata.namespace, None);
+    let opened = fixture.unseal(&sealed_secret).unwrap();
+    assert_eq!((&opened.metadata.namespace, &opened.data), (&None, &secret(db()).data));
+
+    let mut nowhere = fixture.seal(db()).unwrap();
+    nowhere.metadata.namespace = None;
+    let error = fixture.unseal(&nowhere).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "key password: sealed for key password of prod/db, and the object names no namespace"
+    );
+}
+
+#[test]
+fn labels_that_the_api_server_would_refuse_are_not_sealed() {
+    for (labels, message) in [
+        (json!({"team/": "x"}), "team/ is not a valid label key"),
+        (json!({"team": "a b"}), "the value of label team is not a valid label value"),
+    ] {
+        let mut manifest = db();
+        manifest["metadata"]["labels"] = labels;
+        assert_eq!(Fixture::new().seal(manifest).unwrap_err().to_string(), message);
+    }
 }
 
 #[test]

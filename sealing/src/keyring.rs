@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Fingerprint, Identity};
+use crate::{Fingerprint, Identity, Recipient};
 
 /// The identities that a reader holds.
 #[derive(Default)]
@@ -39,6 +39,11 @@ impl Keyring {
     /// The fingerprints of all identities held, in no particular order.
     pub fn fingerprints(&self) -> impl Iterator<Item = Fingerprint> {
         self.0.keys().copied()
+    }
+
+    /// The public halves of all identities held, in no particular order.
+    pub fn recipients(&self) -> impl Iterator<Item = Recipient> {
+        self.0.values().map(Identity::recipient)
     }
 
     pub(crate) fn identity(&self, fingerprint: Fingerprint) -> Option<&Identity> {

@@ -1,0 +1,63 @@
+//! A growing delay for each object that fails, for ever, with jitter.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// Delays by object, forgotten when the object succeeds.
+#[derive(Default)]
+pub(crate) struct Backoff(Mutex<HashMap<String, u32>>);
+
+impl Backoff {
+    /// How long to wait after one more failure of `object`.
+    pub(crate) fn failed(&self, object: &str) -> Duration {
+        let mut failures = self.lock();
+        let count = failures.entry(object.into()).or_default();
+        *count = count.saturating_add(1);
+        delay(*count, RandomState::new().build_hasher().finish())
+    }
+
+    /// How often `object` has failed in a row.
+    pub(crate) fn failures(&self, object: &str) -> u32 {
+        self.lock().get(object).copied().unwrap_or_default()
+    }
+
+    /// Begins anew.
+    pub(crate) fn succeeded(&self, object: &str) {
+        self.lock().remove(object);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Doubles with each failure; `random` takes off up to a quarter, so that objects do not retry in step.
+fn delay(failures: u32, random: u64) -> Duration {
+    let doubled = FIRST.saturating_mul(1 << (failures.saturating_sub(1)).min(16)).min(LONGEST);
+    doubled - doubled.mul_f64((random % 1024) as f64 / 4096.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_a_limit_and_begin_anew() {
+        assert_eq!(delay(1, 0), FIRST);
+        assert_eq!(delay(3, 0), FIRST * 4);
+        assert_eq!(delay(u32::MAX, 0), LONGEST);
+        assert!((FIRST * 3 / 4..FIRST).contains(&delay(1, 1023)));
+
+        let backoff = Backoff::default();
+        backoff.failed("prod/db");
+        backoff.failed("prod/db");
+        assert_eq!(backoff.failures("prod/db"), 2);
+        backoff.succeeded("prod/db");
+        assert_eq!(backoff.failures("prod/db"), 0);
+    }
+}

@@ -1,0 +1,67 @@
+//! The reconciler's shared state.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use bulla_crds::SealedSecret;
+use bulla_sealing::{Identity, Keyring};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::Store;
+
+use crate::args::Args;
+use crate::backoff::Backoff;
+use crate::events::Events;
+use crate::metrics::Metrics;
+
+/// The name under which all writes are made.
+pub(crate) const FIELD_MANAGER: &str = "bulla-controller";
+
+/// What every reconcile may use.
+pub(crate) struct Context {
+    pub(crate) client: Client,
+    pub(crate) args: Args,
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
+    pub(crate) backoff: Backoff,
+    /// SealedSecrets without their sealed data.
+    pub(crate) sealed_secrets: Store<SealedSecret>,
+    /// The metadata of the Secrets that carry our label.
+    pub(crate) targets: Store<PartialObjectMeta<Secret>>,
+    keyring: RwLock<Keyring>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        client: Client,
+        args: Args,
+        sealed_secrets: Store<SealedSecret>,
+        targets: Store<PartialObjectMeta<Secret>>,
+    ) -> Self {
+        Self {
+            events: Events::new(client.clone(), args.pod.clone()),
+            metrics: Metrics::new(),
+            backoff: Backoff::default(),
+            keyring: RwLock::default(),
+            client,
+            args,
+            sealed_secrets,
+            targets,
+        }
+    }
+
+    /// The identities held. The guard must not be kept over an `await`.
+    pub(crate) fn keyring(&self) -> RwLockReadGuard<'_, Keyring> {
+        // A poisoned keyring is whole: nothing that holds the lock leaves it half changed.
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an identity; whether it was new.
+    pub(crate) fn hold(&self, identity: Identity) -> bool {
+        let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !keyring.is_held(identity.recipient().fingerprint());
+        keyring.insert(identity);
+        self.metrics.identities.set(keyring.fingerprints().count().try_into().unwrap_or(i64::MAX));
+        is_new
+    }
+}

@@ -1,0 +1,53 @@
+//! `/healthz`, `/readyz` and `/metrics`. Nothing here unseals anything.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use futures::FutureExt;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::context::Context;
+
+/// Binds at once, so that a port in use is an error at start, and serves until `stopped`.
+pub(crate) async fn serve(
+    ctx: Arc<Context>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
+    let address = ctx.args.listen;
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "serving /healthz, /readyz and /metrics");
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(ctx);
+    let server: JoinHandle<std::io::Result<()>> =
+        tokio::spawn(
+            async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await },
+        );
+    Ok(async move { Ok(server.await.context("the HTTP server panicked")??) })
+}
+
+/// Ready once the identities are loaded and both watches have delivered their first lists.
+async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
+    if ctx.keyring().is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "identities are not loaded\n");
+    }
+    let is_listed = ctx.sealed_secrets.wait_until_ready().now_or_never().is_some()
+        && ctx.targets.wait_until_ready().now_or_never().is_some();
+    match is_listed {
+        true => (StatusCode::OK, "ok\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "objects are not listed yet\n"),
+    }
+}
+
+async fn metrics(State(ctx): State<Arc<Context>>) -> ([(&'static str, &'static str); 1], String) {
+    let text = ctx.metrics.render(&ctx.sealed_secrets);
+    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}

@@ -1,0 +1,5 @@
+//! `bulla-controller`.
+
+fn main() -> std::process::ExitCode {
+    bulla_controller::main()
+}

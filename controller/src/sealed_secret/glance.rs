@@ -1,0 +1,163 @@
+//! Whether the caches show that nothing is to do.
+//!
+//! What was done is known from the status, never from memory: so a restart costs the lists and nothing
+//! for each object, and after a restore of etcd the status still agrees with what is stored beside it.
+
+use bulla_crds::SealedSecret;
+use bulla_crds::conditions::{READY, Reason};
+use bulla_sealing::Keyring;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+
+use crate::sealed_secret::status::RENDERER;
+
+/// What a look at the caches gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Glance {
+    /// Nothing is to do.
+    Settled,
+    /// Something may be to do; the API server must be asked.
+    Look,
+}
+
+/// Compares a cached SealedSecret with the cached metadata of its target.
+pub(super) fn glance(
+    cached: &SealedSecret,
+    target: Option<&PartialObjectMeta<Secret>>,
+    keyring: &Keyring,
+) -> Glance {
+    if cached.metadata.deletion_timestamp.is_some() {
+        return Glance::Settled;
+    }
+    let Some(status) = &cached.status else { return Glance::Look };
+    if status.observed_generation != cached.metadata.generation {
+        return Glance::Look;
+    }
+    let Some(ready) = status.conditions.iter().find(|condition| condition.type_ == READY) else {
+        return Glance::Look;
+    };
+    let is_settled = match ready.status.as_str() {
+        "True" => status.target.as_ref().zip(target).is_some_and(|(written, target)| {
+            written.renderer == RENDERER
+                && target.metadata.uid.as_ref() == Some(&written.uid)
+                && target.metadata.resource_version.as_ref() == Some(&written.resource_version)
+        }),
+        "False" if ready.reason == Reason::UnknownKey.as_str() => {
+            !status.fingerprints.iter().any(|fingerprint| {
+                fingerprint.parse().is_ok_and(|fingerprint| keyring.is_held(fingerprint))
+            })
+        }
+        "False" => LASTING.iter().any(|reason| ready.reason == reason.as_str()),
+        _ => false,
+    };
+    if is_settled { Glance::Settled } else { Glance::Look }
+}
+
+/// Reasons that only a change of the SealedSecret can end.
+const LASTING: [Reason; 8] = [
+    Reason::WrongBinding,
+    Reason::Damaged,
+    Reason::Malformed,
+    Reason::NotSealed,
+    Reason::Invalid,
+    Reason::InvalidForType,
+    Reason::TypeRefused,
+    Reason::NamespaceRefused,
+];
+
+#[cfg(test)]
+mod tests {
+    use bulla_sealing::{Identity, KeyType};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn cached(change: impl FnOnce(&mut Value)) -> SealedSecret {
+        let mut object = json!({
+            "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": "db", "namespace": "prod", "generation": 2},
+            "spec": {"sealedData": {}},
+            "status": {
+                "observedGeneration": 2,
+                "conditions": [{
+                    "type": "Ready", "status": "True", "reason": "Unsealed", "message": "",
+                    "lastTransitionTime": "2026-11-01T00:00:00Z",
+                }],
+                "target": {"uid": "u1", "resourceVersion": "7", "keys": [], "renderer": RENDERER},
+                "fingerprints": ["3f9a1c5e7b2d4a60"],
+            },
+        });
+        change(&mut object);
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn target(uid: &str, resource_version: &str) -> PartialObjectMeta<Secret> {
+        serde_json::from_value(
+            json!({"metadata": {"uid": uid, "resourceVersion": resource_version}}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn what_is_as_it_was_left_is_settled() {
+        let keyring = Keyring::new();
+        let unchanged = cached(|_| {});
+        assert_eq!(glance(&unchanged, Some(&target("u1", "7")), &keyring), Glance::Settled);
+        for (uid, resource_version) in [("u1", "8"), ("u2", "7")] {
+            assert_eq!(
+                glance(&unchanged, Some(&target(uid, resource_version)), &keyring),
+                Glance::Look
+            );
+        }
+        assert_eq!(glance(&unchanged, None, &keyring), Glance::Look);
+    }
+
+    #[test]
+    fn a_change_is_looked_at() {
+        let keyring = Keyring::new();
+        let written = target("u1", "7");
+        let changes: [fn(&mut Value); 5] = [
+            |object| object["metadata"]["generation"] = json!(3),
+            |object| object["status"] = json!({"observedGeneration": -1}),
+            |object| object["status"]["conditions"] = json!([]),
+            |object| object["status"]["target"]["renderer"] = json!(RENDERER - 1),
+            |object| object["status"]["conditions"][0]["status"] = json!("Unknown"),
+        ];
+        for change in changes {
+            assert_eq!(glance(&cached(change), Some(&written), &keyring), Glance::Look);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_key_is_looked_at_when_it_comes() {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let waiting = cached(|object| {
+            object["status"]["conditions"][0]["status"] = json!("False");
+            object["status"]["conditions"][0]["reason"] = json!("UnknownKey");
+            object["status"]["fingerprints"] =
+                json!([identity.recipient().fingerprint().to_string()]);
+        });
+        assert_eq!(glance(&waiting, None, &Keyring::new()), Glance::Settled);
+        assert_eq!(glance(&waiting, None, &Keyring::from_iter([identity])), Glance::Look);
+    }
+
+    #[test]
+    fn what_only_a_person_can_end_is_settled_and_a_conflict_is_not() {
+        for (reason, expected) in [("Damaged", Glance::Settled), ("TargetExists", Glance::Look)] {
+            let stuck = cached(|object| {
+                object["status"]["conditions"][0]["status"] = json!("False");
+                object["status"]["conditions"][0]["reason"] = json!(reason);
+            });
+            assert_eq!(glance(&stuck, None, &Keyring::new()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_left_alone() {
+        let deleted = cached(|object| {
+            object["metadata"]["deletionTimestamp"] = json!("2026-11-01T00:00:00Z");
+            object["metadata"]["generation"] = json!(3);
+        });
+        assert_eq!(glance(&deleted, None, &Keyring::new()), Glance::Settled);
+    }
+}

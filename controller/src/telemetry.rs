@@ -1,0 +1,45 @@
+//! Logs.
+
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::args::LogFormat;
+
+/// Libraries that print the bodies of requests and responses when they are told to, or when they cannot
+/// read one. Whatever `RUST_LOG` says, nothing that may hold a Secret comes from them.
+const CAPPED: [&str; 9] =
+    ["kube", "hyper", "h2", "tower", "rustls", "axum", "reqwest", "tungstenite", "mio"];
+
+/// Writes logs to stderr: `info` and worse, or what `RUST_LOG` says within the caps.
+pub(crate) fn init(format: LogFormat) {
+    let wanted = EnvFilter::builder().with_default_directive(Level::INFO.into()).from_env_lossy();
+    let capped = filter_fn(|metadata| !is_capped(metadata.target(), *metadata.level()));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Plain => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(wanted).with_filter(capped)).init();
+}
+
+/// kube-client logs a response that it cannot parse at WARN, with its body: only errors pass.
+fn is_capped(target: &str, level: Level) -> bool {
+    let is_library = CAPPED.iter().any(|library| target.starts_with(library));
+    is_library && level > Level::ERROR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_that_print_bodies_are_capped() {
+        assert!(is_capped("kube_client::client", Level::WARN));
+        assert!(is_capped("hyper_util::client", Level::TRACE));
+        assert!(!is_capped("kube_client::client", Level::ERROR));
+        assert!(!is_capped("bulla_controller::keys", Level::TRACE));
+    }
+}
