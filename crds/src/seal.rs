@@ -57,12 +57,13 @@ pub enum SealError {
 /// namespace and needs none; one that is given stands in the SealedSecret all the same.
 ///
 /// Labels and annotations go into the template, less those by which other tools track their own objects.
-pub fn seal(
+pub fn seal<'a>(
     secret: &WipedSecret,
-    namespace: Option<&str>,
+    namespace: impl Into<Option<&'a str>>,
     scope: Scope,
     recipients: &Recipients,
 ) -> Result<SealedSecret, SealError> {
+    let namespace = namespace.into();
     let bound_namespace = match (namespace, scope) {
         (Some(namespace), _) => namespace,
         (None, Scope::Cluster) => UNBOUND_NAMESPACE,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bulla_sealing::{
-    Fingerprint, InvalidTarget, Keyring, ParseError, SealedHeader, SealedValue, Target,
+    Binding, Fingerprint, InvalidTarget, Keyring, ParseError, SealedHeader, SealedValue, Target,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;

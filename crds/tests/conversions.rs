@@ -21,7 +21,7 @@ impl Fixture {
     }
 
     fn seal(&self, manifest: Value) -> Result<SealedSecret, SealError> {
-        seal(&secret(manifest), Some("prod"), Scope::Strict, &self.recipients)
+        seal(&secret(manifest), "prod", Scope::Strict, &self.recipients)
     }
 
     fn unseal(&self, sealed_secret: &SealedSecret) -> Result<WipedSecret, UnsealError> {
