@@ -1,5 +1,7 @@
 //! Logs.
 
+use std::io::IsTerminal;
+
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
@@ -17,7 +19,9 @@ const CAPPED: [&str; 9] =
 pub(crate) fn init(format: LogFormat) {
     let wanted = EnvFilter::builder().with_default_directive(Level::INFO.into()).from_env_lossy();
     let capped = filter_fn(|metadata| !is_capped(metadata.target(), *metadata.level()));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let layer =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Plain => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
