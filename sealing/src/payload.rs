@@ -1,7 +1,6 @@
 //! The payload: a 16-byte nonce, then STREAM of ChaCha20-Poly1305 (C2SP `age.md`, "Payload").
 
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
-use zeroize::Zeroize;
 
 use crate::file_key::{FileKey, fill_random};
 use crate::key::NoRandomness;
@@ -22,7 +21,9 @@ impl Plaintext {
 
 impl Drop for Plaintext {
     fn drop(&mut self) {
-        self.0.zeroize();
+        // Not `zeroize`, which writes byte after byte and costs a third of the opening of a mebibyte.
+        self.0.fill(0);
+        zeroize::optimization_barrier(&self.0[..]);
     }
 }
 
