@@ -53,6 +53,7 @@ pub(crate) async fn reconcile(
     }
 
     let Some(mut observed) = observe::observe(&ctx, &cached, target.is_some()).await? else {
+        ctx.backoff.succeeded(&object);
         return Ok(Action::await_change());
     };
     let (situation, change) = settle(&ctx, &mut observed).await;
