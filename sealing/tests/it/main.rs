@@ -12,3 +12,5 @@ mod round_trip;
 mod support;
 #[cfg(test)]
 mod tampering;
+#[cfg(test)]
+mod vectors;

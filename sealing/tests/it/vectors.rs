@@ -1,0 +1,338 @@
+//! The test vectors of the sealed format, `testdata/format`, which `docs/format.md` describes.
+//!
+//! They are for other implementations, so they are files, with what is expected of them in
+//! `vectors.txt`. `cargo test -p bulla-sealing -- --ignored write_vectors` makes them anew.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bulla_sealing::{
+    Binding, Identity, Keyring, ParseError, Recipients, Scope, SealedValue, Target, UnsealError,
+    seal,
+};
+use sha2::{Digest, Sha256};
+
+use crate::support::{edited, header_lines, split};
+
+const PLAINTEXT: &[u8] = b"correct horse battery staple";
+
+/// What is expected of one file, opened with one identity for one target.
+#[derive(Default, PartialEq, Debug)]
+struct Vector {
+    file: String,
+    identity: String,
+    target: String,
+    expect: String,
+    /// What a file that parses says of itself.
+    binding: Option<String>,
+    fingerprints: Option<String>,
+    /// Of a file that opens.
+    plaintext_sha256: Option<String>,
+}
+
+#[test]
+fn every_vector_is_as_expected() {
+    let mut outcomes = BTreeSet::new();
+    for vector in read_vectors() {
+        assert_eq!(vector, judged(&vector.file, &vector.identity, &vector.target));
+        outcomes.insert(vector.expect);
+    }
+    let all =
+        ["opens", "not age", "malformed", "no binding", "wrong binding", "no identity", "damaged"];
+    assert_eq!(outcomes, all.map(String::from).into());
+}
+
+#[test]
+fn every_vector_file_is_listed() {
+    let listed: BTreeSet<String> = read_vectors().into_iter().map(|vector| vector.file).collect();
+    let in_folder = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".age"))
+        .collect();
+    assert_eq!(listed, in_folder);
+}
+
+#[test]
+fn rekeyed_vector_has_the_payload_of_the_original() {
+    let [original, rekeyed] = ["x25519.age", "x25519-rekeyed.age"].map(load);
+    assert_eq!(split(&original).1, split(&rekeyed).1);
+    assert_ne!(split(&original).0, split(&rekeyed).0);
+}
+
+/// What the crate says of a file.
+fn judged(file: &str, identity: &str, target: &str) -> Vector {
+    let mut vector = Vector {
+        file: file.into(),
+        identity: identity.into(),
+        target: target.into(),
+        ..Vector::default()
+    };
+    let bytes = load(file);
+    let sealed_value = match SealedValue::parse(&bytes) {
+        Ok(sealed_value) => sealed_value,
+        Err(error) => {
+            vector.expect = match error {
+                ParseError::NotAge => "not age".into(),
+                ParseError::Malformed { .. } => "malformed".into(),
+                ParseError::NoBinding => "no binding".into(),
+            };
+            return vector;
+        }
+    };
+    let binding = sealed_value.binding();
+    let or_unbound = |field: Option<&str>| field.unwrap_or("-").to_owned();
+    let (namespace, name) = (or_unbound(binding.namespace()), or_unbound(binding.name()));
+    vector.binding = Some(format!("{} {namespace} {name} {}", binding.scope(), binding.key()));
+    let fingerprints: Vec<String> =
+        sealed_value.fingerprints().map(|fingerprint| fingerprint.to_string()).collect();
+    vector.fingerprints = Some(fingerprints.join(" "));
+
+    let keyring = Keyring::from_iter([load_identity(identity)]);
+    let unsealed = sealed_value.unseal(&parse_target(target), &keyring);
+    vector.expect = match &unsealed {
+        Ok(_) => "opens",
+        Err(UnsealError::WrongBinding { .. }) => "wrong binding",
+        Err(UnsealError::NoIdentity { .. }) => "no identity",
+        Err(UnsealError::Damaged) => "damaged",
+    }
+    .into();
+    vector.plaintext_sha256 = unsealed.ok().map(|plaintext| {
+        assert_eq!(plaintext.as_bytes().len(), sealed_value.plaintext_len());
+        let digest = Sha256::digest(plaintext.as_bytes());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    });
+    vector
+}
+
+fn read_vectors() -> Vec<Vector> {
+    let text = fs::read_to_string(folder().join("vectors.txt")).unwrap();
+    text.split("\n\n")
+        .map(|paragraph| {
+            let mut vector = Vector::default();
+            for line in paragraph.lines() {
+                let (field, value) = line.split_once(": ").unwrap();
+                match field {
+                    "file" => vector.file = value.into(),
+                    "identity" => vector.identity = value.into(),
+                    "target" => vector.target = value.into(),
+                    "expect" => vector.expect = value.into(),
+                    "binding" => vector.binding = Some(value.into()),
+                    "fingerprints" => vector.fingerprints = Some(value.into()),
+                    "plaintext-sha256" => vector.plaintext_sha256 = Some(value.into()),
+                    _ => panic!("the field {field} is unknown"),
+                }
+            }
+            vector
+        })
+        .collect()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/format")
+}
+
+fn load(file: &str) -> Vec<u8> {
+    fs::read(folder().join(file)).unwrap()
+}
+
+fn load_identity(file: &str) -> Identity {
+    let text = fs::read_to_string(folder().join(file)).unwrap();
+    Identity::parse(text.lines().nth(1).unwrap()).unwrap()
+}
+
+fn parse_target(target: &str) -> Target {
+    let [namespace, name, key] = target.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    Target::new(namespace, name, key).unwrap()
+}
+
+#[test]
+#[ignore = "makes the vectors anew, each time with other randomness"]
+fn write_vectors() {
+    let mut text = String::new();
+    for (file, identity, target, bytes) in new_files() {
+        if let Some(bytes) = bytes {
+            fs::write(folder().join(file), bytes).unwrap();
+        }
+        let Vector { expect, binding, fingerprints, plaintext_sha256, .. } =
+            judged(file, identity, target);
+        writeln!(text, "file: {file}\nidentity: {identity}\ntarget: {target}\nexpect: {expect}")
+            .unwrap();
+        for (field, value) in [
+            ("binding", binding),
+            ("fingerprints", fingerprints),
+            ("plaintext-sha256", plaintext_sha256),
+        ] {
+            if let Some(value) = value {
+                writeln!(text, "{field}: {value}").unwrap();
+            }
+        }
+        text.push('\n');
+    }
+    fs::write(folder().join("vectors.txt"), text.trim_end().to_owned() + "\n").unwrap();
+}
+
+/// File, identity, target, and the file's bytes where it is not there already.
+type NewFile = (&'static str, &'static str, &'static str, Option<Vec<u8>>);
+
+fn new_files() -> Vec<NewFile> {
+    const HERE: &str = "prod db password";
+    let recipients = |files: &[&str]| {
+        Recipients::new(files.iter().map(|file| load_identity(file).recipient()).collect()).unwrap()
+    };
+    let sealed = |plaintext: &[u8], scope, to: &[&str]| {
+        let binding = Binding::new(scope, &parse_target(HERE));
+        seal(plaintext, &binding, &recipients(to)).unwrap()
+    };
+    let x25519 = sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]);
+    let another = sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]);
+    let two = sealed(PLAINTEXT, Scope::Strict, &["x25519-other.txt", "x25519.txt"]);
+    let hybrid = sealed(PLAINTEXT, Scope::Strict, &["hybrid.txt"]);
+    let rekeyed = {
+        let keyring = Keyring::from_iter([load_identity("x25519.txt")]);
+        let sealed_value = SealedValue::parse(&x25519).unwrap();
+        let other = recipients(&["x25519-other.txt"]);
+        let header = sealed_value.header().rekey(&parse_target(HERE), &keyring, &other).unwrap();
+        [&header, sealed_value.payload()].concat()
+    };
+    let with_first_line =
+        |line: &str| edited(&x25519, |lines| lines[1] = format!("-> bulla.dev/v1 {line}"));
+    let hybrid_stanza = header_lines(&hybrid)[3..5].to_vec();
+    let flipped = |at: usize| {
+        let mut bytes = x25519.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let header_len = split(&x25519).0.len();
+
+    let opens = |file, identity, bytes: &[u8]| (file, identity, HERE, Some(bytes.to_vec()));
+    let also = |file, identity, target| (file, identity, target, None);
+    let refused = |file, bytes| (file, "x25519.txt", HERE, Some(bytes));
+    vec![
+        opens("x25519.age", "x25519.txt", &x25519),
+        also("x25519.age", "x25519.txt", "dev db password"),
+        also("x25519.age", "x25519.txt", "prod cache password"),
+        also("x25519.age", "x25519.txt", "prod db user"),
+        also("x25519.age", "x25519-other.txt", HERE),
+        also("x25519.age", "hybrid.txt", HERE),
+        opens("hybrid.age", "hybrid.txt", &hybrid),
+        also("hybrid.age", "hybrid-other.txt", HERE),
+        opens("namespace.age", "x25519.txt", &sealed(PLAINTEXT, Scope::Namespace, &["x25519.txt"])),
+        also("namespace.age", "x25519.txt", "prod cache password"),
+        also("namespace.age", "x25519.txt", "dev db password"),
+        also("namespace.age", "x25519.txt", "prod db user"),
+        opens("cluster.age", "hybrid.txt", &sealed(PLAINTEXT, Scope::Cluster, &["hybrid.txt"])),
+        also("cluster.age", "hybrid.txt", "dev cache password"),
+        also("cluster.age", "hybrid.txt", "prod db user"),
+        opens("empty.age", "x25519.txt", &sealed(b"", Scope::Strict, &["x25519.txt"])),
+        opens(
+            "two-chunks.age",
+            "x25519.txt",
+            &sealed(&[0; 64 * 1024 + 1], Scope::Strict, &["x25519.txt"]),
+        ),
+        opens("x25519-two-recipients.age", "x25519.txt", &two),
+        also("x25519-two-recipients.age", "x25519-other.txt", HERE),
+        opens(
+            "hybrid-two-recipients.age",
+            "hybrid.txt",
+            &sealed(PLAINTEXT, Scope::Strict, &["hybrid.txt", "hybrid-other.txt"]),
+        ),
+        opens("x25519-rekeyed.age", "x25519-other.txt", &rekeyed),
+        also("x25519-rekeyed.age", "x25519.txt", HERE),
+        refused("version.age", [b"age-encryption.org/v2", &x25519[21..]].concat()),
+        also("no-binding.age", "x25519.txt", HERE),
+        refused(
+            "binding-not-first.age",
+            edited(&x25519, |lines| {
+                let recipient: Vec<String> = lines.drain(3..5).collect();
+                lines.splice(1..1, recipient);
+            }),
+        ),
+        refused(
+            "two-bindings.age",
+            edited(&two, |lines| {
+                let binding = lines[1..3].to_vec();
+                lines.splice(5..7, binding);
+            }),
+        ),
+        refused("unknown-stanza.age", edited(&two, |lines| lines[5] = "-> grease".into())),
+        refused("mixed.age", edited(&two, |lines| lines[5..7].clone_from_slice(&hybrid_stanza))),
+        refused(
+            "no-recipient.age",
+            edited(&x25519, |lines| {
+                lines.drain(3..5);
+                lines[2].clear();
+            }),
+        ),
+        refused("three-arguments.age", with_first_line("strict prod db")),
+        refused("five-arguments.age", with_first_line("strict prod db password more")),
+        refused("unknown-scope.age", with_first_line("global prod db password")),
+        refused("strict-without-name.age", with_first_line("strict prod - password")),
+        refused("namespace-with-name.age", with_first_line("namespace prod db password")),
+        refused("cluster-with-namespace.age", with_first_line("cluster prod - password")),
+        refused("upper-case-namespace.age", with_first_line("strict Prod db password")),
+        refused("invalid-key.age", with_first_line("strict prod db pass/word")),
+        refused(
+            "fingerprint-missing.age",
+            edited(&two, |lines| {
+                lines[2] = header_lines(&x25519)[2].clone();
+            }),
+        ),
+        refused("fingerprint-twice.age", edited(&two, |lines| lines[2] = "A".repeat(22))),
+        refused("padded-base64.age", edited(&x25519, |lines| lines[2].push('='))),
+        refused("carriage-return.age", edited(&x25519, |lines| lines[1].push('\r'))),
+        refused(
+            "65-stanzas.age",
+            edited(&x25519, |lines| {
+                let more = std::iter::repeat_n(["-> more".to_owned(), String::new()], 63);
+                lines.splice(5..5, more.flatten());
+            }),
+        ),
+        refused("cut-in-header.age", x25519[..header_len - 1].to_vec()),
+        refused("cut-in-nonce.age", x25519[..header_len + 15].to_vec()),
+        refused("cut-by-one-byte.age", x25519[..x25519.len() - 1].to_vec()),
+        refused("one-byte-more.age", [&x25519[..], &[0]].concat()),
+        refused("nonce-changed.age", flipped(header_len)),
+        refused("payload-changed.age", flipped(header_len + 16)),
+        refused(
+            "mac-changed.age",
+            edited(&x25519, |lines| lines[5] = header_lines(&another)[5].clone()),
+        ),
+        (
+            "moved.age",
+            "x25519.txt",
+            "dev db password",
+            Some(with_first_line("strict dev db password")),
+        ),
+        also("moved.age", "x25519.txt", HERE),
+        (
+            "widened.age",
+            "x25519.txt",
+            "dev db password",
+            Some(with_first_line("cluster - - password")),
+        ),
+        refused(
+            "fingerprint-changed.age",
+            edited(&x25519, |lines| {
+                lines[2] = header_lines(&rekeyed)[2].clone();
+            }),
+        ),
+        also("fingerprint-changed.age", "x25519-other.txt", HERE),
+        refused(
+            "stanzas-swapped.age",
+            edited(&two, |lines| {
+                lines.swap(3, 5);
+                lines.swap(4, 6);
+            }),
+        ),
+        refused(
+            "low-order-share.age",
+            edited(&x25519, |lines| {
+                lines[3] = format!("-> X25519 {}", "A".repeat(43));
+            }),
+        ),
+        refused("forged-header.age", [split(&another).0, split(&x25519).1].concat()),
+    ]
+}
