@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bulla_sealing::{
-    Binding, Identity, Keyring, ParseError, Recipients, Scope, SealedValue, Target, UnsealError,
-    seal,
+    Binding, Identity, Keyring, MAX_HEADER_BYTES, MAX_STANZAS, ParseError, Recipients, Scope,
+    SealedValue, Target, UnsealError, seal,
 };
 use sha2::{Digest, Sha256};
 
@@ -60,6 +60,23 @@ fn rekeyed_vector_has_the_payload_of_the_original() {
     let [original, rekeyed] = ["x25519.age", "x25519-rekeyed.age"].map(load);
     assert_eq!(split(&original).1, split(&rekeyed).1);
     assert_ne!(split(&original).0, split(&rekeyed).0);
+}
+
+#[test]
+fn examples_and_figures_of_the_specification_are_right() {
+    let specification = include_str!("../../../docs/format.md");
+    let header = String::from_utf8(split(&load("x25519.age")).0.to_vec()).unwrap();
+    let fingerprint = load_identity("x25519.txt").recipient().fingerprint();
+    let payload_len = split(&load("x25519.age")).1.len();
+    for text in [
+        format!("```text\n{header}```"),
+        format!("a binary payload of {payload_len} bytes"),
+        format!("fingerprint `{fingerprint}`"),
+        format!("| header | {MAX_HEADER_BYTES} bytes |"),
+        format!("| stanzas, the binding among them | {MAX_STANZAS} |"),
+    ] {
+        assert!(specification.contains(&text), "docs/format.md lacks: {text}");
+    }
 }
 
 /// What the crate says of a file.
@@ -177,162 +194,169 @@ fn write_vectors() {
 /// File, identity, target, and the file's bytes where it is not there already.
 type NewFile = (&'static str, &'static str, &'static str, Option<Vec<u8>>);
 
+const HERE: &str = "prod db password";
+
 fn new_files() -> Vec<NewFile> {
-    const HERE: &str = "prod db password";
-    let recipients = |files: &[&str]| {
-        Recipients::new(files.iter().map(|file| load_identity(file).recipient()).collect()).unwrap()
-    };
-    let sealed = |plaintext: &[u8], scope, to: &[&str]| {
-        let binding = Binding::new(scope, &parse_target(HERE));
-        seal(plaintext, &binding, &recipients(to)).unwrap()
-    };
-    let x25519 = sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]);
-    let another = sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]);
-    let two = sealed(PLAINTEXT, Scope::Strict, &["x25519-other.txt", "x25519.txt"]);
-    let hybrid = sealed(PLAINTEXT, Scope::Strict, &["hybrid.txt"]);
-    let rekeyed = {
+    let samples = Samples::new();
+    [samples.valid(), samples.malformed(), samples.damaged()].concat()
+}
+
+fn sealed(plaintext: &[u8], scope: Scope, recipients: &[&str]) -> Vec<u8> {
+    let binding = Binding::new(scope, &parse_target(HERE));
+    seal(plaintext, &binding, &load_recipients(recipients)).unwrap()
+}
+
+fn load_recipients(files: &[&str]) -> Recipients {
+    Recipients::new(files.iter().map(|file| load_identity(file).recipient()).collect()).unwrap()
+}
+
+fn opens(file: &'static str, identity: &'static str, bytes: &[u8]) -> NewFile {
+    (file, identity, HERE, Some(bytes.to_vec()))
+}
+
+fn refused(file: &'static str, bytes: Vec<u8>) -> NewFile {
+    (file, "x25519.txt", HERE, Some(bytes))
+}
+
+/// The same file once more, for another identity or target.
+fn also(file: &'static str, identity: &'static str, target: &'static str) -> NewFile {
+    (file, identity, target, None)
+}
+
+/// What the vectors are made from.
+struct Samples {
+    x25519: Vec<u8>,
+    /// Sealed like `x25519`, with another file key.
+    another: Vec<u8>,
+    two: Vec<u8>,
+    hybrid: Vec<u8>,
+    rekeyed: Vec<u8>,
+}
+
+impl Samples {
+    fn new() -> Self {
+        let x25519 = sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]);
         let keyring = Keyring::from_iter([load_identity("x25519.txt")]);
         let sealed_value = SealedValue::parse(&x25519).unwrap();
-        let other = recipients(&["x25519-other.txt"]);
+        let other = load_recipients(&["x25519-other.txt"]);
         let header = sealed_value.header().rekey(&parse_target(HERE), &keyring, &other).unwrap();
-        [&header, sealed_value.payload()].concat()
-    };
-    let with_first_line =
-        |line: &str| edited(&x25519, |lines| lines[1] = format!("-> bulla.dev/v1 {line}"));
-    let hybrid_stanza = header_lines(&hybrid)[3..5].to_vec();
-    let flipped = |at: usize| {
-        let mut bytes = x25519.clone();
-        bytes[at] ^= 1;
-        bytes
-    };
-    let header_len = split(&x25519).0.len();
+        Self {
+            rekeyed: [&header, sealed_value.payload()].concat(),
+            another: sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]),
+            two: sealed(PLAINTEXT, Scope::Strict, &["x25519-other.txt", "x25519.txt"]),
+            hybrid: sealed(PLAINTEXT, Scope::Strict, &["hybrid.txt"]),
+            x25519,
+        }
+    }
 
-    let opens = |file, identity, bytes: &[u8]| (file, identity, HERE, Some(bytes.to_vec()));
-    let also = |file, identity, target| (file, identity, target, None);
-    let refused = |file, bytes| (file, "x25519.txt", HERE, Some(bytes));
-    vec![
-        opens("x25519.age", "x25519.txt", &x25519),
-        also("x25519.age", "x25519.txt", "dev db password"),
-        also("x25519.age", "x25519.txt", "prod cache password"),
-        also("x25519.age", "x25519.txt", "prod db user"),
-        also("x25519.age", "x25519-other.txt", HERE),
-        also("x25519.age", "hybrid.txt", HERE),
-        opens("hybrid.age", "hybrid.txt", &hybrid),
-        also("hybrid.age", "hybrid-other.txt", HERE),
-        opens("namespace.age", "x25519.txt", &sealed(PLAINTEXT, Scope::Namespace, &["x25519.txt"])),
-        also("namespace.age", "x25519.txt", "prod cache password"),
-        also("namespace.age", "x25519.txt", "dev db password"),
-        also("namespace.age", "x25519.txt", "prod db user"),
-        opens("cluster.age", "hybrid.txt", &sealed(PLAINTEXT, Scope::Cluster, &["hybrid.txt"])),
-        also("cluster.age", "hybrid.txt", "dev cache password"),
-        also("cluster.age", "hybrid.txt", "prod db user"),
-        opens("empty.age", "x25519.txt", &sealed(b"", Scope::Strict, &["x25519.txt"])),
-        opens(
-            "two-chunks.age",
-            "x25519.txt",
-            &sealed(&[0; 64 * 1024 + 1], Scope::Strict, &["x25519.txt"]),
-        ),
-        opens("x25519-two-recipients.age", "x25519.txt", &two),
-        also("x25519-two-recipients.age", "x25519-other.txt", HERE),
-        opens(
-            "hybrid-two-recipients.age",
-            "hybrid.txt",
-            &sealed(PLAINTEXT, Scope::Strict, &["hybrid.txt", "hybrid-other.txt"]),
-        ),
-        opens("x25519-rekeyed.age", "x25519-other.txt", &rekeyed),
-        also("x25519-rekeyed.age", "x25519.txt", HERE),
-        refused("version.age", [b"age-encryption.org/v2", &x25519[21..]].concat()),
-        also("no-binding.age", "x25519.txt", HERE),
-        refused(
-            "binding-not-first.age",
-            edited(&x25519, |lines| {
-                let recipient: Vec<String> = lines.drain(3..5).collect();
-                lines.splice(1..1, recipient);
-            }),
-        ),
-        refused(
-            "two-bindings.age",
-            edited(&two, |lines| {
-                let binding = lines[1..3].to_vec();
-                lines.splice(5..7, binding);
-            }),
-        ),
-        refused("unknown-stanza.age", edited(&two, |lines| lines[5] = "-> grease".into())),
-        refused("mixed.age", edited(&two, |lines| lines[5..7].clone_from_slice(&hybrid_stanza))),
-        refused(
-            "no-recipient.age",
-            edited(&x25519, |lines| {
-                lines.drain(3..5);
-                lines[2].clear();
-            }),
-        ),
-        refused("three-arguments.age", with_first_line("strict prod db")),
-        refused("five-arguments.age", with_first_line("strict prod db password more")),
-        refused("unknown-scope.age", with_first_line("global prod db password")),
-        refused("strict-without-name.age", with_first_line("strict prod - password")),
-        refused("namespace-with-name.age", with_first_line("namespace prod db password")),
-        refused("cluster-with-namespace.age", with_first_line("cluster prod - password")),
-        refused("upper-case-namespace.age", with_first_line("strict Prod db password")),
-        refused("invalid-key.age", with_first_line("strict prod db pass/word")),
-        refused(
-            "fingerprint-missing.age",
-            edited(&two, |lines| {
-                lines[2] = header_lines(&x25519)[2].clone();
-            }),
-        ),
-        refused("fingerprint-twice.age", edited(&two, |lines| lines[2] = "A".repeat(22))),
-        refused("padded-base64.age", edited(&x25519, |lines| lines[2].push('='))),
-        refused("carriage-return.age", edited(&x25519, |lines| lines[1].push('\r'))),
-        refused(
-            "65-stanzas.age",
-            edited(&x25519, |lines| {
-                let more = std::iter::repeat_n(["-> more".to_owned(), String::new()], 63);
-                lines.splice(5..5, more.flatten());
-            }),
-        ),
-        refused("cut-in-header.age", x25519[..header_len - 1].to_vec()),
-        refused("cut-in-nonce.age", x25519[..header_len + 15].to_vec()),
-        refused("cut-by-one-byte.age", x25519[..x25519.len() - 1].to_vec()),
-        refused("one-byte-more.age", [&x25519[..], &[0]].concat()),
-        refused("nonce-changed.age", flipped(header_len)),
-        refused("payload-changed.age", flipped(header_len + 16)),
-        refused(
-            "mac-changed.age",
-            edited(&x25519, |lines| lines[5] = header_lines(&another)[5].clone()),
-        ),
-        (
-            "moved.age",
-            "x25519.txt",
-            "dev db password",
-            Some(with_first_line("strict dev db password")),
-        ),
-        also("moved.age", "x25519.txt", HERE),
-        (
-            "widened.age",
-            "x25519.txt",
-            "dev db password",
-            Some(with_first_line("cluster - - password")),
-        ),
-        refused(
-            "fingerprint-changed.age",
-            edited(&x25519, |lines| {
-                lines[2] = header_lines(&rekeyed)[2].clone();
-            }),
-        ),
-        also("fingerprint-changed.age", "x25519-other.txt", HERE),
-        refused(
-            "stanzas-swapped.age",
-            edited(&two, |lines| {
-                lines.swap(3, 5);
-                lines.swap(4, 6);
-            }),
-        ),
-        refused(
-            "low-order-share.age",
-            edited(&x25519, |lines| {
-                lines[3] = format!("-> X25519 {}", "A".repeat(43));
-            }),
-        ),
-        refused("forged-header.age", [split(&another).0, split(&x25519).1].concat()),
-    ]
+    fn with_binding(&self, arguments: &str) -> Vec<u8> {
+        edited(&self.x25519, |lines| lines[1] = format!("-> bulla.dev/v1 {arguments}"))
+    }
+
+    fn valid(&self) -> Vec<NewFile> {
+        let namespace = sealed(PLAINTEXT, Scope::Namespace, &["x25519.txt"]);
+        let cluster = sealed(PLAINTEXT, Scope::Cluster, &["hybrid.txt"]);
+        let two_hybrid = sealed(PLAINTEXT, Scope::Strict, &["hybrid.txt", "hybrid-other.txt"]);
+        let two_chunks = sealed(&[0; 64 * 1024 + 1], Scope::Strict, &["x25519.txt"]);
+        vec![
+            opens("x25519.age", "x25519.txt", &self.x25519),
+            also("x25519.age", "x25519.txt", "dev db password"),
+            also("x25519.age", "x25519.txt", "prod cache password"),
+            also("x25519.age", "x25519.txt", "prod db user"),
+            also("x25519.age", "x25519-other.txt", HERE),
+            also("x25519.age", "hybrid.txt", HERE),
+            opens("hybrid.age", "hybrid.txt", &self.hybrid),
+            also("hybrid.age", "hybrid-other.txt", HERE),
+            opens("namespace.age", "x25519.txt", &namespace),
+            also("namespace.age", "x25519.txt", "prod cache password"),
+            also("namespace.age", "x25519.txt", "dev db password"),
+            also("namespace.age", "x25519.txt", "prod db user"),
+            opens("cluster.age", "hybrid.txt", &cluster),
+            also("cluster.age", "hybrid.txt", "dev cache password"),
+            also("cluster.age", "hybrid.txt", "prod db user"),
+            opens("empty.age", "x25519.txt", &sealed(b"", Scope::Strict, &["x25519.txt"])),
+            opens("two-chunks.age", "x25519.txt", &two_chunks),
+            opens("x25519-two-recipients.age", "x25519.txt", &self.two),
+            also("x25519-two-recipients.age", "x25519-other.txt", HERE),
+            opens("hybrid-two-recipients.age", "hybrid.txt", &two_hybrid),
+            opens("x25519-rekeyed.age", "x25519-other.txt", &self.rekeyed),
+            also("x25519-rekeyed.age", "x25519.txt", HERE),
+        ]
+    }
+
+    fn malformed(&self) -> Vec<NewFile> {
+        let Self { x25519, two, .. } = self;
+        let header_len = split(x25519).0.len();
+        let hybrid_stanza = &header_lines(&self.hybrid)[3..5];
+        let one_fingerprint = header_lines(x25519).swap_remove(2);
+        let binding_not_first = edited(x25519, |lines| lines[1..5].rotate_left(2));
+        let two_bindings = edited(two, |lines| {
+            let binding = lines[1..3].to_vec();
+            lines.splice(5..7, binding);
+        });
+        let mixed = edited(two, |lines| lines[5..7].clone_from_slice(hybrid_stanza));
+        let no_recipient = edited(x25519, |lines| {
+            lines.drain(3..5);
+            lines[2].clear();
+        });
+        let stanzas = edited(x25519, |lines| {
+            let more = std::iter::repeat_n(["-> more".to_owned(), String::new()], 63);
+            lines.splice(5..5, more.flatten());
+        });
+        vec![
+            refused("version.age", [b"age-encryption.org/v2", &x25519[21..]].concat()),
+            also("no-binding.age", "x25519.txt", HERE),
+            refused("binding-not-first.age", binding_not_first),
+            refused("two-bindings.age", two_bindings),
+            refused("unknown-stanza.age", edited(two, |lines| lines[5] = "-> grease".into())),
+            refused("mixed.age", mixed),
+            refused("no-recipient.age", no_recipient),
+            refused("three-arguments.age", self.with_binding("strict prod db")),
+            refused("five-arguments.age", self.with_binding("strict prod db password more")),
+            refused("unknown-scope.age", self.with_binding("global prod db password")),
+            refused("strict-without-name.age", self.with_binding("strict prod - password")),
+            refused("namespace-with-name.age", self.with_binding("namespace prod db password")),
+            refused("cluster-with-namespace.age", self.with_binding("cluster prod - password")),
+            refused("upper-case-namespace.age", self.with_binding("strict Prod db password")),
+            refused("invalid-key.age", self.with_binding("strict prod db pass/word")),
+            refused("fingerprint-missing.age", edited(two, |lines| lines[2] = one_fingerprint)),
+            refused("fingerprint-twice.age", edited(two, |lines| lines[2] = "A".repeat(22))),
+            refused("padded-base64.age", edited(x25519, |lines| lines[2].push('='))),
+            refused("carriage-return.age", edited(x25519, |lines| lines[1].push('\r'))),
+            refused("65-stanzas.age", stanzas),
+            refused("cut-in-header.age", x25519[..header_len - 1].to_vec()),
+            refused("cut-in-nonce.age", x25519[..header_len + 15].to_vec()),
+        ]
+    }
+
+    fn damaged(&self) -> Vec<NewFile> {
+        let Self { x25519, another, two, rekeyed, .. } = self;
+        let (header, payload) = split(x25519);
+        let flipped = |at: usize| {
+            let mut bytes = x25519.clone();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let other_mac = header_lines(another).swap_remove(5);
+        let other_fingerprint = header_lines(rekeyed).swap_remove(2);
+        let zero_share = format!("-> X25519 {}", "A".repeat(43));
+        let moved = self.with_binding("strict dev db password");
+        let widened = self.with_binding("cluster - - password");
+        let fingerprint_changed = edited(x25519, |lines| lines[2] = other_fingerprint);
+        vec![
+            refused("cut-by-one-byte.age", x25519[..x25519.len() - 1].to_vec()),
+            refused("one-byte-more.age", [&x25519[..], &[0]].concat()),
+            refused("nonce-changed.age", flipped(header.len())),
+            refused("payload-changed.age", flipped(header.len() + 16)),
+            refused("mac-changed.age", edited(x25519, |lines| lines[5] = other_mac)),
+            ("moved.age", "x25519.txt", "dev db password", Some(moved)),
+            also("moved.age", "x25519.txt", HERE),
+            ("widened.age", "x25519.txt", "dev db password", Some(widened)),
+            refused("fingerprint-changed.age", fingerprint_changed),
+            also("fingerprint-changed.age", "x25519-other.txt", HERE),
+            refused("stanzas-swapped.age", edited(two, |lines| lines[3..7].rotate_left(2))),
+            refused("low-order-share.age", edited(x25519, |lines| lines[3] = zero_share)),
+            refused("forged-header.age", [split(another).0, payload].concat()),
+        ]
+    }
 }
