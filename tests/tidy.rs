@@ -230,8 +230,7 @@ fn no_file_has_windows_line_ends() -> Result<()> {
 }
 
 /// Words that the field has too, and the one word that we use. Only those that have no other meaning here.
-const WORDS: [(&str, &str); 6] = [
-    ("fn get_", "a name without get_"),
+const WORDS: [(&str, &str); 5] = [
     ("privkey", "identity"),
     ("private_key", "identity"),
     ("pubkey", "recipient"),
