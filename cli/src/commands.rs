@@ -1,0 +1,36 @@
+//! The verbs, one file each.
+
+mod completions;
+mod inspect;
+mod keys;
+mod lint;
+mod seal;
+mod unseal;
+
+use clap::Subcommand;
+
+use crate::failure::{Answer, Failure};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Seal(seal::Seal),
+    Unseal(unseal::Unseal),
+    Inspect(inspect::Inspect),
+    Lint(lint::Lint),
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    Completions(completions::Completions),
+}
+
+impl Command {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        match self {
+            Self::Seal(seal) => seal.run(),
+            Self::Unseal(unseal) => unseal.run(),
+            Self::Inspect(inspect) => inspect.run(),
+            Self::Lint(lint) => lint.run(),
+            Self::Keys(keys) => keys.run(),
+            Self::Completions(completions) => completions.run(),
+        }
+    }
+}

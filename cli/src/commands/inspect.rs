@@ -1,0 +1,158 @@
+//! `bulla inspect`.
+
+use bulla_crds::decode_value;
+use bulla_sealing::{Binding, SealedValue};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::failure::{Answer, Failure};
+use crate::flags::{Format, Manifests as Files};
+use crate::manifest::{self, Manifests, Object, ObjectKind, Position};
+use crate::{escape, input, output};
+
+/// Show what sealed values are for and who can open them, with no key
+///
+/// What is shown is what the values say of themselves. The cluster verifies it when it opens them;
+/// without a key nobody can.
+#[derive(Args)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    files: Files,
+
+    /// What to print
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Inspect {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let manifests = Manifests::read(input::paths(&self.files.files, [])?)?;
+        let reports =
+            manifests.objects()?.iter().map(Report::new).collect::<Result<Vec<_>, _>>()?;
+        let text = match self.format {
+            Format::Human => reports.iter().map(Report::to_text).collect::<Vec<_>>().join("\n"),
+            Format::Json => {
+                format!("{:#}\n", json!(reports.iter().map(Report::to_json).collect::<Vec<_>>()))
+            }
+        };
+        output::stdout(text.as_bytes())?;
+        let is_read = |report: &Report| report.values.iter().all(|(_, value)| value.is_ok());
+        match reports.iter().all(is_read) {
+            true => Ok(Answer::Yes),
+            false => Ok(Answer::No),
+        }
+    }
+}
+
+/// What one SealedSecret holds.
+struct Report {
+    position: Position,
+    title: String,
+    namespace: Value,
+    name: Value,
+    values: Vec<(String, Result<Seen, String>)>,
+}
+
+/// What one value says of itself.
+struct Seen {
+    binding: Binding,
+    fingerprints: Vec<String>,
+    key_type: &'static str,
+    plaintext_bytes: usize,
+    sealed_bytes: usize,
+}
+
+impl Report {
+    fn new(object: &Object<'_>) -> Result<Self, Failure> {
+        if object.kind() != ObjectKind::SealedSecret {
+            return Err(object.unsupported("a SealedSecret of bulla.dev/v1alpha1").into());
+        }
+        let metadata = |field| {
+            object
+                .value
+                .pointer("/metadata")
+                .and_then(|metadata| metadata.get(field))
+                .cloned()
+                .unwrap_or_default()
+        };
+        // Read by the schema first, for what is wrong beside the values.
+        manifest::read_sealed_secret(object)?;
+        let values = manifest::sealed_data(object);
+        Ok(Self {
+            position: object.position(&[]),
+            title: object.title(),
+            namespace: metadata("namespace"),
+            name: metadata("name"),
+            values: values.map(|(key, value)| (key.to_owned(), Seen::new(value))).collect(),
+        })
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!(
+            "{} ({})\n",
+            escape::line(&self.title),
+            escape::line(&self.position.to_string())
+        );
+        for (key, value) in &self.values {
+            let key = escape::line(key);
+            match value {
+                Err(error) => text.push_str(&format!("  {key}: {error}\n")),
+                Ok(seen) => text.push_str(&format!(
+                    "  {key}: {} bytes, sealed {} bytes\n    scope {}: {}\n    {} {}\n",
+                    seen.plaintext_bytes,
+                    seen.sealed_bytes,
+                    seen.binding.scope(),
+                    seen.binding,
+                    seen.key_type,
+                    seen.fingerprints.join(", "),
+                )),
+            }
+        }
+        text
+    }
+
+    fn to_json(&self) -> Value {
+        let value = |(key, value): &(String, Result<Seen, String>)| match value {
+            Err(error) => json!({"key": key, "error": error}),
+            Ok(seen) => json!({
+                "key": key,
+                "binding": {
+                    "scope": seen.binding.scope().as_str(),
+                    "namespace": seen.binding.namespace(),
+                    "name": seen.binding.name(),
+                    "key": seen.binding.key(),
+                },
+                "type": seen.key_type,
+                "fingerprints": seen.fingerprints,
+                "plaintextBytes": seen.plaintext_bytes,
+                "sealedBytes": seen.sealed_bytes,
+            }),
+        };
+        json!({
+            "file": self.position.file,
+            "document": self.position.document,
+            "item": self.position.item,
+            "line": self.position.line,
+            "namespace": self.namespace,
+            "name": self.name,
+            "values": self.values.iter().map(value).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Seen {
+    fn new(value: &str) -> Result<Self, String> {
+        let file = decode_value(value).map_err(|error| error.to_string())?;
+        let sealed_value = SealedValue::parse(&file).map_err(|error| error.to_string())?;
+        Ok(Self {
+            binding: sealed_value.binding().clone(),
+            fingerprints: sealed_value
+                .fingerprints()
+                .map(|fingerprint| fingerprint.to_string())
+                .collect(),
+            key_type: sealed_value.key_type().as_str(),
+            plaintext_bytes: sealed_value.plaintext_len(),
+            sealed_bytes: file.len(),
+        })
+    }
+}

@@ -1,0 +1,70 @@
+//! `bulla keys generate`.
+
+use std::io::{self, IsTerminal};
+
+use bulla_sealing::Identity;
+use clap::Args;
+use jiff::{Timestamp, Unit};
+use zeroize::Zeroizing;
+
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::{Output, Type};
+use crate::output::{self, Content, Existing};
+
+/// Make a new identity
+///
+/// Writes an age identity file, as age-keygen does. With -o the file is readable by its owner only and
+/// the recipient is printed on stdout; without -o the file goes to stdout. An existing file is never
+/// written over.
+#[derive(Args)]
+pub(crate) struct Generate {
+    /// The type of the key
+    #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t)]
+    key_type: Type,
+
+    #[command(flatten)]
+    output: Output,
+
+    /// Write the identity even inside a Git work tree
+    #[arg(long)]
+    force: bool,
+}
+
+impl Generate {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let path = output::file(self.output.output.as_deref());
+        if let Some(path) = path.filter(|_| !self.force) {
+            output::refuse_work_tree(path)?;
+        }
+        let identity = Identity::generate(self.key_type.into()).map_err(Failure::unable)?;
+        let recipient = identity.recipient();
+        let file = identity_file(&identity)?;
+        match path {
+            Some(path) => {
+                output::write_file(path, file.as_bytes(), Existing::Keep, Content::Secret)
+                    .or_hint("an identity is never written over: choose another name")?;
+                output::stdout(format!("{recipient}\n").as_bytes())?;
+            }
+            None => {
+                output::stdout(file.as_bytes())?;
+                // On a terminal it is to be seen in the file itself.
+                if !io::stdout().is_terminal() {
+                    output::stderr(&format!("public key: {recipient}\n"));
+                }
+            }
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+fn identity_file(identity: &Identity) -> anyhow::Result<Zeroizing<String>> {
+    let created = Timestamp::now().round(Unit::Second)?;
+    let recipient = identity.recipient();
+    let secret = identity.to_secret_string();
+    let mut file =
+        Zeroizing::new(String::with_capacity(128 + recipient.as_str().len() + secret.len()));
+    file.push_str(&format!("# created: {created}\n# public key: {recipient}\n"));
+    file.push_str(&secret);
+    file.push('\n');
+    Ok(file)
+}

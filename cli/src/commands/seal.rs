@@ -1,0 +1,157 @@
+//! `bulla seal`.
+
+use anyhow::anyhow;
+use bulla_crds::{SealError, rules};
+use bulla_sealing::Recipients;
+use clap::Args;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
+
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::{ClusterFlags, Manifests as Files, Output, RecipientFlags, Scope};
+use crate::manifest::{self, Manifests, NamespaceRule, Object, ObjectKind, Step};
+use crate::output::{self, Content, Existing};
+use crate::{cluster, input, recipients};
+
+/// Turn Secret manifests into SealedSecrets
+///
+/// Reads Secrets in YAML or JSON, one or many in a file, also as a List, and prints a SealedSecret for
+/// each. Values stand under data in base64 or under stringData as they are, which wins. Nothing is
+/// printed or written unless all of them can be sealed.
+///
+/// Values are sealed to the recipients given with -r and -R. Without either, the cluster's own Active
+/// key is fetched through the kubeconfig; nothing else ever talks to a cluster.
+#[derive(Args)]
+pub(crate) struct Seal {
+    #[command(flatten)]
+    files: Files,
+
+    #[command(flatten)]
+    recipients: RecipientFlags,
+
+    /// The namespace of the Secrets; must agree with the manifests that name one
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// What else the sealed values may be used for
+    #[arg(long, value_enum, default_value_t)]
+    scope: Scope,
+
+    #[command(flatten)]
+    output: Output,
+
+    /// Write over an existing file
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+impl Seal {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let paths = input::paths(&self.files.files, &self.recipients.recipients_files)?;
+        let recipients = recipients::read(&self.recipients)?;
+        let manifests = Manifests::read(paths)?;
+        let secrets = manifests
+            .objects()?
+            .into_iter()
+            .map(|object| self.read(object))
+            .collect::<Result<Vec<_>, _>>()?;
+        let recipients = match recipients {
+            Some(recipients) => recipients,
+            None => cluster::own_key(&self.cluster)?,
+        };
+        let sealed = secrets
+            .iter()
+            .map(|secret| self.seal(secret, &recipients))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.write(&manifest::to_yaml(&sealed))?;
+        Ok(Answer::Yes)
+    }
+
+    fn read<'a>(&self, object: Object<'a>) -> Result<ToSeal<'a>, Failure> {
+        match object.kind() {
+            ObjectKind::Secret => {}
+            ObjectKind::SealedSecret => {
+                return Err(object.unsupported("a Secret of v1")).or_hint("it is sealed already");
+            }
+            ObjectKind::OtherOfOurs | ObjectKind::Other => {
+                return Err(object.unsupported("a Secret of v1").into());
+            }
+        }
+        let secret = manifest::read_secret(&object)?;
+        manifest::name_of(&object, &secret.metadata)?;
+        let rule = NamespaceRule { given: self.namespace.as_deref(), scope: self.scope.into() };
+        let namespace = manifest::namespace_of(&object, &secret.metadata, rule)?.map(str::to_owned);
+        Ok(ToSeal { object, secret, namespace })
+    }
+
+    fn seal(&self, to_seal: &ToSeal<'_>, recipients: &Recipients) -> Result<Value, Failure> {
+        let ToSeal { object, secret, namespace } = to_seal;
+        let sealed = bulla_crds::seal(secret, namespace.as_deref(), self.scope.into(), recipients);
+        let sealed_secret = sealed.map_err(|error| refusal(object, &error))?;
+        tell_what_is_dropped(object, secret);
+        serde_json::to_value(&sealed_secret)
+            .map_err(|_| Failure::unable(object.mistake(&[], "cannot be written as a manifest")))
+    }
+
+    fn write(&self, yaml: &[u8]) -> Result<(), Failure> {
+        let Some(path) = output::file(self.output.output.as_deref()) else {
+            return Ok(output::stdout(yaml)?);
+        };
+        let existing = if self.force { Existing::Replace } else { Existing::Keep };
+        output::write_file(path, yaml, existing, Content::Public)
+            .or_hint("write over an existing file with --force")
+    }
+}
+
+/// A Secret that was read in full, and where.
+struct ToSeal<'a> {
+    object: Object<'a>,
+    secret: bulla_crds::WipedSecret,
+    namespace: Option<String>,
+}
+
+/// Why a Secret is not sealed, at the place that it is about.
+fn refusal(object: &Object<'_>, error: &SealError) -> Failure {
+    let key = match error {
+        SealError::Target { key, .. } | SealError::InTheClear { key, .. } => Some(key.as_str()),
+        SealError::Unfit { key, .. } => Some(*key),
+        SealError::Violation(rules::Violation::DataKey(key)) => Some(key.as_str()),
+        _ => None,
+    };
+    let field = ["stringData", "data"].into_iter().find(|field| {
+        key.is_some_and(|key| object.value.get(field).is_some_and(|data| data.get(key).is_some()))
+    });
+    let position = match (field, key) {
+        (Some(field), Some(key)) => object.position(&[Step::Key(field), Step::Key(key)]),
+        _ => object.position(&[]),
+    };
+    let failure = Failure::unable(anyhow!("{position}: {}: {error}", object.title()));
+    match error {
+        SealError::InTheClear { .. } => {
+            failure.hint("labels and annotations are not sealed: take the value out of them")
+        }
+        SealError::Violation(rules::Violation::TypeRefused(_)) => {
+            failure.hint("the cluster makes such Secrets itself; they do not belong in Git")
+        }
+        _ => failure,
+    }
+}
+
+/// Labels and annotations by which other tools track their objects would make them fight over the target.
+fn tell_what_is_dropped(object: &Object<'_>, secret: &Secret) {
+    let labels = secret.metadata.labels.iter().flatten().map(|mark| ("label", mark));
+    let annotations = secret.metadata.annotations.iter().flatten().map(|mark| ("annotation", mark));
+    for (kind, (key, _)) in
+        labels.chain(annotations).filter(|(_, (key, _))| rules::is_tracking(key))
+    {
+        let note = format!(
+            "note: {}: {}: {kind} {key} is not taken over: tools track their own objects by it",
+            object.position(&[]),
+            object.title(),
+        );
+        output::stderr(&(crate::escape::line(&note) + "\n"));
+    }
+}

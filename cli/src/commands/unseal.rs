@@ -1,0 +1,116 @@
+//! `bulla unseal`.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use bulla_crds::{UnsealError, ValueError, WipedSecret};
+use bulla_sealing::Keyring;
+use clap::Args;
+
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::{Manifests as Files, Output};
+use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
+use crate::output::{self, Content, Existing};
+use crate::{escape, identities, input};
+
+/// Open SealedSecrets with an identity, without a cluster
+///
+/// Prints the Secret that each SealedSecret describes, its values in base64. What a value is opened for
+/// is taken from the object that it stands in, so a value that was moved does not open. All of them
+/// open, or nothing is printed or written.
+#[derive(Args)]
+pub(crate) struct Unseal {
+    #[command(flatten)]
+    files: Files,
+
+    /// An age identity file, - for stdin; repeat for several
+    #[arg(short, long = "identity", value_name = "FILE", required = true)]
+    identities: Vec<PathBuf>,
+
+    #[command(flatten)]
+    output: Output,
+
+    /// Write over an existing file, and even inside a Git work tree
+    #[arg(long)]
+    force: bool,
+}
+
+impl Unseal {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let paths = input::paths(&self.files.files, &self.identities)?;
+        let path = output::file(self.output.output.as_deref());
+        if let Some(path) = path.filter(|_| !self.force) {
+            output::refuse_work_tree(path)?;
+        }
+        let keyring = identities::read(self.identities.iter().map(PathBuf::as_path))?;
+        let manifests = Manifests::read(paths)?;
+        let secrets = manifests
+            .objects()?
+            .iter()
+            .map(|object| unseal(object, &keyring))
+            .collect::<Result<Vec<_>, _>>()?;
+        let trees: Vec<Tree> =
+            secrets.iter().map(|secret| manifest::secret_to_tree(secret)).collect();
+        let yaml = manifest::to_yaml(trees.iter().map(Tree::value));
+        match path {
+            Some(path) => {
+                let existing = if self.force { Existing::Replace } else { Existing::Keep };
+                output::write_file(path, &yaml, existing, Content::Secret)
+                    .or_hint("write over an existing file with --force")?;
+            }
+            None => output::stdout(&yaml)?,
+        }
+        Ok(Answer::Yes)
+    }
+}
+
+fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure> {
+    let sealed_secret = manifest::read_sealed_secret(object)?;
+    manifest::name_of(object, &sealed_secret.metadata)?;
+    // A newer version may have fields that matter for more than the values, which can be had all the same.
+    for flaw in manifest::flaws(object).iter().filter(|flaw| flaw.kind == FlawKind::UnknownField) {
+        let note = object.mistake(&flaw.steps(), "unknown field, not taken into account");
+        output::stderr(&format!("warning: {}\n", escape::line(&note.to_string())));
+    }
+    bulla_crds::unseal(&sealed_secret, keyring).map_err(|error| refusal(object, keyring, &error))
+}
+
+/// Why an object does not open: an answer when it was understood, an inability when it is malformed.
+fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failure {
+    let key = match error {
+        UnsealError::Value { key, .. } => Some(key.as_str()),
+        UnsealError::Unfit { key, .. } => Some(*key),
+        UnsealError::Violation(_) => None,
+    };
+    let path: Vec<_> = match key {
+        Some(key) => vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)],
+        None => Vec::new(),
+    };
+    let message = anyhow!("{}: {}: {error}", object.position(&path), object.title());
+    let UnsealError::Value { error, .. } = error else {
+        return match error {
+            UnsealError::Unfit { .. } => Failure::no(message),
+            _ => Failure::unable(message),
+        };
+    };
+    match error {
+        ValueError::Unseal(bulla_sealing::UnsealError::WrongBinding { .. }) => Failure::no(message)
+            .hint("a sealed value opens only where it was sealed for: seal it again for its new place"),
+        ValueError::Unseal(bulla_sealing::UnsealError::NoIdentity { .. }) => {
+            Failure::no(message).hint(format!("-i holds {}", held(keyring)))
+        }
+        ValueError::Unseal(bulla_sealing::UnsealError::Damaged) => {
+            Failure::no(message).hint("take the value from an earlier commit, or seal it again")
+        }
+        ValueError::NoNamespace(_) => {
+            Failure::unable(message).hint("give the SealedSecret the metadata.namespace that it is deployed to")
+        }
+        _ => Failure::unable(message),
+    }
+}
+
+fn held(keyring: &Keyring) -> String {
+    let mut fingerprints: Vec<_> = keyring.fingerprints().collect();
+    fingerprints.sort_unstable();
+    fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

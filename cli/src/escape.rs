@@ -1,0 +1,58 @@
+//! Text from files and arguments, made fit for a terminal.
+
+/// One line without anything that a terminal would act on or that would reorder the text around it.
+pub(crate) fn line(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            character if is_harmful(character) => {
+                escaped.extend(character.escape_unicode());
+            }
+            character => escaped.push(character),
+        }
+    }
+    match holds_identity(&escaped) {
+        true => "(not shown: it contains an identity)".into(),
+        false => escaped,
+    }
+}
+
+/// Several lines, each made fit.
+pub(crate) fn lines(text: &str) -> String {
+    text.lines().map(|text| line(text) + "\n").collect()
+}
+
+/// Whether an age identity, or the beginning of one, stands in `text`.
+pub(crate) fn holds_identity(text: &str) -> bool {
+    const PREFIX: &str = "AGE-SECRET-KEY-";
+    /// More than `PQ-1`, with which messages of our own speak of identities.
+    const SOME_OF_IT: usize = 8;
+    let text = text.to_ascii_uppercase();
+    text.match_indices(PREFIX).any(|(start, _)| {
+        let rest = text[start + PREFIX.len()..].bytes();
+        rest.take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'-').count() >= SOME_OF_IT
+    })
+}
+
+fn is_harmful(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_acts_on_is_escaped() {
+        assert_eq!(line("plain ä €"), "plain ä €");
+        assert_eq!(line("\x1b[31mred\r\n"), r"\u{1b}[31mred\u{d}\u{a}");
+        assert_eq!(line("\u{202e}live"), r"\u{202e}live");
+    }
+
+    #[test]
+    fn an_identity_is_never_shown() {
+        assert!(!line("cannot open age-secret-key-1qqqqqqqqq").contains("qqq"));
+        assert!(line("not an identity (AGE-SECRET-KEY-PQ-1…)").contains("PQ-1"));
+    }
+}

@@ -1,0 +1,107 @@
+//! How a command ends: an answer, or a failure with its kind and a hint.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::{escape, output};
+
+/// What a command that did its work has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done, and nothing is wrong.
+    Yes,
+    /// Done, and the answer, which is already printed, is no.
+    No,
+    /// The command line was not understood, which is already printed.
+    Usage,
+}
+
+impl From<Answer> for ExitCode {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Yes => Self::SUCCESS,
+            Answer::No => Self::from(1),
+            Answer::Usage => Self::from(2),
+        }
+    }
+}
+
+/// Whether a failure is an answer or an inability; it decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The answer is no: exit code 1.
+    No,
+    /// It could not be done: exit code 2.
+    Unable,
+}
+
+/// Why a command gave up, and what its user can do.
+///
+/// No error in here may carry plaintext, key material or input that failed to parse.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The answer is no.
+    pub(crate) fn no(error: impl Into<anyhow::Error>) -> Self {
+        Self { kind: Kind::No, error: error.into(), hint: None }
+    }
+
+    /// It could not be done.
+    pub(crate) fn unable(error: impl Into<anyhow::Error>) -> Self {
+        Self { kind: Kind::Unable, error: error.into(), hint: None }
+    }
+
+    /// An identity stands where the shell history and the process list can see it.
+    pub(crate) fn identity_in_arguments() -> Self {
+        Self::unable(anyhow::anyhow!("an identity stands among the arguments")).hint(
+            "an identity is read from a file: -i FILE. This one is in the shell's history now: renew it",
+        )
+    }
+
+    /// Says what there is to do.
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Says what it means here; what it was becomes the cause.
+    pub(crate) fn context(self, context: &'static str) -> Self {
+        Self { error: self.error.context(context), ..self }
+    }
+
+    /// Prints one line, then the causes, then the hint.
+    pub(crate) fn report(&self) -> ExitCode {
+        let mut causes = self.error.chain().map(|error| escape::line(&error.to_string()));
+        let mut text = format!("error: {}\n", causes.next().unwrap_or_default());
+        text.extend(causes.map(|cause| format!("  caused by: {cause}\n")));
+        text.extend(self.hint.iter().map(|hint| format!("hint: {}\n", escape::line(hint))));
+        output::stderr(&text);
+        match self.kind {
+            Kind::No => Answer::No.into(),
+            Kind::Unable => Answer::Usage.into(),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::unable(error)
+    }
+}
+
+/// Adds a hint to whatever fails.
+pub(crate) trait OrHint<T> {
+    /// Says what there is to do when it fails.
+    fn or_hint(self, hint: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Failure>> OrHint<T> for Result<T, E> {
+    fn or_hint(self, hint: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| error.into().hint(hint))
+    }
+}

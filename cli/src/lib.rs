@@ -1,0 +1,68 @@
+//! The `bulla` command: Secrets to SealedSecrets and back, keys, and checks, offline by default.
+//!
+//! A command reads all of its input first, then works, then writes all of its output at once, so that a
+//! failure anywhere leaves every file as it was. Data goes to stdout, everything else to stderr. Nothing
+//! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
+//! does); only [`cluster`] may talk to an API server.
+
+mod cluster;
+mod commands;
+mod escape;
+mod failure;
+mod flags;
+mod identities;
+mod input;
+mod manifest;
+mod output;
+mod recipients;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::commands::Command;
+use crate::failure::{Answer, Failure};
+
+/// Seals Kubernetes Secrets so that they can be kept in Git.
+///
+/// Each value becomes a standard age file that only the cluster can open and that says which namespace,
+/// name and key it is for. Works offline unless a cluster is asked for its keys.
+///
+/// Exit codes: 0 done; 1 the answer is no (lint found something, a value does not open); 2 it could not
+/// be done (usage, input, files, cluster).
+#[derive(Parser)]
+#[command(name = "bulla", version, max_term_width = 100, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let result = match Cli::try_parse() {
+        Ok(cli) => cli.command.run(),
+        Err(error) => usage(&error),
+    };
+    match result {
+        Ok(answer) => answer.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help, version and mistakes in the command line.
+fn usage(error: &clap::Error) -> Result<Answer, Failure> {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::stdout(text.as_bytes())?;
+            Ok(Answer::Yes)
+        }
+        // clap repeats the argument that it does not understand.
+        _ if escape::holds_identity(&text) => Err(Failure::identity_in_arguments()),
+        _ => {
+            output::stderr(&escape::lines(&text));
+            Ok(Answer::Usage)
+        }
+    }
+}

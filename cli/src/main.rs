@@ -1,0 +1,7 @@
+//! The `bulla` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bulla_cli::main()
+}

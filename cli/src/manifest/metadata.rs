@@ -1,0 +1,131 @@
+//! What of an object's metadata is looked at, the same for every kind.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use bulla_sealing::Scope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+use crate::manifest::Object;
+use crate::manifest::tree::Step;
+
+/// Fields of metadata that the API server writes, or that mean nothing to us, and that `kubectl get` prints.
+const IGNORED_FIELDS: [&str; 10] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Every field that metadata can have.
+pub(super) fn is_metadata_field(field: &str) -> bool {
+    ["name", "generateName", "namespace", "labels", "annotations"].contains(&field)
+        || IGNORED_FIELDS.contains(&field)
+}
+
+impl Object<'_> {
+    /// Name, namespace, labels and annotations; the rest is not looked at.
+    pub(super) fn read_metadata(&self) -> Result<ObjectMeta> {
+        let Some(Value::Object(map)) = self.value.get("metadata") else {
+            bail!(self.mistake(&[Step::Key("metadata")], "there is no metadata"));
+        };
+        Ok(ObjectMeta {
+            name: self.metadata_text(map, "name")?,
+            generate_name: self.metadata_text(map, "generateName")?,
+            namespace: self.metadata_text(map, "namespace")?,
+            labels: self.marks(map, "labels")?,
+            annotations: self.marks(map, "annotations")?,
+            ..ObjectMeta::default()
+        })
+    }
+
+    /// A text that is not empty.
+    fn metadata_text(&self, map: &Map<String, Value>, field: &str) -> Result<Option<String>> {
+        match map.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+            Some(_) => {
+                bail!(
+                    self.mistake(&[Step::Key("metadata"), Step::Key(field)], "not text; quote it")
+                )
+            }
+        }
+    }
+
+    fn marks(
+        &self,
+        map: &Map<String, Value>,
+        field: &str,
+    ) -> Result<Option<BTreeMap<String, String>>> {
+        let path = [Step::Key("metadata"), Step::Key(field)];
+        let marks = match map.get(field) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Object(marks)) => marks,
+            Some(_) => bail!(self.mistake(&path, "not a mapping of text to text")),
+        };
+        let text = |(key, value): (&String, &Value)| match value {
+            Value::String(text) => Ok((key.clone(), text.clone())),
+            _ => Err(self.mistake(&[path[0], path[1], Step::Key(key)], "not text; quote it")),
+        };
+        marks.iter().map(text).collect::<Result<_>>().map(Some)
+    }
+}
+
+/// The name of an object, which a sealed value may be bound to.
+pub(crate) fn name_of<'a>(
+    object: &Object<'_>,
+    metadata: &'a ObjectMeta,
+) -> Result<&'a str, Failure> {
+    if let Some(name) = &metadata.name {
+        return Ok(name);
+    }
+    let path = [Step::Key("metadata"), Step::Key("name")];
+    match metadata.generate_name {
+        Some(_) => {
+            let path = [Step::Key("metadata"), Step::Key("generateName")];
+            let what = "the API server would choose the name, and a sealed value is for one name";
+            Err(Failure::unable(object.mistake(&path, what))
+                .hint("give the Secret a metadata.name"))
+        }
+        None => Err(object.mistake(&path, "there is no name").into()),
+    }
+}
+
+/// What a command line says about namespaces.
+#[derive(Clone, Copy)]
+pub(crate) struct NamespaceRule<'a> {
+    /// From `-n`.
+    pub(crate) given: Option<&'a str>,
+    pub(crate) scope: Scope,
+}
+
+/// The namespace that an object is sealed for: from the manifest or `-n`, which must agree. The kubeconfig's
+/// current namespace never counts, because it would differ from one person to the next.
+pub(crate) fn namespace_of<'a>(
+    object: &Object<'_>,
+    metadata: &'a ObjectMeta,
+    rule: NamespaceRule<'a>,
+) -> Result<Option<&'a str>, Failure> {
+    let path = [Step::Key("metadata"), Step::Key("namespace")];
+    match (metadata.namespace.as_deref(), rule.given) {
+        (Some(named), Some(given)) if named != given => {
+            let what = format!("the manifest names {named} and -n names {given}");
+            Err(Failure::unable(object.mistake(&path, &what))
+                .hint("leave -n out, or correct the manifest"))
+        }
+        (None, None) if rule.scope != Scope::Cluster => {
+            let what = format!("there is no namespace, and scope {} binds one", rule.scope);
+            Err(Failure::unable(object.mistake(&path, &what))
+                .hint("name it with -n; the kubeconfig's current namespace is not used"))
+        }
+        (named, given) => Ok(named.or(given)),
+    }
+}

@@ -1,0 +1,190 @@
+//! The schema of our CustomResourceDefinition, judged without an API server.
+//!
+//! It covers what our schemas use. Rules that only CEL can say are written out in `bulla_crds::rules`.
+//! A flaw names a field and never repeats its value, which may be plaintext that was pasted by mistake.
+
+use bulla_crds::SealedSecret;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use kube::CustomResourceExt;
+use serde_json::{Map, Value};
+
+use crate::manifest::Object;
+use crate::manifest::metadata::is_metadata_field;
+use crate::manifest::tree::Step;
+
+/// A place where an object is not as the schema wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    pub(crate) kind: FlawKind,
+    path: Vec<OwnedStep>,
+    pub(crate) message: String,
+}
+
+/// What a flaw is, for the rule that reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlawKind {
+    /// The API server would drop the field, or refuse it when it is asked to be strict.
+    UnknownField,
+    /// The API server would refuse the object.
+    Schema,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum OwnedStep {
+    Key(String),
+    Index(usize),
+}
+
+impl OwnedStep {
+    fn as_step(&self) -> Step<'_> {
+        match self {
+            Self::Key(key) => Step::Key(key),
+            Self::Index(index) => Step::Index(*index),
+        }
+    }
+}
+
+impl Flaw {
+    /// Where it is within the object.
+    pub(crate) fn steps(&self) -> Vec<Step<'_>> {
+        self.path.iter().map(OwnedStep::as_step).collect()
+    }
+}
+
+/// Everything about a SealedSecret that the schema does not allow.
+pub(crate) fn flaws(object: &Object<'_>) -> Vec<Flaw> {
+    let crd = SealedSecret::crd();
+    let version = crd.spec.versions.into_iter().next();
+    let schema = version.and_then(|version| version.schema?.open_api_v3_schema).unwrap_or_default();
+    let mut judge = Judge::default();
+    for (field, value) in object.value.as_object().into_iter().flatten() {
+        judge.path.push(OwnedStep::Key(field.clone()));
+        match (
+            field.as_str(),
+            schema.properties.as_ref().and_then(|properties| properties.get(field)),
+        ) {
+            ("apiVersion" | "kind", _) => {}
+            ("metadata", _) => judge.metadata(value),
+            (_, Some(schema)) => judge.value(value, schema),
+            (_, None) => judge.complain(FlawKind::UnknownField, "unknown field"),
+        }
+        judge.path.pop();
+    }
+    for field in ["metadata", "spec"] {
+        if object.value.get(field).is_none() {
+            judge.complain(FlawKind::Schema, format!("{field} is missing"));
+        }
+    }
+    judge.flaws
+}
+
+#[derive(Default)]
+struct Judge {
+    path: Vec<OwnedStep>,
+    flaws: Vec<Flaw>,
+}
+
+impl Judge {
+    fn complain(&mut self, kind: FlawKind, message: impl Into<String>) {
+        self.flaws.push(Flaw { kind, path: self.path.clone(), message: message.into() });
+    }
+
+    fn wrong(&mut self, message: impl Into<String>) {
+        self.complain(FlawKind::Schema, message);
+    }
+
+    /// The API server judges metadata by a schema of its own.
+    fn metadata(&mut self, value: &Value) {
+        let Value::Object(map) = value else { return self.wrong("not a mapping") };
+        for (field, value) in map {
+            self.path.push(OwnedStep::Key(field.clone()));
+            match (field.as_str(), value) {
+                (field, _) if !is_metadata_field(field) => {
+                    self.complain(FlawKind::UnknownField, "unknown field");
+                }
+                ("name" | "generateName" | "namespace", Value::String(_) | Value::Null) => {}
+                ("name" | "generateName" | "namespace", _) => self.wrong("not text; quote it"),
+                ("labels" | "annotations", Value::Null) => {}
+                ("labels" | "annotations", Value::Object(marks)) => {
+                    for (key, _) in marks.iter().filter(|(_, mark)| !mark.is_string()) {
+                        self.path.push(OwnedStep::Key(key.clone()));
+                        self.wrong("not text; quote it");
+                        self.path.pop();
+                    }
+                }
+                ("labels" | "annotations", _) => self.wrong("not a mapping of text to text"),
+                _ => {}
+            }
+            self.path.pop();
+        }
+    }
+
+    fn value(&mut self, value: &Value, schema: &JSONSchemaProps) {
+        match (value, schema.type_.as_deref()) {
+            (Value::Null, _) if schema.nullable == Some(true) => {}
+            (Value::Object(map), Some("object")) => self.object(map, schema),
+            (Value::Array(items), Some("array")) => self.array(items, schema),
+            (Value::String(text), Some("string")) => self.text(text, schema),
+            (Value::Bool(_), Some("boolean")) | (_, None) => {}
+            (Value::Number(number), Some("integer")) if number.is_i64() || number.is_u64() => {}
+            (Value::Number(_) | Value::Bool(_), Some("string")) => self.wrong("not text; quote it"),
+            (_, Some(type_)) => self.wrong(format!("not of type {type_}")),
+        }
+    }
+
+    fn object(&mut self, map: &Map<String, Value>, schema: &JSONSchemaProps) {
+        for (field, value) in map {
+            self.path.push(OwnedStep::Key(field.clone()));
+            let property = schema.properties.as_ref().and_then(|properties| properties.get(field));
+            match (property, &schema.additional_properties) {
+                (Some(property), _) => self.value(value, property),
+                (None, Some(JSONSchemaPropsOrBool::Schema(additional))) => {
+                    self.value(value, additional)
+                }
+                (None, Some(JSONSchemaPropsOrBool::Bool(true))) => {}
+                (None, _) => self.complain(FlawKind::UnknownField, "unknown field"),
+            }
+            self.path.pop();
+        }
+        for field in schema.required.iter().flatten().filter(|field| !map.contains_key(*field)) {
+            self.wrong(format!("{field} is missing"));
+        }
+        let count = i64::try_from(map.len()).unwrap_or(i64::MAX);
+        if schema.min_properties.is_some_and(|min| count < min) {
+            self.wrong("there is nothing in it");
+        }
+        if let Some(max) = schema.max_properties.filter(|max| count > *max) {
+            self.wrong(format!("more than {max} fields"));
+        }
+    }
+
+    fn array(&mut self, items: &[Value], schema: &JSONSchemaProps) {
+        if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
+            for (index, value) in items.iter().enumerate() {
+                self.path.push(OwnedStep::Index(index));
+                self.value(value, item);
+                self.path.pop();
+            }
+        }
+        let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
+        if let Some(max) = schema.max_items.filter(|max| count > *max) {
+            self.wrong(format!("more than {max} items"));
+        }
+    }
+
+    fn text(&mut self, text: &str, schema: &JSONSchemaProps) {
+        let allowed = || schema.enum_.iter().flatten().filter_map(|json| json.0.as_str());
+        if schema.enum_.is_some() && !allowed().any(|word| word == text) {
+            self.wrong(format!("not one of {}", allowed().collect::<Vec<_>>().join(", ")));
+        }
+        let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        if let Some(max) = schema.max_length.filter(|max| length > *max) {
+            self.wrong(format!("longer than {max} characters"));
+        }
+        if schema.min_length.is_some_and(|min| length < min) {
+            self.wrong("empty");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! The SealedSecret as it stands in a manifest.
+
+use anyhow::{Result, anyhow, bail};
+use bulla_crds::SealedSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::manifest::schema::flaws;
+use crate::manifest::{FlawKind, Object, ObjectKind};
+
+/// The SealedSecret that `object` describes.
+///
+/// Fields that this version does not know are left to the caller, who finds them with [`flaws`]: they must
+/// not stand between a person and a Secret that has to be recovered.
+pub(crate) fn read_sealed_secret(object: &Object<'_>) -> Result<SealedSecret> {
+    if object.kind() != ObjectKind::SealedSecret {
+        bail!(object.unsupported("a SealedSecret of bulla.dev/v1alpha1"));
+    }
+    let flaw = flaws(object).into_iter().find(|flaw| flaw.kind != FlawKind::UnknownField);
+    if let Some(flaw) = flaw {
+        let path = flaw.steps();
+        bail!(object.mistake(&path, &flaw.message));
+    }
+    let metadata = object.read_metadata()?;
+    let mut value = object.value.clone();
+    if let Value::Object(map) = &mut value {
+        map.remove("status");
+        map.insert("metadata".into(), json!({}));
+    }
+    // The library's message can quote a value.
+    let sealed_secret = SealedSecret::deserialize(&value)
+        .map_err(|_| anyhow!("{}: not as the schema wants it", object.position(&[])))?;
+    Ok(SealedSecret { metadata, ..sealed_secret })
+}
+
+/// The sealed values as they stand, whatever else is wrong with the object.
+pub(crate) fn sealed_data<'a>(object: &'a Object<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let values = object.value.pointer("/spec/sealedData").and_then(Value::as_object);
+    values.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+}

@@ -1,0 +1,329 @@
+//! From the bytes of a file to its documents.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use anyhow::{Result, anyhow, bail};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::input::Input;
+use crate::manifest::Position;
+use crate::manifest::tree::{self, Mistake, Step, Tree};
+
+/// A text and the name under which messages speak of it.
+struct Source {
+    name: String,
+    text: Zeroizing<String>,
+}
+
+/// One document of a stream.
+pub(super) struct Document {
+    source: Rc<Source>,
+    range: Range<usize>,
+    syntax: Syntax,
+    /// Counted from 1, without empty documents.
+    number: usize,
+    /// The line of the file in which `range` begins, counted from 0.
+    lines_before: usize,
+    /// The line of the file in which its content begins, counted from 1.
+    line: usize,
+    tree: Tree,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Syntax {
+    Yaml,
+    Json,
+}
+
+/// A part of a text that holds one document, or several of JSON.
+#[derive(Debug, PartialEq, Eq)]
+struct Chunk {
+    range: Range<usize>,
+    lines_before: usize,
+    /// Where the content begins that is neither blank, comment, directive nor marker: offset and lines before.
+    content: Option<(usize, usize)>,
+}
+
+impl Document {
+    /// The tree of values.
+    pub(super) fn value(&self) -> &Value {
+        self.tree.value()
+    }
+
+    /// Where `path` stands, or the innermost part of it that there is.
+    pub(super) fn position(&self, path: &[Step<'_>]) -> Position {
+        let text = &self.source.text[self.range.clone()];
+        let line = match self.syntax {
+            Syntax::Yaml => tree::locate_in_yaml(text, path),
+            Syntax::Json => tree::locate_in_json(text, path),
+        };
+        Position {
+            file: self.source.name.clone(),
+            document: self.number,
+            item: None,
+            line: match (path, line) {
+                ([], _) | (_, None) => self.line,
+                (_, Some(line)) => self.lines_before + line,
+            },
+            column: None,
+        }
+    }
+}
+
+/// All documents of a file: at least one, each a whole tree.
+pub(super) fn parse(input: Input) -> Result<Vec<Document>> {
+    let source = Rc::new(Source { text: text_of(&input)?, name: input.name });
+    let mut documents = Vec::new();
+    for chunk in chunks(&source.text) {
+        let Some((content, lines_before_content)) = chunk.content else { continue };
+        let text = &source.text[chunk.range.clone()];
+        if source.text[content..chunk.range.end].starts_with('{')
+            && push_json(&source, content..chunk.range.end, lines_before_content, &mut documents)?
+        {
+            continue;
+        }
+        let number = documents.len() + 1;
+        let tree = tree::parse_yaml(text).map_err(|mistake| {
+            mistake.at(&source.name, number, chunk.lines_before, lines_before_content)
+        })?;
+        documents.push(Document {
+            source: source.clone(),
+            range: chunk.range,
+            syntax: Syntax::Yaml,
+            number,
+            lines_before: chunk.lines_before,
+            line: lines_before_content + 1,
+            tree,
+        });
+    }
+    match documents.is_empty() {
+        true => bail!("{}: there is no document in it", source.name),
+        false => Ok(documents),
+    }
+}
+
+/// Takes `range` for one or more JSON documents; false when it is no JSON, and so perhaps YAML's flow style.
+fn push_json(
+    source: &Rc<Source>,
+    range: Range<usize>,
+    lines_before: usize,
+    documents: &mut Vec<Document>,
+) -> Result<bool> {
+    let text = &source.text[range.clone()];
+    let mut ends = Vec::new();
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    while let Some(document) = stream.next() {
+        if document.is_err() {
+            return Ok(false);
+        }
+        ends.push(stream.byte_offset());
+    }
+    let mut start = 0;
+    for end in ends {
+        start += text[start..end].len() - text[start..end].trim_start().len();
+        let lines_before = lines_before + text[..start].matches('\n').count();
+        let number = documents.len() + 1;
+        let tree = tree::parse_json(&text[start..end])
+            .map_err(|mistake| mistake.at(&source.name, number, lines_before, lines_before))?;
+        documents.push(Document {
+            source: source.clone(),
+            range: range.start + start..range.start + end,
+            syntax: Syntax::Json,
+            number,
+            lines_before,
+            line: lines_before + 1,
+            tree,
+        });
+        start = end;
+    }
+    Ok(true)
+}
+
+impl Mistake {
+    fn at(
+        &self,
+        file: &str,
+        document: usize,
+        lines_before: usize,
+        lines_before_content: usize,
+    ) -> anyhow::Error {
+        let (line, column) = match self.place {
+            Some((line, column)) => (lines_before + line, Some(column)),
+            None => (lines_before_content + 1, None),
+        };
+        let position = Position { file: file.to_owned(), document, item: None, line, column };
+        anyhow!("{position}: {}", self.what)
+    }
+}
+
+/// The file as text, refused when no YAML or JSON can be in it.
+fn text_of(input: &Input) -> Result<Zeroizing<String>> {
+    let bytes = &input.bytes[..];
+    let place = |offset: usize| {
+        let before = &bytes[..offset];
+        let line_start =
+            before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        format!("{}: line {line}, column {column}", input.name)
+    };
+    let text = match str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => bail!("{}: not UTF-8", place(error.valid_up_to())),
+    };
+    let is_forbidden = |&byte: &u8| byte == 0x7f || byte < b' ' && !b"\t\n\r".contains(&byte);
+    if let Some(offset) = bytes.iter().position(is_forbidden) {
+        bail!("{}: a control character, which no manifest may contain", place(offset));
+    }
+    if bytes.is_empty() {
+        bail!("{}: the file is empty", input.name);
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+/// Splits at every line that begins with `---` or ends with `...`: at column 0 these are never content
+/// (YAML 1.2, rule `c-forbidden`), so the split is exact and each part keeps its place in the file.
+fn chunks(text: &str) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let mut chunk = Chunk { range: 0..0, lines_before: 0, content: None };
+    let mut has_marker = false;
+    let mut offset = 0;
+    for (lines_before, line) in text.split_inclusive('\n').enumerate() {
+        let rest = marked(line, "---");
+        // Comments and directives before the first marker belong to the document that it begins.
+        if rest.is_some() && (has_marker || chunk.content.is_some()) {
+            chunk.range.end = offset;
+            let next = Chunk { range: offset..offset, lines_before, content: None };
+            chunks.push(std::mem::replace(&mut chunk, next));
+        }
+        has_marker |= rest.is_some();
+        let is_end = marked(line, "...").is_some();
+        let content = rest.unwrap_or(line);
+        let is_directive = !has_marker && line.starts_with('%');
+        if chunk.content.is_none() && !is_end && !is_directive && has_content(content) {
+            let indent = content.len() - content.trim_start().len();
+            chunk.content = Some((offset + line.len() - content.len() + indent, lines_before));
+        }
+        offset += line.len();
+        if is_end {
+            chunk.range.end = offset;
+            let next =
+                Chunk { range: offset..offset, lines_before: lines_before + 1, content: None };
+            chunks.push(std::mem::replace(&mut chunk, next));
+            has_marker = false;
+        }
+    }
+    chunk.range.end = offset;
+    chunks.push(chunk);
+    chunks
+}
+
+/// What follows `marker` in a line that begins with it.
+fn marked<'a>(line: &'a str, marker: &str) -> Option<&'a str> {
+    line.strip_prefix(marker)
+        .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+fn has_content(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && !line.starts_with('#')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_text(text: &str) -> Result<Vec<Document>> {
+        parse(Input { name: "f".into(), bytes: Zeroizing::new(text.into()) })
+    }
+
+    fn lines(text: &str) -> Vec<usize> {
+        parse_text(text).unwrap().iter().map(|document| document.line).collect()
+    }
+
+    fn error(text: &str) -> String {
+        parse_text(text).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn documents_begin_where_their_content_does() {
+        assert_eq!(lines("a: 1\n"), [1]);
+        assert_eq!(lines("# c\n\na: 1\n---\nb: 2"), [3, 5]);
+        assert_eq!(lines("%YAML 1.1\n# c\n---\na: 1\n...\n# d\n---\nb: 1\n"), [4, 8]);
+        assert_eq!(
+            lines("---\n# only a comment\n---\na: 1\n---\n---\n\n--- # c\nb: 1\n...\n"),
+            [4, 9]
+        );
+        assert_eq!(lines("--- {a: 1}\n--- {\"a\": 1}\n"), [1, 2]);
+        assert_eq!(lines("a: |\n  ---\n  x\nb: ----\nc: ---x\n"), [1]);
+        assert_eq!(lines("a: 1\r\n---\r\nb: 2\r\n"), [1, 3]);
+        assert_eq!(lines("\u{feff}a: 1\n---\nb: 2\n"), [1, 3]);
+        assert_eq!(lines("{\"a\": 1}\n\n{\"b\":\n 2} {\"c\": 3}\n---\nd: 4\n"), [1, 3, 4, 6]);
+    }
+
+    #[test]
+    fn a_place_within_a_document_has_its_line_in_the_file() {
+        for text in [
+            "a: 1\n---\n# c\nspec:\n  data:\n    key: 1\n",
+            "a: 1\n---\n\n{\"spec\":\n {\"data\": {\n\t\"key\": 1}}}\n",
+            "a: 1\n---\n\n{spec:\n {data: {\n   key: 1}}}\n",
+        ] {
+            let documents = parse_text(text).unwrap();
+            let path = [Step::Key("spec"), Step::Key("data"), Step::Key("key")];
+            assert_eq!(documents[1].position(&path).line, 6, "{text}");
+        }
+        let documents = parse_text("\nitems:\n- a: 1\n-\n  a: 2\n").unwrap();
+        let path = [Step::Key("items"), Step::Index(1), Step::Key("a")];
+        assert_eq!(documents[0].position(&path).line, 5);
+    }
+
+    #[test]
+    fn mistakes_are_placed_in_the_file_and_quote_nothing() {
+        for (text, message) in [
+            ("", "f: the file is empty"),
+            ("# nothing\n---\n", "f: there is no document in it"),
+            (
+                "a: 1\n---\nb:\n\tc: hunter2\n",
+                "f: document 2, line 4, column 1: not valid YAML: a tab where spaces must indent",
+            ),
+            (
+                "a: 1\n---\nb: \"hunter2\n---\nc: 1\n",
+                "f: document 2, line 4, column 1: not valid YAML: the text ends too early",
+            ),
+            (
+                "a: 1\n---\na: hunter2: x\n",
+                "f: document 2, line 3, column 11: not valid YAML: a colon where no key can stand; quote the text",
+            ),
+            ("a: 1\na: hunter2\n", "f: document 1, line 2, column 1: a key stands twice"),
+            (
+                "a: 1\nb: {c: 1, c: hunter2}\n",
+                "f: document 1, line 2, column 11: a key stands twice",
+            ),
+            (
+                "{\"a\": 1, \"a\": \"hunter2\"}",
+                "f: document 1, line 1, column 12: a key stands twice",
+            ),
+            ("1: hunter2\n", "f: document 1, line 1, column 1: a key that is not text; quote it"),
+            (
+                "a: !x hunter2\n",
+                "f: document 1, line 1, column 4: a YAML tag, which no manifest needs",
+            ),
+            (
+                "a: *hunter2\n",
+                "f: document 1, line 1, column 4: not valid YAML: an alias without its anchor",
+            ),
+            ("a: \x07", "f: line 1, column 4: a control character, which no manifest may contain"),
+        ] {
+            assert_eq!(error(text), message);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_refused() {
+        let input = Input { name: "f".into(), bytes: Zeroizing::new(b"a: 1\nb: \xff".to_vec()) };
+        assert_eq!(parse(input).err().unwrap().to_string(), "f: line 2, column 4: not UTF-8");
+    }
+}

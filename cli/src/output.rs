@@ -1,0 +1,266 @@
+//! Where results go: stdout, or a file that is written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use tempfile::{Builder, NamedTempFile};
+
+use crate::failure::{Failure, OrHint};
+
+/// Whether a file that is there may be written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// It stays as it is, and the command fails.
+    Keep,
+    /// It is replaced at once by a new one.
+    Replace,
+}
+
+/// Who may see what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// Anyone: an existing file's mode is kept.
+    Public,
+    /// The owner: mode 0600.
+    Secret,
+}
+
+/// Writes data to stdout. A reader that has seen enough is no failure.
+pub(crate) fn stdout(data: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(data).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a message to stderr. When nobody can read it there is nobody to tell.
+pub(crate) fn stderr(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Whether `-o` asks for stdout: it is not given, or `-`.
+pub(crate) fn file(output: Option<&Path>) -> Option<&Path> {
+    output.filter(|path| *path != Path::new("-"))
+}
+
+/// Writes `data` to `path` so that there is the old file or the new one at every moment, and never half.
+pub(crate) fn write_file(
+    path: &Path,
+    data: &[u8],
+    existing: Existing,
+    content: Content,
+) -> Result<()> {
+    let name = path.display();
+    let path = follow(path)?;
+    let folder = folder_of(&path);
+    let mode = match fs::metadata(&path) {
+        Ok(_) if existing == Existing::Keep => bail!("{name} is there already"),
+        Ok(metadata) if !metadata.is_file() => bail!("{name} is not a regular file"),
+        Ok(metadata) if content == Content::Public => Some(metadata.permissions()),
+        Ok(_) | Err(_) => None,
+    };
+    let signals = HeldSignals::new();
+    let write = || -> io::Result<()> {
+        let mut file = temporary_file(folder, content)?;
+        file.write_all(data)?;
+        if let Some(mode) = mode {
+            file.as_file().set_permissions(mode)?;
+        }
+        file.as_file().sync_all()?;
+        match existing {
+            Existing::Keep => file.persist_noclobber(&path),
+            Existing::Replace => file.persist(&path),
+        }?;
+        sync_folder(folder)
+    };
+    let result = write().with_context(|| format!("cannot write {name}"));
+    signals.deliver();
+    result
+}
+
+/// Refuses a place in which `git add` would find a private file.
+pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
+    let real = follow(path)?;
+    let folder = fs::canonicalize(folder_of(&real))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    // A file in place of the folder marks a linked work tree or a submodule.
+    match folder.ancestors().find(|ancestor| ancestor.join(".git").exists()) {
+        Some(root) => {
+            Err(anyhow!("{} is inside the Git work tree {}", path.display(), root.display()))
+                .or_hint("write it elsewhere, or insist with --force")
+        }
+        None => Ok(()),
+    }
+}
+
+/// The file itself when `path` is a link, so that the link survives. It may not lead out of its folder: what
+/// seems to lie in a repository would be written somewhere else.
+fn follow(path: &Path) -> Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    let resolve =
+        || -> io::Result<_> { Ok((fs::canonicalize(folder_of(path))?, fs::canonicalize(path)?)) };
+    let (folder, real) =
+        resolve().with_context(|| format!("cannot follow the link {}", path.display()))?;
+    match real.starts_with(&folder) {
+        true => Ok(real),
+        false => bail!("{} is a link that leads out of its folder", path.display()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary_file(folder: &Path, content: Content) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".bulla-").suffix(".tmp");
+    #[cfg(unix)]
+    if content == Content::Public {
+        use std::os::unix::fs::PermissionsExt;
+        // Less what the umask takes away; without this a temporary file is 0600.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    #[cfg(not(unix))]
+    let _ = content;
+    builder.tempfile_in(folder)
+}
+
+/// Makes the new name itself last through a power failure.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match cfg!(unix) {
+        true => File::open(folder)?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+/// Signals that would end the process wait until no temporary file lies about.
+struct HeldSignals {
+    received: Arc<AtomicUsize>,
+    registrations: Vec<signal_hook::SigId>,
+}
+
+impl HeldSignals {
+    fn new() -> Self {
+        #[cfg(unix)]
+        const SIGNALS: [i32; 3] = [
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGHUP,
+        ];
+        #[cfg(not(unix))]
+        const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+        let received = Arc::new(AtomicUsize::new(0));
+        let register = |signal: i32| {
+            signal_hook::flag::register_usize(
+                signal,
+                received.clone(),
+                signal.unsigned_abs() as usize,
+            )
+        };
+        // A signal that cannot be held acts as it always did.
+        let registrations =
+            SIGNALS.into_iter().filter_map(|signal| register(signal).ok()).collect();
+        Self { received, registrations }
+    }
+
+    /// Does what the signal asked for, if one came.
+    fn deliver(self) {
+        self.registrations.into_iter().for_each(|id| {
+            signal_hook::low_level::unregister(id);
+        });
+        match i32::try_from(self.received.load(Ordering::SeqCst)) {
+            Ok(0) | Err(_) => {}
+            Ok(signal) => {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, existing: Existing, content: Content) -> Result<()> {
+        write_file(path, b"new", existing, content)
+    }
+
+    #[test]
+    fn a_file_that_is_there_stays_unless_it_is_to_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, Existing::Keep, Content::Public).unwrap();
+        fs::write(&path, "old").unwrap();
+        assert!(write(&path, Existing::Keep, Content::Public).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        write(&path, Existing::Replace, Content::Public).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn modes_are_kept_and_secrets_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write(&path, Existing::Replace, Content::Public).unwrap();
+        assert_eq!(mode(), 0o640);
+        write(&path, Existing::Replace, Content::Secret).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_within_its_folder_only() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        fs::create_dir_all(tree.join("sub")).unwrap();
+        for path in ["tree/sub/real", "outside"] {
+            fs::write(folder.path().join(path), "old").unwrap();
+        }
+        symlink("sub/real", tree.join("inside")).unwrap();
+        write(&tree.join("inside"), Existing::Replace, Content::Public).unwrap();
+        assert!(tree.join("inside").is_symlink());
+        assert_eq!(fs::read(tree.join("sub/real")).unwrap(), b"new");
+
+        symlink("../outside", tree.join("out")).unwrap();
+        symlink("nowhere", tree.join("dangling")).unwrap();
+        for link in ["out", "dangling"] {
+            assert!(write(&tree.join(link), Existing::Replace, Content::Public).is_err());
+        }
+        assert_eq!(fs::read(folder.path().join("outside")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(write(folder.path(), Existing::Replace, Content::Public).is_err());
+        assert!(folder.path().is_dir());
+    }
+
+    #[test]
+    fn work_trees_are_recognised_from_within() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("tree/sub")).unwrap();
+        fs::write(folder.path().join("tree/.git"), "gitdir: elsewhere").unwrap();
+        assert!(refuse_work_tree(&folder.path().join("tree/sub/f")).is_err());
+        assert!(refuse_work_tree(&folder.path().join("f")).is_ok());
+    }
+}
