@@ -137,6 +137,16 @@ impl Situation {
     ///
     /// A condition whose status does not change keeps its transition time from `previous`, so that an
     /// unchanged situation gives equal conditions and needs no write.
+    ///
+    /// ```
+    /// use bulla_crds::conditions::{Reason, Situation};
+    /// use jiff::Timestamp;
+    ///
+    /// let stuck = Situation::NeedsPerson { reason: Reason::Damaged, message: "key password: damaged".into() };
+    /// let conditions = stuck.conditions(7, &[], Timestamp::now());
+    /// let summary: Vec<_> = conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str())).collect();
+    /// assert_eq!(summary, [("Ready", "False"), ("Stalled", "True")]);
+    /// ```
     pub fn conditions(
         &self,
         generation: i64,

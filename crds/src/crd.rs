@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions, as they are installed.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON,
+    CustomResourceDefinition, JSON, JSONSchemaProps,
 };
 use kube::CustomResourceExt;
 use serde_json::json;
@@ -29,9 +29,24 @@ fn finish(
         .versions
         .iter_mut()
         .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
-    for status in schemas.filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
-        status.nullable = None;
-        status.default = default_status.cloned().map(JSON);
+    for schema in schemas {
+        drop_defaults(schema);
+        let status = schema.properties.as_mut().and_then(|properties| properties.get_mut("status"));
+        if let Some(status) = status {
+            status.nullable = None;
+            status.default = default_status.cloned().map(JSON);
+        }
     }
     crd
+}
+
+/// Defaults that serde knows are for reading. In the schema they would be stored with every object, and
+/// GitOps tools would see a difference to what is in Git.
+fn drop_defaults(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+        .for_each(drop_defaults);
 }

@@ -3,6 +3,28 @@
 //! rules that the CLI and the controller share.
 //!
 //! There is no client and no I/O here; everything is plain data in, plain data out.
+//!
+//! ```
+//! use bulla_crds::{WipedSecret, conditions::Reason, rules, seal, unseal};
+//! use bulla_sealing::{Identity, KeyType, Keyring, Recipients, Scope};
+//! use k8s_openapi::api::core::v1::Secret;
+//! use serde_json::json;
+//!
+//! let manifest = json!({"metadata": {"name": "db"}, "data": {"password": "aHVudGVyMg=="}});
+//! let secret = WipedSecret::new(serde_json::from_value::<Secret>(manifest)?);
+//! let identity = Identity::generate(KeyType::X25519)?;
+//! let recipients = Recipients::new(vec![identity.recipient()])?;
+//!
+//! let mut sealed_secret = seal(&secret, Some("prod"), Scope::Strict, &recipients)?;
+//! assert!(rules::violations(&sealed_secret).is_empty());
+//!
+//! let keyring = Keyring::from_iter([identity]);
+//! assert_eq!(unseal(&sealed_secret, &keyring)?.data, secret.data);
+//!
+//! sealed_secret.metadata.namespace = Some("dev".into());
+//! assert_eq!(unseal(&sealed_secret, &keyring).unwrap_err().reason(), Reason::WrongBinding);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod conditions;
 pub mod crd;

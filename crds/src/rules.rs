@@ -21,6 +21,11 @@ pub const REFUSED_TYPES: [&str; 3] =
 
 /// Whether a label or annotation is one by which Argo CD, Flux, kubectl or we track objects. Copied to a
 /// target it would make the tool prune or overwrite what is not its own.
+///
+/// ```
+/// assert!(bulla_crds::rules::is_tracking("argocd.argoproj.io/tracking-id"));
+/// assert!(!bulla_crds::rules::is_tracking("app.kubernetes.io/name"));
+/// ```
 pub fn is_tracking(key: &str) -> bool {
     const PREFIXES: [&str; 6] = [
         "argocd.argoproj.io/",
@@ -132,6 +137,13 @@ fn mark_violations(metadata: &TemplateMetadata) -> impl Iterator<Item = Violatio
 }
 
 /// What a Secret type refuses, given which data keys there are.
+///
+/// ```
+/// use bulla_crds::rules::{Violation, type_violations};
+///
+/// let violations = type_violations("kubernetes.io/tls", |key| key == "tls.crt");
+/// assert_eq!(violations, [Violation::KeyMissing { type_: "kubernetes.io/tls".into(), key: "tls.key" }]);
+/// ```
 pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Violation> {
     if REFUSED_TYPES.contains(&type_) {
         return vec![Violation::TypeRefused(type_.into())];

@@ -33,6 +33,8 @@ use crate::schema;
 )]
 #[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/tls' || ['tls.crt', 'tls.key'].all(k, k in self.sealedData)", "type kubernetes.io/tls needs tls.crt and tls.key"))]
 #[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/dockerconfigjson' || '.dockerconfigjson' in self.sealedData", "type kubernetes.io/dockerconfigjson needs .dockerconfigjson"))]
+#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/dockercfg' || '.dockercfg' in self.sealedData", "type kubernetes.io/dockercfg needs .dockercfg"))]
+#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/ssh-auth' || 'ssh-privatekey' in self.sealedData", "type kubernetes.io/ssh-auth needs ssh-privatekey"))]
 pub struct SealedSecretSpec {
     /// Data key to sealed value: the base64 of one age file on one line, as `bulla seal` writes it.
     #[schemars(schema_with = "schema::sealed_data")]
@@ -98,8 +100,7 @@ pub enum Policy {
 }
 
 /// What the controller found and did.
-///
-/// Lists are written also when they are empty, because a merge patch would otherwise keep the old ones.
+// Lists are written also when they are empty, because a merge patch would otherwise keep the old ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretStatus {
