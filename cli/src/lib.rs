@@ -40,6 +40,7 @@ struct Cli {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    keep_panics_quiet();
     let result = match Cli::try_parse() {
         Ok(cli) => cli.command.run(),
         Err(error) => usage(&error),
@@ -48,6 +49,17 @@ pub fn main() -> ExitCode {
         Ok(answer) => answer.into(),
         Err(failure) => failure.report(),
     }
+}
+
+/// A panic's own message can quote what was being read, and a core dump holds all of it.
+fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        output::stderr(&format!(
+            "error: a mistake in bulla itself, at {place}\nhint: please report it\n"
+        ));
+        std::process::exit(2);
+    }));
 }
 
 /// Help, version and mistakes in the command line.

@@ -22,7 +22,9 @@ use crate::input;
 
 pub(crate) use metadata::{NamespaceRule, name_of, namespace_of};
 pub(crate) use schema::{FlawKind, flaws};
-pub(crate) use sealed_secret::{read_sealed_secret, sealed_data};
+pub(crate) use sealed_secret::{
+    deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,
+};
 pub(crate) use secret::{read_secret, secret_to_tree};
 use stream::Document;
 pub(crate) use tree::{Step, Tree, path_text};

@@ -19,7 +19,7 @@ pub(crate) struct Inspect {
     #[command(flatten)]
     files: Files,
 
-    /// What to print
+    /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

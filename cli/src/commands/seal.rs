@@ -1,7 +1,8 @@
 //! `bulla seal`.
 
 use anyhow::anyhow;
-use bulla_crds::{SealError, rules};
+use bulla_crds::rules::{self, Violation};
+use bulla_crds::{SealError, WipedSecret};
 use bulla_sealing::Recipients;
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
@@ -11,7 +12,7 @@ use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{ClusterFlags, Manifests as Files, Output, RecipientFlags, Scope};
 use crate::manifest::{self, Manifests, NamespaceRule, Object, ObjectKind, Step};
 use crate::output::{self, Content, Existing};
-use crate::{cluster, input, recipients};
+use crate::{cluster, escape, input, recipients};
 
 /// Turn Secret manifests into SealedSecrets
 ///
@@ -109,31 +110,38 @@ impl Seal {
 /// A Secret that was read in full, and where.
 struct ToSeal<'a> {
     object: Object<'a>,
-    secret: bulla_crds::WipedSecret,
+    secret: WipedSecret,
     namespace: Option<String>,
 }
 
 /// Why a Secret is not sealed, at the place that it is about.
 fn refusal(object: &Object<'_>, error: &SealError) -> Failure {
-    let key = match error {
-        SealError::Target { key, .. } | SealError::InTheClear { key, .. } => Some(key.as_str()),
-        SealError::Unfit { key, .. } => Some(*key),
-        SealError::Violation(rules::Violation::DataKey(key)) => Some(key.as_str()),
-        _ => None,
+    let of_key = |key| {
+        let fields = ["stringData", "data"].into_iter();
+        let has_key = |field: &&str| object.value.get(field).and_then(|it| it.get(key)).is_some();
+        fields
+            .filter(has_key)
+            .flat_map(|field| [Step::Key(field), Step::Key(key)])
+            .take(2)
+            .collect()
     };
-    let field = ["stringData", "data"].into_iter().find(|field| {
-        key.is_some_and(|key| object.value.get(field).is_some_and(|data| data.get(key).is_some()))
-    });
-    let position = match (field, key) {
-        (Some(field), Some(key)) => object.position(&[Step::Key(field), Step::Key(key)]),
-        _ => object.position(&[]),
+    let path: Vec<_> = match error {
+        SealError::Target { key, .. }
+        | SealError::InTheClear { key, .. }
+        | SealError::Violation(Violation::DataKey(key)) => of_key(key.as_str()),
+        SealError::Unfit { key, .. } => of_key(key),
+        SealError::Violation(Violation::TypeRefused(_) | Violation::KeyMissing { .. }) => {
+            vec![Step::Key("type")]
+        }
+        _ => Vec::new(),
     };
+    let position = object.position(&path);
     let failure = Failure::unable(anyhow!("{position}: {}: {error}", object.title()));
     match error {
         SealError::InTheClear { .. } => {
             failure.hint("labels and annotations are not sealed: take the value out of them")
         }
-        SealError::Violation(rules::Violation::TypeRefused(_)) => {
+        SealError::Violation(Violation::TypeRefused(_)) => {
             failure.hint("the cluster makes such Secrets itself; they do not belong in Git")
         }
         _ => failure,
@@ -152,6 +160,6 @@ fn tell_what_is_dropped(object: &Object<'_>, secret: &Secret) {
             object.position(&[]),
             object.title(),
         );
-        output::stderr(&(crate::escape::line(&note) + "\n"));
+        output::stderr(&(escape::line(&note) + "\n"));
     }
 }

@@ -3,6 +3,8 @@
 //! It covers what our schemas use. Rules that only CEL can say are written out in `bulla_crds::rules`.
 //! A flaw names a field and never repeats its value, which may be plaintext that was pasted by mistake.
 
+use std::sync::LazyLock;
+
 use bulla_crds::SealedSecret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -53,17 +55,20 @@ impl Flaw {
     }
 }
 
+/// The schema of a SealedSecret, as it is installed.
+static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
+    let version = SealedSecret::crd().spec.versions.into_iter().next();
+    version.and_then(|version| version.schema?.open_api_v3_schema).unwrap_or_default()
+});
+
 /// Everything about a SealedSecret that the schema does not allow.
 pub(crate) fn flaws(object: &Object<'_>) -> Vec<Flaw> {
-    let crd = SealedSecret::crd();
-    let version = crd.spec.versions.into_iter().next();
-    let schema = version.and_then(|version| version.schema?.open_api_v3_schema).unwrap_or_default();
     let mut judge = Judge::default();
     for (field, value) in object.value.as_object().into_iter().flatten() {
         judge.path.push(OwnedStep::Key(field.clone()));
         match (
             field.as_str(),
-            schema.properties.as_ref().and_then(|properties| properties.get(field)),
+            SCHEMA.properties.as_ref().and_then(|properties| properties.get(field)),
         ) {
             ("apiVersion" | "kind", _) => {}
             ("metadata", _) => judge.metadata(value),

@@ -21,6 +21,11 @@ pub(crate) fn read_sealed_secret(object: &Object<'_>) -> Result<SealedSecret> {
         let path = flaw.steps();
         bail!(object.mistake(&path, &flaw.message));
     }
+    deserialize(object)
+}
+
+/// The same for an object in which [`flaws`] found nothing but unknown fields.
+pub(crate) fn deserialize(object: &Object<'_>) -> Result<SealedSecret> {
     let metadata = object.read_metadata()?;
     let mut value = object.value.clone();
     if let Value::Object(map) = &mut value {

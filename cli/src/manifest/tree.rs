@@ -1,8 +1,8 @@
 //! A document as a tree of values, read with our own eyes: no key twice, no tags, bounded, wiped.
 //!
-//! What we hold is wiped: the file's bytes, its text and this tree. What the YAML library holds while it
-//! parses (its token and event buffers, freed without being overwritten) is beyond our reach, as is memory
-//! that the operating system moved or swapped.
+//! What we hold is wiped: the file's bytes, its text and this tree. What the YAML and JSON libraries hold
+//! while they parse (token, event and escape buffers, freed without being overwritten) is beyond our reach,
+//! as is memory that the operating system swapped out.
 
 use std::cell::Cell;
 use std::fmt;

@@ -26,7 +26,7 @@ pub(crate) struct Fetch {
     #[arg(long)]
     force: bool,
 
-    /// What to print
+    /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

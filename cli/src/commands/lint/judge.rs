@@ -76,6 +76,7 @@ impl Verdict {
 
     fn sealed_secret(&mut self, object: &Object<'_>) {
         self.sealed_secrets += 1;
+        let findings_before = self.findings.len();
         self.names(object);
         self.size(object);
         let flaws = manifest::flaws(object);
@@ -92,10 +93,13 @@ impl Verdict {
             self.find(object, rule, &path, None, message);
         }
         // What is not as the schema wants it was told already.
-        if let Ok(sealed_secret) = manifest::read_sealed_secret(object) {
+        if flaws.iter().all(|flaw| flaw.kind == FlawKind::UnknownField)
+            && let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object)
+        {
             self.rules(object, &sealed_secret);
         }
         self.values(object);
+        self.findings[findings_before..].sort_by_key(|finding| finding.position.line);
     }
 
     fn names(&mut self, object: &Object<'_>) {

@@ -1,0 +1,13 @@
+//! The command as its users meet it: run as a program, judged by its output, files and exit code.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod cluster;
+mod examples;
+mod files;
+mod inspect;
+mod lint;
+mod refusals;
+mod round_trip;
+mod sandbox;
+mod transcripts;
