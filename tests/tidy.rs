@@ -124,6 +124,29 @@ fn crds_has_no_client_and_no_runtime() -> Result<()> {
 }
 
 #[test]
+fn one_module_of_the_cli_talks_to_a_cluster() -> Result<()> {
+    const CLUSTER: &str = "cli/src/cluster.rs";
+    let files = files()?;
+    // kube's client needs a runtime, so who has none stays offline.
+    let findings = files.iter().filter(|file| {
+        let is_elsewhere = file.path.starts_with("cli/src/") && file.path != CLUSTER;
+        is_elsewhere && ["async fn", "std::net", "tokio::"].iter().any(|it| file.text.contains(it))
+    });
+    none("only cluster.rs may leave this machine", findings.map(SourceFile::place))
+}
+
+#[test]
+fn example_keys_are_for_docs_and_tests_alone() -> Result<()> {
+    const PRODUCT: [&str; 5] = ["cli/src/", "controller/", "crds/src/", "deploy/", "sealing/src/"];
+    let files = files()?;
+    let findings = files.iter().filter(|file| {
+        PRODUCT.iter().any(|folder| file.path.starts_with(folder))
+            && file.text.contains("keys-example")
+    });
+    none("the example keys are public, so nothing may trust them", findings.map(SourceFile::place))
+}
+
+#[test]
 fn versions_stand_once_in_the_root() -> Result<()> {
     let mut findings = Vec::new();
     for manifest in member_manifests()? {
