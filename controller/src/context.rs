@@ -7,12 +7,12 @@ use bulla_sealing::{Identity, Keyring};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::Store;
 
 use crate::args::Args;
 use crate::backoff::Backoff;
 use crate::events::Events;
 use crate::metrics::Metrics;
+use crate::watches::Cache;
 
 /// The name under which all writes are made.
 pub(crate) const FIELD_MANAGER: &str = "bulla-controller";
@@ -25,9 +25,9 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) backoff: Backoff,
     /// SealedSecrets without their sealed data.
-    pub(crate) sealed_secrets: Store<SealedSecret>,
+    pub(crate) sealed_secrets: Cache<SealedSecret>,
     /// The metadata of the Secrets that carry our label.
-    pub(crate) targets: Store<PartialObjectMeta<Secret>>,
+    pub(crate) targets: Cache<PartialObjectMeta<Secret>>,
     keyring: RwLock<Keyring>,
 }
 
@@ -35,8 +35,8 @@ impl Context {
     pub(crate) fn new(
         client: Client,
         args: Args,
-        sealed_secrets: Store<SealedSecret>,
-        targets: Store<PartialObjectMeta<Secret>>,
+        sealed_secrets: Cache<SealedSecret>,
+        targets: Cache<PartialObjectMeta<Secret>>,
     ) -> Self {
         Self {
             events: Events::new(client.clone(), args.pod.clone()),
@@ -48,6 +48,11 @@ impl Context {
             sealed_secrets,
             targets,
         }
+    }
+
+    /// Whether both watches have delivered their first lists.
+    pub(crate) fn is_listed(&self) -> bool {
+        self.sealed_secrets.is_listed() && self.targets.is_listed()
     }
 
     /// The identities held. The guard must not be kept over an `await`.

@@ -7,7 +7,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -39,9 +38,7 @@ async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if ctx.keyring().is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "identities are not loaded\n");
     }
-    let is_listed = ctx.sealed_secrets.wait_until_ready().now_or_never().is_some()
-        && ctx.targets.wait_until_ready().now_or_never().is_some();
-    match is_listed {
+    match ctx.is_listed() {
         true => (StatusCode::OK, "ok\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "objects are not listed yet\n"),
     }

@@ -62,8 +62,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let ctx = Arc::new(Context::new(
         client.clone(),
         args,
-        sealed_secrets.store.clone(),
-        targets.store.clone(),
+        sealed_secrets.cache.clone(),
+        targets.cache.clone(),
     ));
 
     let server = http::serve(ctx.clone(), stopped(stop.clone())).await?;
@@ -72,7 +72,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     loaded.context("cannot load the identities")?;
     let new_identities = keys::watch(ctx.clone(), stopped(stop.clone()));
 
-    Controller::for_stream(sealed_secrets.stream, sealed_secrets.store)
+    Controller::for_stream(sealed_secrets.stream, sealed_secrets.cache.into_store())
         .watches_stream(targets.stream, watches::sealed_secret_of)
         .reconcile_all_on(new_identities)
         .with_config(Config::default().concurrency(workers))

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use bulla_crds::SealedSecret;
 use bulla_crds::conditions::READY;
-use kube::runtime::reflector::Store;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+
+use crate::watches::Cache;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
@@ -98,9 +99,9 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub(crate) fn render(&self, sealed_secrets: &Store<SealedSecret>) -> String {
+    pub(crate) fn render(&self, sealed_secrets: &Cache<SealedSecret>) -> String {
         let mut counts = BTreeMap::new();
-        for sealed_secret in sealed_secrets.state() {
+        for sealed_secret in sealed_secrets.all() {
             let conditions = sealed_secret.status.iter().flat_map(|status| &status.conditions);
             let ready = conditions.into_iter().find(|condition| condition.type_ == READY);
             let labels = ready.map(|ready| (ready.status.clone(), ready.reason.clone()));

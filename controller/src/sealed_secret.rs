@@ -44,7 +44,7 @@ pub(crate) async fn reconcile(
 ) -> Result<Action, Failure> {
     let object = object(&cached);
     let mut timer = ctx.metrics.reconcile();
-    if ctx.targets.wait_until_ready().await.is_err() {
+    if !ctx.targets.listed().await {
         return Ok(Action::await_change()); // the watch has ended: we are stopping
     }
     let target = ctx.targets.get(&target_of(&cached));
