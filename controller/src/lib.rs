@@ -19,6 +19,7 @@ mod watches;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -29,6 +30,10 @@ use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::context::Context;
+
+/// How long after the signal work in flight may take to end: far less than Kubernetes waits before it kills.
+/// A reconcile that is left in the middle is taken up again by the next start.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Parses the command line, runs until told to stop, and gives the exit code.
 pub fn main() -> ExitCode {
@@ -41,7 +46,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match runtime.block_on(run(args)) {
+    let outcome = runtime.block_on(run_until_overdue(args));
+    // Not to wait for what is left, such as the resolution of a name.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "stopped by an error");
@@ -50,10 +58,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, then lets the reconciles in flight finish.
-async fn run(args: Args) -> anyhow::Result<()> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
+/// Runs until SIGTERM or SIGINT, and then not for long: an API server that hangs must not keep us.
+async fn run_until_overdue(args: Args) -> anyhow::Result<()> {
     let stop = stop_signal().context("cannot listen for signals")?;
+    tokio::select! {
+        outcome = run(args, stop.clone()) => outcome,
+        () = async { stopped(stop).await; tokio::time::sleep(GRACE).await } => {
+            tracing::warn!("stopped with work in flight");
+            Ok(())
+        }
+    }
+}
+
+/// Runs until told to stop, then lets the reconciles in flight finish.
+async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
     let client = kube::Client::try_default().await.context("no usable cluster configuration")?;
 
     let sealed_secrets = watches::sealed_secrets(client.clone());
@@ -72,14 +91,18 @@ async fn run(args: Args) -> anyhow::Result<()> {
     loaded.context("cannot load the identities")?;
     let new_identities = keys::watch(ctx.clone(), stopped(stop.clone()));
 
-    Controller::for_stream(sealed_secrets.stream, sealed_secrets.cache.into_store())
-        .watches_stream(targets.stream, watches::sealed_secret_of)
-        .reconcile_all_on(new_identities)
-        .with_config(Config::default().concurrency(workers))
-        .graceful_shutdown_on(stopped(stop))
-        .run(sealed_secret::reconcile, sealed_secret::error_policy, ctx)
-        .for_each(|_| std::future::ready(())) // each reconcile has said for itself what it came to
-        .await;
+    let controller =
+        Controller::for_stream(sealed_secrets.stream, sealed_secrets.cache.into_store())
+            .watches_stream(targets.stream, watches::sealed_secret_of)
+            .reconcile_all_on(new_identities)
+            .with_config(Config::default().concurrency(workers))
+            .graceful_shutdown_on(stopped(stop.clone()))
+            .run(sealed_secret::reconcile, sealed_secret::error_policy, ctx.clone())
+            .for_each(|_| std::future::ready(())); // each reconcile has said for itself what it came to
+    tokio::select! {
+        () = controller => {}
+        () = stopped_before_lists(&ctx, stop) => {}
+    }
     tracing::info!("stopped");
     server.await.context("the HTTP server failed")
 }
@@ -105,6 +128,15 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the sender is gone, which it only is once it has sent.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Until the first lists have come nothing is in flight, and a controller that is told to stop waits for
+/// them without reading them.
+async fn stopped_before_lists(ctx: &Context, stop: watch::Receiver<bool>) {
+    stopped(stop).await;
+    if ctx.is_listed() {
+        std::future::pending().await
+    }
 }
 
 async fn until_stopped<T>(work: impl Future<Output = T>, stop: watch::Receiver<bool>) -> Option<T> {
