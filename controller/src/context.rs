@@ -1,5 +1,6 @@
 //! The reconciler's shared state.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use bulla_crds::SealedSecret;
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     /// The metadata of the Secrets that carry our label.
     pub(crate) targets: Cache<PartialObjectMeta<Secret>>,
     keyring: RwLock<Keyring>,
+    are_identities_loaded: AtomicBool,
 }
 
 impl Context {
@@ -43,6 +45,7 @@ impl Context {
             metrics: Metrics::new(),
             backoff: Backoff::default(),
             keyring: RwLock::default(),
+            are_identities_loaded: AtomicBool::default(),
             client,
             args,
             sealed_secrets,
@@ -53,6 +56,16 @@ impl Context {
     /// Whether both watches have delivered their first lists.
     pub(crate) fn is_listed(&self) -> bool {
         self.sealed_secrets.is_listed() && self.targets.is_listed()
+    }
+
+    /// Whether the first full list of identities has come, so that values can be judged.
+    pub(crate) fn are_identities_loaded(&self) -> bool {
+        self.are_identities_loaded.load(Ordering::Acquire)
+    }
+
+    /// Says so.
+    pub(crate) fn identities_are_loaded(&self) {
+        self.are_identities_loaded.store(true, Ordering::Release);
     }
 
     /// The identities held. The guard must not be kept over an `await`.

@@ -35,7 +35,7 @@ pub(crate) async fn serve(
 
 /// Ready once the identities are loaded and both watches have delivered their first lists.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
-    if ctx.keyring().is_empty() {
+    if !ctx.are_identities_loaded() {
         return (StatusCode::SERVICE_UNAVAILABLE, "identities are not loaded\n");
     }
     match ctx.is_listed() {

@@ -89,6 +89,7 @@ async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let loaded = until_stopped(keys::load(&ctx), stop.clone()).await;
     let Some(loaded) = loaded else { return server.await.context("the HTTP server failed") };
     loaded.context("cannot load the identities")?;
+    ctx.identities_are_loaded();
     let new_identities = keys::watch(ctx.clone(), stopped(stop.clone()));
 
     let controller =

@@ -79,15 +79,25 @@ fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> 
         .find(|owner| owner.controller == Some(true));
     if let Some(controller) = controller {
         return (!is_sealed_secret(controller, &name)).then(|| {
+            let controller = title(controller);
             format!(
-                "Secret {name} is controlled by {} {}; delete it or rename one of the two",
-                controller.kind, controller.name
+                "Secret {name} is controlled by {controller}; delete it or rename one of the two"
             )
         });
     }
     let written = sealed_secret.status.as_ref().and_then(|status| status.target.as_ref());
     let is_ours = written.is_some_and(|written| found.metadata.uid.as_ref() == Some(&written.uid));
     (!is_ours).then(|| format!("Secret {name} is there and was not made from this SealedSecret; delete it or rename one of the two"))
+}
+
+/// Who wrote the reference chose its text, so only what looks like a kind and a name is shown.
+fn title(owner: &OwnerReference) -> String {
+    let is_kind =
+        owner.kind.len() <= 63 && owner.kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match is_kind && bulla_sealing::is_dns_subdomain(&owner.name) {
+        true => format!("{} {}", owner.kind, owner.name),
+        false => "another object".into(),
+    }
 }
 
 fn is_sealed_secret(owner: &OwnerReference, name: &str) -> bool {
