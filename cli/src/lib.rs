@@ -3,7 +3,7 @@
 //! A command reads all of its input first, then works, then writes all of its output at once, so that a
 //! failure anywhere leaves every file as it was. Data goes to stdout, everything else to stderr. Nothing
 //! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
-//! does); only [`cluster`] may talk to an API server.
+//! does); only `cluster` may talk to an API server.
 
 mod cluster;
 mod commands;
@@ -74,7 +74,7 @@ fn usage(error: &clap::Error) -> Result<Answer, Failure> {
         _ if escape::holds_identity(&text) => Err(Failure::identity_in_arguments()),
         _ => {
             output::stderr(&escape::lines(&text));
-            Ok(Answer::Usage)
+            Ok(Answer::NotUnderstood)
         }
     }
 }
