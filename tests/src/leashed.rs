@@ -122,18 +122,23 @@ impl Leashed {
         &self.log
     }
 
+    /// What this run of the program has printed so far.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn printed(&self) -> Result<String> {
+        let mut file = fs::File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.log_start))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// The last lines that this run of the program printed.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut file = fs::File::open(&self.log)?;
-            file.seek(SeekFrom::Start(self.log_start))?;
-            let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
-            Ok(text)
-        };
-        let text = read().unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        let text = self.printed().unwrap_or_default();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }

@@ -1,12 +1,14 @@
 //! The harness of the tests that need a program or a cluster.
 //!
 //! [`ControlPlane`] is a real API server with its etcd and controller manager, [`Leashed`] a program that
-//! cannot outlive the test which started it, [`program`] the path of one of the workspace's own programs,
+//! cannot outlive the test which started it, [`Controller`] the half of ours that runs in a cluster, as
+//! `deploy/base` installs it, [`program`] the path of one of the workspace's own programs,
 //! [`Verdict`] what the tools of the trade conclude from an object's status, and [`eventually`] the way to
 //! wait.
 
 mod assets;
 mod control_plane;
+mod controller;
 mod eventually;
 mod folder;
 mod kstatus;
@@ -17,6 +19,7 @@ mod programs;
 pub use crate::{
     assets::Asset,
     control_plane::{ControlPlane, Part},
+    controller::Controller,
     eventually::eventually,
     folder::Folder,
     kstatus::{Status, Verdict},

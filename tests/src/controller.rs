@@ -1,0 +1,188 @@
+//! The controller, installed as `deploy/base` says and run as its ServiceAccount, without a node to run on.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{ControlPlane, Folder, Leashed, Program, Signal, eventually, program};
+
+/// What is installed, as a person would.
+const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A controller outside of the cluster that it serves, with the rights that it has inside.
+#[derive(Debug)]
+pub struct Controller {
+    // First, so that it has ended before its folder goes.
+    running: Option<Leashed>,
+    command: Command,
+    folder: Folder,
+}
+
+impl Controller {
+    /// The namespace of `deploy/base`.
+    pub const NAMESPACE: &str = "bulla-system";
+
+    /// Installs `deploy/base` with `kubectl apply -k`. The Deployment is there too, and no node runs its pod.
+    ///
+    /// # Errors
+    ///
+    /// When something is refused.
+    pub fn install(plane: &ControlPlane) -> Result<()> {
+        plane.kubectl(&["apply", "--kustomize", BASE])?;
+        let definitions = ["sealedsecrets", "sealingkeys", "rekeys"]
+            .map(|plural| format!("customresourcedefinition/{plural}.bulla.dev"));
+        let wait = ["wait", "--for=condition=Established", "--timeout=60s"];
+        let definitions = definitions.each_ref().map(String::as_str);
+        plane.kubectl(&[&wait[..], &definitions].concat())?;
+        Ok(())
+    }
+
+    /// The command that runs it as the installed ServiceAccount, serving on a free port of this machine.
+    /// Arguments and variables can be added.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, or its ServiceAccount is not installed.
+    pub fn command(plane: &ControlPlane) -> Result<Command> {
+        let account = plane.service_account(Self::NAMESPACE, "bulla-controller")?;
+        let mut command = Command::new(program(Program::Controller)?);
+        command.args(["--listen", "127.0.0.1:0"]).env("KUBECONFIG", account.kubeconfig());
+        Ok(command)
+    }
+
+    /// Starts it; it may not be ready yet. It ends when dropped, and when this process ends in any way.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start(command: Command) -> Result<Self> {
+        let folder = Folder::new("bulla-controller-")?;
+        let mut controller = Self { running: None, command, folder };
+        controller.restart()?;
+        Ok(controller)
+    }
+
+    /// Starts it again with the same command, after SIGTERM if it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end or cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        if self.running.is_some() {
+            self.stop(START_DEADLINE)?;
+        }
+        self.running = Some(Leashed::spawn(&self.command, &self.folder, "bulla-controller")?);
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM, as Kubernetes does.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or not end within `deadline`.
+    pub fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let mut leashed = self.running.take().context("the controller does not run")?;
+        leashed.signal(Signal::Terminate)?;
+        leashed.wait(deadline).with_context(|| leashed.log_tail())
+    }
+
+    /// Ends it as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// When it still runs much later.
+    pub fn kill(&mut self) -> Result<()> {
+        self.running.take().map_or(Ok(()), Leashed::kill)
+    }
+
+    /// Waits until `/readyz` consents.
+    ///
+    /// # Errors
+    ///
+    /// When it does not in time; the message has the last lines of its log.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        eventually("a ready controller", START_DEADLINE, || {
+            let (code, text) = self.get("/readyz")?;
+            ensure!(code == 200, "{code} {text}");
+            Ok(())
+        })
+        .with_context(|| format!("the controller's log ends:\n{}\n", self.log_tail()))
+    }
+
+    /// Asks for a path such as `/readyz`: the status code and the body.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run or does not answer.
+    pub fn get(&self, path: &str) -> Result<(u16, String)> {
+        let mut connection = TcpStream::connect_timeout(&self.address()?, REQUEST_DEADLINE)?;
+        connection.set_read_timeout(Some(REQUEST_DEADLINE))?;
+        write!(connection, "GET {path} HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let code = head.split_whitespace().nth(1).context("no status code")?.parse()?;
+        Ok((code, body.to_owned()))
+    }
+
+    /// The sum of the metric's samples: of all when `series` is a name, of some when it goes on with the
+    /// beginning of the labels.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer or not so that Prometheus could read it.
+    pub fn metric(&self, series: &str) -> Result<f64> {
+        let (code, text) = self.get("/metrics")?;
+        ensure!(code == 200, "{code} {text}");
+        let mut sum = 0.0;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (sample, value) = line.rsplit_once(' ').context("a sample without a value")?;
+            let is_asked = sample.strip_prefix(series).is_some_and(|rest| {
+                rest.is_empty() || series.contains('{') || rest.starts_with('{')
+            });
+            if is_asked {
+                sum += value.parse::<f64>()?;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Everything that all its runs have printed.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let path = self.folder.path().join("bulla-controller.log");
+        Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+    }
+
+    /// The last lines that it printed.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        self.running.as_ref().map(Leashed::log_tail).unwrap_or_default()
+    }
+
+    /// The port is the one that the operating system gave it.
+    fn address(&self) -> Result<SocketAddr> {
+        let running = self.running.as_ref().context("the controller does not run")?;
+        let printed = running.printed()?;
+        let Some(line) = printed.lines().find(|line| line.contains("serving /healthz")) else {
+            bail!("the controller does not serve yet: {}", running.log_tail());
+        };
+        let number = |byte: char| byte.is_ascii_digit();
+        let port = line.rsplit_once("127.0.0.1:").context("no address")?.1;
+        let port: String = port.chars().take_while(|byte| number(*byte)).collect();
+        Ok(SocketAddr::from(([127, 0, 0, 1], port.parse()?)))
+    }
+}
