@@ -1,0 +1,126 @@
+//! The control planes that tests run on, with the controller installed.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
+use bulla_sealing::{Recipient, Recipients};
+use bulla_tests::{ControlPlane, Controller, Part, eventually};
+use serde_json::Value;
+
+use crate::{api::Api, space::SOON};
+
+/// The name under which the controller publishes its keys.
+pub(crate) const HOLDER: &str = "prod-eu";
+
+pub(crate) const SEALING_KEYS: &str =
+    "/apis/bulla.dev/v1alpha1/namespaces/bulla-system/sealingkeys";
+
+/// What all tests use that break nothing.
+pub(crate) struct Cluster {
+    pub(crate) plane: &'static ControlPlane,
+    pub(crate) api: Arc<Api>,
+    pub(crate) controller: Controller,
+    /// The recipient of the published key.
+    pub(crate) recipients: Arc<Recipients>,
+}
+
+impl Cluster {
+    /// Started when first asked for, and with it the search for leaks: the controller logs all it can.
+    pub(crate) fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<Cluster>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref().map_err(|error| anyhow!("{error:#}"))
+    }
+
+    fn start() -> Result<Self> {
+        let plane = ControlPlane::shared()?;
+        let api = Arc::new(Api::new(plane.admin().kubeconfig())?);
+        Controller::install(plane)?;
+        let mut command = Controller::command(plane)?;
+        command.args(["--holder", HOLDER]).env("RUST_LOG", "trace");
+        let controller = Controller::start(command)?;
+        controller.wait_until_ready()?;
+        let recipients = published(&api)?;
+        Ok(Self { plane, api, controller, recipients })
+    }
+}
+
+/// A control plane and a controller for the tests that stop or break them, one at a time.
+pub(crate) struct Fragile {
+    // Before the control plane, so that it stops in peace.
+    pub(crate) controller: Controller,
+    pub(crate) plane: ControlPlane,
+    pub(crate) api: Arc<Api>,
+    pub(crate) recipients: Arc<Recipients>,
+}
+
+impl Fragile {
+    /// Waits for its turn; gives all of it in good health, whatever the last test has left.
+    pub(crate) fn lock() -> Result<FragileGuard> {
+        static FRAGILE: Mutex<Option<Fragile>> = Mutex::new(None);
+        let mut guard = FRAGILE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken out meanwhile: what a failed test leaves half broken is dropped with it.
+        let fragile = match guard.take() {
+            Some(fragile) => fragile,
+            None => Self::start()?,
+        };
+        Ok(FragileGuard { guard, fragile: Some(fragile) })
+    }
+
+    fn start() -> Result<Self> {
+        let mut plane = ControlPlane::start()?;
+        let api = Arc::new(Api::new(plane.admin().kubeconfig())?);
+        Controller::install(&plane)?;
+        // Otherwise the garbage collector looks for new kinds of objects only every half minute.
+        plane.restart(Part::ControllerManager)?;
+        let mut command = Controller::command(&plane)?;
+        command.args(["--holder", HOLDER, "--type", "x25519"]);
+        let controller = Controller::start(command)?;
+        controller.wait_until_ready()?;
+        let recipients = published(&api)?;
+        Ok(Self { controller, plane, api, recipients })
+    }
+}
+
+/// Gives back what it holds when the test has said that all is well again.
+pub(crate) struct FragileGuard {
+    guard: MutexGuard<'static, Option<Fragile>>,
+    fragile: Option<Fragile>,
+}
+
+impl FragileGuard {
+    /// Leaves a running control plane and a running controller to the next test.
+    pub(crate) fn give_back(mut self) {
+        *self.guard = self.fragile.take();
+    }
+}
+
+impl std::ops::Deref for FragileGuard {
+    type Target = Fragile;
+
+    fn deref(&self) -> &Fragile {
+        self.fragile.as_ref().unwrap_or_else(|| unreachable!("it is there until it is given back"))
+    }
+}
+
+impl std::ops::DerefMut for FragileGuard {
+    fn deref_mut(&mut self) -> &mut Fragile {
+        self.fragile.as_mut().unwrap_or_else(|| unreachable!("it is there until it is given back"))
+    }
+}
+
+/// All SealingKeys.
+pub(crate) fn sealing_keys(api: &Api) -> Result<Vec<Value>> {
+    let keys = api.get(SEALING_KEYS)?;
+    Ok(keys["items"].as_array().context("no list")?.clone())
+}
+
+/// The recipient of the one Active key.
+pub(crate) fn published(api: &Api) -> Result<Arc<Recipients>> {
+    eventually("a published key", SOON, || {
+        let keys = sealing_keys(api)?;
+        let active = keys.iter().find(|key| key["spec"]["state"] == "Active");
+        let recipient = active.and_then(|key| key["spec"]["recipient"].as_str());
+        let recipient: Recipient = recipient.context("no active key")?.parse()?;
+        Ok(Arc::new(Recipients::new(vec![recipient])?))
+    })
+}

@@ -1,0 +1,135 @@
+//! Secrets that are not ours to write, and those that cannot be written.
+
+use anyhow::{Result, ensure};
+use bulla_tests::eventually;
+use serde_json::{Value, json};
+
+use crate::space::{SOON, Space, clear, data, message, secret};
+
+const VALUES: [(&str, &str); 1] = [("password", "sealed")];
+
+/// Longer than the minute after which the controller looks again.
+const MINUTE_AND_A_BIT: std::time::Duration = std::time::Duration::from_secs(75);
+
+#[test]
+fn foreign_secret_is_not_touched() -> Result<()> {
+    let space = Space::shared("foreign")?;
+    let controlled_by = |api_version: &str, kind: &str, name: &str| {
+        json!([{
+            "apiVersion": api_version, "kind": kind, "name": name, "controller": true,
+            "uid": space.api.get(&format!("/api/v1/namespaces/{}", space.name))
+                .map_or(Value::Null, |namespace| namespace["metadata"]["uid"].clone()),
+        }])
+    };
+    // The owner of the last two must exist, or they are collected; that it is a Namespace does no harm.
+    let other =
+        "is there and was not made from this SealedSecret; delete it or rename one of the two";
+    let cases = [
+        ("plain", json!({}), other.to_owned()),
+        ("labelled", json!({"labels": {"bulla.dev/target": "owned"}}), other.to_owned()),
+        (
+            "controlled",
+            json!({
+                "labels": {"bulla.dev/target": "owned"},
+                "ownerReferences": controlled_by("v1", "Namespace", &space.name),
+            }),
+            format!(
+                "is controlled by Namespace {}; delete it or rename one of the two",
+                space.name
+            ),
+        ),
+    ];
+    let mut foreign = Vec::new();
+    for (name, metadata, _) in &cases {
+        let mut theirs = secret(name, &[("password", "theirs"), ("more", "theirs")]);
+        for (field, value) in metadata.as_object().into_iter().flatten() {
+            theirs["metadata"][field] = value.clone();
+        }
+        foreign.push(space.api.create(&space.secrets(), &theirs)?);
+        space.apply(&space.seal(name, &VALUES)?)?;
+    }
+    for (name, _, expected) in &cases {
+        let refused = space.refused(name, "TargetExists")?;
+        assert_eq!(message(&refused), format!("Secret {name} {expected}"));
+        assert_eq!(refused["status"]["target"], Value::Null);
+    }
+    space.let_pass()?;
+    for ((name, ..), before) in cases.iter().zip(foreign) {
+        ensure!(space.secret(name)? == before, "{name} was touched");
+    }
+    // A change of either object is looked at at once.
+    for (name, ..) in &cases {
+        space.api.delete(&space.secret_path(name), &Value::Null)?;
+        let touch = json!({"metadata": {"annotations": {"look": "again"}}});
+        space.api.merge(&space.sealed_secret_path(name), &touch)?;
+        space.done(name)?;
+        ensure!(space.data(name)? == clear(&VALUES), "not the values");
+    }
+    Ok(())
+}
+
+#[test]
+fn foreign_secret_that_goes_is_followed_within_the_minute() -> Result<()> {
+    let space = Space::shared("foreign-goes")?;
+    space.api.create(&space.secrets(), &secret("db", &[("password", "theirs")]))?;
+    space.apply(&space.seal("db", &VALUES)?)?;
+    space.refused("db", "TargetExists")?;
+    // Without our label nobody tells the controller.
+    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    eventually("the Secret", MINUTE_AND_A_BIT, || {
+        ensure!(space.has_secret("db")?, "there is none yet");
+        Ok(())
+    })?;
+    space.done("db")?;
+    Ok(())
+}
+
+#[test]
+fn secret_put_in_place_of_a_deleted_one_is_not_touched() -> Result<()> {
+    let space = Space::shared("usurped")?;
+    let mut sealed_secret = space.seal("db", &VALUES)?;
+    sealed_secret["metadata"]["annotations"] = json!({"touched": "0"});
+    space.apply(&sealed_secret)?;
+    space.done("db")?;
+    // Somebody else's Secret of the same name wins the race against the repair sooner or later.
+    let usurper = eventually("a usurper", SOON, || {
+        space.api.delete(&space.secret_path("db"), &Value::Null)?;
+        space.api.create(&space.secrets(), &secret("db", &[("password", "theirs")]))
+    })?;
+    space.refused("db", "TargetExists")?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == usurper, "it was touched");
+    Ok(())
+}
+
+#[test]
+fn immutable_secret_keeps_its_content_and_says_what_to_do() -> Result<()> {
+    let space = Space::shared("immutable")?;
+    let manifest = |password: &str, type_: &str| {
+        let mut sealed_secret = space.seal("db", &[("password", password)])?;
+        sealed_secret["spec"]["template"] = json!({"immutable": true, "type": type_});
+        anyhow::Ok(sealed_secret)
+    };
+    space.apply(&manifest("old", "Opaque")?)?;
+    space.done("db")?;
+    let before = space.secret("db")?;
+    for changed in [manifest("new", "Opaque")?, manifest("old", "example.com/other")?] {
+        space.apply(&changed)?;
+        let refused = space.refused("db", "TargetImmutable")?;
+        assert_eq!(
+            message(&refused),
+            "the Secret is immutable or has another type; delete it, and it is created again as declared"
+        );
+        assert_eq!(refused["status"]["target"]["uid"], before["metadata"]["uid"]);
+        space.let_pass()?;
+        ensure!(space.secret("db")? == before, "it was touched");
+    }
+    space.apply(&manifest("new", "Opaque")?)?;
+    space.refused("db", "TargetImmutable")?;
+    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    space.done("db")?;
+    let after = space.secret("db")?;
+    ensure!(data(&after)? == clear(&[("password", "new")]), "not the new value");
+    assert_eq!(after["immutable"], true);
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bulla_tests::{Controller, eventually};
+
+use crate::{
+    cluster::{Cluster, Fragile, published},
+    space::{SOON, Space},
+};
+
+#[test]
+fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let space = Space::shared("endpoints")?;
+    space.unseal("named-nowhere", &[("key-named-nowhere", "1")])?;
+    let controller = &cluster.controller;
+    assert_eq!(controller.get("/healthz")?, (200, "ok\n".to_owned()));
+    assert_eq!(controller.get("/readyz")?, (200, "ok\n".to_owned()));
+    assert_eq!(controller.get("/v1/unseal")?.0, 404);
+
+    let (code, text) = controller.get("/metrics")?;
+    assert_eq!(code, 200);
+    for name in [
+        "bulla_reconciles_total{reason=\"Unsealed\"}",
+        "bulla_reconcile_duration_seconds_bucket{le=\"",
+        "bulla_drift_repaired_total ",
+        "bulla_identities ",
+        "bulla_sealed_secrets{condition=\"Ready\",status=\"True\",reason=\"Unsealed\"}",
+        "bulla_build_info{version=\"",
+    ] {
+        ensure!(text.contains(name), "no {name} in\n{text}");
+    }
+    ensure!(text.ends_with("# EOF\n"), "not OpenMetrics");
+    for label in ["namespace", "name", "object", "key"] {
+        ensure!(
+            !text.contains(&format!("{{{label}=")) && !text.contains(&format!(",{label}=")),
+            "a label {label} in\n{text}"
+        );
+    }
+    ensure!(!text.contains("named-nowhere") && !text.contains("endpoints"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn controller_that_may_not_read_its_keys_is_alive_and_not_ready_and_stops_when_told() -> Result<()>
+{
+    let cluster = Cluster::shared()?;
+    let mut command = Controller::command(cluster.plane)?;
+    // In another namespace its account has no right to SealingKeys.
+    command.args(["--namespace", "elsewhere"]);
+    let mut controller = Controller::start(command)?;
+    eventually("the first failure", SOON, || {
+        ensure!(controller.log_tail().contains("list SealingKeys"), "not yet");
+        Ok(())
+    })?;
+    assert_eq!(controller.get("/healthz")?.0, 200);
+    let (code, text) = controller.get("/readyz")?;
+    assert_eq!((code, text.as_str()), (503, "identities are not loaded\n"));
+    assert_eq!(controller.get("/metrics")?.0, 200);
+    assert_eq!(controller.stop(Duration::from_secs(10))?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn controller_that_starts_before_its_definitions_works_when_they_come() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.kill()?;
+    let definitions = ["sealedsecrets", "sealingkeys", "rekeys"]
+        .map(|plural| format!("customresourcedefinition/{plural}.bulla.dev"));
+    let definitions = definitions.each_ref().map(String::as_str);
+    fragile.plane.kubectl(&[&["delete"][..], &definitions].concat())?;
+    fragile.controller.restart()?;
+    eventually("the first failure", SOON, || {
+        ensure!(fragile.controller.log_tail().contains("tried again"), "not yet");
+        Ok(())
+    })?;
+    assert_eq!(fragile.controller.get("/readyz")?.0, 503);
+
+    Controller::install(&fragile.plane)?;
+    fragile.controller.wait_until_ready()?;
+    fragile.recipients = published(&fragile.api)?;
+    let space = Space::fragile(&fragile, "before-definitions")?;
+    space.unseal("db", &[("password", "1")])?;
+    let status = fragile.controller.stop(Duration::from_secs(10))?;
+    assert_eq!(status.code(), Some(0));
+    fragile.controller.restart()?;
+    fragile.controller.wait_until_ready().context("after a stop")?;
+    fragile.give_back();
+    Ok(())
+}

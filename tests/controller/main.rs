@@ -1,0 +1,20 @@
+//! The controller on a real control plane, as the ServiceAccount of `deploy/base` and with its rights alone.
+//!
+//! Most tests share one control plane and one controller, each in a namespace of its own. Those that stop
+//! or break something take turns on another one, see [`cluster::Fragile`].
+
+mod api;
+mod cluster;
+mod conflict;
+mod deletion;
+mod drift;
+mod http_endpoints;
+mod keys;
+mod leaks;
+mod outage;
+mod refusal;
+mod rights;
+mod rules;
+mod space;
+mod status;
+mod unseal;

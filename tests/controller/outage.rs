@@ -1,0 +1,252 @@
+//! Restarts, outages and a second instance: the work is done once, and none of it is lost.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use bulla_tests::{Controller, Part, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    api::Api,
+    cluster::Fragile,
+    space::{SOON, Space, data},
+};
+
+#[test]
+fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "settled")?;
+    let name = |i: usize| format!("settled-{i}");
+    for i in 0..200 {
+        space.apply(&space.seal(&name(i), &[("password", "1")])?)?;
+    }
+    all_done(&space, 200)?;
+    assert_eq!(fragile.controller.stop(SOON)?.code(), Some(0));
+
+    let before = requests_by_object(&fragile.api)?;
+    fragile.controller.restart()?;
+    fragile.controller.wait_until_ready()?;
+    eventually("a look at each object", SOON, || {
+        let looks = fragile.controller.metric("bulla_reconciles_total{reason=\"Unchanged\"}")?;
+        ensure!(looks >= 200.0, "{looks}");
+        Ok(())
+    })?;
+    let after = requests_by_object(&fragile.api)?;
+    assert_eq!(after, before);
+    assert_eq!(fragile.controller.metric("bulla_api_errors_total")?, 0.0);
+
+    // What happens while it is down is not lost.
+    fragile.controller.stop(SOON)?;
+    for i in 0..10 {
+        space.apply(&space.seal(&name(i), &[("password", "2")])?)?;
+    }
+    for i in 10..20 {
+        let patch = json!({"stringData": {"password": "edited", "added": "1"}});
+        space.api.merge(&space.secret_path(&name(i)), &patch)?;
+    }
+    for i in 20..30 {
+        space.api.delete(&space.secret_path(&name(i)), &Value::Null)?;
+    }
+    for i in 30..40 {
+        let patch = json!({
+            "metadata": {"labels": {"bulla.dev/target": null}},
+            "stringData": {"password": "edited without label"},
+        });
+        space.api.merge(&space.secret_path(&name(i)), &patch)?;
+    }
+    for i in 40..50 {
+        space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?;
+        space.apply(&space.seal(&name(i), &[("password", "2")])?)?;
+    }
+    for i in 50..60 {
+        space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?;
+    }
+    fragile.controller.restart()?;
+    for i in 0..50 {
+        let password = if (10..40).contains(&i) { "1" } else { "2" };
+        space.restored(&name(i), &[("password", password)])?;
+        space.done(&name(i))?;
+    }
+    for i in 50..60 {
+        space.gone(&space.secret_path(&name(i)))?;
+    }
+    fragile.controller.wait_until_ready()?;
+    fragile.give_back();
+    Ok(())
+}
+
+#[test]
+fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "api-outage")?;
+    let name = |i: usize| format!("object-{i}");
+    for i in 0..30 {
+        space.apply(&space.seal(&name(i), &[("password", "0")])?)?;
+    }
+    all_done(&space, 30)?;
+    let versions: Vec<String> = (1..=3).map(|version| version.to_string()).collect();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for version in &versions {
+                for i in 0..30 {
+                    let sealed_secret = space.seal(&name(i), &[("password", version)])?;
+                    eventually("an API server", SOON, || space.apply(&sealed_secret))?;
+                }
+            }
+            anyhow::Ok(())
+        });
+        for pause in [200, 400] {
+            // Not to wait for anything: to meet the writer at some other place.
+            thread::sleep(Duration::from_millis(pause));
+            fragile.plane.kill(Part::ApiServer)?;
+            fragile.plane.restart(Part::ApiServer)?;
+        }
+        writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
+    })?;
+    for i in 0..30 {
+        space.restored(&name(i), &[("password", "3")])?;
+        space.done(&name(i))?;
+    }
+    // Its watches are as alive as before.
+    let patch = json!({"stringData": {"password": "edited"}});
+    space.api.merge(&space.secret_path(&name(0)), &patch)?;
+    space.restored(&name(0), &[("password", "3")])?;
+    assert_eq!(fragile.controller.get("/readyz")?.0, 200);
+    fragile.give_back();
+    Ok(())
+}
+
+#[test]
+fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "api-hangs")?;
+    for i in 0..50 {
+        space.apply(&space.seal(&format!("object-{i}"), &[("password", "1")])?)?;
+    }
+    // Some of them are being worked on.
+    fragile.plane.pause(Part::ApiServer)?;
+    let stopped = fragile.controller.stop(Duration::from_secs(15));
+    fragile.plane.resume(Part::ApiServer)?;
+    assert_eq!(stopped?.code(), Some(0));
+    fragile.controller.restart()?;
+    all_done(&space, 50)?;
+    fragile.controller.wait_until_ready()?;
+    fragile.give_back();
+    Ok(())
+}
+
+#[test]
+fn second_instance_does_no_harm() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "two-instances")?;
+    let mut command = Controller::command(&fragile.plane)?;
+    command.args(["--holder", crate::cluster::HOLDER]);
+    let second = Controller::start(command)?;
+    second.wait_until_ready()?;
+
+    let name = |i: usize| format!("object-{i}");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // What a reader of the Secret sees never goes back to an older version.
+        let reader = scope.spawn(|| {
+            let mut newest = BTreeMap::new();
+            let mut regressions = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                for i in 0..5 {
+                    let Ok(secret) = space.secret(&name(i)) else { continue };
+                    let Some(password) = data(&secret)?.remove("password") else { continue };
+                    let version: u32 = String::from_utf8(password)?.parse()?;
+                    let newest = newest.entry(i).or_insert(version);
+                    if version < *newest {
+                        regressions.push((i, *newest, version));
+                    }
+                    *newest = version.max(*newest);
+                }
+            }
+            anyhow::Ok(regressions)
+        });
+        for version in 1..=40 {
+            let version = version.to_string();
+            for i in 0..5 {
+                space.apply(&space.seal(&name(i), &[("password", &version)])?)?;
+            }
+        }
+        for i in 0..5 {
+            space.restored(&name(i), &[("password", "40")])?;
+            space.done(&name(i))?;
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let regressions = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+        ensure!(regressions.is_empty(), "object, newest and older version: {regressions:?}");
+        anyhow::Ok(())
+    })
+    .inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
+
+    for i in 0..5 {
+        space.api.delete(&space.secret_path(&name(i)), &Value::Null)?;
+    }
+    for i in 0..5 {
+        space.restored(&name(i), &[("password", "40")])?;
+        space.done(&name(i))?;
+    }
+    // Nobody writes any more.
+    let versions = || {
+        let mut versions = Vec::new();
+        for i in 0..5 {
+            for object in [space.secret(&name(i))?, space.sealed_secret(&name(i))?] {
+                versions.push(object["metadata"]["resourceVersion"].clone());
+            }
+        }
+        anyhow::Ok(versions)
+    };
+    eventually("an end of all writing", SOON, || {
+        space.let_pass()?;
+        let before = versions()?;
+        space.let_pass()?;
+        let after = versions()?;
+        ensure!(before == after, "{before:?} {after:?}");
+        Ok(())
+    })?;
+    drop(second);
+    fragile.give_back();
+    Ok(())
+}
+
+/// Waits until so many SealedSecrets are done as they are now.
+fn all_done(space: &Space, count: usize) -> Result<()> {
+    eventually("all objects", SOON, || {
+        let list = space.api.get(&space.sealed_secrets())?;
+        let items = list["items"].as_array().context("no list")?;
+        let is_done = |item: &&Value| {
+            item["status"]["observedGeneration"] == item["metadata"]["generation"]
+                && crate::space::condition(item, "Ready")["status"] == "True"
+        };
+        let done = items.iter().filter(is_done).count();
+        ensure!(done == count, "{done} of {count}");
+        Ok(())
+    })
+}
+
+/// The API server's own count of requests that read or write single SealedSecrets, Secrets and Events.
+fn requests_by_object(api: &Api) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    for line in api.text("/metrics")?.lines() {
+        let Some(labels) = line.strip_prefix("apiserver_request_total{") else { continue };
+        let (labels, count) = labels.rsplit_once("} ").context("no count")?;
+        let is_counted = ["sealedsecrets", "secrets", "events"]
+            .iter()
+            .any(|resource| labels.contains(&format!("resource=\"{resource}\"")))
+            && !labels.contains("verb=\"LIST\"")
+            && !labels.contains("verb=\"WATCH\"");
+        if is_counted {
+            counts.insert(labels.to_owned(), count.parse()?);
+        }
+    }
+    ensure!(!counts.is_empty(), "the API server counts nothing");
+    Ok(counts)
+}

@@ -1,0 +1,354 @@
+//! What does not open is refused, each cause with its own reason, and nothing is lost by it.
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    space::{Space, message, refusal, seal_for, secret},
+};
+
+/// Good values, which the bad ones replace.
+const GOOD: [(&str, &str); 2] = [("password", "good"), ("user", "good")];
+
+/// What is wrong with an object.
+struct Case {
+    name: &'static str,
+    sealed_data: Value,
+    reason: &'static str,
+    message: String,
+}
+
+#[test]
+fn what_does_not_open_is_refused_and_changes_nothing() -> Result<()> {
+    let space = Space::shared("refusal")?;
+    let good = |name: &str| format!("good-{name}");
+    let mut last_good = Vec::new();
+    for case in cases(&space, "unused")? {
+        let name = good(case.name);
+        space.unseal(&name, &GOOD)?;
+        last_good.push(space.secret(&name)?);
+    }
+    // Each once as the first version of an object and once after a good one.
+    let new: Vec<_> = names().into_iter().map(|name| ("", name)).collect();
+    let old: Vec<_> = names().into_iter().map(|name| ("good-", name)).collect();
+    for (prefix, case_name) in new.iter().chain(&old) {
+        let name = format!("{prefix}{case_name}");
+        let case = case(&space, &name, case_name)?;
+        let manifest = json!({
+            "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": name}, "spec": {"sealedData": case.sealed_data},
+        });
+        space.apply(&manifest)?;
+    }
+    for (prefix, case_name) in new.iter().chain(&old) {
+        let name = format!("{prefix}{case_name}");
+        let case = case(&space, &name, case_name)?;
+        let refused = space.refused(&name, case.reason)?;
+        assert_eq!(message(&refused), case.message, "{name}");
+        let event = space.event(&name, case.reason)?;
+        assert_eq!((&event["type"], &event["note"]), (&json!("Warning"), &json!(case.message)));
+    }
+    space.let_pass()?;
+    for (_, name) in &new {
+        ensure!(!space.has_secret(name)?, "{name} has a Secret");
+    }
+    for (name, before) in names().into_iter().zip(last_good) {
+        ensure!(space.secret(&good(name))? == before, "{name} has changed its Secret");
+    }
+    Ok(())
+}
+
+fn names() -> Vec<&'static str> {
+    vec![
+        "other-namespace",
+        "other-name",
+        "swapped",
+        "unknown-key",
+        "payload-changed",
+        "mac-changed",
+        "binding-changed",
+        "cut-short",
+        "no-base64",
+        "other-format",
+    ]
+}
+
+fn case(space: &Space, name: &str, case: &str) -> Result<Case> {
+    let found = cases(space, name)?.into_iter().find(|found| found.name == case);
+    found.with_context(|| format!("no case {case}"))
+}
+
+/// Every way in which an object of that name can be bad and still be stored.
+fn cases(space: &Space, name: &str) -> Result<Vec<Case>> {
+    let namespace = &space.name;
+    let values = |manifest: Value| manifest["spec"]["sealedData"].clone();
+    let good = values(space.seal(name, &GOOD)?);
+    let with_password = |file: Vec<u8>| {
+        let mut sealed_data = good.clone();
+        sealed_data["password"] = json!(BASE64_STANDARD.encode(file));
+        sealed_data
+    };
+    let password = BASE64_STANDARD.decode(good["password"].as_str().context("no value")?)?;
+    let header_len = header_len(&password)?;
+
+    let mut swapped = good.clone();
+    swapped["password"] = good["user"].clone();
+    swapped["user"] = good["password"].clone();
+
+    let mut payload_changed = password.clone();
+    *payload_changed.last_mut().context("empty")? ^= 1;
+    let mut mac_changed = password.clone();
+    let mac = &mut mac_changed[header_len - 44];
+    *mac = if *mac == b'A' { b'B' } else { b'A' };
+    // Moved by changing what it says it is for.
+    let elsewhere = values(seal_for("elsewhere", secret(name, &GOOD), &space.recipients)?);
+    let moved = BASE64_STANDARD.decode(elsewhere["password"].as_str().context("no value")?)?;
+    let moved = replaced(&moved, b" elsewhere ", format!(" {namespace} ").as_bytes())?;
+    let other_format = replaced(&password, b"-> bulla.dev/v1 ", b"-> bulla.dev/v1.5 ")?;
+
+    let here = format!("not for key password of {namespace}/{name}");
+    let (stranger, fingerprint) = stranger()?;
+    let damaged = "key password: damaged: it was changed after it was sealed";
+    let with = |name, sealed_data, reason, message: &str| Case {
+        name,
+        sealed_data,
+        reason,
+        message: message.to_owned(),
+    };
+    Ok(vec![
+        with(
+            "other-namespace",
+            elsewhere,
+            "WrongBinding",
+            &format!("key password: sealed for key password of elsewhere/{name}, {here}"),
+        ),
+        with(
+            "other-name",
+            values(space.seal("other", &GOOD)?),
+            "WrongBinding",
+            &format!("key password: sealed for key password of {namespace}/other, {here}"),
+        ),
+        with(
+            "swapped",
+            swapped,
+            "WrongBinding",
+            &format!("key password: sealed for key user of {namespace}/{name}, {here}"),
+        ),
+        with(
+            "unknown-key",
+            values(seal_for(namespace, secret(name, &GOOD), &stranger)?),
+            "UnknownKey",
+            &format!("key password: no identity is held for {fingerprint}"),
+        ),
+        with("payload-changed", with_password(payload_changed), "Damaged", damaged),
+        with("mac-changed", with_password(mac_changed), "Damaged", damaged),
+        with("binding-changed", with_password(moved), "Damaged", damaged),
+        with(
+            "cut-short",
+            with_password(password[..header_len + 10].to_vec()),
+            "Malformed",
+            &format!(
+                "key password: malformed at byte {}: the payload is cut short",
+                header_len + 10
+            ),
+        ),
+        with(
+            "no-base64",
+            {
+                let mut sealed_data = good.clone();
+                sealed_data["password"] = json!(format!("{}###", bulla_crds::rules::SEALED_PREFIX));
+                sealed_data
+            },
+            "NotSealed",
+            "key password: not base64, so not a sealed value",
+        ),
+        with(
+            "other-format",
+            with_password(other_format),
+            "NotSealed",
+            "key password: an age file without a binding, so not a sealed value",
+        ),
+    ])
+}
+
+/// A recipient of which nobody here has the identity, the same for all of this process.
+fn stranger() -> Result<(Recipients, String)> {
+    static STRANGER: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let recipient = match STRANGER.get() {
+        Some(recipient) => recipient.clone(),
+        None => {
+            let recipient = Identity::generate(KeyType::X25519)?.recipient().to_string();
+            STRANGER.get_or_init(|| recipient).clone()
+        }
+    };
+    let recipient: bulla_sealing::Recipient = recipient.parse()?;
+    let fingerprint = recipient.fingerprint().to_string();
+    Ok((Recipients::new(vec![recipient])?, fingerprint))
+}
+
+/// Up to and with the new line after the MAC.
+fn header_len(file: &[u8]) -> Result<usize> {
+    let mac = file.windows(5).position(|bytes| bytes == b"\n--- ").context("no MAC")?;
+    Ok(mac + 5 + 43 + 1)
+}
+
+fn replaced(file: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>> {
+    let at = file.windows(from.len()).position(|bytes| bytes == from).context("not found")?;
+    Ok([&file[..at], to, &file[at + from.len()..]].concat())
+}
+
+#[test]
+fn what_waits_for_a_key_is_unsealed_when_the_key_comes() -> Result<()> {
+    let space = Space::shared("late-key")?;
+    for key_type in [KeyType::X25519, KeyType::Hybrid] {
+        let identity = Identity::generate(key_type)?;
+        let recipient = identity.recipient();
+        let fingerprint = recipient.fingerprint().to_string();
+        let recipients = Recipients::new(vec![recipient])?;
+        let name = format!("{key_type}");
+        space.apply(&seal_for(&space.name, secret(&name, &GOOD), &recipients)?)?;
+        let refused = space.refused(&name, "UnknownKey")?;
+        assert_eq!(
+            message(&refused),
+            format!("key password: no identity is held for {fingerprint}")
+        );
+        assert_eq!(refused["status"]["fingerprints"], json!([fingerprint]));
+
+        let text = format!("# made for a test\n{}\n", &*identity.to_secret_string());
+        let secret = json!({
+            "metadata": {"name": fingerprint}, "type": "bulla.dev/identity",
+            "stringData": {"identity.txt": text},
+        });
+        space.api.create("/api/v1/namespaces/bulla-system/secrets", &secret)?;
+        space.done(&name)?;
+        ensure!(space.data(&name)? == crate::space::clear(&GOOD), "not the values");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
+    let space = Space::shared("not-sealed")?;
+    let marker = "correct-horse-battery-staple-not-sealed-at-all";
+    let identity = Identity::generate(KeyType::X25519)?;
+    let target = Target::new(&space.name, "db", "password")?;
+    let recipients = Recipients::new(vec![identity.recipient()])?;
+    let sealed =
+        bulla_sealing::seal(marker.as_bytes(), &Binding::new(Scope::Strict, &target), &recipients)?;
+    // What age itself writes has no binding.
+    let text = sealed.as_slice();
+    let binding = text.windows(4).position(|bytes| bytes == b"\n-> ").context("no stanza")?;
+    let recipient =
+        text.windows(10).position(|bytes| bytes == b"\n-> X25519").context("no recipient")?;
+    let unbound = [&text[..binding], &text[recipient..]].concat();
+    for value in [
+        marker.to_owned(),
+        BASE64_STANDARD.encode(marker),
+        BASE64_STANDARD.encode(unbound),
+        BASE64_STANDARD.encode(format!("age-encryption.org/v1\n{marker}")),
+        String::new(),
+    ] {
+        let manifest = json!({
+            "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": "db"}, "spec": {"sealedData": {"password": value}},
+        });
+        let said = refusal(space.apply(&manifest))?;
+        ensure!(said.contains("not a sealed value (run bulla seal): password"), "{said}");
+        ensure!(!said.contains(marker), "{said}");
+        ensure!(value.is_empty() || !said.contains(&value[..20]), "{said}");
+    }
+    // And what a person sees.
+    let manifest = json!({
+        "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
+        "metadata": {"name": "db", "namespace": space.name},
+        "spec": {"sealedData": {"password": marker}},
+    });
+    let admin = Cluster::shared()?.plane.admin();
+    let Err(said) = admin.run_with_input(&["apply", "--filename=-"], &manifest.to_string()) else {
+        bail!("it was stored");
+    };
+    let said = format!("{said:#}");
+    ensure!(said.contains("run bulla seal): password") && !said.contains(marker), "{said}");
+    ensure!(space.api.get_opt(&space.sealed_secret_path("db"))?.is_none(), "it is stored");
+    Ok(())
+}
+
+#[test]
+fn types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
+    let space = Space::shared("types")?;
+    let mut sealed_secret = space.seal("db", &GOOD)?;
+    for type_ in bulla_crds::rules::REFUSED_TYPES {
+        sealed_secret["spec"]["template"] = json!({"type": type_});
+        let said = refusal(space.apply(&sealed_secret))?;
+        ensure!(said.contains("a credential that the cluster itself trusts"), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Result<()> {
+    let space = Space::shared("unfit")?;
+    let log_before = Cluster::shared()?.controller.log()?.len();
+    // The API server would say "invalid character 'S' looking for beginning of value".
+    let plaintext = "SWORDFISH is no JSON";
+    let mut sealed_secret = space.seal("registry", &[(".dockerconfigjson", plaintext)])?;
+    sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/dockerconfigjson"});
+    space.apply(&sealed_secret)?;
+    let refused = space.refused("registry", "InvalidForType")?;
+    assert_eq!(
+        message(&refused),
+        "key .dockerconfigjson: not valid for type kubernetes.io/dockerconfigjson"
+    );
+    let event = space.event("registry", "InvalidForType")?;
+    let log = Cluster::shared()?.controller.log()?.split_off(log_before);
+    let ours = log.lines().filter(|line| line.contains("unfit/")).collect::<Vec<_>>().join("\n");
+    ensure!(ours.contains("InvalidForType"), "the log does not tell of it: {ours}");
+    for text in [refused["status"].to_string(), event.to_string(), ours] {
+        ensure!(!text.contains("SWORDFISH") && !text.contains("'S'"), "{text}");
+        ensure!(!text.contains("invalid character"), "{text}");
+    }
+    space.let_pass()?;
+    ensure!(!space.has_secret("registry")?, "a Secret appeared");
+
+    let config = r#"{"auths": {"registry.example.com": {"auth": "c2hvcDpnb29k"}}}"#;
+    let mut sealed_secret = space.seal("registry", &[(".dockerconfigjson", config)])?;
+    sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/dockerconfigjson"});
+    space.apply(&sealed_secret)?;
+    space.done("registry")?;
+    Ok(())
+}
+
+#[test]
+fn what_the_api_server_refuses_for_another_cause_is_refused_by_field() -> Result<()> {
+    let space = Space::shared("refused-by-field")?;
+    let mut sealed_secret = space.seal("login", &[("neither", "user nor password")])?;
+    sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
+    space.apply(&sealed_secret)?;
+    let refused = space.refused("login", "TargetInvalid")?;
+    let told = message(&refused);
+    ensure!(told.starts_with("the API server refuses the Secret at data"), "{told}");
+    ensure!(!space.has_secret("login")?, "a Secret appeared");
+    Ok(())
+}
+
+#[test]
+fn no_secret_is_made_in_the_namespace_of_the_identities() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let space = Space {
+        api: cluster.api.clone(),
+        recipients: cluster.recipients.clone(),
+        name: "bulla-system".to_owned(),
+    };
+    space.apply(&space.seal("planted", &GOOD)?)?;
+    let refused = space.refused("planted", "NamespaceRefused")?;
+    assert_eq!(
+        message(&refused),
+        "no Secret is made in the controller's own namespace; use another"
+    );
+    ensure!(!space.has_secret("planted")?, "a Secret appeared");
+    space.api.delete(&space.sealed_secret_path("planted"), &Value::Null)?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! What the controller's account may do, and above all what not.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    space::{Space, secret},
+};
+
+/// Verb, API group, resource with subresource, namespace.
+type Right = (&'static str, &'static str, &'static str, &'static str);
+
+#[test]
+fn account_may_do_what_it_must() -> Result<()> {
+    let needed: [Right; 12] = [
+        ("list", "bulla.dev", "sealedsecrets", ""),
+        ("watch", "bulla.dev", "sealedsecrets", ""),
+        ("get", "bulla.dev", "sealedsecrets", "rights"),
+        ("patch", "bulla.dev", "sealedsecrets/status", "rights"),
+        ("list", "", "secrets", ""),
+        ("watch", "", "secrets", ""),
+        ("get", "", "secrets", "rights"),
+        ("create", "", "secrets", "rights"),
+        ("update", "", "secrets", "rights"),
+        ("create", "events.k8s.io", "events", "rights"),
+        ("list", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("create", "bulla.dev", "sealingkeys", "bulla-system"),
+    ];
+    for right in needed {
+        ensure!(is_allowed(right)?, "{right:?} is denied");
+    }
+    Ok(())
+}
+
+#[test]
+fn account_may_not_do_anything_else() -> Result<()> {
+    let dangerous: [Right; 30] = [
+        ("delete", "", "secrets", "rights"),
+        ("deletecollection", "", "secrets", "rights"),
+        ("patch", "", "secrets", "rights"),
+        ("delete", "", "secrets", "bulla-system"),
+        ("create", "bulla.dev", "sealedsecrets", "rights"),
+        ("update", "bulla.dev", "sealedsecrets", "rights"),
+        ("patch", "bulla.dev", "sealedsecrets", "rights"),
+        ("delete", "bulla.dev", "sealedsecrets", "rights"),
+        ("update", "bulla.dev", "sealedsecrets/status", "rights"),
+        ("update", "bulla.dev", "sealedsecrets/finalizers", "rights"),
+        ("list", "bulla.dev", "sealingkeys", "rights"),
+        ("list", "bulla.dev", "sealingkeys", ""),
+        ("create", "bulla.dev", "sealingkeys", "rights"),
+        ("update", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("patch", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("delete", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("get", "bulla.dev", "rekeys", "rights"),
+        ("get", "", "configmaps", "rights"),
+        ("get", "", "configmaps", "bulla-system"),
+        ("get", "", "namespaces", ""),
+        ("get", "", "pods", "bulla-system"),
+        ("create", "", "pods", "bulla-system"),
+        ("create", "", "pods/exec", "bulla-system"),
+        ("create", "apps", "deployments", "bulla-system"),
+        ("create", "", "serviceaccounts/token", "bulla-system"),
+        ("impersonate", "", "users", ""),
+        ("bind", "rbac.authorization.k8s.io", "clusterroles", ""),
+        ("escalate", "rbac.authorization.k8s.io", "roles", "bulla-system"),
+        ("patch", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+        ("list", "", "events", "rights"),
+    ];
+    for right in dangerous {
+        ensure!(!is_allowed(right)?, "{right:?} is allowed");
+    }
+    Ok(())
+}
+
+#[test]
+fn account_is_refused_when_it_tries() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let space = Space::shared("rights")?;
+    space.unseal("db", &[("password", "1")])?;
+    let before = space.sealed_secret("db")?;
+    space.api.create(&space.secrets(), &secret("theirs", &[("password", "1")]))?;
+    let account = cluster.plane.service_account("bulla-system", "bulla-controller")?;
+    let spec = json!({"spec": {"target": {"policy": "Owner"}}}).to_string();
+    for command in [
+        &["delete", "secret", "theirs"][..],
+        &["patch", "secret", "theirs", "--patch={\"data\": {}}"],
+        &["patch", "sealedsecret", "db", "--type=merge", "--patch", &spec],
+        &["delete", "sealedsecret", "db"],
+        &["create", "configmap", "planted"],
+        &["get", "configmaps"],
+        &["run", "planted", "--image=planted"],
+        &["get", "sealingkeys"],
+    ] {
+        let command = [command, &["--namespace=rights"]].concat();
+        let said = account.run(&command).err().with_context(|| command.join(" "))?;
+        let said = format!("{said:#}");
+        ensure!(said.contains("Forbidden") || said.contains("forbidden"), "{said}");
+    }
+    assert_eq!(space.sealed_secret("db")?, before);
+    Ok(())
+}
+
+fn is_allowed((verb, group, resource, namespace): Right) -> Result<bool> {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let review = json!({
+        "spec": {
+            "user": "system:serviceaccount:bulla-system:bulla-controller",
+            "groups": [
+                "system:serviceaccounts", "system:serviceaccounts:bulla-system",
+                "system:authenticated",
+            ],
+            "resourceAttributes": {
+                "verb": verb, "group": group, "resource": resource,
+                "subresource": subresource, "namespace": namespace,
+            },
+        },
+    });
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let answer = Cluster::shared()?.api.create(path, &review)?;
+    answer["status"]["allowed"].as_bool().context("no answer")
+}

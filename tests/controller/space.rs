@@ -1,0 +1,250 @@
+//! A namespace of a test's own, with the words in which tests speak of what is in it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bulla_crds::WipedSecret;
+use bulla_sealing::{Recipients, Scope};
+use bulla_tests::{Status, Verdict, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{self, Api},
+    cluster::{Cluster, Fragile},
+};
+
+/// Far longer than anything takes, for a machine that has other things to do.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// A namespace, and the recipient of the cluster that it is in.
+pub(crate) struct Space {
+    pub(crate) api: Arc<Api>,
+    pub(crate) recipients: Arc<Recipients>,
+    pub(crate) name: String,
+}
+
+impl Space {
+    /// On the control plane that tests share.
+    pub(crate) fn shared(name: &str) -> Result<Self> {
+        let cluster = Cluster::shared()?;
+        Self::new(&cluster.api, &cluster.recipients, name)
+    }
+
+    /// On the one that is stopped and broken.
+    pub(crate) fn fragile(fragile: &Fragile, name: &str) -> Result<Self> {
+        Self::new(&fragile.api, &fragile.recipients, name)
+    }
+
+    fn new(api: &Arc<Api>, recipients: &Arc<Recipients>, name: &str) -> Result<Self> {
+        api.create("/api/v1/namespaces", &json!({"metadata": {"name": name}}))?;
+        Ok(Self { api: api.clone(), recipients: recipients.clone(), name: name.to_owned() })
+    }
+
+    pub(crate) fn sealed_secrets(&self) -> String {
+        format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealedsecrets", self.name)
+    }
+
+    pub(crate) fn sealed_secret_path(&self, name: &str) -> String {
+        format!("{}/{name}", self.sealed_secrets())
+    }
+
+    pub(crate) fn secrets(&self) -> String {
+        format!("/api/v1/namespaces/{}/secrets", self.name)
+    }
+
+    pub(crate) fn secret_path(&self, name: &str) -> String {
+        format!("{}/{name}", self.secrets())
+    }
+
+    /// Seals for this namespace and the cluster's key.
+    pub(crate) fn seal(&self, name: &str, data: &[(&str, &str)]) -> Result<Value> {
+        self.seal_secret(secret(name, data))
+    }
+
+    /// Seals a whole Secret, template and all.
+    pub(crate) fn seal_secret(&self, secret: Value) -> Result<Value> {
+        seal_for(&self.name, secret, &self.recipients)
+    }
+
+    /// Applies a manifest as GitOps tools do.
+    pub(crate) fn apply(&self, sealed_secret: &Value) -> Result<Value> {
+        let name = sealed_secret["metadata"]["name"].as_str().context("no name")?;
+        let mut manifest = sealed_secret.clone();
+        manifest["metadata"]["namespace"] = json!(self.name);
+        self.api.apply(&self.sealed_secret_path(name), &manifest)
+    }
+
+    /// Seals, applies and waits; the SealedSecret as it then is.
+    pub(crate) fn unseal(&self, name: &str, data: &[(&str, &str)]) -> Result<Value> {
+        self.apply(&self.seal(name, data)?)?;
+        self.done(name)
+    }
+
+    pub(crate) fn sealed_secret(&self, name: &str) -> Result<Value> {
+        self.api.get(&self.sealed_secret_path(name))
+    }
+
+    pub(crate) fn secret(&self, name: &str) -> Result<Value> {
+        self.api.get(&self.secret_path(name))
+    }
+
+    /// The Secret's values in the clear.
+    pub(crate) fn data(&self, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+        data(&self.secret(name)?)
+    }
+
+    pub(crate) fn has_secret(&self, name: &str) -> Result<bool> {
+        Ok(self.api.get_opt(&self.secret_path(name))?.is_some())
+    }
+
+    /// Waits until the SealedSecret as it is now is judged, and is done.
+    pub(crate) fn done(&self, name: &str) -> Result<Value> {
+        self.judged(name, "True", "Unsealed")
+    }
+
+    /// Waits until it is judged, and refused for this reason. Tools must take it for failed.
+    pub(crate) fn refused(&self, name: &str, reason: &str) -> Result<Value> {
+        let sealed_secret = self.judged(name, "False", reason)?;
+        let stalled = condition(&sealed_secret, "Stalled");
+        ensure!(stalled["status"] == "True" && stalled["reason"] == reason, "{stalled}");
+        let ready = condition(&sealed_secret, "Ready");
+        ensure!(stalled["message"] == ready["message"], "{stalled} {ready}");
+        ensure!(condition(&sealed_secret, "Reconciling").is_null(), "it is not being retried");
+        let verdict = Verdict::of(&sealed_secret)?;
+        ensure!(verdict.status == Status::Failed, "{verdict:?}");
+        Ok(sealed_secret)
+    }
+
+    fn judged(&self, name: &str, ready: &str, reason: &str) -> Result<Value> {
+        let what = format!("{}/{name} {ready} {reason}", self.name);
+        eventually(&what, SOON, || {
+            let sealed_secret = self.sealed_secret(name)?;
+            let generation = &sealed_secret["metadata"]["generation"];
+            let status = &sealed_secret["status"];
+            let condition = condition(&sealed_secret, "Ready");
+            ensure!(
+                status["observedGeneration"] == *generation
+                    && condition["status"] == ready
+                    && condition["reason"] == reason,
+                "generation {generation}: {status}"
+            );
+            Ok(sealed_secret)
+        })
+    }
+
+    /// Waits until the Secret has exactly these values.
+    pub(crate) fn restored(&self, name: &str, expected: &[(&str, &str)]) -> Result<Value> {
+        eventually(&format!("{}/{name} as declared", self.name), SOON, || {
+            let secret = self.secret(name)?;
+            let found = data(&secret)?;
+            let keys: Vec<_> = found.keys().collect();
+            ensure!(found == clear(expected), "not as declared, with the keys {keys:?}");
+            Ok(secret)
+        })
+    }
+
+    /// Has other objects handled after all that was asked for before, one after the other: what has not
+    /// happened by then was not going to.
+    pub(crate) fn let_pass(&self) -> Result<()> {
+        static PASSED: AtomicUsize = AtomicUsize::new(0);
+        for _ in 0..2 {
+            let name = format!("passing-{}", PASSED.fetch_add(1, Ordering::Relaxed));
+            self.unseal(&name, &[("key", "passing")])?;
+        }
+        Ok(())
+    }
+
+    /// Has the garbage collector handle an object that was deleted after all others.
+    pub(crate) fn let_collect(&self) -> Result<()> {
+        let name = "collected";
+        self.unseal(name, &[("key", "collected")])?;
+        self.api.delete(&self.sealed_secret_path(name), &Value::Null)?;
+        self.gone(&self.secret_path(name))
+    }
+
+    /// The Events about an object, of one reason.
+    pub(crate) fn events(&self, name: &str, reason: &str) -> Result<Vec<Value>> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.name);
+        let events = self.api.get(&path)?;
+        let events = events["items"].as_array().context("no list")?;
+        let about = events
+            .iter()
+            .filter(|event| event["regarding"]["name"] == name && event["reason"] == reason);
+        Ok(about.cloned().collect())
+    }
+
+    /// Waits for the first Event of that kind.
+    pub(crate) fn event(&self, name: &str, reason: &str) -> Result<Value> {
+        eventually(&format!("an Event {reason}"), SOON, || {
+            self.events(name, reason)?.into_iter().next().context("no Event")
+        })
+    }
+
+    /// Waits until the object at `path` is gone.
+    pub(crate) fn gone(&self, path: &str) -> Result<()> {
+        eventually(&format!("the end of {path}"), SOON, || {
+            ensure!(self.api.get_opt(path)?.is_none(), "it is there");
+            Ok(())
+        })
+    }
+}
+
+/// Seals a Secret for that namespace, to those recipients.
+pub(crate) fn seal_for(namespace: &str, secret: Value, recipients: &Recipients) -> Result<Value> {
+    let secret = WipedSecret::new(serde_json::from_value(secret)?);
+    let sealed_secret = bulla_crds::seal(&secret, namespace, Scope::Strict, recipients)?;
+    let mut manifest = serde_json::to_value(sealed_secret)?;
+    manifest["apiVersion"] = json!(bulla_crds::API_VERSION);
+    manifest["kind"] = json!("SealedSecret");
+    Ok(manifest)
+}
+
+/// A Secret in the clear.
+pub(crate) fn secret(name: &str, data: &[(&str, &str)]) -> Value {
+    let data: BTreeMap<_, _> =
+        data.iter().map(|(key, value)| (*key, BASE64_STANDARD.encode(value))).collect();
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
+}
+
+/// A Secret's values in the clear.
+pub(crate) fn data(secret: &Value) -> Result<BTreeMap<String, Vec<u8>>> {
+    let Some(data) = secret["data"].as_object() else { return Ok(BTreeMap::new()) };
+    data.iter()
+        .map(|(key, value)| {
+            let value = value.as_str().context("a value that is no string")?;
+            Ok((key.clone(), BASE64_STANDARD.decode(value)?))
+        })
+        .collect()
+}
+
+/// What [`data`] would give.
+pub(crate) fn clear(data: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+    data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// The condition of that type, or null.
+pub(crate) fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    conditions.iter().find(|condition| condition["type"] == type_).unwrap_or(&Value::Null)
+}
+
+/// The message of the Ready condition.
+pub(crate) fn message(object: &Value) -> &str {
+    condition(object, "Ready")["message"].as_str().unwrap_or_default()
+}
+
+/// What the API server said when it refused something.
+pub(crate) fn refusal<T>(outcome: Result<T>) -> Result<String> {
+    let error = outcome.err().context("it was not refused")?;
+    let code = api::code(&error);
+    ensure!(code == Some(422), "{code:?}: {error:#}");
+    Ok(format!("{error:#}"))
+}

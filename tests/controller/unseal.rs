@@ -1,0 +1,217 @@
+//! What the Secret is, and what is said about it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bulla_tests::{Status, Verdict, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Cluster, HOLDER},
+    space::{SOON, Space, condition, data, secret},
+};
+
+#[test]
+fn secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
+    let space = Space::shared("bytes")?;
+    let every_byte: Vec<u8> = (0..=255).collect();
+    let mut values = BTreeMap::from([
+        ("every-byte".to_owned(), every_byte),
+        ("empty".to_owned(), Vec::new()),
+        ("newlines".to_owned(), b"\r\n\n".to_vec()),
+        ("not.utf-8_".to_owned(), vec![0xff, 0xfe, 0x00]),
+        ("k".repeat(253), b"a long key".to_vec()),
+    ]);
+    values.extend((0..100).map(|i| (format!("key-{i}"), vec![i; usize::from(i)])));
+    let in_base64: BTreeMap<_, _> =
+        values.iter().map(|(key, value)| (key, BASE64_STANDARD.encode(value))).collect();
+    let secret = json!({"metadata": {"name": "bytes"}, "data": in_base64});
+
+    space.apply(&space.seal_secret(secret)?)?;
+    space.done("bytes")?;
+    ensure!(space.data("bytes")? == values, "not the same bytes");
+    Ok(())
+}
+
+#[test]
+fn secret_of_nearly_a_mebibyte_is_unsealed() -> Result<()> {
+    let space = Space::shared("large")?;
+    // What is left of the limit on sealed data after two headers.
+    let half = "x".repeat(512 * 1024 - 4096);
+    let values = [("one", half.as_str()), ("two", half.as_str())];
+    space.unseal("large", &values)?;
+    ensure!(space.data("large")? == crate::space::clear(&values), "not the same bytes");
+    Ok(())
+}
+
+#[test]
+fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Result<()> {
+    let space = Space::shared("template")?;
+    let mut tls = secret("tls", &[("tls.crt", "certificate"), ("tls.key", "key")]);
+    tls["type"] = json!("kubernetes.io/tls");
+    tls["immutable"] = json!(true);
+    tls["metadata"]["labels"] = json!({"team": "shop", "app.kubernetes.io/name": "web"});
+    tls["metadata"]["annotations"] = json!({"reloader.example.com/match": "true"});
+    let mut sealed_secret = space.seal_secret(tls)?;
+    // Marks of the SealedSecret itself, and marks in the template by which other tools track their objects.
+    sealed_secret["metadata"]["labels"] =
+        json!({"theirs": "label", "app.kubernetes.io/instance": "shop"});
+    sealed_secret["metadata"]["annotations"] =
+        json!({"theirs": "annotation", "argocd.argoproj.io/tracking-id": "shop:x"});
+    let marks = &mut sealed_secret["spec"]["template"]["metadata"];
+    marks["labels"]["app.kubernetes.io/instance"] = json!("shop");
+    marks["labels"]["kustomize.toolkit.fluxcd.io/name"] = json!("shop");
+    marks["labels"]["bulla.dev/target"] = json!("adopt");
+    marks["annotations"]["argocd.argoproj.io/tracking-id"] = json!("shop:x");
+    marks["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!("{}");
+
+    space.apply(&sealed_secret)?;
+    let sealed_secret = space.done("tls")?;
+    let secret = space.secret("tls")?;
+    assert_eq!(secret["type"], "kubernetes.io/tls");
+    assert_eq!(secret["immutable"], true);
+    let metadata = &secret["metadata"];
+    let labels =
+        json!({"team": "shop", "app.kubernetes.io/name": "web", "bulla.dev/target": "owned"});
+    assert_eq!(metadata["labels"], labels);
+    assert_eq!(metadata["annotations"], json!({"reloader.example.com/match": "true"}));
+    let owner = json!([{
+        "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret", "name": "tls",
+        "uid": sealed_secret["metadata"]["uid"], "controller": true,
+    }]);
+    assert_eq!(metadata["ownerReferences"], owner);
+    assert_eq!(metadata["finalizers"], Value::Null);
+    Ok(())
+}
+
+#[test]
+fn status_event_and_columns_say_what_was_done() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let space = Space::shared("status")?;
+    let unsealed = space.unseal("db", &[("user", "shop"), ("password", "marked")])?;
+    let secret = space.secret("db")?;
+
+    let conditions = unsealed["status"]["conditions"].as_array().context("no conditions")?;
+    assert_eq!(conditions.len(), 1, "{conditions:?}");
+    let ready = condition(&unsealed, "Ready");
+    assert_eq!(ready["observedGeneration"], 1);
+    assert_eq!(ready["message"], "2 keys are unsealed");
+    let fingerprint =
+        cluster.recipients.iter().next().context("no recipient")?.fingerprint().to_string();
+    let mut status = unsealed["status"].clone();
+    status.as_object_mut().context("no status")?.remove("conditions");
+    let expected = json!({
+        "observedGeneration": 1,
+        "target": {
+            "uid": secret["metadata"]["uid"],
+            "resourceVersion": secret["metadata"]["resourceVersion"],
+            "keys": ["password", "user"],
+            "renderer": 1,
+        },
+        "fingerprints": [fingerprint],
+        "controller": HOLDER,
+    });
+    assert_eq!(status, expected);
+    assert_eq!(Verdict::of(&unsealed)?.status, Status::Current);
+
+    let event = space.event("db", "Unsealed")?;
+    assert_eq!(event["type"], "Normal");
+    assert_eq!(event["note"], "2 keys are unsealed");
+    assert_eq!(event["regarding"]["uid"], unsealed["metadata"]["uid"]);
+
+    let table = cluster.plane.kubectl(&["get", "bs", "--namespace", "status", "-o", "wide"])?;
+    let rows: Vec<Vec<_>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "READY", "REASON", "AGE", "MESSAGE"]);
+    assert_eq!(rows[1][..3], ["db", "True", "Unsealed"]);
+    assert_eq!(rows[1][4..].join(" "), "2 keys are unsealed");
+    cluster.plane.kubectl(&["wait", "--for=condition=Ready", "bs/db", "--namespace", "status"])?;
+    let category =
+        cluster.plane.kubectl(&["get", "bulla", "--namespace", "status", "-o", "name"])?;
+    assert_eq!(category.trim(), "sealedsecret.bulla.dev/db");
+    Ok(())
+}
+
+#[test]
+fn changed_added_and_removed_keys_lead_to_exact_data() -> Result<()> {
+    let space = Space::shared("update")?;
+    space.unseal("db", &[("kept", "1"), ("changed", "1"), ("removed", "1")])?;
+    let before = space.secret("db")?;
+    let values = [("kept", "1"), ("changed", "2"), ("added", "")];
+    let unsealed = space.unseal("db", &values)?;
+    let after = space.secret("db")?;
+    ensure!(data(&after)? == crate::space::clear(&values), "not exact");
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+    assert_eq!(unsealed["status"]["target"]["keys"], json!(["added", "changed", "kept"]));
+    assert_eq!(
+        unsealed["status"]["target"]["resourceVersion"],
+        after["metadata"]["resourceVersion"]
+    );
+    assert_eq!(unsealed["status"]["observedGeneration"], 2);
+    assert_eq!(condition(&unsealed, "Ready")["observedGeneration"], 2);
+    assert_eq!(space.events("db", "DriftRepaired")?, Vec::<Value>::new());
+    Ok(())
+}
+
+#[test]
+fn template_is_followed_and_marks_of_others_survive() -> Result<()> {
+    let space = Space::shared("marks")?;
+    let mut with_marks = secret("db", &[("password", "1")]);
+    with_marks["metadata"]["labels"] = json!({"changed": "1", "removed": "1"});
+    with_marks["metadata"]["annotations"] = json!({"changed": "1", "removed": "1"});
+    let mut sealed_secret = space.seal_secret(with_marks)?;
+    space.apply(&sealed_secret)?;
+    space.done("db")?;
+    let theirs = json!({"metadata": {"labels": {"theirs": "1"}, "annotations": {"theirs": "1"}}});
+    space.api.merge(&space.secret_path("db"), &theirs)?;
+    let applied = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"labels": {"applied": "1"}, "annotations": {"applied": "1"}},
+    });
+    space.api.apply_as("other", &space.secret_path("db"), &applied)?;
+
+    let marks = &mut sealed_secret["spec"]["template"]["metadata"];
+    marks["labels"] = json!({"changed": "2", "added": "2"});
+    marks["annotations"] = json!({"changed": "2", "added": "2"});
+    space.apply(&sealed_secret)?;
+    space.done("db")?;
+    let metadata = space.secret("db")?["metadata"].clone();
+    let mut expected = json!({"changed": "2", "added": "2", "theirs": "1", "applied": "1"});
+    assert_eq!(metadata["annotations"], expected);
+    expected["bulla.dev/target"] = json!("owned");
+    assert_eq!(metadata["labels"], expected);
+
+    sealed_secret["spec"].as_object_mut().context("no spec")?.remove("template");
+    space.apply(&sealed_secret)?;
+    space.done("db")?;
+    let metadata = space.secret("db")?["metadata"].clone();
+    assert_eq!(metadata["annotations"], json!({"theirs": "1", "applied": "1"}));
+    assert_eq!(
+        metadata["labels"],
+        json!({"theirs": "1", "applied": "1", "bulla.dev/target": "owned"})
+    );
+    Ok(())
+}
+
+#[test]
+fn one_bad_object_harms_nobody_else() -> Result<()> {
+    let space = Space::shared("company")?;
+    let mut bad = space.seal("bad", &[("password", "1")])?;
+    let moved = space.seal("other", &[("password", "1")])?;
+    bad["spec"] = moved["spec"].clone();
+    space.apply(&bad)?;
+    for i in 0..20 {
+        space.apply(&space.seal(&format!("good-{i}"), &[("password", "1")])?)?;
+    }
+    for i in 0..20 {
+        space.done(&format!("good-{i}"))?;
+    }
+    space.refused("bad", "WrongBinding")?;
+    eventually("the metric of objects by condition", SOON, || {
+        let refused = Cluster::shared()?.controller.metric(
+            "bulla_sealed_secrets{condition=\"Ready\",status=\"False\",reason=\"WrongBinding\"",
+        )?;
+        ensure!(refused >= 1.0, "{refused}");
+        Ok(())
+    })
+}
