@@ -27,7 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the keys of a cluster go that are to be used without asking it.
+/// What to do when it cannot be told which key is meant.
 const USE_A_FILE: &str =
     "write the recipients to a file with bulla keys fetch and choose with -R, or name one with -r";
 
@@ -81,9 +81,9 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
         }
         Err(keys) if keys.is_empty() => Err(no_active_key(flags)),
         Err(keys) => {
-            let holders: Vec<_> = keys.iter().map(|key| key.holder.as_str()).collect();
-            Err(anyhow!("the cluster has Active keys of several holders: {}", holders.join(", ")))
-                .or_hint(USE_A_FILE)
+            let name = |key: &FetchedKey| format!("{} {}", key.holder, key.recipient.fingerprint());
+            let names = keys.iter().map(name).collect::<Vec<_>>().join(", ");
+            Err(anyhow!("the cluster has several Active keys: {names}")).or_hint(USE_A_FILE)
         }
     }
 }

@@ -12,8 +12,8 @@ pub(crate) enum Answer {
     Yes,
     /// Done, and the answer, which is already printed, is no.
     No,
-    /// The command line was not understood, which is already printed.
-    Usage,
+    /// The command line was not understood, as is already printed.
+    NotUnderstood,
 }
 
 impl From<Answer> for ExitCode {
@@ -21,7 +21,7 @@ impl From<Answer> for ExitCode {
         match answer {
             Answer::Yes => Self::SUCCESS,
             Answer::No => Self::from(1),
-            Answer::Usage => Self::from(2),
+            Answer::NotUnderstood => Self::from(2),
         }
     }
 }
@@ -82,8 +82,8 @@ impl Failure {
         text.extend(self.hint.iter().map(|hint| format!("hint: {}\n", escape::line(hint))));
         output::stderr(&text);
         match self.kind {
-            Kind::No => Answer::No.into(),
-            Kind::Unable => Answer::Usage.into(),
+            Kind::No => ExitCode::from(1),
+            Kind::Unable => ExitCode::from(2),
         }
     }
 }

@@ -110,7 +110,7 @@ pub(super) fn parse_json(text: &str) -> Result<Tree, Mistake> {
 /// The YAML library's fixed phrases, in words that help. Every other message of it is dropped.
 fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
     const TAB: &str = "not valid YAML: a tab where spaces must indent";
-    const PHRASES: [(&str, &str); 13] = [
+    const PHRASES: [(&str, &str); 14] = [
         ("found a tab character", TAB),
         (
             "found character that cannot start any token",
@@ -133,6 +133,7 @@ fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
         ("found unknown escape character", "not valid YAML: an unknown escape in a quoted text"),
         ("unknown anchor", "not valid YAML: an alias without its anchor"),
         ("repetition limit exceeded", "the aliases expand to too much"),
+        ("recursion limit exceeded", "nested too deeply"),
     ];
     let is_tab = error.location().is_some_and(|location| {
         let line = text.lines().nth(location.line() - 1);
