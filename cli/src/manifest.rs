@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::input;
 
-pub(crate) use metadata::{NamespaceRule, name_of, namespace_of};
+pub(crate) use metadata::{name_of, namespace_of};
 pub(crate) use schema::{FlawKind, flaws};
 pub(crate) use sealed_secret::{
     deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,

@@ -14,10 +14,20 @@ use crate::failure::{Failure, OrHint};
 /// Whether a file that is there may be written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
-    /// It stays as it is, and the command fails.
-    Keep,
+    /// It stays as it is, and the command fails with this hint.
+    Keep(&'static str),
     /// It is replaced at once by a new one.
     Replace,
+}
+
+impl Existing {
+    /// What `--force` means for it.
+    pub(crate) fn unless(force: bool) -> Self {
+        match force {
+            true => Self::Replace,
+            false => Self::Keep("write over it with --force"),
+        }
+    }
 }
 
 /// Who may see what is written.
@@ -56,15 +66,19 @@ pub(crate) fn write_file(
     data: &[u8],
     existing: Existing,
     content: Content,
-) -> Result<()> {
+) -> Result<(), Failure> {
     let name = path.display();
     let path = follow(path)?;
     let folder = folder_of(&path);
-    let mode = match fs::metadata(&path) {
-        Ok(_) if existing == Existing::Keep => bail!("{name} is there already"),
-        Ok(metadata) if !metadata.is_file() => bail!("{name} is not a regular file"),
-        Ok(metadata) if content == Content::Public => Some(metadata.permissions()),
-        Ok(_) | Err(_) => None,
+    let mode = match (fs::metadata(&path), existing) {
+        (Ok(metadata), _) if !metadata.is_file() => {
+            return Err(anyhow!("{name} is not a regular file").into());
+        }
+        (Ok(_), Existing::Keep(hint)) => {
+            return Err(anyhow!("{name} is there already")).or_hint(hint);
+        }
+        (Ok(metadata), _) if content == Content::Public => Some(metadata.permissions()),
+        (Ok(_) | Err(_), _) => None,
     };
     let signals = HeldSignals::new();
     let write = || -> io::Result<()> {
@@ -75,14 +89,14 @@ pub(crate) fn write_file(
         }
         file.as_file().sync_all()?;
         match existing {
-            Existing::Keep => file.persist_noclobber(&path),
+            Existing::Keep(_) => file.persist_noclobber(&path),
             Existing::Replace => file.persist(&path),
         }?;
         sync_folder(folder)
     };
     let result = write().with_context(|| format!("cannot write {name}"));
     signals.deliver();
-    result
+    Ok(result?)
 }
 
 /// Refuses a place in which `git add` would find a private file.
@@ -193,7 +207,9 @@ impl HeldSignals {
 mod tests {
     use super::*;
 
-    fn write(path: &Path, existing: Existing, content: Content) -> Result<()> {
+    const KEEP: Existing = Existing::Keep("");
+
+    fn write(path: &Path, existing: Existing, content: Content) -> Result<(), Failure> {
         write_file(path, b"new", existing, content)
     }
 
@@ -201,9 +217,9 @@ mod tests {
     fn a_file_that_is_there_stays_unless_it_is_to_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
-        write(&path, Existing::Keep, Content::Public).unwrap();
+        write(&path, KEEP, Content::Public).unwrap();
         fs::write(&path, "old").unwrap();
-        assert!(write(&path, Existing::Keep, Content::Public).is_err());
+        assert!(write(&path, KEEP, Content::Public).is_err());
         assert_eq!(fs::read(&path).unwrap(), b"old");
         write(&path, Existing::Replace, Content::Public).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");

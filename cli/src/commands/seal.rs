@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{ClusterFlags, Manifests as Files, Output, RecipientFlags, Scope};
-use crate::manifest::{self, Manifests, NamespaceRule, Object, ObjectKind, Step};
+use crate::manifest::{self, Manifests, Object, ObjectKind, Step};
 use crate::output::{self, Content, Existing};
 use crate::{cluster, escape, input, recipients};
 
@@ -83,8 +83,9 @@ impl Seal {
         }
         let secret = manifest::read_secret(&object)?;
         manifest::name_of(&object, &secret.metadata)?;
-        let rule = NamespaceRule { given: self.namespace.as_deref(), scope: self.scope.into() };
-        let namespace = manifest::namespace_of(&object, &secret.metadata, rule)?.map(str::to_owned);
+        let given = self.namespace.as_deref();
+        let namespace = manifest::namespace_of(&object, &secret.metadata, given)?;
+        let namespace = namespace.map(str::to_owned);
         Ok(ToSeal { object, secret, namespace })
     }
 
@@ -101,9 +102,8 @@ impl Seal {
         let Some(path) = output::file(self.output.output.as_deref()) else {
             return Ok(output::stdout(yaml)?);
         };
-        let existing = if self.force { Existing::Replace } else { Existing::Keep };
+        let existing = Existing::unless(self.force);
         output::write_file(path, yaml, existing, Content::Public)
-            .or_hint("write over an existing file with --force")
     }
 }
 
@@ -133,11 +133,15 @@ fn refusal(object: &Object<'_>, error: &SealError) -> Failure {
         SealError::Violation(Violation::TypeRefused(_) | Violation::KeyMissing { .. }) => {
             vec![Step::Key("type")]
         }
+        SealError::NoNamespace(_) => vec![Step::Key("metadata"), Step::Key("namespace")],
         _ => Vec::new(),
     };
     let position = object.position(&path);
     let failure = Failure::unable(anyhow!("{position}: {}: {error}", object.title()));
     match error {
+        SealError::NoNamespace(_) => {
+            failure.hint("name it with -n; the kubeconfig's current namespace is not used")
+        }
         SealError::InTheClear { .. } => {
             failure.hint("labels and annotations are not sealed: take the value out of them")
         }
@@ -148,12 +152,15 @@ fn refusal(object: &Object<'_>, error: &SealError) -> Failure {
     }
 }
 
+/// What client-side `kubectl apply` leaves in everything. Nobody misses it.
+const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Labels and annotations by which other tools track their objects would make them fight over the target.
 fn tell_what_is_dropped(object: &Object<'_>, secret: &Secret) {
     let labels = secret.metadata.labels.iter().flatten().map(|mark| ("label", mark));
     let annotations = secret.metadata.annotations.iter().flatten().map(|mark| ("annotation", mark));
     for (kind, (key, _)) in
-        labels.chain(annotations).filter(|(_, (key, _))| rules::is_tracking(key))
+        labels.chain(annotations).filter(|(_, (key, _))| rules::is_tracking(key) && *key != APPLIED)
     {
         let note = format!(
             "note: {}: {}: {kind} {key} is not taken over: tools track their own objects by it",

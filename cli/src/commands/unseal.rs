@@ -7,7 +7,7 @@ use bulla_crds::{UnsealError, ValueError, WipedSecret};
 use bulla_sealing::Keyring;
 use clap::Args;
 
-use crate::failure::{Answer, Failure, OrHint};
+use crate::failure::{Answer, Failure};
 use crate::flags::{Manifests as Files, Output};
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::output::{self, Content, Existing};
@@ -54,9 +54,8 @@ impl Unseal {
         let yaml = manifest::to_yaml(trees.iter().map(Tree::value));
         match path {
             Some(path) => {
-                let existing = if self.force { Existing::Replace } else { Existing::Keep };
-                output::write_file(path, &yaml, existing, Content::Secret)
-                    .or_hint("write over an existing file with --force")?;
+                let existing = Existing::unless(self.force);
+                output::write_file(path, &yaml, existing, Content::Secret)?;
             }
             None => output::stdout(&yaml)?,
         }

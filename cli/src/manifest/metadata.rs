@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use bulla_sealing::Scope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
@@ -99,32 +98,19 @@ pub(crate) fn name_of<'a>(
     }
 }
 
-/// What a command line says about namespaces.
-#[derive(Clone, Copy)]
-pub(crate) struct NamespaceRule<'a> {
-    /// From `-n`.
-    pub(crate) given: Option<&'a str>,
-    pub(crate) scope: Scope,
-}
-
-/// The namespace that an object is sealed for: from the manifest or `-n`, which must agree. The kubeconfig's
-/// current namespace never counts, because it would differ from one person to the next.
+/// The namespace that an object is for: from the manifest or from `-n`, which must agree. The kubeconfig's
+/// current one never counts, because it differs from one person to the next.
 pub(crate) fn namespace_of<'a>(
     object: &Object<'_>,
     metadata: &'a ObjectMeta,
-    rule: NamespaceRule<'a>,
+    given: Option<&'a str>,
 ) -> Result<Option<&'a str>, Failure> {
-    let path = [Step::Key("metadata"), Step::Key("namespace")];
-    match (metadata.namespace.as_deref(), rule.given) {
+    match (metadata.namespace.as_deref(), given) {
         (Some(named), Some(given)) if named != given => {
+            let path = [Step::Key("metadata"), Step::Key("namespace")];
             let what = format!("the manifest names {named} and -n names {given}");
             Err(Failure::unable(object.mistake(&path, &what))
                 .hint("leave -n out, or correct the manifest"))
-        }
-        (None, None) if rule.scope != Scope::Cluster => {
-            let what = format!("there is no namespace, and scope {} binds one", rule.scope);
-            Err(Failure::unable(object.mistake(&path, &what))
-                .hint("name it with -n; the kubeconfig's current namespace is not used"))
         }
         (named, given) => Ok(named.or(given)),
     }

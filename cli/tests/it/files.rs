@@ -84,7 +84,7 @@ fn an_existing_file_stays_unless_forced() {
         assert_eq!(run.code, 2);
         assert_eq!(
             run.stderr,
-            "error: out.yaml is there already\nhint: write over an existing file with --force\n"
+            "error: out.yaml is there already\nhint: write over it with --force\n"
         );
         assert_eq!(sandbox.read("out.yaml"), "old");
         sandbox.done(&[args, &["--force"]].concat());

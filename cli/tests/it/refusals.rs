@@ -165,7 +165,7 @@ fn unsealable() -> Cases {
         ),
         (
             raw("apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: @}\n"),
-            "metadata.namespace: there is no namespace, and scope strict binds one",
+            "db: no namespace is named, and scope strict binds one",
         ),
         (
             raw(

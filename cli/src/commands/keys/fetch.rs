@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cluster::{self, FetchedKey};
-use crate::failure::{Answer, Failure, OrHint};
+use crate::failure::{Answer, Failure};
 use crate::flags::{ClusterFlags, Format, Output};
 use crate::output::{self, Content, Existing};
 
@@ -44,9 +44,8 @@ impl Fetch {
         };
         match output::file(self.output.output.as_deref()) {
             Some(path) => {
-                let existing = if self.force { Existing::Replace } else { Existing::Keep };
-                output::write_file(path, text.as_bytes(), existing, Content::Public)
-                    .or_hint("write over an existing file with --force")?;
+                let existing = Existing::unless(self.force);
+                output::write_file(path, text.as_bytes(), existing, Content::Public)?;
             }
             None => output::stdout(text.as_bytes())?,
         }

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::{Timestamp, Unit};
 use zeroize::Zeroizing;
 
-use crate::failure::{Answer, Failure, OrHint};
+use crate::failure::{Answer, Failure};
 use crate::flags::{Output, Type};
 use crate::output::{self, Content, Existing};
 
@@ -41,8 +41,9 @@ impl Generate {
         let file = identity_file(&identity)?;
         match path {
             Some(path) => {
-                output::write_file(path, file.as_bytes(), Existing::Keep, Content::Secret)
-                    .or_hint("an identity is never written over: choose another name")?;
+                let existing =
+                    Existing::Keep("an identity is never written over: choose another name");
+                output::write_file(path, file.as_bytes(), existing, Content::Secret)?;
                 output::stdout(format!("{recipient}\n").as_bytes())?;
             }
             None => {
