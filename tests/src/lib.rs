@@ -2,7 +2,7 @@
 //!
 //! [`ControlPlane`] is a real API server with its etcd and controller manager, [`Leashed`] a program that
 //! cannot outlive the test which started it, [`Controller`] the half of ours that runs in a cluster, as
-//! `deploy/base` installs it, [`program`] the path of one of the workspace's own programs,
+//! `deploy/base` installs it, [`Shell`] a person at a terminal, [`program`] the path of one of the workspace's own programs,
 //! [`Verdict`] what the tools of the trade conclude from an object's status, and [`eventually`] the way to
 //! wait.
 
@@ -15,6 +15,7 @@ mod kstatus;
 mod kubectl;
 mod leashed;
 mod programs;
+mod shell;
 
 pub use crate::{
     assets::Asset,
@@ -26,4 +27,5 @@ pub use crate::{
     kubectl::Kubectl,
     leashed::{Leashed, Signal},
     programs::{Program, program},
+    shell::Shell,
 };

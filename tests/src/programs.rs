@@ -54,9 +54,9 @@ fn build(program: Program) -> Result<PathBuf> {
     let mut command = Command::new(cargo);
     command
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
-        // With the workspace's choice of dependency features, as the tests themselves, or all would be
-        // built twice.
-        .args(["--workspace", "--bin", program.binary()])
+        // With the features that dependencies have in `cargo test`, which those of the tests change: without
+        // a test among the targets the Kubernetes client and more would be built twice.
+        .args(["--workspace", "--bin", program.binary(), "--test", "tidy"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());

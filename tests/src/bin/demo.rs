@@ -1,0 +1,379 @@
+//! `cargo demo`: the way of a Secret from Git into a cluster, on real parts.
+//!
+//! Every command that it prints is the command that it runs, and every claim is checked: the story ends
+//! with `demo: ok`, or with what went wrong and exit code 1.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bulla_tests::{
+    Asset, ControlPlane, Controller, Folder, Kubectl, Program, Shell, eventually, program,
+};
+use serde_json::{Value, json};
+
+/// The plaintext of the demo's Secret.
+const PASSWORD: &str = "correct horse battery staple";
+
+const SECRET: &str = "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: db
+  namespace: bulla-demo
+stringData:
+  user: shop
+  password: correct horse battery staple
+";
+
+/// Where `--context` was not given and where it was.
+const HELP: &str = "\
+usage: cargo demo [--context NAME]
+
+  --context NAME  use the cluster of this kubeconfig context instead of starting a control plane;
+                  the demo installs deploy/base there, works in the namespace bulla-demo and deletes
+                  only that namespace at the end
+";
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let context = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => None,
+        ["--context", name] => Some(name),
+        _ => {
+            let _ = write!(io::stderr(), "{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    let told = Cluster::new(context).and_then(|cluster| {
+        let told = tell(&cluster);
+        cluster.leave().and(told)
+    });
+    let (line, code) = match told {
+        Ok(()) => ("demo: ok".to_owned(), ExitCode::SUCCESS),
+        Err(error) => (format!("demo: failed: {error:#}"), ExitCode::FAILURE),
+    };
+    let _ = writeln!(io::stdout(), "\n{line}");
+    code
+}
+
+fn tell(cluster: &Cluster) -> Result<()> {
+    let story = Story::new(cluster)?;
+    let controller = install(&story, cluster)?;
+    seal(&story)?;
+    commit(&story)?;
+    unseal(&story)?;
+    heal(&story)?;
+    refuse(&story)?;
+    recover(&story)?;
+    collect(&story)?;
+    drop(controller);
+    Ok(())
+}
+
+fn install(story: &Story, cluster: &Cluster) -> Result<Option<Controller>> {
+    story.chapter("A cluster, and Bulla in it")?;
+    story.say(&cluster.description()?)?;
+    let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
+    // In a cluster with nodes no pod is to start from an image that nobody has built.
+    let folder = if cluster.plane.is_some() { "deploy/base" } else { "tests/demo" };
+    story.command(&format!("kubectl apply -k {folder}"))?;
+    let applied = cluster.admin.command(&["apply", "-k", folder]).current_dir(&root).output()?;
+    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr).trim());
+    story
+        .show(&format!("{} objects\n", String::from_utf8_lossy(&applied.stdout).lines().count()))?;
+    let people = root.join("tests/demo/people.yaml");
+    cluster.admin.run(&["apply", "-f", &people.display().to_string()])?;
+
+    let controller = match cluster.is_controller_there()? {
+        true => None,
+        false => {
+            story.say("The controller runs as its own ServiceAccount, with the rights of deploy/base/rbac.yaml.")?;
+            story.command("bulla-controller --holder demo")?;
+            let mut command = Command::new(program(Program::Controller)?);
+            command
+                .args(["--holder", "demo", "--listen", "127.0.0.1:0"])
+                .env("KUBECONFIG", cluster.service_account("bulla-system", "bulla-controller")?);
+            let controller = Controller::start(command)?;
+            controller.wait_until_ready()?;
+            Some(controller)
+        }
+    };
+    story.say("It has made its first key and published the public half:")?;
+    story.run("kubectl get sealingkeys -n bulla-system")?;
+    Ok(controller)
+}
+
+fn seal(story: &Story) -> Result<()> {
+    story.chapter("Sealing")?;
+    fs::write(story.path("secret.yaml"), SECRET)?;
+    story.say("A Secret that must not be committed as it is:")?;
+    story.run("cat secret.yaml")?;
+    story.say("The cluster's public key, and a recovery key that stays offline:")?;
+    story.run("bulla keys fetch -o recipients.txt")?;
+    story.run("bulla keys generate -o recovery.txt > recovery.pub")?;
+    story.say("Each value is sealed to both, for this namespace, name and key alone:")?;
+    story.run("bulla seal -R recipients.txt -R recovery.pub secret.yaml -o repo/db.yaml")?;
+    story.run("cut -c 1-100 repo/db.yaml")?;
+    story.say("Anyone can see what it is for, with no key:")?;
+    let shown = story.run("bulla inspect repo/db.yaml")?;
+    ensure!(shown.contains("strict"), "inspect does not name the scope");
+    let sealed = fs::read_to_string(story.path("repo/db.yaml"))?;
+    ensure!(!sealed.contains(PASSWORD), "the sealed file holds the password");
+    Ok(())
+}
+
+fn commit(story: &Story) -> Result<()> {
+    story.chapter("Committing")?;
+    story.run("cd repo && bulla lint db.yaml")?;
+    story.run("cd repo && git init -q && git add db.yaml && git commit -qm 'Add the database password' && git show --stat --format=%s")?;
+    Ok(())
+}
+
+fn unseal(story: &Story) -> Result<()> {
+    story.chapter("Unsealing")?;
+    story.say("What Argo CD or Flux would do; the controller does the rest:")?;
+    story.run("kubectl apply -f repo/db.yaml")?;
+    story.run("kubectl wait --for=condition=Ready sealedsecret/db --timeout=60s")?;
+    story.run("kubectl get sealedsecrets,secrets")?;
+    let password = story.run("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
+    ensure!(password == PASSWORD, "the Secret does not hold the password");
+    Ok(())
+}
+
+fn heal(story: &Story) -> Result<()> {
+    story.chapter("Healing")?;
+    story.say("Somebody edits the Secret by hand:")?;
+    let edit = r#"kubectl patch secret db -p '{"stringData": {"password": "hunter2"}}'"#;
+    let started = Instant::now();
+    story.run(edit)?;
+    eventually("the restored password", DEADLINE, || {
+        let password =
+            story.quietly("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
+        ensure!(password == PASSWORD, "still edited");
+        Ok(())
+    })?;
+    let elapsed = started.elapsed().as_millis();
+    story.say(&format!("Restored, as seen {elapsed} ms after the edit began:"))?;
+    let events = "kubectl get events -o custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message";
+    eventually("the Event", DEADLINE, || {
+        ensure!(story.quietly(events)?.contains("DriftRepaired"), "no Event yet");
+        Ok(())
+    })?;
+    story.run(events)?;
+    Ok(())
+}
+
+fn refuse(story: &Story) -> Result<()> {
+    story.chapter("Refusing")?;
+    story.say(
+        "The same values under another name, as an attacker or a careless copy would have them:",
+    )?;
+    story.run("sed 's/name: db/name: web/' repo/db.yaml > web.yaml")?;
+    story.ends("bulla lint web.yaml", 1)?;
+    story.run("kubectl apply -f web.yaml")?;
+    story.run("kubectl wait --for=condition=Stalled sealedsecret/web --timeout=60s")?;
+    let state = story.run("kubectl get sealedsecrets -o wide")?;
+    ensure!(state.contains("WrongBinding"), "the moved value is not refused for its binding");
+    let secrets = story.quietly("kubectl get secrets -o name")?;
+    ensure!(!secrets.contains("web"), "a Secret was made from a moved value");
+    Ok(())
+}
+
+fn recover(story: &Story) -> Result<()> {
+    story.chapter("Without the cluster")?;
+    story.say("The recovery key alone opens what Git holds:")?;
+    let secret = story.run("bulla unseal -i recovery.txt repo/db.yaml")?;
+    let encoded = story.quietly(&format!("printf %s '{PASSWORD}' | base64 -w0"))?;
+    ensure!(secret.contains(encoded.trim()), "the recovery key does not give the password");
+    Ok(())
+}
+
+fn collect(story: &Story) -> Result<()> {
+    story.chapter("Deleting")?;
+    story.say("What Git no longer has goes, with its Secret:")?;
+    story.run("kubectl delete -f repo/db.yaml -f web.yaml")?;
+    eventually("the Secret to go", DEADLINE, || {
+        let secrets = story.quietly("kubectl get secrets -o name")?;
+        ensure!(!secrets.contains("secret/db"), "the Secret is still there");
+        Ok(())
+    })?;
+    story.run("kubectl get secrets")?;
+    Ok(())
+}
+
+/// The cluster that the story plays in.
+struct Cluster {
+    /// None when the user has one.
+    plane: Option<ControlPlane>,
+    admin: Kubectl,
+    folder: Folder,
+}
+
+impl Cluster {
+    fn new(context: Option<&str>) -> Result<Self> {
+        let folder = Folder::new("bulla-demo-")?;
+        let Some(context) = context else {
+            let plane = ControlPlane::start()?;
+            let admin = plane.admin().clone();
+            return Ok(Self { plane: Some(plane), admin, folder });
+        };
+        let view = [
+            "config",
+            "view",
+            "--raw",
+            "--minify",
+            "--flatten",
+            "--context",
+            context,
+            "--output=json",
+        ];
+        let output =
+            Command::new(Asset::Kubectl.path()?).args(view).stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+        let mut config: Value = serde_json::from_slice(&output.stdout)?;
+        config["current-context"] = json!(context);
+        let path = folder.path().join("admin.kubeconfig");
+        write_private(&path, &config)?;
+        Ok(Self { plane: None, admin: Kubectl::new(path)?, folder })
+    }
+
+    fn description(&self) -> Result<String> {
+        let version = self.admin.json(&["version"])?;
+        let version =
+            version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned();
+        Ok(match &self.plane {
+            Some(plane) => format!(
+                "A control plane of its own: kube-apiserver, etcd and kube-controller-manager {version} at {}.",
+                plane.url()
+            ),
+            None => format!("Your cluster, Kubernetes {version}."),
+        })
+    }
+
+    fn is_controller_there(&self) -> Result<bool> {
+        let deployment = ["get", "deployment", "bulla-controller", "--namespace", "bulla-system"];
+        Ok(self.admin.json(&deployment)?["status"]["readyReplicas"]
+            .as_u64()
+            .is_some_and(|ready| ready > 0))
+    }
+
+    /// A kubeconfig for somebody else, beside the administrator's.
+    fn kubeconfig(
+        &self,
+        name: &str,
+        namespace: &str,
+        user: impl FnOnce(&Value) -> Value,
+    ) -> Result<PathBuf> {
+        let mut config = self.admin.json(&["config", "view", "--raw", "--minify", "--flatten"])?;
+        config["users"][0]["user"] = user(&config["users"][0]["user"]);
+        config["contexts"][0]["context"]["namespace"] = json!(namespace);
+        let path = self.folder.path().join(format!("{name}.kubeconfig"));
+        write_private(&path, &config)?;
+        Ok(path)
+    }
+
+    fn service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let token = self.admin.run(&[
+            "create",
+            "token",
+            name,
+            "--namespace",
+            namespace,
+            "--duration",
+            "1h",
+        ])?;
+        self.kubeconfig(name, namespace, |_| json!({"token": token.trim()}))
+    }
+
+    fn developer(&self) -> Result<PathBuf> {
+        self.kubeconfig("developer", "bulla-demo", |admin| {
+            let mut user = admin.clone();
+            user["as"] = json!("bulla-demo-developer");
+            user
+        })
+    }
+
+    /// Takes back what only the demo needs; the user may want to keep the rest.
+    fn leave(&self) -> Result<()> {
+        if self.plane.is_none() {
+            self.admin.run(&["delete", "--ignore-not-found", "namespace", "bulla-demo"])?;
+        }
+        Ok(())
+    }
+}
+
+fn write_private(path: &Path, config: &Value) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(config.to_string().as_bytes()).context("cannot write a kubeconfig")
+}
+
+/// Prints, runs and checks.
+struct Story {
+    shell: Shell,
+    chapters: std::cell::Cell<usize>,
+}
+
+impl Story {
+    fn new(cluster: &Cluster) -> Result<Self> {
+        let shell = Shell::new(&cluster.folder, &cluster.developer()?)?;
+        fs::create_dir_all(shell.path("repo"))?;
+        Ok(Self { shell, chapters: 0.into() })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.shell.path(name)
+    }
+
+    fn chapter(&self, title: &str) -> Result<()> {
+        self.chapters.set(self.chapters.get() + 1);
+        Ok(writeln!(io::stdout(), "\n{}. {title}\n", self.chapters.get())?)
+    }
+
+    fn say(&self, text: &str) -> Result<()> {
+        Ok(writeln!(io::stdout(), "   {text}")?)
+    }
+
+    fn command(&self, line: &str) -> Result<()> {
+        Ok(writeln!(io::stdout(), "   $ {line}")?)
+    }
+
+    fn show(&self, output: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        for line in output.lines() {
+            writeln!(stdout, "     {line}")?;
+        }
+        Ok(writeln!(stdout)?)
+    }
+
+    /// Prints a command, runs it as the developer, and prints what it says. Returns its standard output.
+    fn run(&self, line: &str) -> Result<String> {
+        let output = self.ends(line, 0)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same for a command that must end with that code.
+    fn ends(&self, line: &str, code: i32) -> Result<Output> {
+        self.command(line)?;
+        let output = self.shell.command(line).output()?;
+        self.show(&String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()))?;
+        ensure!(
+            output.status.code() == Some(code),
+            "`{line}` ends with {} instead of {code}",
+            output.status
+        );
+        Ok(output)
+    }
+
+    /// Runs a command whose output is not part of the story.
+    fn quietly(&self, line: &str) -> Result<String> {
+        self.shell.run(line)
+    }
+}
