@@ -52,11 +52,11 @@ pub(crate) async fn reconcile(
         return Ok(Action::await_change());
     }
 
-    let Some(mut observed) = observe::observe(&ctx, &cached, target.is_some()).await? else {
+    let Some(outcome) = settle(&ctx, &cached, target.is_some()).await? else {
         ctx.backoff.succeeded(&object);
         return Ok(Action::await_change());
     };
-    let (situation, change) = settle(&ctx, &mut observed).await;
+    let Outcome { observed, situation, change } = outcome;
     timer.reason = situation.reason().as_str();
     let is_first_failure = ctx.backoff.failures(&object) == 0;
     if let (Situation::Retrying { reason: Reason::Conflict | Reason::Unavailable, .. }, true) =
@@ -100,26 +100,45 @@ fn retry(ctx: &Context, object: &str, situation: &Situation) -> Result<Action, F
     Ok(Action::requeue(delay))
 }
 
-/// Plans and applies, and observes again when somebody else wrote between the two.
-async fn settle(ctx: &Context, observed: &mut Observed) -> (Situation, Option<Change>) {
+/// What was observed and what it came to.
+struct Outcome {
+    observed: Observed,
+    situation: Situation,
+    change: Option<Change>,
+}
+
+/// Observes, plans and applies, and begins anew when somebody else wrote meanwhile; `None` when there is
+/// nothing to do for the object any more.
+async fn settle(
+    ctx: &Context,
+    cached: &SealedSecret,
+    is_target_cached: bool,
+) -> Result<Option<Outcome>, Failure> {
+    let mut is_target_likely = is_target_cached || was_written(cached);
+    let mut last = None;
     for _ in 0..MAX_RACES {
-        let plan = plan::plan(observed, &ctx.keyring(), &ctx.args.namespace);
-        let failure = match apply::apply(ctx, plan).await {
-            Ok((situation, change)) => return (situation, change),
-            Err(failure) => failure,
-        };
-        match failure {
+        let observed = observe::observe(ctx, cached, is_target_likely).await?;
+        let Some(observed) = observed else { return Ok(None) };
+        let plan = plan::plan(&observed, &ctx.keyring(), &ctx.args.namespace);
+        match apply::apply(ctx, plan).await {
+            Ok((situation, change)) => return Ok(Some(Outcome { observed, situation, change })),
             // Look at what is in the way; the loop decides by it.
-            Failure::AlreadyExists | Failure::Conflict | Failure::NotFound => {
-                match observe::target(ctx, &observed.sealed_secret).await {
-                    Ok(target) => observed.target = target,
-                    Err(failure) => return (apply::failed(&failure), None),
-                }
+            Err(Failure::AlreadyExists | Failure::Conflict | Failure::NotFound) => {
+                is_target_likely = true;
+                last = Some(observed);
             }
-            failure => return (apply::failed(&failure), None),
+            Err(failure) => {
+                let situation = apply::failed(&failure);
+                return Ok(Some(Outcome { observed, situation, change: None }));
+            }
         }
     }
-    (apply::failed(&Failure::Conflict), None)
+    let situation = apply::failed(&Failure::Conflict);
+    Ok(last.map(|observed| Outcome { observed, situation, change: None }))
+}
+
+fn was_written(sealed_secret: &SealedSecret) -> bool {
+    sealed_secret.status.as_ref().is_some_and(|status| status.target.is_some())
 }
 
 /// `namespace/name`, for logs and delays.

@@ -25,31 +25,28 @@ pub(super) enum TargetState {
 }
 
 /// Reads the object that `cached` stands for; `None` when there is nothing to do for it any more.
+///
+/// The target is read first. A write at the resource version of its metadata then fails when anybody has
+/// written since, so nobody's work for a newer SealedSecret than the one read here is undone.
 pub(super) async fn observe(
     ctx: &Context,
     cached: &SealedSecret,
-    is_target_cached: bool,
+    is_target_likely: bool,
 ) -> Result<Option<Observed>, Failure> {
-    let namespace = cached.namespace().unwrap_or_default();
-    let api = Api::<SealedSecret>::namespaced(ctx.client.clone(), &namespace);
-    let Some(sealed_secret) = api.get_opt(&cached.name_any()).await? else { return Ok(None) };
-    if sealed_secret.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
-    }
-    let was_written = sealed_secret.status.as_ref().is_some_and(|status| status.target.is_some());
-    let target = match is_target_cached || was_written {
-        true => target(ctx, &sealed_secret).await?,
+    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    let target = match is_target_likely {
+        true => target(ctx, &namespace, &name).await?,
         false => TargetState::Unseen,
     };
-    Ok(Some(Observed { sealed_secret, target }))
+    let api = Api::<SealedSecret>::namespaced(ctx.client.clone(), &namespace);
+    let sealed_secret = api.get_opt(&name).await?;
+    Ok(sealed_secret
+        .filter(|sealed_secret| sealed_secret.metadata.deletion_timestamp.is_none())
+        .map(|sealed_secret| Observed { sealed_secret, target }))
 }
 
 /// Reads the metadata of the target.
-pub(super) async fn target(
-    ctx: &Context,
-    sealed_secret: &SealedSecret,
-) -> Result<TargetState, Failure> {
-    let namespace = sealed_secret.namespace().unwrap_or_default();
-    let metadata = api::secret_metadata(&ctx.client, &namespace, &sealed_secret.name_any()).await?;
+async fn target(ctx: &Context, namespace: &str, name: &str) -> Result<TargetState, Failure> {
+    let metadata = api::secret_metadata(&ctx.client, namespace, name).await?;
     Ok(metadata.map_or(TargetState::Absent, |metadata| TargetState::Present(Box::new(metadata))))
 }
