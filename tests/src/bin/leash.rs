@@ -35,7 +35,15 @@ use signal_hook::{
 /// A client that the holder left behind may still write into the folder while it is removed.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(5);
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        // One line, which the holder shows: no backtrace, whatever the environment asks for.
+        let _ = writeln!(io::stderr(), "{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode> {
     let order = Order::parse(env::args_os().skip(1))?;
     // Declared before the command and therefore dropped after it.
     let _shared = SharedFolder::enter(order.remove)?;
