@@ -10,6 +10,7 @@ use bulla_crds::{SealedSecret, SealedSecretStatus, WipedSecret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::PartialObjectMeta;
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
@@ -56,7 +57,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotFound => f.write_str("the object is gone"),
+            Self::NotFound => f.write_str("the API server has no such object or kind"),
             Self::AlreadyExists => f.write_str("an object of this name is there"),
             Self::Conflict => f.write_str("somebody else wrote at the same moment"),
             Self::Forbidden => f.write_str(
@@ -102,6 +103,18 @@ impl From<kube::Error> for Failure {
             }
             (422 | 400, _) => Self::Invalid(causes.map(|cause| cause.field.clone()).collect()),
             (code, _) => Self::Unavailable(code),
+        }
+    }
+}
+
+impl From<watcher::Error> for Failure {
+    fn from(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => error.into(),
+            watcher::Error::WatchError(status) => kube::Error::Api(status).into(),
+            watcher::Error::NoResourceVersion => Self::Unavailable(0),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! A growing delay for each object that fails, for ever, with jitter.
+//! Growing delays with jitter, for ever: for each object that fails, and for each watch.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use kube::runtime::utils;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_mins(5);
@@ -18,7 +20,7 @@ impl Backoff {
         let mut failures = self.lock();
         let count = failures.entry(object.into()).or_default();
         *count = count.saturating_add(1);
-        delay(*count, RandomState::new().build_hasher().finish())
+        delay(*count, random())
     }
 
     /// How often `object` has failed in a row.
@@ -34,6 +36,44 @@ impl Backoff {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When a watch that has failed is opened again: soon, because until then nothing is heard of.
+///
+/// kube's default waits up to a minute after the few failures that a restart of the API server gives.
+#[derive(Default)]
+pub(crate) struct Reopening {
+    failures: u32,
+    last: Option<Instant>,
+}
+
+/// The longest delay of a watch.
+const LONGEST_UNHEARD: Duration = Duration::from_secs(5);
+
+/// How long without a failure until the delays of a watch begin anew.
+const FORGOTTEN: Duration = Duration::from_mins(1);
+
+impl Iterator for Reopening {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.last.is_none_or(|last| last.elapsed() > FORGOTTEN) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.last = Some(Instant::now());
+        Some(delay(self.failures, random()).min(LONGEST_UNHEARD))
+    }
+}
+
+impl utils::Backoff for Reopening {
+    /// Called for each item. Not a reason to begin anew: a watch that lists and then fails, again and again,
+    /// would list without a pause.
+    fn reset(&mut self) {}
+}
+
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Doubles with each failure; `random` takes off up to a quarter, so that objects do not retry in step.
@@ -59,5 +99,13 @@ mod tests {
         assert_eq!(backoff.failures("prod/db"), 2);
         backoff.succeeded("prod/db");
         assert_eq!(backoff.failures("prod/db"), 0);
+    }
+
+    #[test]
+    fn a_watch_is_opened_again_soon_however_often_it_fails() {
+        let mut reopening = Reopening::default();
+        let delays: Vec<_> = reopening.by_ref().take(20).collect();
+        assert!(delays[0] <= FIRST && delays[19] >= LONGEST_UNHEARD * 3 / 4);
+        assert!(delays.iter().all(|delay| *delay <= LONGEST_UNHEARD), "{delays:?}");
     }
 }

@@ -9,7 +9,7 @@ use bulla_crds::{
 };
 use bulla_sealing::{Identity, Recipient};
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryFutureExt, TryStreamExt};
+use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::api::{self, Failure};
 use crate::context::{Context, FIELD_MANAGER};
+use crate::watches;
 
 /// Loads every identity, and makes the first key when this holder has none.
 ///
@@ -74,10 +75,8 @@ pub(crate) fn watch(
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> BoxStream<'static, ()> {
     let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
-    watcher(identity_secrets(&ctx), config)
-        .default_backoff()
+    watches::reopened(watcher(identity_secrets(&ctx), config), "identities")
         .applied_objects()
-        .inspect_err(|_| tracing::warn!("the watch of identities failed and is opened again"))
         .filter_map(move |secret| {
             let is_new = secret.is_ok_and(|secret| take(&ctx, &WipedSecret::new(secret)));
             std::future::ready(is_new.then_some(()))

@@ -15,6 +15,8 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 
+use crate::backoff::Reopening;
+
 /// Larger pages cost memory: 500 hybrid SealedSecrets are 25 MiB while they are read.
 const PAGE_SIZE: u32 = 100;
 
@@ -70,13 +72,17 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
 /// All SealedSecrets, without their sealed data.
 pub(crate) fn sealed_secrets(client: Client) -> Watched<SealedSecret> {
     let config = watcher::Config::default().page_size(PAGE_SIZE);
-    watched(watcher(Api::all(client), config), |sealed_secret: &mut SealedSecret| {
-        sealed_secret.spec.sealed_data.clear();
-        sealed_secret.spec.template = None;
-        sealed_secret.metadata.annotations = None;
-        sealed_secret.metadata.labels = None;
-        sealed_secret.metadata.managed_fields = None;
-    })
+    watched(
+        watcher(Api::all(client), config),
+        "SealedSecrets",
+        |sealed_secret: &mut SealedSecret| {
+            sealed_secret.spec.sealed_data.clear();
+            sealed_secret.spec.template = None;
+            sealed_secret.metadata.annotations = None;
+            sealed_secret.metadata.labels = None;
+            sealed_secret.metadata.managed_fields = None;
+        },
+    )
 }
 
 /// The metadata of all Secrets that carry our label.
@@ -84,6 +90,7 @@ pub(crate) fn targets(client: Client) -> Watched<PartialObjectMeta<Secret>> {
     let config = watcher::Config::default().page_size(PAGE_SIZE).labels(TARGET_LABEL);
     watched(
         watcher(Api::<PartialObjectMeta<Secret>>::all(client), config),
+        "targets",
         |target: &mut PartialObjectMeta<Secret>| {
             target.metadata.annotations = None;
             target.metadata.managed_fields = None;
@@ -99,8 +106,28 @@ pub(crate) fn sealed_secret_of(
     Some(ObjectRef::new(&name).within(target.metadata.namespace.as_deref()?))
 }
 
+/// A watch that is opened again when it fails, and tells nobody but the log.
+///
+/// An error that is passed on makes kube's controller deaf to all of its watches for a while, up to a
+/// minute in the end, beside the delay of the one that failed.
+pub(crate) fn reopened<K>(
+    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send,
+    of: &'static str,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send
+where
+    K: Send,
+{
+    events.backoff(Reopening::default()).filter_map(move |event| {
+        if event.is_err() {
+            tracing::warn!(of, "a watch failed and is opened again");
+        }
+        std::future::ready(event.ok().map(Ok))
+    })
+}
+
 fn watched<K>(
     events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+    of: &'static str,
     prune: impl FnMut(&mut K) + Send + 'static,
 ) -> Watched<K>
 where
@@ -109,8 +136,7 @@ where
     let (store, writer) = reflector::store();
     let (listed, is_listed) = watch::channel(false);
     // Pruned before it is stored. Deletions count as touches: a deleted target must be restored.
-    let stream = events
-        .default_backoff()
+    let stream = reopened(events, of)
         .modify(prune)
         .reflect(writer)
         .inspect_ok(move |event| {
