@@ -15,6 +15,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 
+use crate::api::Failure;
 use crate::backoff::Reopening;
 
 /// Larger pages cost memory: 500 hybrid SealedSecrets are 25 MiB while they are read.
@@ -118,9 +119,9 @@ where
     K: Send,
 {
     events.backoff(Reopening::default()).filter_map(move |event| {
-        if event.is_err() {
-            tracing::warn!(of, "a watch failed and is opened again");
-        }
+        let event = event.map_err(Failure::from).inspect_err(|failure| {
+            tracing::warn!(of, %failure, "a watch failed and is opened again");
+        });
         std::future::ready(event.ok().map(Ok))
     })
 }
