@@ -1,6 +1,9 @@
 //! The control planes that tests run on, with the controller installed.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use anyhow::{Context, Result, anyhow};
 use bulla_sealing::{Recipient, Recipients};
@@ -91,6 +94,15 @@ impl FragileGuard {
     /// Leaves a running control plane and a running controller to the next test.
     pub(crate) fn give_back(mut self) {
         *self.guard = self.fragile.take();
+    }
+}
+
+impl Drop for FragileGuard {
+    /// A test that has failed leaves the log of its controller.
+    fn drop(&mut self) {
+        if let Some(fragile) = &self.fragile {
+            let _ = writeln!(io::stderr(), "{}", fragile.controller.log_tail());
+        }
     }
 }
 

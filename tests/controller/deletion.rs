@@ -42,6 +42,17 @@ fn secret_left_behind_on_purpose_is_let_go() -> Result<()> {
 }
 
 #[test]
+fn namespace_that_goes_is_not_held() -> Result<()> {
+    let space = Space::shared("going")?;
+    for i in 0..10 {
+        space.unseal(&format!("object-{i}"), &[("password", "1")])?;
+    }
+    let namespace = format!("/api/v1/namespaces/{}", space.name);
+    space.api.delete(&namespace, &Value::Null)?;
+    space.gone(&namespace)
+}
+
+#[test]
 fn sealed_secret_created_again_at_once_gets_its_secret() -> Result<()> {
     let space = Space::shared("again")?;
     space.unseal("db", &[("password", "0")])?;

@@ -106,7 +106,14 @@ fn edits_again_and_again_are_repaired_each_time() -> Result<()> {
         space.api.merge(&space.secret_path("db"), &patch)?;
         is_as_declared(&space, "db", &owner)?;
     }
-    Ok(())
+    // One Event that counts, not ten.
+    eventually("the Event to count", SOON, || {
+        let events = space.events("db", "DriftRepaired")?;
+        ensure!(events.len() == 1, "{} Events", events.len());
+        let count = events[0]["series"]["count"].as_u64();
+        ensure!(count.is_some_and(|count| count >= 9), "{count:?}");
+        Ok(())
+    })
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     api::Api,
     cluster::{Cluster, Fragile, HOLDER, sealing_keys},
-    space::{SOON, data},
+    space::{SOON, Space, data, seal_for, secret},
 };
 
 const IDENTITIES: &str = "/api/v1/namespaces/bulla-system/secrets";
@@ -60,11 +60,11 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     fragile.controller.kill()?;
     let found = Identity::generate(KeyType::X25519)?;
     let fingerprint = found.recipient().fingerprint().to_string();
-    let secret = json!({
+    let identity = json!({
         "metadata": {"name": fingerprint}, "type": "bulla.dev/identity",
         "stringData": {"identity.txt": &*found.to_secret_string()},
     });
-    fragile.api.create(IDENTITIES, &secret)?;
+    fragile.api.create(IDENTITIES, &identity)?;
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
     let retired = eventually("the found key to be published", SOON, || {
@@ -78,6 +78,13 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     };
     assert_eq!(active(sealing_keys(&fragile.api)?), active(before));
     ensure!(fragile.controller.metric("bulla_identities")? >= 2.0, "it is not held");
+
+    // An identity that disappears under a running controller still opens.
+    fragile.api.delete(&format!("{IDENTITIES}/{fingerprint}"), &Value::Null)?;
+    let space = Space::fragile(&fragile, "disappeared")?;
+    let recipients = Recipients::new(vec![found.recipient()])?;
+    space.apply(&seal_for(&space.name, secret("db", &[("password", "1")]), &recipients)?)?;
+    space.done("db")?;
     fragile.give_back();
     Ok(())
 }

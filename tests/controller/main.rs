@@ -12,6 +12,7 @@ mod http_endpoints;
 mod keys;
 mod leaks;
 mod outage;
+mod people;
 mod refusal;
 mod rights;
 mod rules;

@@ -1,4 +1,4 @@
-//! Restarts, outages and a second instance: the work is done once, and none of it is lost.
+//! Restarts, outages and other instances: the work is done once, and none of it is lost.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Api,
-    cluster::Fragile,
+    cluster::{Fragile, HOLDER},
     space::{SOON, Space, data},
 };
 
@@ -141,13 +141,17 @@ fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
 }
 
 #[test]
-fn second_instance_does_no_harm() -> Result<()> {
+fn more_instances_do_no_harm() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "two-instances")?;
-    let mut command = Controller::command(&fragile.plane)?;
-    command.args(["--holder", crate::cluster::HOLDER]);
-    let second = Controller::start(command)?;
-    second.wait_until_ready()?;
+    let space = Space::fragile(&fragile, "three-instances")?;
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut command = Controller::command(&fragile.plane)?;
+        command.args(["--holder", HOLDER]);
+        let controller = Controller::start(command)?;
+        controller.wait_until_ready()?;
+        others.push(controller);
+    }
 
     let name = |i: usize| format!("object-{i}");
     let is_over = AtomicBool::new(false);
@@ -170,14 +174,14 @@ fn second_instance_does_no_harm() -> Result<()> {
             }
             anyhow::Ok(regressions)
         });
-        for version in 1..=40 {
+        for version in 1..=80 {
             let version = version.to_string();
             for i in 0..5 {
                 space.apply(&space.seal(&name(i), &[("password", &version)])?)?;
             }
         }
         for i in 0..5 {
-            space.restored(&name(i), &[("password", "40")])?;
+            space.restored(&name(i), &[("password", "80")])?;
             space.done(&name(i))?;
         }
         is_over.store(true, Ordering::Relaxed);
@@ -191,7 +195,7 @@ fn second_instance_does_no_harm() -> Result<()> {
         space.api.delete(&space.secret_path(&name(i)), &Value::Null)?;
     }
     for i in 0..5 {
-        space.restored(&name(i), &[("password", "40")])?;
+        space.restored(&name(i), &[("password", "80")])?;
         space.done(&name(i))?;
     }
     // Nobody writes any more.
@@ -212,7 +216,7 @@ fn second_instance_does_no_harm() -> Result<()> {
         ensure!(before == after, "{before:?} {after:?}");
         Ok(())
     })?;
-    drop(second);
+    drop(others);
     fragile.give_back();
     Ok(())
 }

@@ -46,6 +46,17 @@ fn secret_of_nearly_a_mebibyte_is_unsealed() -> Result<()> {
 }
 
 #[test]
+fn names_of_any_length_are_unsealed() -> Result<()> {
+    let space = Space::shared("names")?;
+    let longest = [["n"; 63].concat(), ["n"; 63].concat(), ["n"; 63].concat(), ["n"; 61].concat()];
+    for name in ["a", "db.internal.example.com", "0", &longest.join(".")] {
+        space.unseal(name, &[("password", name)])?;
+        ensure!(space.data(name)? == crate::space::clear(&[("password", name)]), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
 fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Result<()> {
     let space = Space::shared("template")?;
     let mut tls = secret("tls", &[("tls.crt", "certificate"), ("tls.key", "key")]);
@@ -190,6 +201,36 @@ fn template_is_followed_and_marks_of_others_survive() -> Result<()> {
         metadata["labels"],
         json!({"theirs": "1", "applied": "1", "bulla.dev/target": "owned"})
     );
+    Ok(())
+}
+
+#[test]
+fn nulls_and_unknown_fields_do_no_harm() -> Result<()> {
+    let space = Space::shared("nulls")?;
+    let sealed_data = space.seal("db", &[("password", "1")])?["spec"]["sealedData"].clone();
+    let specs = [
+        json!({"template": null, "target": null}),
+        json!({"template": {"type": null, "immutable": null, "metadata": null}}),
+        json!({"template": {"metadata": {"labels": null, "annotations": null}}}),
+        json!({"template": {"metadata": {"labels": {"a": null}, "annotations": {"a": null}}}}),
+        json!({"template": {}, "target": {}, "unknown": 1}),
+        json!({"target": {"policy": null}}),
+    ];
+    for mut spec in specs {
+        spec["sealedData"] = sealed_data.clone();
+        let manifest = json!({
+            "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
+            "metadata": {"name": "db", "labels": null}, "spec": spec,
+        });
+        // What is not stored does no harm either.
+        if let Err(error) = space.api.create(&space.sealed_secrets(), &manifest) {
+            ensure!(crate::api::code(&error) == Some(422), "{error:#}");
+            continue;
+        }
+        space.done("db")?;
+        space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
+        space.gone(&space.secret_path("db"))?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,139 @@
+//! A developer with the rights of one namespace and the command line tool.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bulla_tests::{Folder, Shell};
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    space::{Space, clear, condition, message},
+};
+
+const SECRET: &str = "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: db
+stringData:
+  user: shop
+  password: correct horse battery staple
+";
+
+const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "correct horse battery staple")];
+
+#[test]
+fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()> {
+    let space = Space::shared("people")?;
+    let elsewhere = Space::shared("people-elsewhere")?;
+    let folder = Folder::new("bulla-people-")?;
+    let shell = developer(&folder, &[&space.name, &elsewhere.name])?;
+    fs::write(shell.path("secret.yaml"), SECRET)?;
+    shell.run("bulla keys fetch -o recipients.txt")?;
+    shell.run("bulla keys generate -o identity.txt > own.pub")?;
+    shell.run("bulla seal -n people -R recipients.txt -R own.pub secret.yaml -o db.yaml")?;
+    shell.run("bulla lint db.yaml")?;
+    let opened = shell.run("bulla unseal -i identity.txt db.yaml")?;
+    ensure!(opened.contains(&BASE64_STANDARD.encode(VALUES[1].1)), "not the value: {opened}");
+
+    // Its author is allowed to see what comes of it, and it is what was sealed.
+    shell.run("kubectl apply -f db.yaml")?;
+    shell.run("kubectl wait -n people --for=condition=Ready sealedsecret/db --timeout=60s")?;
+    let seen = shell.run("kubectl get secret db -n people -o 'jsonpath={.data.password}'")?;
+    assert_eq!(seen, BASE64_STANDARD.encode(VALUES[1].1));
+    ensure!(space.data("db")? == clear(&VALUES), "not the values");
+
+    let sealed = fs::read_to_string(shell.path("db.yaml"))?;
+    let line = |key: &str| {
+        let prefix = format!("    {key}: ");
+        let line = sealed.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.map(str::to_owned).with_context(|| format!("no {key} in {sealed}"))
+    };
+    let (user, password) = (line("user")?, line("password")?);
+    let swapped =
+        sealed.replace(&user, "SWAPPED").replace(&password, &user).replace("SWAPPED", &password);
+    let key = |key: &str| format!("key {key} of people/db");
+    let cases = [
+        (
+            "namespace",
+            sealed.replace("namespace: people", "namespace: people-elsewhere"),
+            &elsewhere,
+            "db",
+            key("password"),
+        ),
+        ("name", sealed.replace("name: db", "name: other"), &space, "other", key("password")),
+        ("key", swapped, &space, "db", key("user")),
+    ];
+    let before = space.secret("db")?;
+    for (what, manifest, space, name, bound_to) in cases {
+        ensure!(manifest != sealed, "the {what} is not changed");
+        fs::write(shell.path("moved.yaml"), manifest)?;
+        for command in ["bulla lint moved.yaml", "bulla unseal -i identity.txt moved.yaml"] {
+            let output = shell.command(command).output()?;
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert_eq!(output.status.code(), Some(1), "{what}: {command}: {said}");
+            ensure!(said.contains(&bound_to), "{what}: {command}: {said}");
+        }
+        shell.run("kubectl apply -f moved.yaml")?;
+        let refused = space.refused(name, "WrongBinding")?;
+        ensure!(message(&refused).contains(&format!("sealed for {bound_to}, not for")), "{what}");
+        assert_eq!(condition(&refused, "Stalled")["status"], "True");
+    }
+    ensure!(!elsewhere.has_secret("db")?, "a Secret appeared elsewhere");
+    ensure!(!space.has_secret("other")?, "a Secret of another name appeared");
+    ensure!(space.secret("db")? == before, "the good Secret was touched");
+    Ok(())
+}
+
+#[test]
+fn sealed_to_the_cluster_of_the_context_it_is_unsealed_there() -> Result<()> {
+    let space = Space::shared("context")?;
+    let folder = Folder::new("bulla-people-")?;
+    let shell = developer(&folder, &[&space.name])?;
+    fs::write(shell.path("secret.yaml"), SECRET)?;
+    shell.run("bulla seal -n context secret.yaml | kubectl apply -f -")?;
+    space.done("db")?;
+    ensure!(space.data("db")? == clear(&VALUES), "not the values");
+    Ok(())
+}
+
+#[test]
+fn developer_may_not_make_keys_and_reads_no_identity() -> Result<()> {
+    let space = Space::shared("developer")?;
+    let folder = Folder::new("bulla-people-")?;
+    let shell = developer(&folder, &[&space.name])?;
+    for command in [
+        "kubectl get secrets -n bulla-system",
+        "kubectl delete sealingkeys --all -n bulla-system",
+        "kubectl create rolebinding more --clusterrole=admin --user=developer -n bulla-system",
+        "kubectl patch sealedsecret db -n developer --subresource=status --type=merge -p '{}'",
+    ] {
+        let said = shell.run(command).err().with_context(|| command.to_owned())?.to_string();
+        ensure!(said.to_lowercase().contains("forbidden"), "{command}: {said}");
+    }
+    Ok(())
+}
+
+/// A shell of a user who may edit these namespaces and read public keys, by the roles of `deploy/base`.
+fn developer(folder: &Folder, namespaces: &[&str]) -> Result<Shell> {
+    let cluster = Cluster::shared()?;
+    let user = format!("developer-of-{}", namespaces[0]);
+    let bind = |namespace: &str, kind: &str, role: &str| {
+        let group = "rbac.authorization.k8s.io";
+        let binding = json!({
+            "metadata": {"name": user},
+            "roleRef": {"apiGroup": group, "kind": kind, "name": role},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        });
+        let path = format!("/apis/{group}/v1/namespaces/{namespace}/rolebindings");
+        cluster.api.create(&path, &binding).map(drop)
+    };
+    bind("bulla-system", "Role", "bulla-seal")?;
+    for namespace in namespaces {
+        bind(namespace, "ClusterRole", "edit")?;
+    }
+    Shell::new(folder, cluster.plane.user(&user, &["developers"])?.kubeconfig())
+}
