@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulla_tests::{
-    Asset, ControlPlane, Controller, Folder, Kubectl, Program, Shell, eventually, program,
+    Asset, ControlPlane, Controller, Folder, Kubectl, Leashed, Program, Shell, eventually, program,
 };
 use serde_json::{Value, json};
 
@@ -213,16 +213,19 @@ struct Cluster {
     /// None when the user has one.
     plane: Option<ControlPlane>,
     admin: Kubectl,
+    /// Removes the folder, in which there are keys, when the demo is interrupted.
+    _keeper: Leashed,
     folder: Folder,
 }
 
 impl Cluster {
     fn new(context: Option<&str>) -> Result<Self> {
         let folder = Folder::new("bulla-demo-")?;
+        let keeper = Leashed::spawn(Command::new("sleep").arg("infinity"), &folder, "keeper")?;
         let Some(context) = context else {
             let plane = ControlPlane::start()?;
             let admin = plane.admin().clone();
-            return Ok(Self { plane: Some(plane), admin, folder });
+            return Ok(Self { plane: Some(plane), admin, _keeper: keeper, folder });
         };
         let view = [
             "config",
@@ -241,7 +244,7 @@ impl Cluster {
         config["current-context"] = json!(context);
         let path = folder.path().join("admin.kubeconfig");
         write_private(&path, &config)?;
-        Ok(Self { plane: None, admin: Kubectl::new(path)?, folder })
+        Ok(Self { plane: None, admin: Kubectl::new(path)?, _keeper: keeper, folder })
     }
 
     fn description(&self) -> Result<String> {
