@@ -1,5 +1,7 @@
 //! Rules that need no key and no cluster. The CLI's `lint`, the controller and the schema share them.
 
+use std::collections::{BTreeMap, HashMap};
+
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::IgnoredAny;
 
@@ -59,6 +61,12 @@ pub fn is_label_value(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         && is_edge(text.as_bytes().first())
         && is_edge(text.as_bytes().last())
+}
+
+/// Labels or annotations less those by which tools track their objects.
+pub(crate) fn untracked(marks: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let kept = marks.iter().filter(|(key, _)| !is_tracking(key));
+    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// A rule that a SealedSecret breaks, and at which data key where it is about one.
@@ -170,8 +178,7 @@ pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
     };
     let value =
         secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
-    let is_object =
-        serde_json::from_slice::<std::collections::HashMap<IgnoredKey, IgnoredAny>>(value).is_ok();
+    let is_object = serde_json::from_slice::<HashMap<IgnoredKey, IgnoredAny>>(value).is_ok();
     (!is_object).then_some(key)
 }
 

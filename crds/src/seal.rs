@@ -75,8 +75,8 @@ pub fn seal<'a>(
         return Err(SealError::Empty);
     }
     let metadata = TemplateMetadata {
-        labels: untracked(secret.metadata.labels.as_ref()),
-        annotations: untracked(secret.metadata.annotations.as_ref()),
+        labels: secret.metadata.labels.as_ref().map(rules::untracked).unwrap_or_default(),
+        annotations: secret.metadata.annotations.as_ref().map(rules::untracked).unwrap_or_default(),
     };
     refuse_values_in_the_clear(secret, &metadata)?;
     if let Some(key) = rules::unfit_value(secret) {
@@ -116,11 +116,6 @@ pub fn seal<'a>(
 
 /// Stands where a target wants a namespace and the binding, of scope `cluster`, does not look at it.
 pub(crate) const UNBOUND_NAMESPACE: &str = "any";
-
-fn untracked(marks: Option<&BTreeMap<String, String>>) -> BTreeMap<String, String> {
-    let kept = marks.into_iter().flatten().filter(|(key, _)| !rules::is_tracking(key));
-    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
-}
 
 /// The shortest value that is searched for: shorter ones stand in everything.
 const MIN_SEARCHED_BYTES: usize = 4;

@@ -158,8 +158,8 @@ fn bare_secret(sealed_secret: &SealedSecret, namespace: Option<&str>, name: &str
         metadata: ObjectMeta {
             namespace: namespace.map(Into::into),
             name: Some(name.into()),
-            labels: untracked(metadata.labels),
-            annotations: untracked(metadata.annotations),
+            labels: some(rules::untracked(&metadata.labels)),
+            annotations: some(rules::untracked(&metadata.annotations)),
             ..ObjectMeta::default()
         },
         type_: Some(template.type_.unwrap_or_else(|| "Opaque".into())),
@@ -169,8 +169,7 @@ fn bare_secret(sealed_secret: &SealedSecret, namespace: Option<&str>, name: &str
     }
 }
 
-fn untracked(marks: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
-    let kept: BTreeMap<_, _> =
-        marks.into_iter().filter(|(key, _)| !rules::is_tracking(key)).collect();
-    (!kept.is_empty()).then_some(kept)
+/// An empty map is left out of the object.
+fn some(marks: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    (!marks.is_empty()).then_some(marks)
 }
