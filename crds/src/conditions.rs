@@ -37,12 +37,22 @@ pub enum Reason {
     Invalid,
     /// A plaintext is not what the Secret's type demands.
     InvalidForType,
-    /// The cluster itself trusts Secrets of this type.
+    /// A template of the Secret's data cannot be rendered.
+    TemplateFailed,
+    /// The cluster itself trusts Secrets of this type, or the controller is told to refuse it.
     TypeRefused,
+    /// The controller is told to refuse a label or annotation of the template.
+    LabelRefused,
     /// Targets are not made in the controller's own namespace.
     NamespaceRefused,
     /// A Secret of this name is there and is not ours.
     TargetExists,
+    /// A key that is to be merged is there already and belongs to somebody else.
+    KeyTaken,
+    /// There is no Secret yet into which keys are to be merged.
+    TargetMissing,
+    /// Somebody else keeps changing the target back.
+    Contested,
     /// The target cannot be changed: it is immutable or has another type.
     TargetImmutable,
     /// The API server refused the Secret.
@@ -71,9 +81,14 @@ impl Reason {
             Self::NotSealed => "NotSealed",
             Self::Invalid => "Invalid",
             Self::InvalidForType => "InvalidForType",
+            Self::TemplateFailed => "TemplateFailed",
             Self::TypeRefused => "TypeRefused",
+            Self::LabelRefused => "LabelRefused",
             Self::NamespaceRefused => "NamespaceRefused",
             Self::TargetExists => "TargetExists",
+            Self::KeyTaken => "KeyTaken",
+            Self::TargetMissing => "TargetMissing",
+            Self::Contested => "Contested",
             Self::TargetImmutable => "TargetImmutable",
             Self::TargetInvalid => "TargetInvalid",
             Self::OtherController => "OtherController",

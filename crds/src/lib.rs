@@ -51,10 +51,14 @@ pub use wiped::WipedSecret;
 pub const GROUP: &str = "bulla.dev";
 /// `apiVersion` of all our kinds.
 pub const API_VERSION: &str = "bulla.dev/v1alpha1";
-/// The label by which targets are watched: `owned` on ours.
+/// The label by which targets are watched: `owned` on ours, `adopt` or `merge` where somebody consents.
 pub const TARGET_LABEL: &str = "bulla.dev/target";
 /// The value of [`TARGET_LABEL`] on a Secret that a SealedSecret keeps.
 pub const TARGET_OWNED: &str = "owned";
+/// The value of [`TARGET_LABEL`] on a Secret that may be taken over whole.
+pub const TARGET_ADOPT: &str = "adopt";
+/// The value of [`TARGET_LABEL`] on a Secret to which keys may be added.
+pub const TARGET_MERGE: &str = "merge";
 /// The `type` of the Secret that holds an identity, so that a field selector finds just these.
 pub const IDENTITY_SECRET_TYPE: &str = "bulla.dev/identity";
 /// The data key of an identity Secret: an age identity file, as `age-keygen` writes it.

@@ -61,6 +61,15 @@ pub(crate) fn secret_type(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+pub(crate) fn template_data(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_VALUES,
+        "additionalProperties": {"type": "string", "maxLength": 65536},
+        "x-kubernetes-validations": [first_key_that_breaks(DATA_KEY, "not a valid Secret key")],
+    })
+}
+
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",

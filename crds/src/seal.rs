@@ -94,6 +94,7 @@ pub fn seal<'a>(
         type_: secret.type_.clone().filter(|type_| type_ != "Opaque"),
         immutable: secret.immutable.filter(|immutable| *immutable),
         metadata: (metadata != TemplateMetadata::default()).then_some(metadata),
+        data: BTreeMap::new(),
     };
     let sealed_secret = SealedSecret {
         metadata: ObjectMeta {

@@ -65,6 +65,12 @@ pub struct Template {
     /// Labels and annotations of the Secret. Nothing else is copied to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
+
+    /// Data key to text in which `{{ key }}` stands for the value of a sealed key, perhaps through one filter:
+    /// `{{ key | b64encode }}`, `json` or `urlencode`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::template_data")]
+    pub data: BTreeMap<String, String>,
 }
 
 /// Labels and annotations of the unsealed Secret.
@@ -86,7 +92,8 @@ pub struct TemplateMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
-    /// Owner, the default: the Secret is created and owned, and goes with the SealedSecret.
+    /// Owner, the default: the Secret is created and owned, and goes with the SealedSecret. Orphan: the same,
+    /// but it stays when the SealedSecret goes. Merge: our keys are added to a Secret that somebody else owns.
     #[serde(default)]
     pub policy: Policy,
 }
@@ -94,9 +101,14 @@ pub struct Target {
 /// Who keeps the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Policy {
-    /// The SealedSecret owns the Secret.
+    /// The SealedSecret owns the Secret: its data and type are exactly as declared, and it goes with the
+    /// SealedSecret.
     #[default]
     Owner,
+    /// Like Owner without the owner reference: the Secret stays when the SealedSecret goes.
+    Orphan,
+    /// Our keys are added to a Secret that somebody else owns, never over a key that is not ours.
+    Merge,
 }
 
 /// What the controller found and did.
@@ -139,6 +151,9 @@ pub struct TargetStatus {
     #[serde(default)]
     #[schemars(schema_with = "schema::data_keys")]
     pub keys: Vec<String>,
+    /// The policy under which it was written: what was merged into somebody else's Secret does not make it ours.
+    #[serde(default)]
+    pub policy: Policy,
     /// The version of the code that made the Secret from its SealedSecret.
     #[serde(default)]
     pub renderer: i64,
