@@ -34,6 +34,7 @@ mod schema;
 mod seal;
 mod sealed_secret;
 mod sealing_key;
+pub mod template;
 mod unseal;
 mod wiped;
 

@@ -1,17 +1,24 @@
 //! Rules that need no key and no cluster. The CLI's `lint`, the controller and the schema share them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use bulla_sealing::SealedValue;
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::IgnoredAny;
 
-use crate::{IDENTITY_SECRET_TYPE, SealedSecret, TemplateMetadata};
+use crate::template::{MAX_TEMPLATE_BYTES, TemplateError, TextTemplate};
+use crate::{
+    IDENTITY_SECRET_TYPE, Policy, SealedSecret, SealedSecretSpec, TemplateMetadata, decode_value,
+};
 
-/// The most values in one SealedSecret.
+/// The most values in one SealedSecret, sealed and rendered together.
 pub const MAX_VALUES: usize = 256;
 
 /// The most sealed data in one SealedSecret, in bytes of its age files.
 pub const MAX_SEALED_BYTES: usize = 1024 * 1024;
+
+/// The most data that the API server takes in one Secret, in bytes of its values.
+pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
 
 /// How every sealed value begins: the base64 of `age-encryption.org/v1`, a new line and `-> bulla.dev/v1`,
 /// as far as it does not depend on what follows.
@@ -104,6 +111,33 @@ pub enum Violation {
         /// The data key that it demands.
         key: &'static str,
     },
+    /// A rendered key has the name of a sealed one.
+    #[error("{0} stands both in sealedData and in template.data")]
+    KeyTwice(String),
+    /// A text of `template.data` is longer than [`MAX_TEMPLATE_BYTES`].
+    #[error("the template of {0} is longer than 64 KiB")]
+    TemplateTooLong(String),
+    /// A text of `template.data` is no template for these sealed values.
+    #[error("the template of {key}, {error}")]
+    Template {
+        /// The data key that would be rendered.
+        key: String,
+        /// What is wrong, and where.
+        error: TemplateError,
+    },
+    /// The API server wants JSON under this key, and the template does not give it for every value.
+    #[error("the template of {0} does not give a JSON object for every value")]
+    TemplateNotJson(String),
+    /// More data than [`MAX_SECRET_BYTES`], for values of these lengths that take the most room.
+    #[error(
+        "values of these lengths could render to more than 1 MiB, too much for a Secret; split it, or use fewer of them in template.data"
+    )]
+    RenderedTooLarge,
+    /// The policy is Merge, and this field of the template is for a Secret of our own.
+    #[error(
+        "policy Merge adds keys to a Secret that somebody else owns, so its {0} is not ours to declare"
+    )]
+    MergeTemplate(&'static str),
 }
 
 /// What the schema's rules say about `sealed_secret`, said without an API server.
@@ -113,24 +147,122 @@ pub fn violations(sealed_secret: &SealedSecret) -> Vec<Violation> {
     if spec.sealed_data.is_empty() {
         violations.push(Violation::Empty);
     }
-    if spec.sealed_data.len() > MAX_VALUES {
+    let template = spec.template.as_ref();
+    let rendered = template.map(|template| &template.data).filter(|data| !data.is_empty());
+    if spec.sealed_data.len() + rendered.map_or(0, BTreeMap::len) > MAX_VALUES {
         violations.push(Violation::TooManyValues);
     }
     if spec.sealed_data.values().map(|value| value.len() / 4 * 3).sum::<usize>() > MAX_SEALED_BYTES
     {
         violations.push(Violation::TooLarge);
     }
-    let invalid = spec.sealed_data.keys().filter(|key| !bulla_sealing::is_data_key(key));
+    let keys = spec.sealed_data.keys().chain(rendered.into_iter().flat_map(BTreeMap::keys));
+    let invalid = keys.filter(|key| !bulla_sealing::is_data_key(key));
     violations.extend(invalid.map(|key| Violation::DataKey(key.clone())));
-    let template = spec.template.as_ref();
     if let Some(type_) = template.and_then(|template| template.type_.as_deref()) {
-        violations.extend(type_violations(type_, |key| spec.sealed_data.contains_key(key)));
+        violations.extend(type_violations(type_, |key| {
+            spec.sealed_data.contains_key(key)
+                || rendered.is_some_and(|data| data.contains_key(key))
+        }));
     }
     if let Some(metadata) = template.and_then(|template| template.metadata.as_ref()) {
         violations.extend(mark_violations(metadata));
     }
+    if is_merge(spec) {
+        violations.extend(merge_violations(spec));
+    }
+    if let Some(data) = rendered {
+        violations.extend(template_violations(spec, data));
+    }
     violations
 }
+
+pub(crate) fn is_merge(spec: &SealedSecretSpec) -> bool {
+    spec.target.as_ref().is_some_and(|target| target.policy == Policy::Merge)
+}
+
+fn merge_violations(spec: &SealedSecretSpec) -> impl Iterator<Item = Violation> {
+    let declared = spec.template.iter().flat_map(|template| {
+        [
+            template.type_.as_ref().map(|_| "type"),
+            template.immutable.map(|_| "immutable"),
+            template.metadata.as_ref().map(|_| "metadata"),
+        ]
+    });
+    declared.flatten().map(Violation::MergeTemplate)
+}
+
+/// What is wrong with `template.data`, which may depend on the lengths of the values and never on more.
+fn template_violations(spec: &SealedSecretSpec, data: &BTreeMap<String, String>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut templates = Vec::with_capacity(data.len());
+    // What is no key was told already, and may be anything.
+    for (key, text) in data.iter().filter(|(key, _)| bulla_sealing::is_data_key(key)) {
+        if spec.sealed_data.contains_key(key) {
+            violations.push(Violation::KeyTwice(key.clone()));
+        }
+        if text.len() > MAX_TEMPLATE_BYTES {
+            violations.push(Violation::TemplateTooLong(key.clone()));
+            continue;
+        }
+        match judge_template(spec, key, text) {
+            Ok(template) => templates.push(template),
+            Err(violation) => violations.push(violation),
+        }
+    }
+    // A value that is no sealed value is told elsewhere.
+    let len = |value: &String| {
+        decode_value(value)
+            .ok()
+            .and_then(|file| SealedValue::parse(&file).map(|value| value.plaintext_len()).ok())
+    };
+    let lens: BTreeMap<_, _> = spec
+        .sealed_data
+        .iter()
+        .map(|(key, value)| (key.as_str(), len(value).unwrap_or_default()))
+        .collect();
+    let rendered = templates
+        .iter()
+        .map(|template| template.max_len(|key| lens.get(key).copied().unwrap_or_default()));
+    let total = lens.values().copied().chain(rendered).fold(0, usize::saturating_add);
+    if total > MAX_SECRET_BYTES {
+        violations.push(Violation::RenderedTooLarge);
+    }
+    violations
+}
+
+fn judge_template<'a>(
+    spec: &SealedSecretSpec,
+    key: &str,
+    text: &'a str,
+) -> Result<TextTemplate<'a>, Violation> {
+    let fail = |error| Violation::Template { key: key.to_owned(), error };
+    let template = TextTemplate::parse(text).map_err(fail)?;
+    match template.unknown_key(|key| spec.sealed_data.contains_key(key)) {
+        Some(error) => Err(fail(error)),
+        None if is_json_wanted(spec, key)
+            && !is_json_object(template.json_probe().map_err(fail)?.as_bytes()) =>
+        {
+            Err(Violation::TemplateNotJson(key.to_owned()))
+        }
+        None => Ok(template),
+    }
+}
+
+/// Whether the API server demands JSON under `key`. The type of somebody else's Secret is not known here,
+/// so for policy Merge the name of the key decides.
+fn is_json_wanted(spec: &SealedSecretSpec, key: &str) -> bool {
+    let type_ = spec.template.as_ref().and_then(|template| template.type_.as_deref());
+    JSON_KEYS.iter().any(|(json_type, json_key)| {
+        *json_key == key && (is_merge(spec) || type_ == Some(*json_type))
+    })
+}
+
+/// Types of Secrets with the data key under which the API server demands a JSON object.
+const JSON_KEYS: [(&str, &str); 2] = [
+    ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"),
+    ("kubernetes.io/dockercfg", ".dockercfg"),
+];
 
 fn mark_violations(metadata: &TemplateMetadata) -> impl Iterator<Item = Violation> {
     let labels = metadata.labels.iter().filter_map(|(key, value)| {
@@ -156,51 +288,48 @@ pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Viola
     if REFUSED_TYPES.contains(&type_) {
         return vec![Violation::TypeRefused(type_.into())];
     }
-    let needed: &[&'static str] = match type_ {
+    let missing = needed_keys(type_).iter().filter(|key| !has_key(key));
+    missing.map(|key| Violation::KeyMissing { type_: type_.into(), key }).collect()
+}
+
+/// The data keys without which the API server refuses a Secret of this type.
+pub(crate) fn needed_keys(type_: &str) -> &'static [&'static str] {
+    match type_ {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
         "kubernetes.io/dockercfg" => &[".dockercfg"],
         "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
         _ => &[],
-    };
-    let missing = needed.iter().filter(|key| !has_key(key));
-    missing.map(|key| Violation::KeyMissing { type_: type_.into(), key }).collect()
+    }
 }
 
 /// The data key whose plaintext the API server would refuse for the Secret's type, if any.
 ///
 /// The API server's own message spells the beginning of the value, so it must never see such a Secret.
 pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
-    let key = match secret.type_.as_deref() {
-        Some("kubernetes.io/dockerconfigjson") => ".dockerconfigjson",
-        Some("kubernetes.io/dockercfg") => ".dockercfg",
-        _ => return None,
-    };
+    let type_ = secret.type_.as_deref()?;
+    let (_, key) = JSON_KEYS.into_iter().find(|(json_type, _)| *json_type == type_)?;
     let value =
         secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
-    let is_object = serde_json::from_slice::<HashMap<IgnoredKey, IgnoredAny>>(value).is_ok();
-    (!is_object).then_some(key)
+    (!is_json_object(value)).then_some(key)
 }
 
-/// A key of a JSON object that is read only to see that it is one.
-#[derive(PartialEq, Eq, Hash)]
-struct IgnoredKey;
-
-impl<'de> serde::Deserialize<'de> for IgnoredKey {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self)
-    }
+/// Reads without keeping anything, so that no copy of a plaintext is left behind.
+fn is_json_object(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target};
     use k8s_openapi::ByteString;
+    use serde_json::json;
 
     use super::*;
 
     #[test]
     fn the_prefix_is_what_a_sealed_value_begins_with() {
-        use base64::Engine;
         let start = base64::prelude::BASE64_STANDARD
             .encode("age-encryption.org/v1\n-> bulla.dev/v1 strict");
         assert!(start.starts_with(SEALED_PREFIX));
@@ -242,5 +371,142 @@ mod tests {
             assert!(is_tracking(key), "{key}");
         }
         assert!(!is_tracking("app.kubernetes.io/name"));
+    }
+
+    /// What is wrong with the object whose spec has one sealed value, `a`, with 100 bytes of plaintext.
+    fn judge(spec: &serde_json::Value) -> Vec<String> {
+        let age = bulla_sealing::seal(&[b'x'; 100], &binding(), &recipients()).unwrap();
+        let mut object = json!({
+            "apiVersion": crate::API_VERSION, "kind": "SealedSecret", "metadata": {"name": "db"}, "spec": spec,
+        });
+        object["spec"]["sealedData"] = json!({"a": base64::prelude::BASE64_STANDARD.encode(age)});
+        let sealed_secret = serde_json::from_value(object).unwrap();
+        violations(&sealed_secret).iter().map(ToString::to_string).collect()
+    }
+
+    fn binding() -> Binding {
+        Binding::new(Scope::Strict, &Target::new("prod", "db", "a").unwrap())
+    }
+
+    fn recipients() -> Recipients {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        Recipients::new(vec![identity.recipient()]).unwrap()
+    }
+
+    #[test]
+    fn templates_are_judged_without_a_key() {
+        let none: [&str; 0] = [];
+        for (data, told) in [
+            (json!({"url": "{{ a }}", "more": "x"}), &none[..]),
+            (
+                json!({"url": "{{ b }}"}),
+                &["the template of url, line 1, column 1: there is no sealed value with the key b"],
+            ),
+            (
+                json!({"url": "{{ a | up }}"}),
+                &[
+                    "the template of url, line 1, column 1: unknown filter; there are b64encode, json and urlencode",
+                ],
+            ),
+            (
+                json!({"url": "x {{ hunter2!"}),
+                &[
+                    "the template of url, line 1, column 3: {{ without }}; a {{ that is meant as such is written {{ \"{{\" }}",
+                ],
+            ),
+            (
+                json!({"url": "{{ hunter2! }}", "x": "{{ url }}"}),
+                &[
+                    "the template of url, line 1, column 1: neither {{ key }} nor {{ key | filter }}",
+                    "the template of x, line 1, column 1: there is no sealed value with the key url",
+                ],
+            ),
+            (json!({"a": "x"}), &["a stands both in sealedData and in template.data"]),
+            (json!({"a b": "{{ hunter2!"}), &["a b is not a valid data key of a Secret"]),
+            (json!({"url": "x".repeat(MAX_TEMPLATE_BYTES)}), &[]),
+            (
+                json!({"url": "x".repeat(MAX_TEMPLATE_BYTES + 1)}),
+                &["the template of url is longer than 64 KiB"],
+            ),
+        ] {
+            assert_eq!(judge(&json!({"template": {"data": data}})), told, "{data}");
+        }
+        let many: BTreeMap<_, _> = (0..MAX_VALUES).map(|n| (format!("k{n}"), "")).collect();
+        assert_eq!(
+            judge(&json!({"template": {"data": many}})),
+            [Violation::TooManyValues.to_string()]
+        );
+    }
+
+    #[test]
+    fn what_could_be_too_large_is_refused_by_lengths() {
+        // Of 100 bytes: 602 through `json`, and the value itself.
+        let fits = (MAX_SECRET_BYTES - 100) / 602;
+        let text = |count| "{{ a | json }}".repeat(count);
+        let data = |count| {
+            // A template is shorter than what is needed for a mebibyte, so there are two.
+            json!({"template": {"data": {"x": text(count / 2), "y": text(count - count / 2)}}})
+        };
+        assert_eq!(judge(&data(fits)), [""; 0]);
+        assert_eq!(judge(&data(fits + 1)), [Violation::RenderedTooLarge.to_string()]);
+    }
+
+    #[test]
+    fn needed_keys_may_be_rendered() {
+        let tls = |data| judge(&json!({"template": {"type": "kubernetes.io/tls", "data": data}}));
+        assert_eq!(tls(json!({"tls.crt": "", "tls.key": "{{ a }}"})), [""; 0]);
+        assert_eq!(tls(json!({"tls.crt": ""})), ["type kubernetes.io/tls needs tls.key"]);
+    }
+
+    #[test]
+    fn a_rendered_docker_config_is_json_whatever_the_values_are() {
+        let key = ".dockerconfigjson";
+        let judge = |text: &str| {
+            let type_ = "kubernetes.io/dockerconfigjson";
+            judge(&json!({"template": {"type": type_, "data": {key: text}}}))
+        };
+        for text in [
+            "{}",
+            " {\"auths\": {\"r\": {\"auth\": {{ a | json }}}}}",
+            "{ {{ a | json }}: \"x{{ a | b64encode }}y{{ a | urlencode }}\" }",
+        ] {
+            assert_eq!(judge(text), [""; 0], "{text}");
+        }
+        for text in [
+            "",
+            "[]",
+            "hunter2",
+            "{{ a | json }}",
+            "{{ a | b64encode }}",
+            "{\"x\": {{ a | b64encode }}}",
+            "{\"x\": 1{{ a | b64encode }}}",
+            "{\"x\": \"{{ a | json }}\"}",
+            "{\"{{ a | json }}\"}",
+            "{\"x\": \"\\{{ a | b64encode }}\"}",
+            "{\"x\": \"\\u12{{ a | b64encode }}34\"}",
+            "{} {{ a | urlencode }}",
+        ] {
+            assert_eq!(judge(text), [Violation::TemplateNotJson(key.into()).to_string()], "{text}");
+        }
+        let told = judge("{\"x\": \"{{ a }}\"}");
+        assert_eq!(
+            told,
+            [
+                "the template of .dockerconfigjson, line 1, column 8: a value in JSON needs a filter: json, or within quotes b64encode or urlencode"
+            ]
+        );
+    }
+
+    #[test]
+    fn merge_adds_keys_and_nothing_else() {
+        let merge = |template| judge(&json!({"template": template, "target": {"policy": "Merge"}}));
+        assert_eq!(merge(json!({"data": {"url": "{{ a }}"}})), [""; 0]);
+        let told = |field| [Violation::MergeTemplate(field).to_string()];
+        assert_eq!(merge(json!({"type": "Opaque"})), told("type"));
+        assert_eq!(merge(json!({"immutable": false})), told("immutable"));
+        assert_eq!(merge(json!({"metadata": {}})), told("metadata"));
+        // The other Secret may be of the type that wants JSON.
+        assert_eq!(merge(json!({"data": {".dockercfg": "{{ a }}"}})).len(), 1);
+        assert_eq!(judge(&json!({"template": {"data": {".dockercfg": "{{ a }}"}}})), [""; 0]);
     }
 }

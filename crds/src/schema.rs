@@ -4,10 +4,12 @@
 //! `format: byte` and CEL on a single value repeats the whole rejected value, which may be plaintext
 //! pasted by mistake. Rules over the whole map, whose message names only the key, do not.
 
+use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::rules::{MAX_SEALED_BYTES, MAX_VALUES, REFUSED_TYPES, SEALED_PREFIX};
+use crate::rules::{MAX_SEALED_BYTES, MAX_VALUES, REFUSED_TYPES, SEALED_PREFIX, needed_keys};
+use crate::template::MAX_TEMPLATE_BYTES;
 
 /// 1 MiB of age files in base64.
 const MAX_SEALED_LENGTH: usize = MAX_SEALED_BYTES.div_ceil(3) * 4;
@@ -21,6 +23,44 @@ fn first_key_that_breaks(rule: &str, complaint: &str) -> Value {
         "rule": format!("self.all(k, {rule})"),
         "messageExpression": format!("'{complaint}: ' + self.filter(k, !({rule}))[0]"),
     })
+}
+
+/// Over the spec: a type's needed keys are there, sealed or rendered.
+pub(crate) fn type_needs_keys(type_: &str) -> Rule {
+    let keys = needed_keys(type_);
+    let rule = format!(
+        "!has(self.template) || !has(self.template.type) || self.template.type != '{type_}' || {}.all(k, k in self.sealedData || (has(self.template.data) && k in self.template.data))",
+        list(keys),
+    );
+    Rule::new(rule).message(&*format!("type {type_} needs {}", keys.join(" and ")))
+}
+
+/// Over the spec.
+pub(crate) fn no_key_twice() -> Rule {
+    const TWICE: &str = "self.template.data.filter(k, k in self.sealedData)";
+    let rule = format!("!has(self.template) || !has(self.template.data) || {TWICE}.size() == 0");
+    let message = format!("'both in sealedData and in template.data: ' + {TWICE}[0]");
+    Rule::new(rule).message(Message::Expression(message))
+}
+
+/// Over the spec.
+pub(crate) fn no_more_values() -> Rule {
+    let rule = format!(
+        "!has(self.template) || !has(self.template.data) || self.sealedData.size() + self.template.data.size() <= {MAX_VALUES}"
+    );
+    Rule::new(rule)
+        .message(&*format!("more than {MAX_VALUES} values in one SealedSecret; split it"))
+}
+
+/// Over the spec.
+pub(crate) fn merge_adds_keys_only() -> Rule {
+    Rule::new("!has(self.target) || !has(self.target.policy) || self.target.policy != 'Merge' || !has(self.template) || !(has(self.template.type) || has(self.template.immutable) || has(self.template.metadata))")
+        .message("policy Merge adds keys to a Secret that somebody else owns: template may have data only")
+}
+
+/// As CEL spells it.
+fn list(texts: &[&str]) -> String {
+    json!(texts).to_string().replace('"', "'")
 }
 
 pub(crate) fn sealed_data(_: &mut SchemaGenerator) -> Schema {
@@ -55,7 +95,7 @@ pub(crate) fn secret_type(_: &mut SchemaGenerator) -> Schema {
         "type": "string",
         "maxLength": 253,
         "x-kubernetes-validations": [{
-            "rule": format!("!(self in {})", json!(REFUSED_TYPES).to_string().replace('"', "'")),
+            "rule": format!("!(self in {})", list(&REFUSED_TYPES)),
             "message": "a Secret of this type would be a credential that the cluster itself trusts",
         }],
     })
@@ -65,7 +105,7 @@ pub(crate) fn template_data(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": MAX_VALUES,
-        "additionalProperties": {"type": "string", "maxLength": 65536},
+        "additionalProperties": {"type": "string", "maxLength": MAX_TEMPLATE_BYTES},
         "x-kubernetes-validations": [first_key_that_breaks(DATA_KEY, "not a valid Secret key")],
     })
 }

@@ -31,10 +31,13 @@ use crate::schema;
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name": "Message", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message"}"#
 )]
-#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/tls' || ['tls.crt', 'tls.key'].all(k, k in self.sealedData)", "type kubernetes.io/tls needs tls.crt and tls.key"))]
-#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/dockerconfigjson' || '.dockerconfigjson' in self.sealedData", "type kubernetes.io/dockerconfigjson needs .dockerconfigjson"))]
-#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/dockercfg' || '.dockercfg' in self.sealedData", "type kubernetes.io/dockercfg needs .dockercfg"))]
-#[x_kube(validation = ("!has(self.template) || !has(self.template.type) || self.template.type != 'kubernetes.io/ssh-auth' || 'ssh-privatekey' in self.sealedData", "type kubernetes.io/ssh-auth needs ssh-privatekey"))]
+#[x_kube(validation = schema::type_needs_keys("kubernetes.io/tls"))]
+#[x_kube(validation = schema::type_needs_keys("kubernetes.io/dockerconfigjson"))]
+#[x_kube(validation = schema::type_needs_keys("kubernetes.io/dockercfg"))]
+#[x_kube(validation = schema::type_needs_keys("kubernetes.io/ssh-auth"))]
+#[x_kube(validation = schema::no_key_twice())]
+#[x_kube(validation = schema::no_more_values())]
+#[x_kube(validation = schema::merge_adds_keys_only())]
 pub struct SealedSecretSpec {
     /// Data key to sealed value: the base64 of one age file on one line, as `bulla seal` writes it.
     #[schemars(schema_with = "schema::sealed_data")]

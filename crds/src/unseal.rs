@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::conditions::Reason;
 use crate::rules::{self, Violation};
 use crate::seal::UNBOUND_NAMESPACE;
+use crate::template::TextTemplate;
 use crate::{SealedSecret, WipedSecret};
 
 /// Why a SealedSecret does not give a Secret. Nothing here quotes a value.
@@ -65,6 +66,12 @@ impl UnsealError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Violation(Violation::TypeRefused(_)) => Reason::TypeRefused,
+            Self::Violation(
+                Violation::Template { .. }
+                | Violation::TemplateTooLong(_)
+                | Violation::TemplateNotJson(_)
+                | Violation::RenderedTooLarge,
+            ) => Reason::TemplateFailed,
             Self::Violation(_) => Reason::Invalid,
             Self::Unfit { .. } => Reason::InvalidForType,
             Self::Value { error, .. } => error.reason(),
@@ -108,7 +115,9 @@ pub fn fingerprints(sealed_secret: &SealedSecret) -> BTreeSet<Fingerprint> {
 /// The Secret that `sealed_secret` describes: all of it or nothing.
 ///
 /// It has the SealedSecret's own name and namespace, the type, labels and annotations of the template less
-/// the tracking marks of other tools, and nothing else of the SealedSecret's metadata.
+/// the tracking marks of other tools, and nothing else of the SealedSecret's metadata. Its data are the
+/// opened values and what the templates give for them. For policy [`Merge`](crate::Policy::Merge) it is no
+/// whole Secret but what is added to one, so it has no type.
 pub fn unseal(sealed_secret: &SealedSecret, keyring: &Keyring) -> Result<WipedSecret, UnsealError> {
     if let Some(violation) = rules::violations(sealed_secret).into_iter().next() {
         return Err(violation.into());
@@ -123,12 +132,36 @@ pub fn unseal(sealed_secret: &SealedSecret, keyring: &Keyring) -> Result<WipedSe
             secret.data.get_or_insert_default().insert(key.clone(), plaintext);
         });
     }
+    let templates = sealed_secret.spec.template.as_ref().map(|template| &template.data);
     match rules::unfit_value(&secret) {
-        Some(key) => {
+        // A template was judged before any value was known, and must not be judged by what it rendered.
+        Some(key) if !templates.is_some_and(|templates| templates.contains_key(key)) => {
             Err(UnsealError::Unfit { key, type_: secret.type_.clone().unwrap_or_default() })
         }
-        None => Ok(secret),
+        _ => render(templates.into_iter().flatten(), secret),
     }
+}
+
+/// Adds what the templates give for the values of `secret`.
+fn render<'a>(
+    templates: impl Iterator<Item = (&'a String, &'a String)>,
+    mut secret: WipedSecret,
+) -> Result<WipedSecret, UnsealError> {
+    let none = BTreeMap::new();
+    let mut rendered = Vec::new();
+    for (key, text) in templates {
+        let template = TextTemplate::parse(text)
+            .map_err(|error| Violation::Template { key: key.clone(), error })?;
+        let values = secret.data.as_ref().unwrap_or(&none);
+        rendered.push((key.clone(), template.render(values)));
+    }
+    for (key, mut text) in rendered {
+        secret = secret.with(|secret| {
+            let text = ByteString(std::mem::take(&mut *text));
+            secret.data.get_or_insert_default().insert(key, text);
+        });
+    }
+    Ok(secret)
 }
 
 fn unseal_value(
@@ -152,24 +185,24 @@ fn unseal_value(
 
 /// Everything but the values.
 fn bare_secret(sealed_secret: &SealedSecret, namespace: Option<&str>, name: &str) -> Secret {
-    let template = sealed_secret.spec.template.clone().unwrap_or_default();
-    let metadata = template.metadata.unwrap_or_default();
+    let template = sealed_secret.spec.template.as_ref();
+    let metadata = template.and_then(|template| template.metadata.as_ref());
+    let type_ = template.and_then(|template| template.type_.as_ref());
+    let kept = |marks: Option<&BTreeMap<String, String>>| {
+        marks.map(rules::untracked).filter(|marks| !marks.is_empty())
+    };
     Secret {
         metadata: ObjectMeta {
             namespace: namespace.map(Into::into),
             name: Some(name.into()),
-            labels: some(rules::untracked(&metadata.labels)),
-            annotations: some(rules::untracked(&metadata.annotations)),
+            labels: kept(metadata.map(|metadata| &metadata.labels)),
+            annotations: kept(metadata.map(|metadata| &metadata.annotations)),
             ..ObjectMeta::default()
         },
-        type_: Some(template.type_.unwrap_or_else(|| "Opaque".into())),
-        immutable: template.immutable,
+        type_: (!rules::is_merge(&sealed_secret.spec))
+            .then(|| type_.cloned().unwrap_or_else(|| "Opaque".into())),
+        immutable: template.and_then(|template| template.immutable),
         data: Some(BTreeMap::new()),
         ..Secret::default()
     }
-}
-
-/// An empty map is left out of the object.
-fn some(marks: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
-    (!marks.is_empty()).then_some(marks)
 }

@@ -1,10 +1,16 @@
 //! A Secret in the clear that is wiped when it is dropped.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::{fmt, io};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use zeroize::Zeroize;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Serialize, Serializer};
+use zeroize::{Zeroize, Zeroizing};
 
 /// A Secret with plaintext in it: wiped when dropped, and unprintable beyond its name.
 #[derive(Default)]
@@ -20,6 +26,91 @@ impl WipedSecret {
     pub fn with(mut self, change: impl FnOnce(&mut Secret)) -> Self {
         change(&mut self.0);
         self
+    }
+
+    /// The Secret as the body of a request. What it is made of is wiped, and so is it: the Secret's own
+    /// serialiser would leave every value behind in base64.
+    ///
+    /// ```
+    /// use bulla_crds::WipedSecret;
+    /// use k8s_openapi::api::core::v1::Secret;
+    /// use serde_json::{Value, json};
+    ///
+    /// let manifest = json!({
+    ///     "apiVersion": "v1",
+    ///     "kind": "Secret",
+    ///     "metadata": {"name": "db"},
+    ///     "data": {"password": "aHVudGVyMg=="},
+    /// });
+    /// let secret = WipedSecret::new(serde_json::from_value::<Secret>(manifest.clone())?);
+    /// assert_eq!(serde_json::from_slice::<Value>(&secret.to_json())?, manifest);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let body = Body {
+            api_version: "v1",
+            kind: "Secret",
+            data: self.0.data.as_ref().map(Data),
+            immutable: self.0.immutable,
+            metadata: &self.0.metadata,
+            string_data: self.0.string_data.as_ref(),
+            type_: self.0.type_.as_deref(),
+        };
+        // Measured first, so that the buffer does not grow and leave copies behind.
+        let mut length = Length(0);
+        let measured = serde_json::to_writer(&mut length, &body);
+        let mut json = Zeroizing::new(Vec::with_capacity(length.0));
+        let written = serde_json::to_writer(&mut *json, &body);
+        debug_assert!(measured.is_ok() && written.is_ok() && json.len() == length.0);
+        json
+    }
+}
+
+/// A Secret as it is sent.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Data<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    immutable: Option<bool>,
+    metadata: &'a ObjectMeta,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    string_data: Option<&'a BTreeMap<String, String>>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    type_: Option<&'a str>,
+}
+
+struct Data<'a>(&'a BTreeMap<String, ByteString>);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let encode = |value: &ByteString| Zeroizing::new(BASE64_STANDARD.encode(&value.0));
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, Text(encode(value)))))
+    }
+}
+
+struct Text(Zeroizing<String>);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Counts what is written to it.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -43,5 +134,41 @@ impl fmt::Debug for WipedSecret {
         let metadata = &self.0.metadata;
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         write!(f, "WipedSecret({namespace}/{})", metadata.name.as_deref().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_body_is_what_the_secret_itself_serialises_to() {
+        for manifest in [
+            json!({"metadata": {"name": "db"}}),
+            json!({"metadata": {}, "data": {}}),
+            json!({
+                "metadata": {
+                    "name": "db",
+                    "namespace": "prod",
+                    "labels": {"team": "storage"},
+                    "annotations": {"note": "\"quoted\"\n"},
+                    "ownerReferences": [{"apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret", "name": "db", "uid": "u"}],
+                },
+                "type": "kubernetes.io/tls",
+                "immutable": true,
+                "data": {"tls.crt": "", "tls.key": "/w==", "user": "YXBw"},
+                "stringData": {"text": "ä\"\u{1}"},
+            }),
+        ] {
+            let secret = WipedSecret::new(serde_json::from_value::<Secret>(manifest).unwrap());
+            let body = secret.to_json();
+            assert_eq!(
+                serde_json::from_slice::<Value>(&body).unwrap(),
+                serde_json::to_value(&*secret).unwrap()
+            );
+            assert_eq!(body.len(), body.capacity());
+        }
     }
 }

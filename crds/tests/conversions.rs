@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bulla_crds::conditions::Reason;
-use bulla_crds::{SealError, SealedSecret, UnsealError, WipedSecret, rules, seal, unseal};
+use bulla_crds::{
+    Policy, SealError, SealedSecret, Target, Template, TemplateMetadata, UnsealError, WipedSecret,
+    rules, seal, unseal,
+};
 use bulla_sealing::{Identity, KeyType, Keyring, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -76,9 +79,8 @@ fn tracking_marks_are_taken_over_neither_way() {
     assert_eq!(sealed_secret.spec.template, None);
 
     let labels = [("app.kubernetes.io/instance".to_owned(), "x".to_owned())].into();
-    let metadata = bulla_crds::TemplateMetadata { labels, ..Default::default() };
-    sealed_secret.spec.template =
-        Some(bulla_crds::Template { metadata: Some(metadata), ..Default::default() });
+    let metadata = TemplateMetadata { labels, ..Default::default() };
+    sealed_secret.spec.template = Some(Template { metadata: Some(metadata), ..Default::default() });
     assert_eq!(fixture.unseal(&sealed_secret).unwrap().metadata.labels, None);
 }
 
@@ -147,7 +149,7 @@ fn each_cause_has_its_own_reason() {
 
     let mut refused = sealed_secret.clone();
     let type_ = Some("kubernetes.io/service-account-token".into());
-    refused.spec.template = Some(bulla_crds::Template { type_, ..Default::default() });
+    refused.spec.template = Some(Template { type_, ..Default::default() });
     assert_eq!(fixture.unseal(&refused).unwrap_err().reason(), Reason::TypeRefused);
 }
 
@@ -207,4 +209,54 @@ fn what_cannot_be_kept_is_not_sealed() {
     let large = "A".repeat(1_400_000);
     let manifest = json!({"metadata": {"name": "db"}, "data": {"blob": large}});
     assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Violation(_)));
+}
+
+#[test]
+fn templates_are_rendered_beside_the_values() {
+    let fixture = Fixture::new();
+    let mut sealed_secret = fixture.seal(db()).unwrap();
+    let data = [("url".to_owned(), "{{ user }}:{{ password | urlencode }}@db".to_owned())].into();
+    sealed_secret.spec.template = Some(Template { data, ..Template::default() });
+    let secret = fixture.unseal(&sealed_secret).unwrap();
+    let data = secret.data.as_ref().unwrap();
+    assert_eq!(data.keys().collect::<Vec<_>>(), ["password", "url", "user"]);
+    assert_eq!(data["url"].0, b"app:correct%20horse@db");
+}
+
+#[test]
+fn a_bad_template_is_refused_before_any_value_is_opened() {
+    let fixture = Fixture::new();
+    let mut sealed_secret = fixture.seal(db()).unwrap();
+    let data = [("url".to_owned(), "{{ user }}\n{{ pass }}".to_owned())].into();
+    sealed_secret.spec.template = Some(Template { data, ..Template::default() });
+    let error = unseal(&sealed_secret, &Keyring::default()).unwrap_err();
+    assert_eq!(error.reason(), Reason::TemplateFailed);
+    assert_eq!(
+        error.to_string(),
+        "the template of url, line 2, column 1: there is no sealed value with the key pass"
+    );
+}
+
+#[test]
+fn a_rendered_docker_config_is_not_judged_by_its_values() {
+    let fixture = Fixture::new();
+    let mut sealed_secret = fixture.seal(db()).unwrap();
+    let text = "{\"auths\": {\"r\": {\"password\": {{ password | json }}}}}";
+    sealed_secret.spec.template = Some(Template {
+        type_: Some("kubernetes.io/dockerconfigjson".into()),
+        data: [(".dockerconfigjson".to_owned(), text.to_owned())].into(),
+        ..Template::default()
+    });
+    let secret = fixture.unseal(&sealed_secret).unwrap();
+    assert_eq!(rules::unfit_value(&secret), None);
+}
+
+#[test]
+fn what_is_merged_has_no_type() {
+    let fixture = Fixture::new();
+    let mut sealed_secret = fixture.seal(db()).unwrap();
+    sealed_secret.spec.target = Some(Target { policy: Policy::Merge });
+    assert_eq!(fixture.unseal(&sealed_secret).unwrap().type_, None);
+    sealed_secret.spec.target = Some(Target { policy: Policy::Orphan });
+    assert_eq!(fixture.unseal(&sealed_secret).unwrap().type_.as_deref(), Some("Opaque"));
 }

@@ -50,6 +50,12 @@ pub(super) enum Rule {
     RefusedType,
     /// The type demands a key that is not there.
     MissingKey,
+    /// A text of `template.data` that cannot be rendered.
+    BadTemplate,
+    /// A data key that is both sealed and rendered.
+    DuplicateKey,
+    /// A template with more than data, for a Secret that somebody else owns.
+    MergeTemplate,
     /// A value that is no sealed value at all.
     NotSealed,
     /// A sealed value that is cut or breaks the format.
@@ -81,6 +87,9 @@ impl Rule {
             Self::InvalidLabel => "invalid-label",
             Self::RefusedType => "refused-type",
             Self::MissingKey => "missing-key",
+            Self::BadTemplate => "bad-template",
+            Self::DuplicateKey => "duplicate-key",
+            Self::MergeTemplate => "merge-template",
             Self::NotSealed => "not-sealed",
             Self::MalformedValue => "malformed-value",
             Self::WrongBinding => "wrong-binding",
@@ -105,13 +114,18 @@ impl From<&Violation> for Rule {
     fn from(violation: &Violation) -> Self {
         match violation {
             Violation::Empty | Violation::TooManyValues => Self::Schema,
-            Violation::TooLarge => Self::TooLarge,
+            Violation::TooLarge | Violation::RenderedTooLarge => Self::TooLarge,
             Violation::DataKey(_) => Self::InvalidKey,
             Violation::LabelKey(_) | Violation::LabelValue(_) | Violation::AnnotationKey(_) => {
                 Self::InvalidLabel
             }
             Violation::TypeRefused(_) => Self::RefusedType,
             Violation::KeyMissing { .. } => Self::MissingKey,
+            Violation::Template { .. }
+            | Violation::TemplateTooLong(_)
+            | Violation::TemplateNotJson(_) => Self::BadTemplate,
+            Violation::KeyTwice(_) => Self::DuplicateKey,
+            Violation::MergeTemplate(_) => Self::MergeTemplate,
         }
     }
 }

@@ -156,9 +156,18 @@ impl Verdict {
             let mark =
                 |kind, key| vec![spec, template, Step::Key("metadata"), Step::Key(kind), key];
             let (path, key) = match &violation {
-                Violation::DataKey(key) => {
+                Violation::DataKey(key) if sealed_secret.spec.sealed_data.contains_key(key) => {
                     (vec![spec, Step::Key("sealedData"), Step::Key(key)], Some(key.as_str()))
                 }
+                Violation::DataKey(key)
+                | Violation::KeyTwice(key)
+                | Violation::TemplateTooLong(key)
+                | Violation::TemplateNotJson(key)
+                | Violation::Template { key, .. } => {
+                    (vec![spec, template, Step::Key("data"), Step::Key(key)], Some(key.as_str()))
+                }
+                Violation::RenderedTooLarge => (vec![spec, template, Step::Key("data")], None),
+                Violation::MergeTemplate(field) => (vec![spec, template, Step::Key(field)], None),
                 Violation::LabelKey(key) | Violation::LabelValue(key) => {
                     (mark("labels", Step::Key(key)), None)
                 }
