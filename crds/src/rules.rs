@@ -135,7 +135,7 @@ pub enum Violation {
     RenderedTooLarge,
     /// The policy is Merge, and this field of the template is for a Secret of our own.
     #[error(
-        "policy Merge adds keys to a Secret that somebody else owns, so its {0} is not ours to declare"
+        "policy Merge adds keys to a Secret that somebody else owns: template.{0} is not ours to declare"
     )]
     MergeTemplate(&'static str),
 }

@@ -114,6 +114,17 @@ pub enum Policy {
     Merge,
 }
 
+impl Policy {
+    /// The word that stands in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "Owner",
+            Self::Orphan => "Orphan",
+            Self::Merge => "Merge",
+        }
+    }
+}
+
 /// What the controller found and did.
 // Lists are written also when they are empty, because a merge patch would otherwise keep the old ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,9 @@
 //! `bulla inspect`.
 
-use bulla_crds::decode_value;
+use std::collections::BTreeSet;
+
+use bulla_crds::template::{TemplateError, TextTemplate};
+use bulla_crds::{Policy, SealedSecret, decode_value};
 use bulla_sealing::{Binding, SealedValue};
 use clap::Args;
 use serde_json::{Value, json};
@@ -36,7 +39,10 @@ impl Inspect {
             }
         };
         output::stdout(text.as_bytes())?;
-        let is_read = |report: &Report| report.values.iter().all(|(_, value)| value.is_ok());
+        let is_read = |report: &Report| {
+            report.values.iter().all(|(_, value)| value.is_ok())
+                && report.rendered.iter().all(|(_, from)| from.is_ok())
+        };
         match reports.iter().all(is_read) {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No),
@@ -50,7 +56,10 @@ struct Report {
     title: String,
     namespace: Value,
     name: Value,
+    policy: Policy,
     values: Vec<(String, Result<Seen, String>)>,
+    /// The keys that templates render, each from which sealed keys.
+    rendered: Vec<(String, Result<Vec<String>, String>)>,
 }
 
 /// What one value says of itself.
@@ -76,14 +85,21 @@ impl Report {
                 .unwrap_or_default()
         };
         // Read by the schema first, for what is wrong beside the values.
-        manifest::read_sealed_secret(object)?;
+        let sealed_secret = manifest::read_sealed_secret(object)?;
         let values = manifest::sealed_data(object);
         Ok(Self {
             position: object.position(&[]),
             title: object.title(),
             namespace: metadata("namespace"),
             name: metadata("name"),
+            policy: sealed_secret
+                .spec
+                .target
+                .as_ref()
+                .map(|target| target.policy)
+                .unwrap_or_default(),
             values: values.map(|(key, value)| (key.to_owned(), Seen::new(value))).collect(),
+            rendered: rendered(&sealed_secret),
         })
     }
 
@@ -93,6 +109,9 @@ impl Report {
             escape::line(&self.title),
             escape::line(&self.position.to_string())
         );
+        if self.policy != Policy::default() {
+            text.push_str(&format!("  policy {}\n", self.policy.as_str()));
+        }
         for (key, value) in &self.values {
             let key = escape::line(key);
             match value {
@@ -106,6 +125,14 @@ impl Report {
                     seen.key_type,
                     seen.fingerprints.join(", "),
                 )),
+            }
+        }
+        for (key, from) in &self.rendered {
+            let key = escape::line(key);
+            match from {
+                Err(error) => text.push_str(&format!("  {key}: {error}\n")),
+                Ok(from) if from.is_empty() => text.push_str(&format!("  {key}: fixed text\n")),
+                Ok(from) => text.push_str(&format!("  {key}: rendered from {}\n", from.join(", "))),
             }
         }
         text
@@ -128,6 +155,10 @@ impl Report {
                 "sealedBytes": seen.sealed_bytes,
             }),
         };
+        let rendered = |(key, from): &(String, Result<Vec<String>, String>)| match from {
+            Err(error) => json!({"key": key, "error": error}),
+            Ok(from) => json!({"key": key, "from": from}),
+        };
         json!({
             "file": self.position.file,
             "document": self.position.document,
@@ -135,9 +166,30 @@ impl Report {
             "line": self.position.line,
             "namespace": self.namespace,
             "name": self.name,
+            "policy": self.policy.as_str(),
             "values": self.values.iter().map(value).collect::<Vec<_>>(),
+            "rendered": self.rendered.iter().map(rendered).collect::<Vec<_>>(),
         })
     }
+}
+
+fn rendered(sealed_secret: &SealedSecret) -> Vec<(String, Result<Vec<String>, String>)> {
+    let spec = &sealed_secret.spec;
+    let templates = spec.template.iter().flat_map(|template| &template.data);
+    let from = |text: &str| {
+        let template = TextTemplate::parse(text)?;
+        match template.unknown_key(|key| spec.sealed_data.contains_key(key)) {
+            Some(error) => Err(error),
+            None => {
+                Ok(BTreeSet::from_iter(template.keys()).into_iter().map(str::to_owned).collect())
+            }
+        }
+    };
+    templates
+        .map(|(key, text)| {
+            (key.clone(), from(text).map_err(|error: TemplateError| error.to_string()))
+        })
+        .collect()
 }
 
 impl Seen {

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use bulla_crds::{UnsealError, ValueError, WipedSecret};
+use bulla_crds::rules::Violation;
+use bulla_crds::{Policy, UnsealError, ValueError, WipedSecret};
 use bulla_sealing::Keyring;
 use clap::Args;
 
@@ -15,9 +16,9 @@ use crate::{escape, identities, input};
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
-/// Prints the Secret that each SealedSecret describes, its values in base64. What a value is opened for
-/// is taken from the object that it stands in, so a value that was moved does not open. All of them
-/// open, or nothing is printed or written.
+/// Prints the Secret that each SealedSecret describes, its values in base64 and its templates rendered.
+/// What a value is opened for is taken from the object that it stands in, so a value that was moved does
+/// not open. All of them open, or nothing is printed or written.
 #[derive(Args)]
 pub(crate) struct Unseal {
     #[command(flatten)]
@@ -71,19 +72,28 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
         let note = object.mistake(&flaw.steps(), "unknown field, not taken into account");
         output::stderr(&format!("warning: {}\n", escape::line(&note.to_string())));
     }
-    bulla_crds::unseal(&sealed_secret, keyring).map_err(|error| refusal(object, keyring, &error))
+    let secret = bulla_crds::unseal(&sealed_secret, keyring)
+        .map_err(|error| refusal(object, keyring, &error))?;
+    if sealed_secret.spec.target.is_some_and(|target| target.policy == Policy::Merge) {
+        let note = object.mistake(
+            &[Step::Key("spec"), Step::Key("target"), Step::Key("policy")],
+            "these keys are added to a Secret that is there already; this is not all of it",
+        );
+        output::stderr(&format!("note: {}\n", escape::line(&note.to_string())));
+    }
+    Ok(secret)
 }
 
 /// Why an object does not open: an answer when it was understood, an inability when it is malformed.
 fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failure {
-    let key = match error {
-        UnsealError::Value { key, .. } => Some(key.as_str()),
-        UnsealError::Unfit { key, .. } => Some(*key),
-        UnsealError::Violation(_) => None,
-    };
-    let path: Vec<_> = match key {
-        Some(key) => vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)],
-        None => Vec::new(),
+    let sealed = |key| vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+    let path: Vec<_> = match error {
+        UnsealError::Value { key, .. } => sealed(key.as_str()),
+        UnsealError::Unfit { key, .. } => sealed(*key),
+        UnsealError::Violation(Violation::Template { key, .. }) => {
+            vec![Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)]
+        }
+        UnsealError::Violation(_) => Vec::new(),
     };
     let message = anyhow!("{}: {}: {error}", object.position(&path), object.title());
     let UnsealError::Value { error, .. } = error else {

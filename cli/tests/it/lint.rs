@@ -212,3 +212,34 @@ fn what_is_printed_for_people_moves_no_cursor() {
     let run = sandbox.run(&["inspect", "sealed.yaml"]);
     assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{}", run.stdout);
 }
+
+#[test]
+fn a_template_that_cannot_be_rendered_is_found_and_not_quoted() {
+    let cases: [(&str, &str); 7] = [
+        ("{{ user", "bad-template"),
+        ("{{ user | hunter2 }}", "bad-template"),
+        ("{{ hunter2! }}", "bad-template"),
+        ("{{ pass }}", "bad-template"),
+        ("hunter2 {{ user }} {{", "bad-template"),
+        ("{{ user }}{{ \"{{\" }}", ""),
+        ("{{ user | json }}", ""),
+    ];
+    for (text, rule) in cases {
+        let sandbox = changed(&[], |sealed| {
+            sealed["spec"]["template"] = json!({"data": {"url": text}});
+        });
+        let (code, findings) = lint(&sandbox);
+        assert_eq!(code, i32::from(!rule.is_empty()), "{text}");
+        for (found, _, key) in findings {
+            assert_eq!((found.as_str(), key.as_deref()), (rule, Some("url")), "{text}");
+        }
+        let report = sandbox.run(&["lint", "sealed.yaml"]);
+        assert!(!(report.stdout + &report.stderr).contains("hunter2"), "{text}");
+    }
+    let too_large = "{{ user | json }}".repeat(3000);
+    let data: Value = (0..20).map(|n| (format!("k{n}"), json!(too_large))).collect();
+    let found = rules(&[], |sealed| sealed["spec"]["template"] = json!({"data": data}));
+    assert_eq!(found, (1, vec!["large-manifest".to_owned(), "too-large".to_owned()]));
+    let twice = rules(&[], |sealed| sealed["spec"]["template"] = json!({"data": {"user": "x"}}));
+    assert_eq!(twice, (1, all("duplicate-key", 1)));
+}
