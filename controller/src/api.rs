@@ -3,18 +3,26 @@
 //! The API server's own texts are never kept: its refusal of a Secret can quote a value. A [`Failure`]
 //! holds codes and field paths only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use bulla_crds::conditions::Reason;
 use bulla_crds::{SealedSecret, SealedSecretStatus, WipedSecret};
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::core::PartialObjectMeta;
+use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::client::Body;
+use kube::core::{ObjectMeta, PartialObjectMeta, Status};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
+use zeroize::Zeroize;
 
 use crate::context::FIELD_MANAGER;
+use crate::object::Object;
 
 /// Asks for an answer without data.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -36,6 +44,10 @@ pub(crate) enum Failure {
     Immutable,
     /// The API server refuses the object; the fields that it names.
     Invalid(Vec<String>),
+    /// The object is larger than the API server or its store takes.
+    TooLarge,
+    /// An answer that is not what was asked for, or not in a form that this version reads.
+    Unreadable,
     /// No answer, or none that helps; 0 when there was no answer.
     Unavailable(u16),
 }
@@ -48,8 +60,25 @@ impl Failure {
             Self::Forbidden => Reason::Forbidden,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::Immutable => Reason::TargetImmutable,
-            Self::Invalid(_) => Reason::TargetInvalid,
-            Self::Unavailable(_) => Reason::Unavailable,
+            Self::Invalid(_) | Self::TooLarge => Reason::TargetInvalid,
+            Self::Unreadable | Self::Unavailable(_) => Reason::Unavailable,
+        }
+    }
+
+    /// How long to wait at least: a server that says that it has too much to do asks for a second.
+    pub(crate) fn least_delay(&self) -> Duration {
+        match self {
+            Self::Unavailable(429) => Duration::from_secs(1),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The meaning of an answer of which only the code is known.
+    fn from_code(code: u16) -> Self {
+        match code {
+            403 => Self::Forbidden,
+            413 => Self::TooLarge,
+            code => Self::Unavailable(code),
         }
     }
 }
@@ -65,9 +94,14 @@ impl fmt::Display for Failure {
             ),
             Self::NamespaceTerminating => f.write_str("the namespace is being deleted"),
             Self::Immutable => f.write_str("the Secret is immutable or has another type"),
+            Self::Invalid(fields) if fields.is_empty() => {
+                f.write_str("the API server refuses the Secret")
+            }
             Self::Invalid(fields) => {
                 write!(f, "the API server refuses the Secret at {}", fields.join(", "))
             }
+            Self::TooLarge => f.write_str("the object is too large for the API server; split it"),
+            Self::Unreadable => f.write_str("the API server's answer cannot be read"),
             Self::Unavailable(0) => f.write_str("the API server does not answer"),
             Self::Unavailable(code) => write!(f, "the API server answers with code {code}"),
         }
@@ -102,7 +136,7 @@ impl From<kube::Error> for Failure {
                 Self::Immutable
             }
             (422 | 400, _) => Self::Invalid(causes.map(|cause| cause.field.clone()).collect()),
-            (code, _) => Self::Unavailable(code),
+            (code, _) => Self::from_code(code),
         }
     }
 }
@@ -119,17 +153,40 @@ impl From<watcher::Error> for Failure {
     }
 }
 
+/// How long the API server may take to answer. What is lost is asked again.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A request through kube's typed client, with a deadline: the client itself would wait for ever.
+pub(crate) async fn within<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(DEADLINE, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Failure::Unavailable(0)),
+    }
+}
+
 /// Creates a Secret; the answer holds no data.
 pub(crate) async fn create_secret(
     client: &Client,
     secret: &WipedSecret,
 ) -> Result<PartialObjectMeta<Secret>, Failure> {
-    let collection =
-        kube::core::Request::new(Secret::url_path(&(), secret.metadata.namespace.as_deref()));
-    let request = collection
-        .create(&post_params(), body(secret)?)
-        .map_err(|_| Failure::Invalid(Vec::new()))?;
-    send(client, request).await
+    let request = secrets(secret.metadata.namespace.as_deref()).create(&post_params(), Vec::new());
+    send(client, request, Some(body(secret))).await
+}
+
+/// Asks whether a Secret could be created, under another name, without creating it.
+pub(crate) async fn try_secret(
+    client: &Client,
+    secret: &WipedSecret,
+) -> Result<PartialObjectMeta<Secret>, Failure> {
+    let params = PostParams { dry_run: true, ..post_params() };
+    let request = secrets(secret.metadata.namespace.as_deref()).create(&params, Vec::new());
+    let secret = WipedSecret::new((**secret).clone()).with(|secret| {
+        secret.metadata.name = None;
+        secret.metadata.generate_name = Some("bulla-".into());
+    });
+    send(client, request, Some(body(&secret))).await
 }
 
 /// Replaces a Secret at the uid and resource version in its metadata; the answer holds no data.
@@ -137,58 +194,158 @@ pub(crate) async fn replace_secret(
     client: &Client,
     secret: &WipedSecret,
 ) -> Result<PartialObjectMeta<Secret>, Failure> {
-    let collection =
-        kube::core::Request::new(Secret::url_path(&(), secret.metadata.namespace.as_deref()));
     let name = secret.metadata.name.as_deref().unwrap_or_default();
-    let request = collection
-        .replace(name, &post_params(), body(secret)?)
-        .map_err(|_| Failure::Invalid(Vec::new()))?;
-    send(client, request).await
+    let request =
+        secrets(secret.metadata.namespace.as_deref()).replace(name, &post_params(), Vec::new());
+    send(client, request, Some(body(secret))).await
 }
 
-/// Writes a status at the resource version of `sealed_secret`; the answer holds no sealed data.
+/// Applies what is given to a Secret at the uid and resource version in its metadata; the answer holds no data.
+pub(crate) async fn merge_secret(
+    client: &Client,
+    secret: &WipedSecret,
+) -> Result<PartialObjectMeta<Secret>, Failure> {
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let patch: Patch<&serde_json::Value> = Patch::Apply(&serde_json::Value::Null);
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let request = secrets(secret.metadata.namespace.as_deref()).patch(name, &params, &patch);
+    send(client, request, Some(body(secret))).await
+}
+
+/// Deletes a Secret, provided that it is still what was found.
+pub(crate) async fn delete_secret(client: &Client, found: &ObjectMeta) -> Result<(), Failure> {
+    let name = found.name.as_deref().unwrap_or_default();
+    let preconditions =
+        Preconditions { uid: found.uid.clone(), resource_version: found.resource_version.clone() };
+    let params = DeleteParams::default().preconditions(preconditions);
+    let request = secrets(found.namespace.as_deref()).delete(name, &params);
+    send::<IgnoredAny>(client, request, None).await.map(|_| ())
+}
+
+/// Writes a status at the resource version of `sealed_secret`; the new resource version.
 pub(crate) async fn patch_status(
     client: &Client,
     sealed_secret: &SealedSecret,
     status: &SealedSecretStatus,
-) -> Result<(), Failure> {
-    let collection =
-        kube::core::Request::new(SealedSecret::url_path(&(), sealed_secret.namespace().as_deref()));
+) -> Result<Option<String>, Failure> {
     let patch = Patch::Merge(json!({
         "metadata": {"resourceVersion": sealed_secret.resource_version()},
         "status": status,
     }));
     let params =
         PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let request = collection
-        .patch_subresource("status", &sealed_secret.name_any(), &params, &patch)
-        .map_err(|_| Failure::Invalid(Vec::new()))?;
-    send::<SealedSecret>(client, request).await.map(|_| ())
+    let request = collection::<SealedSecret>(sealed_secret.namespace().as_deref())
+        .patch_subresource("status", &sealed_secret.name_any(), &params, &patch);
+    let written: PartialObjectMeta<SealedSecret> = send(client, request, None).await?;
+    Ok(written.metadata.resource_version)
+}
+
+/// A SealedSecret, if it is there.
+pub(crate) async fn sealed_secret(
+    client: &Client,
+    object: &Object,
+) -> Result<Option<SealedSecret>, Failure> {
+    let request = collection::<SealedSecret>(Some(&object.namespace))
+        .get(&object.name, &GetParams::default());
+    if_there(whole(client, request).await)
 }
 
 /// The metadata of a Secret, if it is there.
 pub(crate) async fn secret_metadata(
     client: &Client,
-    namespace: &str,
-    name: &str,
+    object: &Object,
 ) -> Result<Option<PartialObjectMeta<Secret>>, Failure> {
-    Ok(Api::<Secret>::namespaced(client.clone(), namespace).get_metadata_opt(name).await?)
+    let request = secrets(Some(&object.namespace)).get(&object.name, &GetParams::default());
+    if_there(send(client, request, None).await)
+}
+
+/// The metadata of a Secret and the names of its keys, if it is there. There is no request for the names
+/// alone; the values are skipped where they are read, and the answer is wiped.
+pub(crate) async fn secret_keys(
+    client: &Client,
+    object: &Object,
+) -> Result<Option<(PartialObjectMeta<Secret>, BTreeSet<String>)>, Failure> {
+    #[derive(Deserialize)]
+    struct Keys {
+        metadata: ObjectMeta,
+        #[serde(default)]
+        data: Option<BTreeMap<String, IgnoredAny>>,
+    }
+    let request = secrets(Some(&object.namespace)).get(&object.name, &GetParams::default());
+    let keys: Option<Keys> = if_there(whole(client, request).await)?;
+    Ok(keys.map(|Keys { metadata, data }| {
+        let found = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
+        (found, data.unwrap_or_default().into_keys().collect())
+    }))
+}
+
+fn if_there<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(Failure::NotFound) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn secrets(namespace: Option<&str>) -> kube::core::Request {
+    collection::<Secret>(namespace)
+}
+
+fn collection<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> kube::core::Request {
+    kube::core::Request::new(K::url_path(&(), namespace))
 }
 
 fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
-fn body(secret: &WipedSecret) -> Result<Vec<u8>, Failure> {
-    serde_json::to_vec(&**secret).map_err(|_| Failure::Invalid(Vec::new()))
+/// A body that is wiped when the HTTP client has done with it.
+fn body(secret: &WipedSecret) -> Bytes {
+    Bytes::from_owner(secret.to_json())
 }
 
-async fn send<K>(
+type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
+/// Sends a request whose answer is to hold no data.
+async fn send<T: DeserializeOwned>(
     client: &Client,
-    mut request: http::Request<Vec<u8>>,
-) -> Result<PartialObjectMeta<K>, Failure> {
+    request: Built,
+    body: Option<Bytes>,
+) -> Result<T, Failure> {
+    let mut request = request.map_err(|_| Failure::Invalid(Vec::new()))?;
     request
         .headers_mut()
         .insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA_ONLY));
-    Ok(client.request(request).await?)
+    answer(client, request.map(|built| body.unwrap_or_else(|| built.into()))).await
+}
+
+/// Sends a request whose answer is the whole object.
+async fn whole<T: DeserializeOwned>(client: &Client, request: Built) -> Result<T, Failure> {
+    let request = request.map_err(|_| Failure::Invalid(Vec::new()))?;
+    answer(client, request.map(Bytes::from)).await
+}
+
+/// Not by the client's own methods: they copy the answer, do not wipe it, and log it when it is no JSON.
+async fn answer<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Request<Bytes>,
+) -> Result<T, Failure> {
+    let read = async {
+        let response = client.send(request.map(Body::from)).await?;
+        let code = response.status();
+        let bytes = response.into_body().collect_bytes().await?;
+        Ok::<_, kube::Error>((code, bytes))
+    };
+    let (code, bytes) = within(read).await?;
+    let answer = match code.is_success() {
+        true => serde_json::from_slice(&bytes).map_err(|_| Failure::Unreadable),
+        false => Err(match serde_json::from_slice::<Status>(&bytes) {
+            Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
+            _ => Failure::from_code(code.as_u16()),
+        }),
+    };
+    if let Ok(mut bytes) = bytes.try_into_mut() {
+        bytes.zeroize();
+    }
+    answer
 }

@@ -1,9 +1,12 @@
 //! The command line. Environment variables are declared here and read nowhere else.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bulla_sealing::KeyType;
 use clap::{Parser, ValueEnum};
+
+use crate::sealed_secret::Limits;
 
 /// Unseals SealedSecrets and keeps the native Secrets equal to what Git says.
 #[derive(Debug, Parser)]
@@ -17,7 +20,7 @@ pub(crate) struct Args {
     #[arg(long, env = "POD_NAMESPACE", default_value = "bulla-system")]
     pub(crate) namespace: String,
 
-    /// The name of this replica in Events
+    /// The name of this replica, in Events and in the Lease
     #[arg(long, env = "POD_NAME", hide = true)]
     pub(crate) pod: Option<String>,
 
@@ -25,9 +28,47 @@ pub(crate) struct Args {
     #[arg(long = "type", env = "BULLA_KEY_TYPE", value_enum, default_value_t = Type::Hybrid)]
     pub(crate) key_type: Type,
 
+    /// Keep to these namespaces: the controller then needs no right in any other
+    #[arg(
+        long = "watch-namespace",
+        env = "BULLA_WATCH_NAMESPACES",
+        value_name = "NAMESPACE",
+        value_delimiter = ',',
+        value_parser = namespace
+    )]
+    pub(crate) watch_namespaces: Vec<String>,
+
+    /// Keep to SealedSecrets with these labels, such as `tier=web`
+    #[arg(long, env = "BULLA_SELECTOR")]
+    pub(crate) selector: Option<String>,
+
+    /// Take over the SealedSecrets of the controller with this holder, which must not run any more
+    #[arg(long, env = "BULLA_TAKE_OVER", value_name = "HOLDER", value_delimiter = ',', value_parser = holder)]
+    pub(crate) take_over: Vec<String>,
+
+    /// Refuse Secrets of these types, beside those that are always refused
+    #[arg(long, env = "BULLA_REFUSE_TYPES", value_name = "TYPE", value_delimiter = ',')]
+    pub(crate) refuse_types: Vec<String>,
+
+    /// Refuse Secrets with labels of these keys
+    #[arg(long, env = "BULLA_REFUSE_LABELS", value_name = "KEY", value_delimiter = ',')]
+    pub(crate) refuse_labels: Vec<String>,
+
     /// How many SealedSecrets are worked on at the same time
     #[arg(long, env = "BULLA_WORKERS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
+
+    /// How long another replica waits for a silent one before it takes over
+    #[arg(long, env = "BULLA_LEASE_DURATION", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) lease_duration: u16,
+
+    /// How often each Secret is compared in full, whatever the watches have shown; 0 for never
+    #[arg(long, env = "BULLA_FULL_CHECK", value_name = "HOURS", default_value_t = 24)]
+    pub(crate) full_check: u16,
+
+    /// Show the state of each SealedSecret in /metrics, by namespace and name
+    #[arg(long, env = "BULLA_METRICS_PER_OBJECT")]
+    pub(crate) metrics_per_object: bool,
 
     /// Where /healthz, /readyz and /metrics are served
     #[arg(long, env = "BULLA_LISTEN", default_value = "0.0.0.0:8080")]
@@ -36,6 +77,33 @@ pub(crate) struct Args {
     /// How logs are written; RUST_LOG chooses which
     #[arg(long, env = "BULLA_LOG_FORMAT", value_enum, default_value_t = LogFormat::Plain)]
     pub(crate) log_format: LogFormat,
+}
+
+impl Args {
+    /// What is watched: each of these namespaces, or all.
+    pub(crate) fn scopes(&self) -> Vec<Option<String>> {
+        match self.watch_namespaces.is_empty() {
+            true => vec![None],
+            false => {
+                let namespaces: BTreeSet<_> = self.watch_namespaces.iter().cloned().collect();
+                namespaces.into_iter().map(Some).collect()
+            }
+        }
+    }
+
+    /// Whether what `controller` is in charge of is ours to work on.
+    pub(crate) fn is_in_charge(&self, controller: &str) -> bool {
+        self.holder == controller || self.take_over.iter().any(|holder| holder == controller)
+    }
+
+    /// What this controller refuses.
+    pub(crate) fn limits(&self) -> Limits<'_> {
+        Limits {
+            protected: &self.namespace,
+            types: &self.refuse_types,
+            labels: &self.refuse_labels,
+        }
+    }
 }
 
 /// How logs are written.
@@ -69,5 +137,12 @@ fn holder(name: &str) -> Result<String, &'static str> {
     match bulla_sealing::is_dns_label(name) {
         true => Ok(name.into()),
         false => Err("a holder is a DNS label: a-z, 0-9 and -, at most 63 characters"),
+    }
+}
+
+fn namespace(name: &str) -> Result<String, &'static str> {
+    match bulla_sealing::is_dns_label(name) {
+        true => Ok(name.into()),
+        false => Err("a namespace is a DNS label: a-z, 0-9 and -, at most 63 characters"),
     }
 }

@@ -5,8 +5,6 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::runtime::utils;
-
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -53,26 +51,21 @@ const LONGEST_UNHEARD: Duration = Duration::from_secs(5);
 /// How long without a failure until the delays of a watch begin anew.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
-impl Iterator for Reopening {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+impl Reopening {
+    /// How long to wait after one more failure. That a watch delivers something is no reason to begin anew:
+    /// one that lists and then fails, again and again, would list without a pause.
+    pub(crate) fn failed(&mut self) -> Duration {
         if self.last.is_none_or(|last| last.elapsed() > FORGOTTEN) {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
         self.last = Some(Instant::now());
-        Some(delay(self.failures, random()).min(LONGEST_UNHEARD))
+        delay(self.failures, random()).min(LONGEST_UNHEARD)
     }
 }
 
-impl utils::Backoff for Reopening {
-    /// Called for each item. Not a reason to begin anew: a watch that lists and then fails, again and again,
-    /// would list without a pause.
-    fn reset(&mut self) {}
-}
-
-fn random() -> u64 {
+/// Not for secrets.
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
@@ -104,7 +97,7 @@ mod tests {
     #[test]
     fn a_watch_is_opened_again_soon_however_often_it_fails() {
         let mut reopening = Reopening::default();
-        let delays: Vec<_> = reopening.by_ref().take(20).collect();
+        let delays: Vec<_> = (0..20).map(|_| reopening.failed()).collect();
         assert!(delays[0] <= FIRST && delays[19] >= LONGEST_UNHEARD * 3 / 4);
         assert!(delays.iter().all(|delay| *delay <= LONGEST_UNHEARD), "{delays:?}");
     }

@@ -33,7 +33,7 @@ pub(crate) async fn serve(
     Ok(async move { Ok(server.await.context("the HTTP server panicked")??) })
 }
 
-/// Ready once the identities are loaded and both watches have delivered their first lists.
+/// Ready once all watches have delivered their first lists. A replica that does not hold the Lease is ready to.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if !ctx.are_identities_loaded() {
         return (StatusCode::SERVICE_UNAVAILABLE, "identities are not loaded\n");
@@ -45,6 +45,6 @@ async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> ([(&'static str, &'static str); 1], String) {
-    let text = ctx.metrics.render(&ctx.sealed_secrets);
+    let text = ctx.metrics.render(&ctx);
     ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }

@@ -1,44 +1,29 @@
-//! Identities: loaded before anything is judged, watched while running, and the first one made.
+//! Identities: taken up as the watch brings them, published, and the first one made.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::bail;
 use bulla_crds::{
     IDENTITY_SECRET_KEY, IDENTITY_SECRET_TYPE, SealingKey, SealingKeySpec, State, WipedSecret,
 };
 use bulla_sealing::{Identity, Recipient};
-use futures::stream::BoxStream;
-use futures::{StreamExt, TryFutureExt};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ListParams, PostParams};
 use kube::core::ObjectMeta;
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use zeroize::Zeroizing;
 
-use crate::api::{self, Failure};
+use crate::api::{self, Failure, within};
 use crate::context::{Context, FIELD_MANAGER};
-use crate::watches;
 
-/// Loads every identity, and makes the first key when this holder has none.
-///
-/// Returns once values can be judged: no judgement before the first full list of keys.
-pub(crate) async fn load(ctx: &Context) -> anyhow::Result<()> {
-    let (secrets, keys) = (identity_secrets(ctx), sealing_keys(ctx));
-    let (every, ours) = (
-        ListParams::default(),
-        ListParams::default().fields(&format!("type={IDENTITY_SECRET_TYPE}")),
-    );
-    let secrets =
-        retry(ctx, "list identities", || secrets.list(&ours).map_err(Failure::from)).await;
-    for secret in secrets {
-        take(ctx, &WipedSecret::new(secret));
-    }
-    let keys =
-        retry(ctx, "list SealingKeys", || keys.list(&every).map_err(Failure::from)).await.items;
+/// Publishes the identities that are held, and makes the first key when this holder has none. Done by the
+/// replica that works, and begun anew by the next.
+pub(crate) async fn establish(ctx: &Context) -> anyhow::Result<()> {
+    let keys = sealing_keys(ctx);
+    let every = ListParams::default();
+    let keys = retry(ctx, "list SealingKeys", || within(keys.list(&every))).await.items;
 
     let published: BTreeSet<_> = keys.iter().map(ResourceExt::name_any).collect();
     let held: Vec<Recipient> = ctx.keyring().recipients().collect();
@@ -48,10 +33,11 @@ pub(crate) async fn load(ctx: &Context) -> anyhow::Result<()> {
         // It opens from now on; only a person makes a key that was found Active.
         publish(ctx, recipient, State::Retired).await;
     }
-    match keys
-        .iter()
-        .find(|key| key.spec.holder == ctx.args.holder && key.spec.state == State::Active)
-    {
+    let ours = || keys.iter().filter(|key| key.spec.holder == ctx.args.holder);
+    if let Some(newest) = ours().map(|key| key.spec.created.0).max() {
+        ctx.metrics.newest_key(newest);
+    }
+    match ours().find(|key| key.spec.state == State::Active) {
         None => make(ctx).await,
         Some(active) => {
             let is_held = active
@@ -69,22 +55,6 @@ pub(crate) async fn load(ctx: &Context) -> anyhow::Result<()> {
     }
 }
 
-/// Adds identities as they appear; each new one is an item, so that what waited for it is tried again.
-pub(crate) fn watch(
-    ctx: Arc<Context>,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> BoxStream<'static, ()> {
-    let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
-    watches::reopened(watcher(identity_secrets(&ctx), config), "identities")
-        .applied_objects()
-        .filter_map(move |secret| {
-            let is_new = secret.is_ok_and(|secret| take(&ctx, &WipedSecret::new(secret)));
-            std::future::ready(is_new.then_some(()))
-        })
-        .take_until(stopped)
-        .boxed()
-}
-
 /// Makes a key: the identity first, so that nothing is ever sealed to a key that nobody holds.
 async fn make(ctx: &Context) -> anyhow::Result<()> {
     let identity = Identity::generate(ctx.args.key_type.into())?;
@@ -93,6 +63,7 @@ async fn make(ctx: &Context) -> anyhow::Result<()> {
     retry(ctx, "store an identity", || created(api::create_secret(&ctx.client, &secret))).await;
     ctx.hold(identity);
     publish(ctx, &recipient, State::Active).await;
+    ctx.metrics.newest_key(jiff::Timestamp::now());
     tracing::info!(key = %recipient.fingerprint(), "made the first key");
     Ok(())
 }
@@ -108,10 +79,7 @@ async fn publish(ctx: &Context, recipient: &Recipient, state: State) {
     let sealing_key = SealingKey::new(&recipient.fingerprint().to_string(), spec);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     let api = sealing_keys(ctx);
-    retry(ctx, "publish a SealingKey", || {
-        created(api.create(&params, &sealing_key).map_err(Failure::from))
-    })
-    .await;
+    retry(ctx, "publish a SealingKey", || created(within(api.create(&params, &sealing_key)))).await;
 }
 
 /// An object of ours that is there already was created by a try whose answer was lost.
@@ -123,7 +91,7 @@ async fn created<T>(request: impl Future<Output = Result<T, Failure>>) -> Result
 }
 
 /// Holds the identities in `secret`; whether one was new. What is malformed is reported and skipped.
-fn take(ctx: &Context, secret: &WipedSecret) -> bool {
+pub(crate) fn take(ctx: &Context, secret: &WipedSecret) -> bool {
     let name = secret.name_any();
     match identity(secret) {
         Ok(identity) => {
@@ -192,10 +160,6 @@ where
         tracing::warn!(operation, %failure, ?delay, "a request failed and is tried again");
         tokio::time::sleep(delay).await;
     }
-}
-
-fn identity_secrets(ctx: &Context) -> Api<Secret> {
-    Api::namespaced(ctx.client.clone(), &ctx.args.namespace)
 }
 
 fn sealing_keys(ctx: &Context) -> Api<SealingKey> {

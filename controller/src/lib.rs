@@ -1,18 +1,25 @@
 //! The in-cluster half: holds the identities, and keeps the native Secrets equal to what the
 //! SealedSecrets say.
 //!
-//! Where to look: `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` loads,
-//! watches and makes identities, `watches` says what is watched and what of it is kept. Everything else
-//! serves these three.
+//! Where to look: `watches` says what is watched and `cache` what of it is kept, `queue` what is looked at
+//! next, `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` takes up and makes
+//! identities, `lease` decides which replica works. Everything else serves these.
 
 mod api;
 mod args;
 mod backoff;
+mod cache;
 mod context;
+mod damping;
 mod events;
 mod http;
 mod keys;
+mod lease;
+mod memory;
 mod metrics;
+mod object;
+mod process;
+mod queue;
 mod sealed_secret;
 mod telemetry;
 mod watches;
@@ -23,10 +30,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use futures::StreamExt;
-use kube::runtime::Controller;
-use kube::runtime::controller::Config;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::args::Args;
 use crate::context::Context;
@@ -39,6 +44,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init(args.log_format);
+    process::keep_from_being_read();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -74,38 +80,63 @@ async fn run_until_overdue(args: Args) -> anyhow::Result<()> {
 async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
     let client = kube::Client::try_default().await.context("no usable cluster configuration")?;
-
-    let sealed_secrets = watches::sealed_secrets(client.clone());
-    let targets = watches::targets(client.clone());
-    let workers = args.workers;
-    let ctx = Arc::new(Context::new(
-        client.clone(),
-        args,
-        sealed_secrets.cache.clone(),
-        targets.cache.clone(),
-    ));
-
+    let ctx = Arc::new(Context::new(client, args));
     let server = http::serve(ctx.clone(), stopped(stop.clone())).await?;
-    let loaded = until_stopped(keys::load(&ctx), stop.clone()).await;
-    let Some(loaded) = loaded else { return server.await.context("the HTTP server failed") };
-    loaded.context("cannot load the identities")?;
-    ctx.identities_are_loaded();
-    let new_identities = keys::watch(ctx.clone(), stopped(stop.clone()));
 
-    let controller =
-        Controller::for_stream(sealed_secrets.stream, sealed_secrets.cache.into_store())
-            .watches_stream(targets.stream, watches::sealed_secret_of)
-            .reconcile_all_on(new_identities)
-            .with_config(Config::default().concurrency(workers))
-            .graceful_shutdown_on(stopped(stop.clone()))
-            .run(sealed_secret::reconcile, sealed_secret::error_policy, ctx.clone())
-            .for_each(|_| std::future::ready(())); // each reconcile has said for itself what it came to
-    tokio::select! {
-        () = controller => {}
-        () = stopped_before_lists(&ctx, stop) => {}
-    }
+    let mut watches = JoinSet::new();
+    watches::spawn(&ctx, &mut watches);
+    let (leads, leadership) = watch::channel(false);
+    let campaign = tokio::spawn(lease::Candidate::new(&ctx).run(leads));
+    let worked = tokio::select! {
+        worked = work(&ctx, leadership, stop) => worked,
+        // A watch ends when it panics. Nothing would be heard of any more, so start anew.
+        _ = watches.join_next() => Err(anyhow::anyhow!("a watch has ended")),
+    };
+    // Nobody listens any more, so the Lease is given back.
+    let given_back = campaign.await.context("the campaign for the Lease panicked");
     tracing::info!("stopped");
+    worked.and(given_back)?;
     server.await.context("the HTTP server failed")
+}
+
+/// Works whenever this replica holds the Lease, until told to stop.
+async fn work(
+    ctx: &Arc<Context>,
+    mut leadership: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    while until_stopped(leads(&mut leadership, ctx), stop.clone()).await.is_some() {
+        ctx.metrics.is_leader(true);
+        let mut lost = leadership.clone();
+        let over = async {
+            tokio::select! {
+                _ = lost.wait_for(|leads| !leads) => {}
+                () = stopped(stop.clone()) => {}
+            }
+        };
+        futures::pin_mut!(over);
+        ctx.begin_work();
+        let duties = async {
+            keys::establish(ctx).await.context("cannot make the first key")?;
+            sealed_secret::check_in_full(ctx).await;
+            Ok(())
+        };
+        tokio::select! {
+            () = sealed_secret::work(ctx.clone(), &mut over) => {}
+            Err(error) = duties => return Err::<(), anyhow::Error>(error),
+        }
+        ctx.end_work();
+        ctx.metrics.is_leader(false);
+    }
+    Ok(())
+}
+
+/// Until this replica holds the Lease and knows enough to work.
+async fn leads(leadership: &mut watch::Receiver<bool>, ctx: &Context) {
+    ctx.listed().await;
+    if leadership.wait_for(|leads| *leads).await.is_err() {
+        std::future::pending().await // the campaign has panicked, which its owner will say
+    }
 }
 
 /// Becomes true at the first SIGTERM or SIGINT.
@@ -129,15 +160,6 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the sender is gone, which it only is once it has sent.
     let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Until the first lists have come nothing is in flight, and a controller that is told to stop waits for
-/// them without reading them.
-async fn stopped_before_lists(ctx: &Context, stop: watch::Receiver<bool>) {
-    stopped(stop).await;
-    if ctx.is_listed() {
-        std::future::pending().await
-    }
 }
 
 async fn until_stopped<T>(work: impl Future<Output = T>, stop: watch::Receiver<bool>) -> Option<T> {

@@ -1,10 +1,11 @@
-//! What `/metrics` shows. Label sets are fixed: no namespace, object or data key is a label.
+//! What `/metrics` shows. Label sets are fixed: no namespace, object or data key is a label, unless
+//! `--metrics-per-object` asks for the first two.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use bulla_crds::SealedSecret;
-use bulla_crds::conditions::READY;
+use bulla_crds::conditions::{READY, Situation};
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -12,12 +13,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-use crate::watches::Cache;
+use crate::context::Context;
+use crate::sealed_secret;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
+struct OutcomeLabels {
+    outcome: &'static str,
     reason: &'static str,
 }
 
@@ -29,68 +32,99 @@ struct ConditionLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ObjectLabels {
+    namespace: String,
+    name: String,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabels {
     operation: &'static str,
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LaneLabel {
+    lane: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabel {
+    fingerprint: String,
+}
+
 /// The counters, and the registry that names them.
 pub(crate) struct Metrics {
     registry: Registry,
-    reconciles: Family<ReasonLabel, Counter>,
+    reconciles: Family<OutcomeLabels, Counter>,
     seconds: Histogram,
+    queue: Family<LaneLabel, Gauge>,
     /// Targets that somebody had edited or deleted and that were restored.
     pub(crate) drift_repaired: Counter,
-    /// Identities held.
-    pub(crate) identities: Gauge,
+    identities: Gauge,
+    newest_key: Gauge,
+    leader: Gauge,
     api_errors: Family<OperationLabels, Counter>,
     sealed_secrets: Family<ConditionLabels, Gauge>,
+    of_another: Gauge,
+    by_key: Family<KeyLabel, Gauge>,
+    by_object: Family<ObjectLabels, Gauge>,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("bulla");
-        let metrics = (
-            Family::<ReasonLabel, Counter>::default(),
-            Histogram::new([
-                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-            ]),
-            Counter::default(),
-            Gauge::default(),
-            Family::<OperationLabels, Counter>::default(),
-            Family::<ConditionLabels, Gauge>::default(),
-        );
-        let (reconciles, seconds, drift_repaired, identities, api_errors, sealed_secrets) = metrics;
-        registry.register("reconciles", "Reconciles by what they came to", reconciles.clone());
-        registry.register(
-            "reconcile_duration_seconds",
-            "Time from taking up to leaving an object",
-            seconds.clone(),
-        );
-        registry.register(
-            "drift_repaired",
-            "Targets restored after an edit or deletion",
-            drift_repaired.clone(),
-        );
-        registry.register("identities", "Identities held", identities.clone());
-        registry.register("api_errors", "Failed requests to the API server", api_errors.clone());
-        registry.register("sealed_secrets", "SealedSecrets by condition", sealed_secrets.clone());
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The running version", build);
-        Self {
-            registry,
-            reconciles,
-            seconds,
-            drift_repaired,
-            identities,
-            api_errors,
-            sealed_secrets,
-        }
+        let buckets =
+            [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let metrics = Self {
+            reconciles: Family::default(),
+            seconds: Histogram::new(buckets),
+            queue: Family::default(),
+            drift_repaired: Counter::default(),
+            identities: Gauge::default(),
+            newest_key: Gauge::default(),
+            leader: Gauge::default(),
+            api_errors: Family::default(),
+            sealed_secrets: Family::default(),
+            of_another: Gauge::default(),
+            by_key: Family::default(),
+            by_object: Family::default(),
+            registry: Registry::default(),
+        };
+        metrics.name(&mut registry);
+        Self { registry, ..metrics }
+    }
+
+    fn name(&self, registry: &mut Registry) {
+        let r = registry;
+        r.register("reconciles", "Reconciles by what they came to", self.reconciles.clone());
+        let help = "Time from taking up to leaving an object";
+        r.register_with_unit("reconcile_duration", help, Unit::Seconds, self.seconds.clone());
+        r.register("queue_depth", "Objects that wait for a worker or a delay", self.queue.clone());
+        let help = "Targets restored after an edit or deletion";
+        r.register("drift_repaired", help, self.drift_repaired.clone());
+        r.register("identities", "Identities held", self.identities.clone());
+        let help = "When the newest key of this holder was made; 0 when there is none";
+        let name = "newest_key_created_timestamp";
+        r.register_with_unit(name, help, Unit::Seconds, self.newest_key.clone());
+        r.register("leader", "1 on the replica that works", self.leader.clone());
+        r.register("api_errors", "Failed requests to the API server", self.api_errors.clone());
+        r.register("sealed_secrets", "SealedSecrets by condition", self.sealed_secrets.clone());
+        let help = "SealedSecrets left alone because another controller is in charge of them";
+        r.register("sealed_secrets_of_another_controller", help, self.of_another.clone());
+        let help = "SealedSecrets with a value sealed to a key that is held";
+        r.register("sealed_secrets_by_key", help, self.by_key.clone());
+        let help = "1 when Ready, else 0; only with --metrics-per-object";
+        r.register("sealed_secret_ready", help, self.by_object.clone());
     }
 
     /// Times a reconcile until the guard is dropped.
     pub(crate) fn reconcile(&self) -> ReconcileTimer<'_> {
-        ReconcileTimer { metrics: self, started: Instant::now(), reason: "Unchanged" }
+        let labels = OutcomeLabels { outcome: "failed", reason: "Unavailable" };
+        ReconcileTimer { metrics: self, started: Instant::now(), labels }
     }
 
     /// Counts a failed request.
@@ -98,22 +132,24 @@ impl Metrics {
         self.api_errors.get_or_create(&OperationLabels { operation, reason }).inc();
     }
 
+    /// When the newest key was made.
+    pub(crate) fn newest_key(&self, created: Timestamp) {
+        self.newest_key.set(created.as_second());
+    }
+
+    /// Whether this replica works.
+    pub(crate) fn is_leader(&self, is_leader: bool) {
+        self.leader.set(is_leader.into());
+    }
+
     /// The text that Prometheus scrapes.
-    pub(crate) fn render(&self, sealed_secrets: &Cache<SealedSecret>) -> String {
-        let mut counts = BTreeMap::new();
-        for sealed_secret in sealed_secrets.all() {
-            let conditions = sealed_secret.status.iter().flat_map(|status| &status.conditions);
-            let ready = conditions.into_iter().find(|condition| condition.type_ == READY);
-            let labels = ready.map(|ready| (ready.status.clone(), ready.reason.clone()));
-            *counts
-                .entry(labels.unwrap_or_else(|| ("Unknown".into(), "Unseen".into())))
-                .or_default() += 1;
-        }
-        self.sealed_secrets.clear();
-        for ((status, reason), count) in counts {
-            self.sealed_secrets
-                .get_or_create(&ConditionLabels { condition: READY, status, reason })
-                .set(count);
+    pub(crate) fn render(&self, ctx: &Context) -> String {
+        self.count(ctx);
+        let depth = ctx.queue.depth();
+        for (lane, count) in
+            [("changed", depth.changed), ("backlog", depth.backlog), ("delayed", depth.delayed)]
+        {
+            self.queue.get_or_create(&LaneLabel { lane }).set(gauge(count));
         }
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
@@ -121,19 +157,75 @@ impl Metrics {
             Err(std::fmt::Error) => String::new(), // writing to a String does not fail
         }
     }
+
+    /// Counts what the caches hold.
+    fn count(&self, ctx: &Context) {
+        let mut conditions = BTreeMap::<_, usize>::new();
+        let mut keys: BTreeMap<_, usize> =
+            ctx.keyring().fingerprints().map(|fingerprint| (fingerprint, 0)).collect();
+        self.identities.set(gauge(keys.len()));
+        self.by_object.clear();
+        let mut of_another = 0;
+        for (object, known) in ctx.sealed_secrets.all() {
+            let status = known.status.as_ref();
+            let ready = status.and_then(|status| status.ready.clone());
+            let (ready, reason) = ready.unwrap_or_else(|| ("Unknown".into(), "Unseen".into()));
+            of_another += usize::from(sealed_secret::is_of_another(ctx, &known));
+            for fingerprint in status.iter().flat_map(|status| &status.fingerprints) {
+                keys.entry(*fingerprint).and_modify(|count| *count += 1);
+            }
+            if ctx.args.metrics_per_object {
+                let (namespace, name) = (object.namespace.to_string(), object.name.to_string());
+                let labels = ObjectLabels { namespace, name, reason: reason.clone() };
+                self.by_object.get_or_create(&labels).set((ready == "True").into());
+            }
+            *conditions.entry((ready, reason)).or_default() += 1;
+        }
+        self.of_another.set(gauge(of_another));
+        self.sealed_secrets.clear();
+        for ((status, reason), count) in conditions {
+            let labels = ConditionLabels { condition: READY, status, reason };
+            self.sealed_secrets.get_or_create(&labels).set(gauge(count));
+        }
+        self.by_key.clear();
+        for (fingerprint, count) in keys {
+            let labels = KeyLabel { fingerprint: fingerprint.to_string() };
+            self.by_key.get_or_create(&labels).set(gauge(count));
+        }
+    }
+}
+
+fn gauge(count: usize) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 /// Records on drop.
 pub(crate) struct ReconcileTimer<'a> {
     metrics: &'a Metrics,
     started: Instant,
-    /// What it came to: a condition's reason, or `Unchanged`.
-    pub(crate) reason: &'static str,
+    labels: OutcomeLabels,
+}
+
+impl ReconcileTimer<'_> {
+    /// There was nothing to do.
+    pub(crate) fn nothing(&mut self) {
+        self.labels = OutcomeLabels { outcome: "nothing", reason: "Unchanged" };
+    }
+
+    /// What it came to.
+    pub(crate) fn come_to(&mut self, situation: &Situation) {
+        let outcome = match situation {
+            Situation::Done { .. } => "done",
+            Situation::Retrying { .. } => "retrying",
+            Situation::NeedsPerson { .. } => "needs_person",
+        };
+        self.labels = OutcomeLabels { outcome, reason: situation.reason().as_str() };
+    }
 }
 
 impl Drop for ReconcileTimer<'_> {
     fn drop(&mut self) {
         self.metrics.seconds.observe(self.started.elapsed().as_secs_f64());
-        self.metrics.reconciles.get_or_create(&ReasonLabel { reason: self.reason }).inc();
+        self.metrics.reconciles.get_or_create(&self.labels).inc();
     }
 }

@@ -1,7 +1,7 @@
 //! The reconcile loop of a SealedSecret: observe, plan, apply, status.
 //!
 //! - **glance** compares what the caches hold. An object on which nothing is to do costs no request.
-//! - **observe** reads the SealedSecret, and the target's metadata where there may be one.
+//! - **observe** reads the SealedSecret, and what must be known of the target.
 //! - **plan** decides. It is pure and synchronous, and knows neither client nor clock.
 //! - **apply** writes the target; every write names the uid and resource version that were observed.
 //! - **status** tells, once for each change, with the resource version that was judged.
@@ -14,90 +14,168 @@ mod observe;
 mod plan;
 mod status;
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulla_crds::SealedSecret;
+use bulla_crds::Policy;
 use bulla_crds::conditions::{Reason, Situation};
-use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
-use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 
 use crate::api::Failure;
+use crate::backoff;
+use crate::cache::Known;
 use crate::context::Context;
-use crate::sealed_secret::apply::Change;
+use crate::damping::Found;
+use crate::object::Object;
+use crate::queue::{Next, Taken};
+use crate::sealed_secret::apply::{Change, ChangeKind};
 use crate::sealed_secret::glance::Glance;
-use crate::sealed_secret::observe::Observed;
+use crate::sealed_secret::observe::{Observed, Reading};
+pub(crate) use crate::sealed_secret::plan::Limits;
+use crate::sealed_secret::plan::Plan;
 
-/// A conflict may end without an event that we see, for example when a foreign Secret is deleted.
+/// What is in the way may go without an event that we see: a foreign Secret is deleted, a right is granted.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// How often a target that changes under our hands is looked at again before the delay begins.
-const MAX_RACES: usize = 3;
+const MAX_RACES: usize = 5;
 
-/// Brings one target to what its SealedSecret says.
-pub(crate) async fn reconcile(
-    cached: Arc<SealedSecret>,
-    ctx: Arc<Context>,
-) -> Result<Action, Failure> {
-    let object = object(&cached);
-    let mut timer = ctx.metrics.reconcile();
-    if !ctx.targets.listed().await {
-        return Ok(Action::await_change()); // the watch has ended: we are stopping
-    }
-    let target = ctx.targets.get(&target_of(&cached));
-    if glance::glance(&cached, target.as_deref(), &ctx.keyring()) == Glance::Settled {
-        return Ok(Action::await_change());
-    }
+/// Whether the caches show that there may be something to do.
+pub(crate) fn needs_work(ctx: &Context, object: &Object, known: &Known) -> bool {
+    look(ctx, object, known) == Glance::Look
+}
 
-    let Some(outcome) = settle(&ctx, &cached, target.is_some()).await? else {
-        ctx.backoff.succeeded(&object);
-        return Ok(Action::await_change());
+/// Whether another controller is in charge.
+pub(crate) fn is_of_another(ctx: &Context, known: &Known) -> bool {
+    let controller = known.status.as_ref().and_then(|status| status.controller.as_deref());
+    controller.is_some_and(|controller| !ctx.args.is_in_charge(controller))
+}
+
+/// Brings one target to what its SealedSecret says, and says how to go on.
+pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
+    let object = taken.object.clone();
+    let next = match attempt(ctx, &object, taken.is_check).await {
+        Ok(next) => next,
+        Err(failure) => {
+            let delay = ctx.backoff.failed(&object.to_string()).max(failure.least_delay());
+            tracing::warn!(%object, %failure, ?delay, "a request failed and is tried again");
+            Next::After(delay)
+        }
     };
+    taken.finish(next);
+}
+
+async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next, Failure> {
+    let Some(known) = ctx.sealed_secrets.get(object) else { return Ok(Next::Settled) };
+    if is_of_another(ctx, &known) || known.is_deleted {
+        return Ok(Next::Settled);
+    }
+    if !is_check && look(ctx, object, &known) == Glance::Settled {
+        return Ok(Next::Settled);
+    }
+    if let Some(pause) = ctx.damping.pause(object).filter(|_| is_judged(&known)) {
+        return Ok(Next::After(pause));
+    }
+
+    let mut timer = ctx.metrics.reconcile();
+    let Some(outcome) = settle(ctx, object, &known).await? else {
+        timer.nothing();
+        ctx.forget(object);
+        return Ok(Next::Settled);
+    };
+    timer.come_to(&outcome.situation);
     let Outcome { observed, situation, change } = outcome;
-    timer.reason = situation.reason().as_str();
-    let is_first_failure = ctx.backoff.failures(&object) == 0;
+    let is_first_failure = ctx.backoff.failures(&object.to_string()) == 0;
     if let (Situation::Retrying { reason: Reason::Conflict | Reason::Unavailable, .. }, true) =
         (&situation, is_first_failure)
     {
         // Most of these are over at the next try, and then nobody needs to hear of it.
-        return retry(&ctx, &object, &situation);
+        return Ok(retry(ctx, object, &situation));
     }
-    status::write(&ctx, &observed, &situation, change.as_ref()).await?;
+
+    let pause = damped(ctx, object, &known, change.as_ref());
+    let situation = match (&change, pause) {
+        (Some(Change { kind: ChangeKind::Restored { by }, .. }), Some(_)) => {
+            contested(by.as_deref())
+        }
+        _ => situation,
+    };
+    status::write(ctx, object, &observed, &situation, change.as_ref()).await?;
+    if let Some(pause) = pause {
+        return Ok(Next::After(pause));
+    }
     if let Situation::Retrying { .. } = situation {
-        return retry(&ctx, &object, &situation);
+        return Ok(retry(ctx, object, &situation));
     }
-    ctx.backoff.succeeded(&object);
+    ctx.backoff.succeeded(&object.to_string());
     match situation.reason() {
-        Reason::TargetExists | Reason::TargetImmutable => Ok(Action::requeue(LOOK_AGAIN)),
-        _ => Ok(Action::await_change()),
+        Reason::TargetExists | Reason::TargetImmutable | Reason::KeyTaken => {
+            Ok(Next::After(LOOK_AGAIN))
+        }
+        _ => Ok(Next::Settled),
     }
 }
 
-/// Retries with growing delay, for ever.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the one that kube calls")]
-pub(crate) fn error_policy(
-    cached: Arc<SealedSecret>,
-    failure: &Failure,
-    ctx: Arc<Context>,
-) -> Action {
-    let object = object(&cached);
-    let delay = ctx.backoff.failed(&object);
-    tracing::warn!(object, %failure, ?delay, "a request failed and is tried again");
-    Action::requeue(delay)
+fn look(ctx: &Context, object: &Object, known: &Known) -> Glance {
+    if is_of_another(ctx, known) {
+        return Glance::Settled;
+    }
+    let target = ctx.targets.get(object);
+    if ctx.memory.is_done(object, known, target.as_deref()) {
+        return Glance::Settled;
+    }
+    glance::glance(known, target.as_deref(), &ctx.keyring())
 }
 
-fn retry(ctx: &Context, object: &str, situation: &Situation) -> Result<Action, Failure> {
-    let delay = ctx.backoff.failed(object);
-    tracing::info!(
-        object,
-        reason = situation.reason().as_str(),
-        ?delay,
-        "not done and tried again"
+/// Whether the SealedSecret is as it was last judged, so that what changed is the target.
+fn is_judged(known: &Known) -> bool {
+    known.status.as_ref().is_some_and(|status| status.observed_generation == known.generation)
+}
+
+/// How long a target that keeps changing is left alone from now on, if at all.
+fn damped(
+    ctx: &Context,
+    object: &Object,
+    known: &Known,
+    change: Option<&Change>,
+) -> Option<Duration> {
+    let change = change?;
+    let is_as_left =
+        known.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|written| {
+            written.version.resource_version == change.target.resource_version
+        });
+    match change.kind {
+        ChangeKind::Restored { .. } => ctx.damping.note(object, Found::Drift),
+        ChangeKind::Unchanged if !is_as_left => ctx.damping.note(object, Found::Noise),
+        _ => {
+            ctx.damping.forget(object);
+            None
+        }
+    }
+}
+
+fn contested(by: Option<&str>) -> Situation {
+    let who = by.map_or_else(|| "somebody".to_owned(), |by| format!("field manager {by}"));
+    let message = format!(
+        "{who} keeps changing the Secret, which is restored less and less often; end the writes, or delete the SealedSecret"
     );
-    Ok(Action::requeue(delay))
+    Situation::NeedsPerson { reason: Reason::Contested, message }
+}
+
+/// Tries again after a growing delay, for ever.
+fn retry(ctx: &Context, object: &Object, situation: &Situation) -> Next {
+    let delay = ctx.backoff.failed(&object.to_string());
+    // What ends without an event is not waited for longer than a person would.
+    let delay = match situation.reason() {
+        Reason::Forbidden | Reason::NamespaceTerminating | Reason::TargetMissing => {
+            delay.min(LOOK_AGAIN)
+        }
+        Reason::Unavailable => delay.max(Failure::Unavailable(429).least_delay()),
+        _ => delay,
+    };
+    let reason = situation.reason().as_str();
+    tracing::info!(%object, reason, ?delay, "not done and tried again");
+    Next::After(delay)
 }
 
 /// What was observed and what it came to.
@@ -109,23 +187,32 @@ struct Outcome {
 
 /// Observes, plans and applies, and begins anew when somebody else wrote meanwhile; `None` when there is
 /// nothing to do for the object any more.
-async fn settle(
-    ctx: &Context,
-    cached: &SealedSecret,
-    is_target_cached: bool,
-) -> Result<Option<Outcome>, Failure> {
-    let mut is_target_likely = is_target_cached || was_written(cached);
+async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<Outcome>, Failure> {
+    let mut reading = first_reading(ctx, object, known);
     let mut last = None;
     for _ in 0..MAX_RACES {
-        let observed = observe::observe(ctx, cached, is_target_likely).await?;
-        let Some(observed) = observed else { return Ok(None) };
-        let plan = plan::plan(&observed, &ctx.keyring(), &ctx.args.namespace);
+        let Some(observed) = observe::observe(ctx, object, reading).await? else { return Ok(None) };
+        let status = observed.sealed_secret.status.as_ref();
+        if status
+            .and_then(|status| status.controller.as_ref())
+            .is_some_and(|controller| !ctx.args.is_in_charge(controller))
+        {
+            return Ok(None); // since we last heard of it
+        }
+        let plan = plan::plan(&observed, &ctx.keyring(), &ctx.args.limits());
+        if let Plan::Read(more) = plan {
+            reading = more;
+            continue;
+        }
         match apply::apply(ctx, plan).await {
             Ok((situation, change)) => return Ok(Some(Outcome { observed, situation, change })),
             // Look at what is in the way; the loop decides by it.
             Err(Failure::AlreadyExists | Failure::Conflict | Failure::NotFound) => {
-                is_target_likely = true;
+                reading = reading.max(Reading::Metadata);
                 last = Some(observed);
+            }
+            Err(Failure::Immutable) if reading == Reading::Metadata => {
+                reading = Reading::Immutable;
             }
             Err(failure) => {
                 let situation = apply::failed(&failure);
@@ -137,16 +224,63 @@ async fn settle(
     Ok(last.map(|observed| Outcome { observed, situation, change: None }))
 }
 
-fn was_written(sealed_secret: &SealedSecret) -> bool {
-    sealed_secret.status.as_ref().is_some_and(|status| status.target.is_some())
+/// What hints at a target is worth a read; else creating it will tell.
+fn first_reading(ctx: &Context, object: &Object, known: &Known) -> Reading {
+    let written = known.status.as_ref().and_then(|status| status.target.as_ref());
+    match written {
+        Some(written) if written.policy == Policy::Merge => Reading::Keys,
+        Some(_) => Reading::Metadata,
+        None if ctx.targets.get(object).is_some() => Reading::Metadata,
+        None => Reading::Nothing,
+    }
 }
 
-/// `namespace/name`, for logs and delays.
-fn object(sealed_secret: &SealedSecret) -> String {
-    format!("{}/{}", sealed_secret.namespace().unwrap_or_default(), sealed_secret.name_any())
+/// Takes objects from the queue and reconciles them until dropped, so many at a time.
+pub(crate) async fn work(ctx: Arc<Context>, mut stopped: impl Future<Output = ()> + Unpin) {
+    let workers = usize::from(ctx.args.workers);
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        let taken = tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            Some(ended) = running.join_next(), if !running.is_empty() => {
+                if let Err(error) = ended {
+                    // The object comes again after a while; the panic's text may not be shown.
+                    tracing::error!(is_panic = error.is_panic(), "a reconcile ended badly");
+                }
+                continue;
+            }
+            taken = ctx.queue.pop(), if running.len() < workers => taken,
+        };
+        let ctx = ctx.clone();
+        running.spawn(async move { reconcile(&ctx, taken).await });
+    }
+    // What is in flight ends; every write names what it was decided on.
+    while running.join_next().await.is_some() {}
 }
 
-/// The target has the SealedSecret's own name and namespace.
-fn target_of(sealed_secret: &SealedSecret) -> ObjectRef<PartialObjectMeta<Secret>> {
-    ObjectRef::new(&sealed_secret.name_any()).within(&sealed_secret.namespace().unwrap_or_default())
+/// How many parts of the interval there are at which objects are checked.
+const SLICES: u32 = 1000;
+
+/// Queues each object once in every interval to be compared in full, spread out evenly, for ever.
+pub(crate) async fn check_in_full(ctx: &Context) {
+    let interval = Duration::from_hours(ctx.args.full_check.into());
+    if interval.is_zero() {
+        return std::future::pending().await;
+    }
+    let mut tick = tokio::time::interval(interval / SLICES);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // Replicas that take turns would otherwise begin with the same objects each time.
+    let mut slice = backoff::random() % u64::from(SLICES);
+    loop {
+        tick.tick().await;
+        slice = (slice + 1) % u64::from(SLICES);
+        for (object, _) in ctx.sealed_secrets.all() {
+            let mut hasher = std::hash::DefaultHasher::new();
+            object.hash(&mut hasher);
+            if hasher.finish() % u64::from(SLICES) == slice {
+                ctx.queue.push_check(object);
+            }
+        }
+    }
 }

@@ -1,151 +1,245 @@
-//! What is watched, and what of it is kept in memory.
+//! What is watched: SealedSecrets, the metadata of the Secrets that carry our label, and identities.
 //!
-//! Caches hold no sealed data, annotations or managed fields, and of Secrets only the metadata of those
-//! that carry our label: nothing that a cluster's other Secrets hold ever reaches this process.
+//! Each watch is a task that feeds its cache, tells the queue what may need work, and is opened again for
+//! ever. kube's watcher does the protocol. What it leaves to its caller is here: to begin anew where a
+//! resource version has become useless, and to list in pages where the server cannot stream.
 
+use std::collections::HashSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use bulla_crds::{SealedSecret, TARGET_LABEL};
+use bulla_crds::{IDENTITY_SECRET_TYPE, TARGET_LABEL, WipedSecret};
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Resource};
-use tokio::sync::watch;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 use crate::api::Failure;
 use crate::backoff::Reopening;
+use crate::cache::{Cache, Glimpse, Known, Version};
+use crate::context::Context;
+use crate::keys;
+use crate::object::Object;
+use crate::queue::Lane;
+use crate::sealed_secret;
 
 /// Larger pages cost memory: 500 hybrid SealedSecrets are 25 MiB while they are read.
 const PAGE_SIZE: u32 = 100;
 
-/// A stream of changes and the cache that it feeds while it is read.
-pub(crate) struct Watched<K: Resource + 'static>
-where
-    K::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    pub(crate) stream: BoxStream<'static, Result<K, watcher::Error>>,
-    pub(crate) cache: Cache<K>,
+/// Starts all watches.
+pub(crate) fn spawn(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
+    for namespace in ctx.args.scopes() {
+        tasks.spawn(sealed_secrets(ctx.clone(), namespace.clone()));
+        tasks.spawn(targets(ctx.clone(), namespace));
+    }
+    tasks.spawn(identities(ctx.clone()));
 }
 
-/// What a watch has delivered so far.
-///
-/// Not a bare `Store`: of all that wait in `Store::wait_until_ready` it wakes only the last, and the others
-/// would wait for ever. So that method has one user, kube's own controller.
-#[derive(Clone)]
-pub(crate) struct Cache<K: Resource + 'static>
-where
-    K::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    store: Store<K>,
-    is_listed: watch::Receiver<bool>,
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
-    /// Waits for the first full list; false when it will not come, because the watch has ended.
-    pub(crate) async fn listed(&self) -> bool {
-        self.is_listed.clone().wait_for(|is_listed| *is_listed).await.is_ok()
+async fn sealed_secrets(ctx: Arc<Context>, namespace: Option<String>) {
+    let api: Api<Glimpse> = scoped(&ctx.client, namespace.as_deref());
+    let mut config = watcher::Config::default();
+    if let Some(selector) = &ctx.args.selector {
+        config = config.labels(selector);
     }
-
-    /// Whether the first full list has come.
-    pub(crate) fn is_listed(&self) -> bool {
-        *self.is_listed.borrow()
-    }
-
-    /// One object, as it was when it was last heard of.
-    pub(crate) fn get(&self, object: &ObjectRef<K>) -> Option<Arc<K>> {
-        self.store.get(object)
-    }
-
-    /// All objects.
-    pub(crate) fn all(&self) -> Vec<Arc<K>> {
-        self.store.state()
-    }
-
-    /// For kube's controller.
-    pub(crate) fn into_store(self) -> Store<K> {
-        self.store
+    let mut list = List::default();
+    let events = follow(api, config, "SealedSecrets");
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => {
+                list.begin();
+                ctx.memory.clear();
+            }
+            Event::InitApply(glimpse) | Event::Apply(glimpse) => {
+                let object = Object::of(&glimpse.metadata);
+                list.note(&object);
+                let (before, now) =
+                    ctx.sealed_secrets.insert(object.clone(), Known::from(&glimpse));
+                sealed_secret_changed(&ctx, object, before.as_deref(), &now);
+            }
+            Event::Delete(glimpse) => {
+                let object = Object::of(&glimpse.metadata);
+                ctx.sealed_secrets.remove(&object);
+                ctx.forget(&object);
+            }
+            Event::InitDone => {
+                let gone = list.end(&ctx.sealed_secrets, namespace.as_deref());
+                gone.iter().for_each(|object| ctx.forget(object));
+            }
+        }
     }
 }
 
-/// All SealedSecrets, without their sealed data.
-pub(crate) fn sealed_secrets(client: Client) -> Watched<SealedSecret> {
-    let config = watcher::Config::default().page_size(PAGE_SIZE);
-    watched(
-        watcher(Api::all(client), config),
-        "SealedSecrets",
-        |sealed_secret: &mut SealedSecret| {
-            sealed_secret.spec.sealed_data.clear();
-            sealed_secret.spec.template = None;
-            sealed_secret.metadata.annotations = None;
-            sealed_secret.metadata.labels = None;
-            sealed_secret.metadata.managed_fields = None;
-        },
-    )
+/// New and changed objects go before the backlog, also when it is an annotation that somebody has touched so
+/// that the object is looked at now. Only what we wrote ourselves waits for the delay that the object may have.
+fn sealed_secret_changed(ctx: &Context, object: Object, before: Option<&Known>, now: &Known) {
+    let is_ours = ctx.memory.came(&object, now);
+    let is_as_before = before.is_some_and(|before| before.resource_version == now.resource_version);
+    let lane = if is_ours || is_as_before { Lane::Backlog } else { Lane::Changed };
+    if ctx.is_working() && sealed_secret::needs_work(ctx, &object, now) {
+        ctx.queue.push(object, lane);
+    }
 }
 
-/// The metadata of all Secrets that carry our label.
-pub(crate) fn targets(client: Client) -> Watched<PartialObjectMeta<Secret>> {
-    let config = watcher::Config::default().page_size(PAGE_SIZE).labels(TARGET_LABEL);
-    watched(
-        watcher(Api::<PartialObjectMeta<Secret>>::all(client), config),
-        "targets",
-        |target: &mut PartialObjectMeta<Secret>| {
-            target.metadata.annotations = None;
-            target.metadata.managed_fields = None;
-        },
-    )
+async fn targets(ctx: Arc<Context>, namespace: Option<String>) {
+    let api: Api<PartialObjectMeta<Secret>> = scoped(&ctx.client, namespace.as_deref());
+    let config = watcher::Config::default().labels(TARGET_LABEL);
+    let mut list = List::default();
+    let events = follow(api, config, "targets");
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => {
+                list.begin();
+                ctx.memory.clear();
+            }
+            Event::InitApply(target) | Event::Apply(target) => {
+                let object = Object::of(&target.metadata);
+                list.note(&object);
+                ctx.targets.insert(object.clone(), Version::from(&target));
+                target_changed(&ctx, object);
+            }
+            Event::Delete(target) => {
+                let object = Object::of(&target.metadata);
+                ctx.targets.remove(&object);
+                target_changed(&ctx, object);
+            }
+            Event::InitDone => {
+                for object in list.end(&ctx.targets, namespace.as_deref()) {
+                    target_changed(&ctx, object);
+                }
+            }
+        }
+    }
 }
 
 /// The SealedSecret that a target belongs to has its namespace and name.
-pub(crate) fn sealed_secret_of(
-    target: PartialObjectMeta<Secret>,
-) -> Option<ObjectRef<SealedSecret>> {
-    let name = target.metadata.name?;
-    Some(ObjectRef::new(&name).within(target.metadata.namespace.as_deref()?))
+fn target_changed(ctx: &Context, object: Object) {
+    if !ctx.is_working() {
+        return;
+    }
+    let Some(known) = ctx.sealed_secrets.get(&object) else { return };
+    if sealed_secret::needs_work(ctx, &object, &known) {
+        ctx.queue.push(object, Lane::Changed);
+    }
 }
 
-/// A watch that is opened again when it fails, and tells nobody but the log.
-///
-/// An error that is passed on makes kube's controller deaf to all of its watches for a while, up to a
-/// minute in the end, beside the delay of the one that failed.
-pub(crate) fn reopened<K>(
-    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send,
+async fn identities(ctx: Arc<Context>) {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
+    let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
+    let events = follow(api, config, "identities");
+    futures::pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Init => {}
+            Event::InitApply(secret) | Event::Apply(secret) => {
+                if keys::take(&ctx, &WipedSecret::new(secret)) && ctx.is_working() {
+                    ctx.enqueue_all(); // what waited for this key
+                }
+            }
+            Event::Delete(secret) => drop(WipedSecret::new(secret)),
+            Event::InitDone => ctx.identities_are_loaded(),
+        }
+    }
+}
+
+/// What the list in progress has brought.
+#[derive(Default)]
+struct List {
+    listed: HashSet<Object>,
+    is_open: bool,
+    is_done: bool,
+}
+
+impl List {
+    fn begin(&mut self) {
+        self.listed.clear();
+        self.is_open = true;
+    }
+
+    fn note(&mut self, object: &Object) {
+        if self.is_open {
+            self.listed.insert(object.clone());
+        }
+    }
+
+    /// Brings the cache to what was listed; what had gone unnoticed.
+    fn end<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) -> Vec<Object> {
+        let gone = cache.retain(namespace, &std::mem::take(&mut self.listed));
+        self.is_open = false;
+        if !std::mem::replace(&mut self.is_done, true) {
+            cache.first_list_is_done();
+        }
+        gone
+    }
+}
+
+/// All events, for ever: failures are logged, waited out and not passed on.
+fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
     of: &'static str,
-) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send
+) -> impl futures::Stream<Item = Event<K>> + Send
 where
-    K: Send,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    events.backoff(Reopening::default()).filter_map(move |event| {
-        let event = event.map_err(Failure::from).inspect_err(|failure| {
-            tracing::warn!(of, %failure, "a watch failed and is opened again");
-        });
-        std::future::ready(event.ok().map(Ok))
+    let streaming = config.clone().streaming_lists();
+    let follower = Follower {
+        stream: kube::runtime::watcher(api.clone(), streaming).boxed(),
+        pages: (api, config.page_size(PAGE_SIZE)),
+        reopening: Reopening::default(),
+        of,
+    };
+    futures::stream::unfold(follower, |mut follower| async {
+        let event = follower.next().await;
+        Some((event, follower))
     })
 }
 
-fn watched<K>(
-    events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+struct Follower<K: Resource + 'static> {
+    stream: BoxStream<'static, Result<Event<K>, watcher::Error>>,
+    /// For a server that does not stream lists, and for what follows a failure.
+    pages: (Api<K>, watcher::Config),
+    reopening: Reopening,
     of: &'static str,
-    prune: impl FnMut(&mut K) + Send + 'static,
-) -> Watched<K>
+}
+
+impl<K> Follower<K>
 where
-    K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let (store, writer) = reflector::store();
-    let (listed, is_listed) = watch::channel(false);
-    // Pruned before it is stored. Deletions count as touches: a deleted target must be restored.
-    let stream = reopened(events, of)
-        .modify(prune)
-        .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
-                listed.send_replace(true);
+    async fn next(&mut self) -> Event<K> {
+        loop {
+            let error = match self.stream.next().await {
+                Some(Ok(event)) => return event,
+                Some(Err(error)) => Some(error),
+                None => None, // kube's watcher does not end
+            };
+            let is_refused = matches!(&error, Some(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if !(status.code == 429 || status.code >= 500 && status.code != 504));
+            let failure = error.map_or(Failure::Unavailable(0), Failure::from);
+            let delay = self.reopening.failed();
+            tracing::warn!(of = self.of, %failure, ?delay, "a watch failed and is opened again");
+            tokio::time::sleep(delay).await;
+            if is_refused {
+                // kube would ask for the same again: a streamed list from a server that has none (422), a
+                // resource version that is compacted (410) or of another time line (504).
+                let (api, config) = self.pages.clone();
+                self.stream = kube::runtime::watcher(api, config).boxed();
             }
-        })
-        .touched_objects()
-        .boxed();
-    Watched { stream, cache: Cache { store, is_listed } }
+        }
+    }
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }

@@ -86,6 +86,11 @@ impl Api {
         self.request(Method::PATCH, path, "application/merge-patch+json", patch)
     }
 
+    /// A JSON merge patch under another manager's name.
+    pub(crate) fn merge_as(&self, manager: &str, path: &str, patch: &Value) -> Result<Value> {
+        self.merge(&format!("{path}?fieldManager={manager}"), patch)
+    }
+
     /// Deletes what is at `path`; `options` may be null.
     pub(crate) fn delete(&self, path: &str, options: &Value) -> Result<Value> {
         self.request(Method::DELETE, path, "application/json", options)

@@ -22,8 +22,8 @@ fn foreign_secret_is_not_touched() -> Result<()> {
         }])
     };
     // The owner of the last two must exist, or they are collected; that it is a Namespace does no harm.
-    let other =
-        "is there and was not made from this SealedSecret; delete it or rename one of the two";
+    let other = "is there and was not made from this SealedSecret; label it \
+                 bulla.dev/target=adopt to hand it over, delete it, or rename one of the two";
     let cases = [
         ("plain", json!({}), other.to_owned()),
         ("labelled", json!({"labels": {"bulla.dev/target": "owned"}}), other.to_owned()),
@@ -103,7 +103,7 @@ fn secret_put_in_place_of_a_deleted_one_is_not_touched() -> Result<()> {
 }
 
 #[test]
-fn immutable_secret_keeps_its_content_and_says_what_to_do() -> Result<()> {
+fn what_cannot_be_changed_is_recreated() -> Result<()> {
     let space = Space::shared("immutable")?;
     let manifest = |password: &str, type_: &str| {
         let mut sealed_secret = space.seal("db", &[("password", password)])?;
@@ -112,24 +112,32 @@ fn immutable_secret_keeps_its_content_and_says_what_to_do() -> Result<()> {
     };
     space.apply(&manifest("old", "Opaque")?)?;
     space.done("db")?;
-    let before = space.secret("db")?;
-    for changed in [manifest("new", "Opaque")?, manifest("old", "example.com/other")?] {
-        space.apply(&changed)?;
-        let refused = space.refused("db", "TargetImmutable")?;
-        assert_eq!(
-            message(&refused),
-            "the Secret is immutable or has another type; delete it, and it is created again as declared"
-        );
-        assert_eq!(refused["status"]["target"]["uid"], before["metadata"]["uid"]);
-        space.let_pass()?;
-        ensure!(space.secret("db")? == before, "it was touched");
+    for (password, type_) in [("new", "Opaque"), ("new", "example.com/other")] {
+        let before = space.secret("db")?;
+        space.apply(&manifest(password, type_)?)?;
+        space.done("db")?;
+        let after = space.secret("db")?;
+        ensure!(data(&after)? == clear(&[("password", password)]), "not the new value");
+        assert_eq!((&after["type"], &after["immutable"]), (&json!(type_), &json!(true)));
+        ensure!(after["metadata"]["uid"] != before["metadata"]["uid"], "it is the same Secret");
     }
-    space.apply(&manifest("new", "Opaque")?)?;
-    space.refused("db", "TargetImmutable")?;
-    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    assert_eq!(space.event("db", "Recreated")?["type"], "Normal");
+    Ok(())
+}
+
+#[test]
+fn nothing_is_deleted_for_a_secret_that_the_api_server_would_not_take() -> Result<()> {
+    let space = Space::shared("immutable-kept")?;
+    let mut sealed_secret = space.seal("db", &[("token", "old")])?;
+    sealed_secret["spec"]["template"] = json!({"immutable": true});
+    space.apply(&sealed_secret)?;
     space.done("db")?;
-    let after = space.secret("db")?;
-    ensure!(data(&after)? == clear(&[("password", "new")]), "not the new value");
-    assert_eq!(after["immutable"], true);
+    let before = space.secret("db")?;
+    // The type demands a user name or a password, which only the API server knows.
+    sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
+    space.apply(&sealed_secret)?;
+    space.refused("db", "TargetInvalid")?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == before, "it was touched");
     Ok(())
 }

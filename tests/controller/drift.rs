@@ -1,5 +1,7 @@
 //! Secrets that somebody edits or deletes are restored; what others may write is left alone.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_tests::eventually;
@@ -7,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    space::{SOON, Space, data},
+    space::{SOON, Space, clear, data, message},
 };
 
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "as declared")];
@@ -98,22 +100,40 @@ fn edits_with_kubectl_are_repaired() -> Result<()> {
 }
 
 #[test]
-fn edits_again_and_again_are_repaired_each_time() -> Result<()> {
+fn edits_again_and_again_are_damped_and_their_writer_is_named() -> Result<()> {
     let space = Space::shared("again-and-again")?;
     let owner = space.unseal("db", &VALUES)?["metadata"]["uid"].clone();
-    for round in 0..10 {
+    let edit = |round: usize| {
         let patch = json!({"data": {"password": base64(&format!("edit {round}"))}});
-        space.api.merge(&space.secret_path("db"), &patch)?;
+        space.api.merge_as("fighter", &space.secret_path("db"), &patch)
+    };
+    // The first ones within a minute are nothing special.
+    for round in 0..3 {
+        edit(round)?;
         is_as_declared(&space, "db", &owner)?;
     }
-    // One Event that counts, not ten.
-    eventually("the Event to count", SOON, || {
-        let events = space.events("db", "DriftRepaired")?;
-        ensure!(events.len() == 1, "{} Events", events.len());
-        let count = events[0]["series"]["count"].as_u64();
-        ensure!(count.is_some_and(|count| count >= 9), "{count:?}");
+    edit(3)?;
+    let contested = space.refused("db", "Contested")?;
+    ensure!(
+        message(&contested).starts_with("field manager fighter keeps changing the Secret"),
+        "{}",
+        message(&contested)
+    );
+    ensure!(data(&space.secret("db")?)? == clear(&VALUES), "it is not restored");
+    // From now on repairs wait, and a change of the SealedSecret does not.
+    edit(4)?;
+    space.let_pass()?;
+    ensure!(data(&space.secret("db")?)? != clear(&VALUES), "restored at once");
+    space.apply(&space.seal("db", &[("password", "changed")])?)?;
+    eventually("the changed value", SOON, || {
+        ensure!(data(&space.secret("db")?)? == clear(&[("password", "changed")]), "not yet");
         Ok(())
-    })
+    })?;
+    // When the fight is over, the status says so by itself.
+    eventually("peace", Duration::from_secs(60), || space.done("db"))?;
+    let warnings = space.events("db", "Contested")?;
+    ensure!(warnings.len() == 1, "{} Events", warnings.len());
+    Ok(())
 }
 
 #[test]

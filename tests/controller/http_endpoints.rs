@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bulla_tests::{Controller, eventually};
 
 use crate::{
-    cluster::{Cluster, Fragile, published},
+    cluster::{Cluster, Fragile, HOLDER, published},
     space::{SOON, Space},
 };
 
@@ -23,12 +23,17 @@ fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
     let (code, text) = controller.get("/metrics")?;
     assert_eq!(code, 200);
     for name in [
-        "bulla_reconciles_total{reason=\"Unsealed\"}",
+        "bulla_reconciles_total{outcome=\"done\",reason=\"Unsealed\"}",
         "bulla_reconcile_duration_seconds_bucket{le=\"",
         "bulla_drift_repaired_total ",
         "bulla_identities ",
         "bulla_sealed_secrets{condition=\"Ready\",status=\"True\",reason=\"Unsealed\"}",
         "bulla_build_info{version=\"",
+        "bulla_queue_depth{lane=\"changed\"}",
+        "bulla_leader 1",
+        "bulla_newest_key_created_timestamp_seconds 1",
+        "bulla_sealed_secrets_by_key{fingerprint=\"",
+        "bulla_sealed_secrets_of_another_controller 0",
     ] {
         ensure!(text.contains(name), "no {name} in\n{text}");
     }
@@ -44,21 +49,21 @@ fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
 }
 
 #[test]
-fn controller_that_may_not_read_its_keys_is_alive_and_not_ready_and_stops_when_told() -> Result<()>
-{
+fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops_when_told()
+-> Result<()> {
     let cluster = Cluster::shared()?;
     let mut command = Controller::command(cluster.plane)?;
-    // In another namespace its account has no right to SealingKeys.
-    command.args(["--namespace", "elsewhere"]);
+    // In another namespace its account has a right to neither Lease nor SealingKeys.
+    command.args(["--namespace", "elsewhere", "--holder", HOLDER]);
     let mut controller = Controller::start(command)?;
     eventually("the first failure", SOON, || {
-        ensure!(controller.log_tail().contains("list SealingKeys"), "not yet");
+        ensure!(controller.log_tail().contains("cannot ask for the Lease"), "not yet");
         Ok(())
     })?;
     assert_eq!(controller.get("/healthz")?.0, 200);
-    let (code, text) = controller.get("/readyz")?;
-    assert_eq!((code, text.as_str()), (503, "identities are not loaded\n"));
-    assert_eq!(controller.get("/metrics")?.0, 200);
+    controller.wait_until_ready()?;
+    assert_eq!(controller.metric("bulla_leader")?, 0.0);
+    assert_eq!(controller.metric("bulla_reconciles_total")?, 0.0);
     assert_eq!(controller.stop(Duration::from_secs(10))?.code(), Some(0));
     Ok(())
 }
@@ -73,7 +78,7 @@ fn controller_that_starts_before_its_definitions_works_when_they_come() -> Resul
     fragile.plane.kubectl(&[&["delete"][..], &definitions].concat())?;
     fragile.controller.restart()?;
     eventually("the first failure", SOON, || {
-        ensure!(fragile.controller.log_tail().contains("tried again"), "not yet");
+        ensure!(fragile.controller.log_tail().contains("opened again"), "not yet");
         Ok(())
     })?;
     assert_eq!(fragile.controller.get("/readyz")?.0, 503);

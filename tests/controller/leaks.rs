@@ -127,11 +127,12 @@ fn fail_in_every_way(space: &Space, identity: &Identity) -> Result<()> {
         ("basic", "TargetInvalid"),
         ("pasted", "NotSealed"),
         ("taken", "TargetExists"),
-        ("immutable", "TargetImmutable"),
     ] {
         space.refused(name, reason)?;
         space.event(name, reason)?;
     }
+    space.done("immutable")?;
+    space.event("immutable", "Recreated")?;
     eventually("the malformed identities to be told of", SOON, || {
         let log = Cluster::shared()?.controller.log()?;
         ensure!(log.contains("marker-3") && log.contains("unusable"), "not yet");

@@ -8,12 +8,12 @@ use crate::{
     space::{Space, secret},
 };
 
-/// Verb, API group, resource with subresource, namespace.
+/// Verb, API group, resource with subresource or, for a Lease, its name; namespace.
 type Right = (&'static str, &'static str, &'static str, &'static str);
 
 #[test]
 fn account_may_do_what_it_must() -> Result<()> {
-    let needed: [Right; 12] = [
+    let needed: [Right; 17] = [
         ("list", "bulla.dev", "sealedsecrets", ""),
         ("watch", "bulla.dev", "sealedsecrets", ""),
         ("get", "bulla.dev", "sealedsecrets", "rights"),
@@ -23,7 +23,12 @@ fn account_may_do_what_it_must() -> Result<()> {
         ("get", "", "secrets", "rights"),
         ("create", "", "secrets", "rights"),
         ("update", "", "secrets", "rights"),
+        ("patch", "", "secrets", "rights"),
+        ("delete", "", "secrets", "rights"),
         ("create", "events.k8s.io", "events", "rights"),
+        ("create", "coordination.k8s.io", "leases", "bulla-system"),
+        ("get", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
+        ("update", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
         ("list", "bulla.dev", "sealingkeys", "bulla-system"),
         ("create", "bulla.dev", "sealingkeys", "bulla-system"),
     ];
@@ -36,10 +41,10 @@ fn account_may_do_what_it_must() -> Result<()> {
 #[test]
 fn account_may_not_do_anything_else() -> Result<()> {
     let dangerous: [Right; 30] = [
-        ("delete", "", "secrets", "rights"),
         ("deletecollection", "", "secrets", "rights"),
-        ("patch", "", "secrets", "rights"),
-        ("delete", "", "secrets", "bulla-system"),
+        ("update", "coordination.k8s.io", "leases/another", "bulla-system"),
+        ("get", "coordination.k8s.io", "leases/bulla-controller", "rights"),
+        ("create", "coordination.k8s.io", "leases", "rights"),
         ("create", "bulla.dev", "sealedsecrets", "rights"),
         ("update", "bulla.dev", "sealedsecrets", "rights"),
         ("patch", "bulla.dev", "sealedsecrets", "rights"),
@@ -83,8 +88,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
     let account = cluster.plane.service_account("bulla-system", "bulla-controller")?;
     let spec = json!({"spec": {"target": {"policy": "Owner"}}}).to_string();
     for command in [
-        &["delete", "secret", "theirs"][..],
-        &["patch", "secret", "theirs", "--patch={\"data\": {}}"],
+        &["delete", "--raw", "/api/v1/namespaces/rights/secrets"][..],
         &["patch", "sealedsecret", "db", "--type=merge", "--patch", &spec],
         &["delete", "sealedsecret", "db"],
         &["create", "configmap", "planted"],
@@ -103,6 +107,10 @@ fn account_is_refused_when_it_tries() -> Result<()> {
 
 fn is_allowed((verb, group, resource, namespace): Right) -> Result<bool> {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let (name, subresource) = match resource {
+        "leases" => (subresource, ""),
+        _ => ("", subresource),
+    };
     let review = json!({
         "spec": {
             "user": "system:serviceaccount:bulla-system:bulla-controller",
@@ -112,7 +120,7 @@ fn is_allowed((verb, group, resource, namespace): Right) -> Result<bool> {
             ],
             "resourceAttributes": {
                 "verb": verb, "group": group, "resource": resource,
-                "subresource": subresource, "namespace": namespace,
+                "subresource": subresource, "namespace": namespace, "name": name,
             },
         },
     });

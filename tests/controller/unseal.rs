@@ -118,6 +118,7 @@ fn status_event_and_columns_say_what_was_done() -> Result<()> {
             "uid": secret["metadata"]["uid"],
             "resourceVersion": secret["metadata"]["resourceVersion"],
             "keys": ["password", "user"],
+            "policy": "Owner",
             "renderer": 1,
         },
         "fingerprints": [fingerprint],

@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Command, ExitStatus},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -57,6 +58,10 @@ impl Controller {
         let account = plane.service_account(Self::NAMESPACE, "bulla-controller")?;
         let mut command = Command::new(program(Program::Controller)?);
         command.args(["--listen", "127.0.0.1:0"]).env("KUBECONFIG", account.kubeconfig());
+        // Each command is a pod of its own; a restart is one of its container.
+        static PODS: AtomicU32 = AtomicU32::new(0);
+        let number = PODS.fetch_add(1, Ordering::Relaxed);
+        command.env("POD_NAME", format!("bulla-controller-{}-{number}", std::process::id()));
         Ok(command)
     }
 

@@ -1,9 +1,9 @@
 //! Writes of the target. An answer never holds data, and an error never holds text of the API server's.
 
 use bulla_crds::conditions::Situation;
-use bulla_crds::{TargetStatus, WipedSecret};
+use bulla_crds::{Policy, TargetStatus, WipedSecret};
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMeta};
 
 use crate::api::{self, Failure};
 use crate::context::Context;
@@ -17,14 +17,19 @@ pub(super) struct Change {
 }
 
 /// What a write did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ChangeKind {
     /// It was not there.
     Created,
     /// It is what the SealedSecret says since its last change.
     Updated,
+    /// It could not be changed, so it was deleted and created.
+    Recreated,
     /// Somebody had edited or deleted it.
-    Restored,
+    Restored {
+        /// The field manager that had edited it, if it is known.
+        by: Option<String>,
+    },
     /// It was as declared already.
     Unchanged,
 }
@@ -34,27 +39,40 @@ pub(super) async fn apply(
     ctx: &Context,
     plan: Plan,
 ) -> Result<(Situation, Option<Change>), Failure> {
+    let mut policy = Policy::Owner;
     let (secret, written, kind) = match plan {
         Plan::Refuse { reason, message } => {
             return Ok((Situation::NeedsPerson { reason, message }, None));
         }
+        Plan::Wait { reason, message } => {
+            return Ok((Situation::Retrying { reason, message }, None));
+        }
+        Plan::Read(_) => return Err(Failure::Conflict), // the caller reads
         Plan::Create { secret, is_restored } => {
             let written = counted(ctx, "create", api::create_secret(&ctx.client, &secret).await)?;
-            (secret, written, if is_restored { ChangeKind::Restored } else { ChangeKind::Created })
-        }
-        Plan::Correct { secret, is_same_generation } => {
-            let before = secret.metadata.resource_version.clone();
-            let written = counted(ctx, "replace", api::replace_secret(&ctx.client, &secret).await)?;
-            // A write that changes nothing leaves the resource version as it is.
-            let kind = match (written.metadata.resource_version == before, is_same_generation) {
-                (true, _) => ChangeKind::Unchanged,
-                (false, true) => ChangeKind::Restored,
-                (false, false) => ChangeKind::Updated,
+            let kind = match is_restored {
+                true => ChangeKind::Restored { by: None },
+                false => ChangeKind::Created,
             };
             (secret, written, kind)
         }
+        Plan::Correct { secret, is_same_generation, by } => {
+            let written = counted(ctx, "replace", api::replace_secret(&ctx.client, &secret).await)?;
+            let kind = kind(&secret, &written, is_same_generation, by);
+            (secret, written, kind)
+        }
+        Plan::Merge { secret, is_same_generation, by } => {
+            policy = Policy::Merge;
+            let written = counted(ctx, "merge", api::merge_secret(&ctx.client, &secret).await)?;
+            let kind = kind(&secret, &written, is_same_generation, by);
+            (secret, written, kind)
+        }
+        Plan::Recreate { secret, found } => {
+            let written = recreate(ctx, &secret, &found).await?;
+            (secret, written, ChangeKind::Recreated)
+        }
     };
-    let target = target_status(&secret, written);
+    let target = target_status(&secret, written, policy);
     let message = match target.keys.len() {
         1 => "1 key is unsealed".to_owned(),
         count => format!("{count} keys are unsealed"),
@@ -62,15 +80,42 @@ pub(super) async fn apply(
     Ok((Situation::Done { message }, Some(Change { kind, target })))
 }
 
+/// Nothing is deleted unless the API server would take what comes after it.
+async fn recreate(
+    ctx: &Context,
+    secret: &WipedSecret,
+    found: &ObjectMeta,
+) -> Result<PartialObjectMeta<Secret>, Failure> {
+    counted(ctx, "try", api::try_secret(&ctx.client, secret).await)?;
+    counted(ctx, "delete", api::delete_secret(&ctx.client, found).await)?;
+    // At once, ahead of all other work. Should this fail, the next try finds nothing and creates.
+    counted(ctx, "create", api::create_secret(&ctx.client, secret).await)
+}
+
+/// A write that changes nothing leaves the resource version as it is.
+fn kind(
+    secret: &WipedSecret,
+    written: &PartialObjectMeta<Secret>,
+    is_same_generation: bool,
+    by: Option<String>,
+) -> ChangeKind {
+    match (
+        written.metadata.resource_version == secret.metadata.resource_version,
+        is_same_generation,
+    ) {
+        (true, _) => ChangeKind::Unchanged,
+        (false, true) => ChangeKind::Restored { by },
+        (false, false) => ChangeKind::Updated,
+    }
+}
+
 /// The situation that a failed request leaves.
 pub(super) fn failed(failure: &Failure) -> Situation {
     let (reason, message) = (failure.reason(), failure.to_string());
     match failure {
-        Failure::Immutable => Situation::NeedsPerson {
-            reason,
-            message: format!("{message}; delete it, and it is created again as declared"),
-        },
-        Failure::Invalid(_) => Situation::NeedsPerson { reason, message },
+        Failure::Immutable | Failure::Invalid(_) | Failure::TooLarge => {
+            Situation::NeedsPerson { reason, message }
+        }
         _ => Situation::Retrying { reason, message },
     }
 }
@@ -83,11 +128,16 @@ fn counted<T>(
     answer.inspect_err(|failure| ctx.metrics.api_error(operation, failure.reason().as_str()))
 }
 
-fn target_status(secret: &WipedSecret, written: PartialObjectMeta<Secret>) -> TargetStatus {
+fn target_status(
+    secret: &WipedSecret,
+    written: PartialObjectMeta<Secret>,
+    policy: Policy,
+) -> TargetStatus {
     TargetStatus {
         uid: written.metadata.uid.unwrap_or_default(),
         resource_version: written.metadata.resource_version.unwrap_or_default(),
         keys: secret.data.iter().flatten().map(|(key, _)| key.clone()).collect(),
+        policy,
         renderer: RENDERER,
     }
 }

@@ -3,12 +3,10 @@
 //! What was done is known from the status, never from memory: so a restart costs the lists and nothing
 //! for each object, and after a restore of etcd the status still agrees with what is stored beside it.
 
-use bulla_crds::SealedSecret;
-use bulla_crds::conditions::{READY, Reason};
+use bulla_crds::conditions::Reason;
 use bulla_sealing::Keyring;
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
 
+use crate::cache::{Known, Version};
 use crate::sealed_secret::status::RENDERER;
 
 /// What a look at the caches gives.
@@ -20,48 +18,40 @@ pub(super) enum Glance {
     Look,
 }
 
-/// Compares a cached SealedSecret with the cached metadata of its target.
-pub(super) fn glance(
-    cached: &SealedSecret,
-    target: Option<&PartialObjectMeta<Secret>>,
-    keyring: &Keyring,
-) -> Glance {
-    if cached.metadata.deletion_timestamp.is_some() {
+/// Compares a SealedSecret with its target, both as the watches have them.
+pub(super) fn glance(known: &Known, target: Option<&Version>, keyring: &Keyring) -> Glance {
+    if known.is_deleted {
         return Glance::Settled;
     }
-    let Some(status) = &cached.status else { return Glance::Look };
-    if status.observed_generation != cached.metadata.generation {
+    let Some(status) = &known.status else { return Glance::Look };
+    if status.observed_generation != known.generation {
         return Glance::Look;
     }
-    let Some(ready) = status.conditions.iter().find(|condition| condition.type_ == READY) else {
-        return Glance::Look;
-    };
-    let is_settled = match ready.status.as_str() {
+    let Some((ready, reason)) = &status.ready else { return Glance::Look };
+    let is_settled = match ready.as_str() {
         "True" => status.target.as_ref().zip(target).is_some_and(|(written, target)| {
-            written.renderer == RENDERER
-                && target.metadata.uid.as_ref() == Some(&written.uid)
-                && target.metadata.resource_version.as_ref() == Some(&written.resource_version)
+            written.renderer == RENDERER && written.version == *target
         }),
-        "False" if ready.reason == Reason::UnknownKey.as_str() => {
-            !status.fingerprints.iter().any(|fingerprint| {
-                fingerprint.parse().is_ok_and(|fingerprint| keyring.is_held(fingerprint))
-            })
+        "False" if *reason == Reason::UnknownKey.as_str() => {
+            !status.fingerprints.iter().any(|fingerprint| keyring.is_held(*fingerprint))
         }
-        "False" => LASTING.iter().any(|reason| ready.reason == reason.as_str()),
+        "False" => LASTING.iter().any(|lasting| reason == lasting.as_str()),
         _ => false,
     };
     if is_settled { Glance::Settled } else { Glance::Look }
 }
 
-/// Reasons that only a change of the SealedSecret can end.
-const LASTING: [Reason; 8] = [
+/// Reasons that only a change of the SealedSecret, or of the controller's flags, can end.
+const LASTING: [Reason; 10] = [
     Reason::WrongBinding,
     Reason::Damaged,
     Reason::Malformed,
     Reason::NotSealed,
     Reason::Invalid,
     Reason::InvalidForType,
+    Reason::TemplateFailed,
     Reason::TypeRefused,
+    Reason::LabelRefused,
     Reason::NamespaceRefused,
 ];
 
@@ -71,8 +61,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::cache::Glimpse;
 
-    fn cached(change: impl FnOnce(&mut Value)) -> SealedSecret {
+    fn cached(change: impl FnOnce(&mut Value)) -> Known {
         let mut object = json!({
             "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
             "metadata": {"name": "db", "namespace": "prod", "generation": 2},
@@ -88,14 +79,11 @@ mod tests {
             },
         });
         change(&mut object);
-        serde_json::from_value(object).unwrap()
+        Known::from(&serde_json::from_value::<Glimpse>(object).unwrap())
     }
 
-    fn target(uid: &str, resource_version: &str) -> PartialObjectMeta<Secret> {
-        serde_json::from_value(
-            json!({"metadata": {"uid": uid, "resourceVersion": resource_version}}),
-        )
-        .unwrap()
+    fn target(uid: &str, resource_version: &str) -> Version {
+        Version { uid: uid.into(), resource_version: resource_version.into() }
     }
 
     #[test]

@@ -1,12 +1,28 @@
-//! Reads: the SealedSecret as it is now, and the metadata of its target. Values of Secrets are never read.
+//! Reads: the SealedSecret as it is now, and of its target as little as the policy allows. Values of Secrets
+//! are never looked at.
+
+use std::collections::BTreeSet;
 
 use bulla_crds::SealedSecret;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
-use kube::{Api, ResourceExt};
 
 use crate::api::{self, Failure};
 use crate::context::Context;
+use crate::object::Object;
+
+/// What is read of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reading {
+    /// Nothing hints at one; creating it will tell.
+    Nothing,
+    /// Its metadata.
+    Metadata,
+    /// Its metadata; and a replacement was refused, because it is immutable or has another type.
+    Immutable,
+    /// Its metadata and the names of its keys.
+    Keys,
+}
 
 /// Everything that a plan is made from, beside the keyring.
 pub(super) struct Observed {
@@ -16,37 +32,63 @@ pub(super) struct Observed {
 
 /// What is known of the target.
 pub(super) enum TargetState {
-    /// Nothing hints at one, so it was not asked for; creating it will tell.
+    /// It was not asked for.
     Unseen,
     /// There is none.
     Absent,
     /// There is one.
-    Present(Box<PartialObjectMeta<Secret>>),
+    Present(Box<Present>),
 }
 
-/// Reads the object that `cached` stands for; `None` when there is nothing to do for it any more.
+impl TargetState {
+    /// Whether it is known which keys it has.
+    pub(super) fn is_known_by_keys(&self) -> bool {
+        match self {
+            Self::Unseen => false,
+            Self::Absent => true,
+            Self::Present(present) => present.keys.is_some(),
+        }
+    }
+}
+
+/// A target that is there.
+pub(super) struct Present {
+    pub(super) found: PartialObjectMeta<Secret>,
+    /// The names of its keys, if they were read.
+    pub(super) keys: Option<BTreeSet<String>>,
+    /// Whether the API server has refused to replace it.
+    pub(super) is_immutable: bool,
+}
+
+/// Reads the object; `None` when there is nothing to do for it any more.
 ///
 /// The target is read first. A write at the resource version of its metadata then fails when anybody has
 /// written since, so nobody's work for a newer SealedSecret than the one read here is undone.
 pub(super) async fn observe(
     ctx: &Context,
-    cached: &SealedSecret,
-    is_target_likely: bool,
+    object: &Object,
+    reading: Reading,
 ) -> Result<Option<Observed>, Failure> {
-    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
-    let target = match is_target_likely {
-        true => target(ctx, &namespace, &name).await?,
-        false => TargetState::Unseen,
-    };
-    let api = Api::<SealedSecret>::namespaced(ctx.client.clone(), &namespace);
-    let sealed_secret = api.get_opt(&name).await?;
+    let target = target(ctx, object, reading).await?;
+    let sealed_secret = api::sealed_secret(&ctx.client, object).await?;
     Ok(sealed_secret
         .filter(|sealed_secret| sealed_secret.metadata.deletion_timestamp.is_none())
         .map(|sealed_secret| Observed { sealed_secret, target }))
 }
 
-/// Reads the metadata of the target.
-async fn target(ctx: &Context, namespace: &str, name: &str) -> Result<TargetState, Failure> {
-    let metadata = api::secret_metadata(&ctx.client, namespace, name).await?;
-    Ok(metadata.map_or(TargetState::Absent, |metadata| TargetState::Present(Box::new(metadata))))
+async fn target(ctx: &Context, object: &Object, reading: Reading) -> Result<TargetState, Failure> {
+    let present = match reading {
+        Reading::Nothing => return Ok(TargetState::Unseen),
+        Reading::Metadata | Reading::Immutable => {
+            api::secret_metadata(&ctx.client, object).await?.map(|found| Present {
+                found,
+                keys: None,
+                is_immutable: reading == Reading::Immutable,
+            })
+        }
+        Reading::Keys => api::secret_keys(&ctx.client, object)
+            .await?
+            .map(|(found, keys)| Present { found, keys: Some(keys), is_immutable: false }),
+    };
+    Ok(present.map_or(TargetState::Absent, |present| TargetState::Present(Box::new(present))))
 }

@@ -3,19 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_crds::conditions::Reason;
-use bulla_crds::{API_VERSION, SealedSecret, TARGET_LABEL, TARGET_OWNED, WipedSecret, unseal};
+use bulla_crds::{
+    API_VERSION, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE, TARGET_OWNED,
+    TargetStatus, WipedSecret, unseal,
+};
 use bulla_sealing::Keyring;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 use kube::ResourceExt;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 
 use crate::context::FIELD_MANAGER;
-use crate::sealed_secret::observe::{Observed, TargetState};
+use crate::sealed_secret::observe::{Observed, Present, Reading, TargetState};
+
+/// kubectl's copy of what was applied: on an adopted Secret it would hold the old values.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What is to be done about the target.
 #[derive(Debug)]
 pub(super) enum Plan {
+    /// Too little was read to decide.
+    Read(Reading),
     /// Create it: nothing is there.
     Create {
         /// The whole target.
@@ -29,6 +37,31 @@ pub(super) enum Plan {
         secret: WipedSecret,
         /// Whether the SealedSecret is as it was judged, so that a change is somebody else's.
         is_same_generation: bool,
+        /// The other field manager that wrote last.
+        by: Option<String>,
+    },
+    /// Delete it and create it, because what is there cannot be changed.
+    Recreate {
+        /// The whole target.
+        secret: WipedSecret,
+        /// What is there.
+        found: Box<ObjectMeta>,
+    },
+    /// Add our keys to it.
+    Merge {
+        /// Nothing but our keys, at the uid and resource version that were observed.
+        secret: WipedSecret,
+        /// Whether the SealedSecret is as it was judged, so that a change is somebody else's.
+        is_same_generation: bool,
+        /// The other field manager that wrote last.
+        by: Option<String>,
+    },
+    /// Leave it as it is and look again: what is missing may come.
+    Wait {
+        /// The reason for the conditions.
+        reason: Reason,
+        /// What is waited for.
+        message: String,
     },
     /// Leave it as it is, and say why.
     Refuse {
@@ -39,36 +72,162 @@ pub(super) enum Plan {
     },
 }
 
-/// Decides. `protected` is the controller's own namespace, in which no target lies.
-pub(super) fn plan(observed: &Observed, keyring: &Keyring, protected: &str) -> Plan {
+/// What this controller refuses, beyond what no controller does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits<'a> {
+    /// The controller's own namespace, in which no target lies.
+    pub(crate) protected: &'a str,
+    /// Secret types.
+    pub(crate) types: &'a [String],
+    /// Keys of labels.
+    pub(crate) labels: &'a [String],
+}
+
+/// Decides.
+pub(super) fn plan(observed: &Observed, keyring: &Keyring, limits: &Limits<'_>) -> Plan {
     let Observed { sealed_secret, target } = observed;
-    if sealed_secret.metadata.namespace.as_deref() == Some(protected) {
-        let message = "no Secret is made in the controller's own namespace; use another".into();
-        return Plan::Refuse { reason: Reason::NamespaceRefused, message };
+    if let Some(refusal) = limits.refusal(sealed_secret) {
+        return refusal;
     }
-    let status = sealed_secret.status.clone().unwrap_or_default();
-    let is_same_generation = status.observed_generation == sealed_secret.metadata.generation;
+    let policy = policy(sealed_secret);
+    if policy == Policy::Merge && !target.is_known_by_keys() {
+        return Plan::Read(Reading::Keys);
+    }
     let secret = match unseal(sealed_secret, keyring) {
-        Ok(secret) => owned(secret, sealed_secret),
+        Ok(secret) => secret,
         Err(error) => return Plan::Refuse { reason: error.reason(), message: error.to_string() },
     };
-    match target {
-        TargetState::Unseen => Plan::Create { secret, is_restored: false },
-        TargetState::Absent => {
-            Plan::Create { secret, is_restored: is_same_generation && status.target.is_some() }
+    if let TargetState::Present(present) = target
+        && present.found.metadata.deletion_timestamp.is_some()
+    {
+        let message = "the Secret is being deleted".into();
+        return Plan::Wait { reason: Reason::Conflict, message };
+    }
+    match policy {
+        Policy::Merge => merge(sealed_secret, target, secret),
+        Policy::Owner | Policy::Orphan => {
+            keep(sealed_secret, target, declared(secret, sealed_secret, policy))
         }
-        TargetState::Present(found) => match obstacle(sealed_secret, found) {
-            Some(message) => Plan::Refuse { reason: Reason::TargetExists, message },
-            None => Plan::Correct { secret: merged(secret, found), is_same_generation },
+    }
+}
+
+impl Limits<'_> {
+    fn refusal(&self, sealed_secret: &SealedSecret) -> Option<Plan> {
+        if sealed_secret.metadata.namespace.as_deref() == Some(self.protected) {
+            let message = "no Secret is made in the controller's own namespace; use another".into();
+            return Some(Plan::Refuse { reason: Reason::NamespaceRefused, message });
+        }
+        let template = sealed_secret.spec.template.as_ref()?;
+        if let Some(type_) = template.type_.as_ref().filter(|type_| self.types.contains(type_)) {
+            let message = format!("this controller refuses Secrets of type {type_}");
+            return Some(Plan::Refuse { reason: Reason::TypeRefused, message });
+        }
+        let mut labels = template.metadata.iter().flat_map(|metadata| metadata.labels.keys());
+        let label = labels.find(|label| self.labels.contains(label))?;
+        let message = format!("this controller refuses Secrets with label {label}");
+        Some(Plan::Refuse { reason: Reason::LabelRefused, message })
+    }
+}
+
+fn policy(sealed_secret: &SealedSecret) -> Policy {
+    sealed_secret.spec.target.as_ref().map(|target| target.policy).unwrap_or_default()
+}
+
+fn is_same_generation(sealed_secret: &SealedSecret) -> bool {
+    let observed = sealed_secret.status.as_ref().and_then(|status| status.observed_generation);
+    observed == sealed_secret.metadata.generation
+}
+
+/// What the status says was written last.
+fn written(sealed_secret: &SealedSecret) -> Option<&TargetStatus> {
+    sealed_secret.status.as_ref()?.target.as_ref()
+}
+
+/// Owner and Orphan: the target is as declared, all of it.
+fn keep(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret) -> Plan {
+    let is_same_generation = is_same_generation(sealed_secret);
+    let present = match target {
+        TargetState::Unseen => return Plan::Create { secret, is_restored: false },
+        TargetState::Absent => {
+            let is_restored = is_same_generation && written(sealed_secret).is_some();
+            return Plan::Create { secret, is_restored };
+        }
+        TargetState::Present(present) => present,
+    };
+    let Present { found, is_immutable, .. } = &**present;
+    match (obstacle(sealed_secret, found), is_immutable) {
+        (Some(message), _) => Plan::Refuse { reason: Reason::TargetExists, message },
+        (None, true) => Plan::Recreate { secret, found: Box::new(found.metadata.clone()) },
+        (None, false) => Plan::Correct {
+            secret: merged(secret, found),
+            is_same_generation,
+            by: last_writer(&found.metadata),
         },
     }
+}
+
+/// Merge: our keys beside those of somebody else.
+fn merge(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret) -> Plan {
+    let name = sealed_secret.name_any();
+    let TargetState::Present(present) = target else {
+        let message = format!(
+            "Secret {name} is not there yet; policy Merge adds to a Secret that somebody else creates"
+        );
+        return Plan::Wait { reason: Reason::TargetMissing, message };
+    };
+    let Present { found, keys, .. } = &**present;
+    if found.labels().get(TARGET_LABEL).map(String::as_str) != Some(TARGET_MERGE) {
+        let message = format!(
+            "Secret {name} does not consent; its owner may label it {TARGET_LABEL}={TARGET_MERGE}"
+        );
+        return Plan::Refuse { reason: Reason::TargetExists, message };
+    }
+    let ours = our_keys(sealed_secret, &found.metadata);
+    let taken =
+        secret.data.iter().flatten().map(|(key, _)| key).find(|key| {
+            keys.as_ref().is_some_and(|keys| keys.contains(*key)) && !ours.contains(*key)
+        });
+    if let Some(key) = taken {
+        let message = format!(
+            "key {key} of Secret {name} is somebody else's; rename one of the two, or delete theirs"
+        );
+        return Plan::Refuse { reason: Reason::KeyTaken, message };
+    }
+    let by = last_writer(&found.metadata);
+    let secret = secret.with(|secret| {
+        secret.type_ = None;
+        secret.immutable = None;
+        secret.metadata = ObjectMeta {
+            name: Some(name),
+            namespace: sealed_secret.namespace(),
+            uid: found.metadata.uid.clone(),
+            resource_version: found.metadata.resource_version.clone(),
+            ..ObjectMeta::default()
+        };
+    });
+    Plan::Merge { secret, is_same_generation: is_same_generation(sealed_secret), by }
+}
+
+/// The keys that we put there: what the status lists for this very Secret, and what the API server's own
+/// record credits us with, in case a status could not be written.
+fn our_keys(sealed_secret: &SealedSecret, found: &ObjectMeta) -> BTreeSet<String> {
+    let written = written(sealed_secret).filter(|written| found.uid.as_ref() == Some(&written.uid));
+    let listed = written.into_iter().flat_map(|written| written.keys.iter().cloned());
+    let credited =
+        entries_of_ours(found).filter(|entry| entry.operation.as_deref() == Some("Apply"));
+    let credited = credited
+        .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:data")?.as_object())
+        .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")))
+        .map(str::to_owned);
+    listed.chain(credited).collect()
 }
 
 /// Why the Secret that was found is not ours to write, if it is not.
 ///
 /// Ours is what our status names by uid, or what a SealedSecret of this name controls, whatever its uid: it
-/// may have been deleted and created again. A label proves nothing, because copies carry it too. Without
-/// this rule whoever can create a SealedSecret could overwrite any Secret.
+/// may have been deleted and created again. A label alone proves nothing, because copies carry it too; but
+/// one by which that very Secret consents hands it over. Without this rule whoever can create a SealedSecret
+/// could overwrite any Secret.
 fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> Option<String> {
     let name = sealed_secret.name_any();
     let controller = found
@@ -85,9 +244,12 @@ fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> 
             )
         });
     }
-    let written = sealed_secret.status.as_ref().and_then(|status| status.target.as_ref());
+    let written = written(sealed_secret).filter(|written| written.policy != Policy::Merge);
     let is_ours = written.is_some_and(|written| found.metadata.uid.as_ref() == Some(&written.uid));
-    (!is_ours).then(|| format!("Secret {name} is there and was not made from this SealedSecret; delete it or rename one of the two"))
+    let consents = found.labels().get(TARGET_LABEL).map(String::as_str) == Some(TARGET_ADOPT);
+    (!is_ours && !consents).then(|| format!(
+        "Secret {name} is there and was not made from this SealedSecret; label it {TARGET_LABEL}={TARGET_ADOPT} to hand it over, delete it, or rename one of the two"
+    ))
 }
 
 /// Who wrote the reference chose its text, so only what looks like a kind and a name is shown.
@@ -106,22 +268,24 @@ fn is_sealed_secret(owner: &OwnerReference, name: &str) -> bool {
         && owner.name == name
 }
 
-/// The target as it would be created: labelled and owned.
-fn owned(secret: WipedSecret, sealed_secret: &SealedSecret) -> WipedSecret {
+/// The target as it would be created: labelled, and owned if the policy says so.
+fn declared(secret: WipedSecret, sealed_secret: &SealedSecret, policy: Policy) -> WipedSecret {
     secret.with(|secret| {
         secret
             .metadata
             .labels
             .get_or_insert_default()
             .insert(TARGET_LABEL.into(), TARGET_OWNED.into());
-        secret.metadata.owner_references = Some(vec![OwnerReference {
-            api_version: API_VERSION.into(),
-            kind: "SealedSecret".into(),
-            name: sealed_secret.name_any(),
-            uid: sealed_secret.uid().unwrap_or_default(),
-            controller: Some(true),
-            block_owner_deletion: None,
-        }]);
+        if policy == Policy::Owner {
+            secret.metadata.owner_references = Some(vec![OwnerReference {
+                api_version: API_VERSION.into(),
+                kind: "SealedSecret".into(),
+                name: sealed_secret.name_any(),
+                uid: sealed_secret.uid().unwrap_or_default(),
+                controller: Some(true),
+                block_owner_deletion: None,
+            }]);
+        }
     })
 }
 
@@ -135,46 +299,45 @@ fn merged(secret: WipedSecret, found: &PartialObjectMeta<Secret>) -> WipedSecret
         let others = others
             .filter(|owner| owner.controller != Some(true) && !is_sealed_secret(owner, &name))
             .cloned();
+        let owners: Vec<_> =
+            declared.owner_references.into_iter().flatten().chain(others).collect();
+        let mut annotations = combined(
+            &found.metadata,
+            "f:annotations",
+            found.metadata.annotations.as_ref(),
+            declared.annotations,
+        );
+        if found.labels().get(TARGET_LABEL).map(String::as_str) == Some(TARGET_ADOPT) {
+            annotations.remove(LAST_APPLIED);
+        }
+        let labels =
+            combined(&found.metadata, "f:labels", found.metadata.labels.as_ref(), declared.labels);
         secret.metadata = ObjectMeta {
-            labels: merge(
-                &found.metadata,
-                "f:labels",
-                found.metadata.labels.as_ref(),
-                declared.labels,
-            ),
-            annotations: merge(
-                &found.metadata,
-                "f:annotations",
-                found.metadata.annotations.as_ref(),
-                declared.annotations,
-            ),
-            owner_references: Some(
-                declared.owner_references.into_iter().flatten().chain(others).collect(),
-            ),
+            labels: (!labels.is_empty()).then_some(labels),
+            annotations: (!annotations.is_empty()).then_some(annotations),
+            owner_references: (!owners.is_empty()).then_some(owners),
             managed_fields: None,
             ..found.metadata.clone()
         };
     })
 }
 
-fn merge(
+fn combined(
     metadata: &ObjectMeta,
     field: &str,
     found: Option<&BTreeMap<String, String>>,
     declared: Option<BTreeMap<String, String>>,
-) -> Option<BTreeMap<String, String>> {
+) -> BTreeMap<String, String> {
     let ours = set_by_us(metadata, field);
-    let mut merged: BTreeMap<_, _> = found.cloned().unwrap_or_default();
-    merged.retain(|key, _| !ours.contains(key));
-    merged.extend(declared.unwrap_or_default());
-    (!merged.is_empty()).then_some(merged)
+    let mut combined: BTreeMap<_, _> = found.cloned().unwrap_or_default();
+    combined.retain(|key, _| !ours.contains(key));
+    combined.extend(declared.unwrap_or_default());
+    combined
 }
 
 /// The labels or annotations that the API server's record says we set.
 fn set_by_us(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
-    let entries = metadata.managed_fields.iter().flatten();
-    let ours = entries.filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-    let fields = ours
+    let fields = entries_of_ours(metadata)
         .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:metadata")?.get(field)?.as_object());
     fields
         .flat_map(|fields| {
@@ -183,8 +346,26 @@ fn set_by_us(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
         .collect()
 }
 
+fn entries_of_ours(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
+    let entries = metadata.managed_fields.iter().flatten();
+    entries.filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
+}
+
+/// The other field manager that wrote last. A client chooses that name, so only what looks like one is shown.
+fn last_writer(metadata: &ObjectMeta) -> Option<String> {
+    let others = metadata.managed_fields.iter().flatten().filter_map(|entry| {
+        let manager = entry.manager.as_deref().filter(|manager| *manager != FIELD_MANAGER)?;
+        Some((entry.time.as_ref().map(|time| time.0), manager))
+    });
+    let (_, manager) = others.max()?;
+    let is_name = manager.len() <= 64
+        && manager.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    is_name.then(|| manager.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
+    use bulla_crds::Target;
     use bulla_sealing::{Identity, KeyType, Recipients, Scope};
     use serde_json::{Value, json};
 
@@ -215,20 +396,23 @@ mod tests {
             self
         }
 
+        fn with_policy(mut self, policy: Policy) -> Self {
+            self.sealed_secret.spec.target = Some(Target { policy });
+            self.sealed_secret.spec.template = None;
+            self
+        }
+
         fn plan(&self, target: TargetState) -> Plan {
-            plan(
-                &Observed { sealed_secret: self.sealed_secret.clone(), target },
-                &self.keyring,
-                "bulla-system",
-            )
+            let limits = Limits { protected: "bulla-system", ..Limits::default() };
+            let observed = Observed { sealed_secret: self.sealed_secret.clone(), target };
+            plan(&observed, &self.keyring, &limits)
         }
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "reads better at the call")]
     fn present(metadata: Value) -> TargetState {
-        TargetState::Present(Box::new(
-            serde_json::from_value(json!({"metadata": metadata})).unwrap(),
-        ))
+        let found = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        TargetState::Present(Box::new(Present { found, keys: None, is_immutable: false }))
     }
 
     fn owner(api_version: &str, kind: &str, name: &str) -> Value {
@@ -354,5 +538,127 @@ mod tests {
             message,
             "key password: sealed for key password of prod/db, not for key password of dev/db"
         );
+    }
+
+    fn merge_target(metadata: Value, keys: &[&str]) -> TargetState {
+        let TargetState::Present(mut present) = present(metadata) else { unreachable!() };
+        present.keys = Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        TargetState::Present(present)
+    }
+
+    #[test]
+    fn an_orphan_has_no_owner() {
+        let fixture = Fixture::new().with_policy(Policy::Orphan);
+        let Plan::Create { secret, .. } = fixture.plan(TargetState::Unseen) else {
+            panic!("not created");
+        };
+        assert!(secret.owner_references().is_empty());
+        let was_owned = present(json!({
+            "name": "db", "uid": "u1", "ownerReferences": owner("bulla.dev/v1alpha1", "SealedSecret", "db"),
+        }));
+        let Plan::Correct { secret, .. } = fixture.plan(was_owned) else { panic!("not corrected") };
+        assert!(secret.metadata.owner_references.is_none());
+    }
+
+    #[test]
+    fn a_secret_that_consents_is_taken_over_with_what_kubectl_remembers_of_it() {
+        let consenting = json!({
+            "name": "db", "uid": "u1",
+            "labels": {TARGET_LABEL: TARGET_ADOPT}, "annotations": {LAST_APPLIED: "{}", "theirs": "1"},
+        });
+        let Plan::Correct { secret, .. } = Fixture::new().plan(present(consenting.clone())) else {
+            panic!("not taken over");
+        };
+        assert_eq!(secret.labels()[TARGET_LABEL], TARGET_OWNED);
+        assert_eq!(secret.annotations().keys().collect::<Vec<_>>(), ["theirs"]);
+        let mut controlled = consenting;
+        controlled["ownerReferences"] = owner("apps/v1", "Deployment", "db");
+        let plan = Fixture::new().plan(present(controlled));
+        assert!(matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_changed_is_recreated_if_it_is_ours() {
+        let immutable = |metadata: Value| {
+            let TargetState::Present(mut present) = present(metadata) else { unreachable!() };
+            present.is_immutable = true;
+            TargetState::Present(present)
+        };
+        let plan = Fixture::new().with_status("u1").plan(immutable(json!({"uid": "u1"})));
+        assert!(matches!(plan, Plan::Recreate { .. }), "{plan:?}");
+        let plan = Fixture::new().plan(immutable(json!({"uid": "u1"})));
+        assert!(matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn merge_asks_for_keys_and_for_consent_and_takes_no_key_of_others() {
+        let fixture = Fixture::new().with_policy(Policy::Merge);
+        let consent = json!({"name": "db", "uid": "u1", "resourceVersion": "9", "labels": {TARGET_LABEL: TARGET_MERGE}});
+        let plan = fixture.plan(present(consent.clone()));
+        assert!(matches!(plan, Plan::Read(Reading::Keys)), "{plan:?}");
+        let plan = fixture.plan(TargetState::Absent);
+        assert!(matches!(plan, Plan::Wait { reason: Reason::TargetMissing, .. }), "{plan:?}");
+        let plan = fixture.plan(merge_target(json!({"uid": "u1"}), &[]));
+        assert!(matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }), "{plan:?}");
+        let plan = fixture.plan(merge_target(consent.clone(), &["password"]));
+        assert!(matches!(plan, Plan::Refuse { reason: Reason::KeyTaken, .. }), "{plan:?}");
+
+        let Plan::Merge { secret, .. } = fixture.plan(merge_target(consent.clone(), &["theirs"]))
+        else {
+            panic!("not merged");
+        };
+        assert_eq!(secret.type_, None);
+        let expected =
+            json!({"name": "db", "namespace": "prod", "uid": "u1", "resourceVersion": "9"});
+        assert_eq!(serde_json::to_value(&secret.metadata).unwrap(), expected);
+
+        // Ours by the status of this very Secret, or by the API server's record.
+        let mut known = Fixture::new().with_policy(Policy::Merge).with_status("u1");
+        let status = known.sealed_secret.status.as_mut().unwrap();
+        status.target.as_mut().unwrap().keys = vec!["password".into()];
+        let plan = known.plan(merge_target(consent.clone(), &["password"]));
+        assert!(matches!(plan, Plan::Merge { .. }), "{plan:?}");
+        let mut credited = consent;
+        credited["managedFields"] = json!([{
+            "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:data": {"f:password": {}}},
+        }]);
+        let plan = fixture.plan(merge_target(credited, &["password"]));
+        assert!(matches!(plan, Plan::Merge { .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn what_was_merged_into_a_secret_does_not_make_it_ours() {
+        let mut fixture = Fixture::new().with_status("u1");
+        let status = fixture.sealed_secret.status.as_mut().unwrap();
+        status.target.as_mut().unwrap().policy = Policy::Merge;
+        let plan = fixture.plan(present(json!({"uid": "u1"})));
+        assert!(matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn types_and_labels_that_this_controller_refuses_are_refused() {
+        let fixture = Fixture::new();
+        let observed =
+            Observed { sealed_secret: fixture.sealed_secret.clone(), target: TargetState::Unseen };
+        let labels = ["team".to_owned()];
+        let limits = Limits { labels: &labels, ..Limits::default() };
+        let plan = plan(&observed, &fixture.keyring, &limits);
+        assert!(matches!(plan, Plan::Refuse { reason: Reason::LabelRefused, .. }), "{plan:?}");
+    }
+
+    #[test]
+    fn the_last_other_writer_is_named_if_its_name_looks_like_one() {
+        let metadata = |manager: &str| {
+            let entry = |manager: &str, time: &str| json!({"manager": manager, "time": time});
+            serde_json::from_value::<ObjectMeta>(json!({"managedFields": [
+                entry("earlier", "2026-11-01T00:00:00Z"),
+                entry(manager, "2026-11-02T00:00:00Z"),
+                entry(FIELD_MANAGER, "2026-11-03T00:00:00Z"),
+            ]}))
+            .unwrap()
+        };
+        assert_eq!(last_writer(&metadata("kubectl-edit")).as_deref(), Some("kubectl-edit"));
+        assert_eq!(last_writer(&metadata("what is this")), None);
+        assert_eq!(last_writer(&ObjectMeta::default()), None);
     }
 }

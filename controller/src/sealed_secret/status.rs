@@ -5,9 +5,10 @@ use bulla_crds::{SealedSecret, SealedSecretStatus, fingerprints};
 use jiff::Timestamp;
 
 use crate::api::{self, Failure};
+use crate::cache::{Known, KnownStatus};
 use crate::context::Context;
+use crate::object::Object;
 use crate::sealed_secret::apply::{Change, ChangeKind};
-use crate::sealed_secret::object;
 use crate::sealed_secret::observe::Observed;
 
 /// The version of the code that makes a Secret from a SealedSecret. Raised when it would make another one
@@ -20,6 +21,7 @@ pub(super) const RENDERER: i64 = 1;
 /// that was deleted and created again as done.
 pub(super) async fn write(
     ctx: &Context,
+    object: &Object,
     observed: &Observed,
     situation: &Situation,
     change: Option<&Change>,
@@ -29,16 +31,34 @@ pub(super) async fn write(
     let status = status(ctx, sealed_secret, &previous, situation, change);
     if status != previous {
         match api::patch_status(&ctx.client, sealed_secret, &status).await {
+            Ok(written) => {
+                ctx.memory.remember(object, remembered(sealed_secret, written, &status));
+            }
             // Deleted meanwhile: there is nobody to tell.
-            Ok(()) | Err(Failure::NotFound) => {}
+            Err(Failure::NotFound) => {}
             Err(failure) => {
                 ctx.metrics.api_error("status", failure.reason().as_str());
                 return Err(failure);
             }
         }
     }
-    tell(ctx, sealed_secret, &previous, situation, change).await;
+    tell(ctx, object, sealed_secret, &previous, situation, change).await;
     Ok(())
+}
+
+/// What the watch will say in a moment.
+fn remembered(
+    sealed_secret: &SealedSecret,
+    written: Option<String>,
+    status: &SealedSecretStatus,
+) -> Known {
+    Known {
+        uid: sealed_secret.metadata.uid.clone().unwrap_or_default(),
+        resource_version: written.unwrap_or_default(),
+        generation: sealed_secret.metadata.generation,
+        is_deleted: false,
+        status: Some(Box::new(KnownStatus::from(status))),
+    }
 }
 
 fn status(
@@ -64,33 +84,39 @@ fn status(
 
 async fn tell(
     ctx: &Context,
+    object: &Object,
     sealed_secret: &SealedSecret,
     previous: &SealedSecretStatus,
     situation: &Situation,
     change: Option<&Change>,
 ) {
-    let (object, message) = (object(sealed_secret), situation.message());
-    if let Some(change) = change {
-        match change.kind {
-            ChangeKind::Unchanged => {}
-            ChangeKind::Created | ChangeKind::Updated => {
-                tracing::info!(object, "unsealed");
-                ctx.events.normal(sealed_secret, "Unsealed", message).await;
-            }
-            ChangeKind::Restored => {
-                tracing::info!(object, "the Secret was edited or deleted and is restored");
-                ctx.metrics.drift_repaired.inc();
+    let message = situation.message();
+    match change.map(|change| &change.kind) {
+        Some(ChangeKind::Created | ChangeKind::Updated) => {
+            tracing::info!(%object, "unsealed");
+            ctx.events.normal(sealed_secret, "Unsealed", message).await;
+        }
+        Some(ChangeKind::Recreated) => {
+            tracing::info!(%object, "the Secret could not be changed and was recreated");
+            let note = "the Secret is immutable or had another type, and was deleted and created";
+            ctx.events.normal(sealed_secret, "Recreated", note).await;
+        }
+        Some(ChangeKind::Restored { by }) => {
+            tracing::info!(%object, by, "the Secret was edited or deleted and is restored");
+            ctx.metrics.drift_repaired.inc();
+            if let Situation::Done { .. } = situation {
                 let note = "the Secret was edited or deleted, and is as declared again";
                 ctx.events.normal(sealed_secret, "DriftRepaired", note).await;
             }
         }
-        return;
+        Some(ChangeKind::Unchanged) | None => {}
     }
     let reason = situation.reason().as_str();
     let ready = previous.conditions.iter().find(|condition| condition.type_ == READY);
-    if ready.is_some_and(|ready| ready.reason == reason && ready.message == message) {
+    let is_known = ready.is_some_and(|ready| ready.reason == reason && ready.message == message);
+    if is_known || matches!(situation, Situation::Done { .. }) {
         return;
     }
-    tracing::warn!(object, reason, message, "not unsealed");
+    tracing::warn!(%object, reason, message, "not unsealed");
     ctx.events.warning(sealed_secret, reason, message).await;
 }

@@ -1,0 +1,227 @@
+//! What is kept of what the watches deliver: a few dozen bytes for each object.
+//!
+//! No sealed data, annotations or managed fields, and of Secrets only uid and resource version of those that
+//! carry our label: nothing that a cluster's other Secrets hold ever reaches this process.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bulla_crds::conditions::READY;
+use bulla_crds::{Policy, SealedSecret, SealedSecretStatus};
+use bulla_sealing::Fingerprint;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Resource;
+use kube::core::{ObjectMeta, PartialObjectMeta};
+use serde::{Deserialize, Deserializer};
+use tokio::sync::watch;
+
+use crate::object::Object;
+
+/// A SealedSecret as the watch reads it: the spec is skipped, and a status that is not understood counts as
+/// none, so that one odd object does not stop the watch of all.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = SealedSecret)]
+pub(crate) struct Glimpse {
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "understood")]
+    status: Option<SealedSecretStatus>,
+}
+
+fn understood<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SealedSecretStatus>, D::Error> {
+    let status = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(status).ok())
+}
+
+/// What is kept of a SealedSecret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    pub(crate) generation: Option<i64>,
+    pub(crate) is_deleted: bool,
+    pub(crate) status: Option<Box<KnownStatus>>,
+}
+
+/// What is kept of a status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownStatus {
+    pub(crate) observed_generation: Option<i64>,
+    /// Status and reason of the condition Ready.
+    pub(crate) ready: Option<(String, String)>,
+    pub(crate) target: Option<Written>,
+    pub(crate) fingerprints: Box<[Fingerprint]>,
+    pub(crate) controller: Option<String>,
+}
+
+/// What is kept of a target as it was last written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) version: Version,
+    pub(crate) policy: Policy,
+    pub(crate) renderer: i64,
+}
+
+/// Which Secret, and which state of it. Resource versions are compared for equality only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+}
+
+impl From<&Glimpse> for Known {
+    fn from(glimpse: &Glimpse) -> Self {
+        let metadata = &glimpse.metadata;
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+            generation: metadata.generation,
+            is_deleted: metadata.deletion_timestamp.is_some(),
+            status: glimpse.status.as_ref().map(|status| Box::new(status.into())),
+        }
+    }
+}
+
+impl From<&SealedSecretStatus> for KnownStatus {
+    fn from(status: &SealedSecretStatus) -> Self {
+        let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
+        let written = |target: &bulla_crds::TargetStatus| Written {
+            version: Version {
+                uid: target.uid.clone(),
+                resource_version: target.resource_version.clone(),
+            },
+            policy: target.policy,
+            renderer: target.renderer,
+        };
+        Self {
+            observed_generation: status.observed_generation,
+            ready: ready.map(|ready| (ready.status.clone(), ready.reason.clone())),
+            target: status.target.as_ref().map(written),
+            fingerprints: status.fingerprints.iter().filter_map(|text| text.parse().ok()).collect(),
+            controller: status.controller.clone(),
+        }
+    }
+}
+
+impl From<&PartialObjectMeta<Secret>> for Version {
+    fn from(secret: &PartialObjectMeta<Secret>) -> Self {
+        (&secret.metadata).into()
+    }
+}
+
+impl From<&ObjectMeta> for Version {
+    fn from(metadata: &ObjectMeta) -> Self {
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// Objects as they were when they were last heard of, fed by one watch or by one for each namespace.
+pub(crate) struct Cache<V> {
+    entries: RwLock<HashMap<Object, Arc<V>>>,
+    /// How many of the watches have not delivered their first list.
+    unlisted: watch::Sender<usize>,
+}
+
+impl<V> Cache<V> {
+    /// A cache that so many watches feed.
+    pub(crate) fn new(watches: usize) -> Self {
+        Self { entries: RwLock::default(), unlisted: watch::Sender::new(watches) }
+    }
+
+    /// Whether every watch has delivered its first list.
+    pub(crate) fn is_listed(&self) -> bool {
+        *self.unlisted.borrow() == 0
+    }
+
+    /// Waits for that.
+    pub(crate) async fn listed(&self) {
+        // The sender is ours, so it does not go while we wait.
+        let _ = self.unlisted.subscribe().wait_for(|unlisted| *unlisted == 0).await;
+    }
+
+    /// One object.
+    pub(crate) fn get(&self, object: &Object) -> Option<Arc<V>> {
+        self.read().get(object).cloned()
+    }
+
+    /// All objects.
+    pub(crate) fn all(&self) -> Vec<(Object, Arc<V>)> {
+        self.read().iter().map(|(object, value)| (object.clone(), value.clone())).collect()
+    }
+
+    /// How it was, and how it is from now on.
+    pub(crate) fn insert(&self, object: Object, value: V) -> (Option<Arc<V>>, Arc<V>) {
+        let value = Arc::new(value);
+        (self.write().insert(object, value.clone()), value)
+    }
+
+    /// Whether it was there.
+    pub(crate) fn remove(&self, object: &Object) -> bool {
+        self.write().remove(object).is_some()
+    }
+
+    /// One watch has delivered its first list.
+    pub(crate) fn first_list_is_done(&self) {
+        self.unlisted.send_modify(|unlisted| *unlisted = unlisted.saturating_sub(1));
+    }
+
+    /// Removes what a new list of `namespace`, or of all, no longer has; what it was.
+    pub(crate) fn retain(&self, namespace: Option<&str>, listed: &HashSet<Object>) -> Vec<Object> {
+        let is_of_list =
+            |object: &Object| namespace.is_none_or(|namespace| *object.namespace == *namespace);
+        let mut entries = self.write();
+        let gone: Vec<_> = entries
+            .keys()
+            .filter(|object| is_of_list(object) && !listed.contains(*object))
+            .cloned()
+            .collect();
+        for object in &gone {
+            entries.remove(object);
+        }
+        gone
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Object, Arc<V>>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Object, Arc<V>>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_that_is_not_understood_counts_as_none() {
+        let glimpse: Glimpse = serde_json::from_value(json!({
+            "metadata": {"name": "db", "namespace": "prod", "generation": 3},
+            "spec": "of a later version",
+            "status": {"observedGeneration": "three"},
+        }))
+        .unwrap();
+        let known = Known::from(&glimpse);
+        assert_eq!((known.generation, known.status), (Some(3), None));
+    }
+
+    #[test]
+    fn a_new_list_of_one_namespace_leaves_the_others_alone() {
+        let cache = Cache::new(2);
+        for object in ["a/1", "a/2", "b/1"] {
+            cache.insert(object.into(), ());
+        }
+        cache.first_list_is_done();
+        assert!(!cache.is_listed());
+        let gone = cache.retain(Some("a"), &HashSet::from(["a/2".into()]));
+        assert_eq!(gone, ["a/1".into()]);
+        assert!(cache.get(&"b/1".into()).is_some());
+    }
+}

@@ -1,0 +1,133 @@
+//! Objects whose target changes again and again are looked at less and less often.
+//!
+//! A few repairs within a minute are made at once. After that somebody else keeps writing the same Secret:
+//! repairs wait, ten seconds at first and five minutes in the end, and the status says who it is. Changes
+//! that need no repair, such as a label that another tool rewrites every second, are looked at less often too.
+//! All this is forgotten when the target is found as it was left.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::object::Object;
+
+const WINDOW: Duration = Duration::from_mins(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// What was found at a target that had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// It was not as declared.
+    Drift,
+    /// What had changed is not ours.
+    Noise,
+}
+
+impl Found {
+    /// How often within a minute is nothing special.
+    const fn tolerated(self) -> usize {
+        match self {
+            Self::Drift => 3,
+            Self::Noise => 10,
+        }
+    }
+}
+
+/// The recent history of targets that changed under our hands.
+#[derive(Default)]
+pub(crate) struct Damping(Mutex<HashMap<Object, History>>);
+
+#[derive(Default)]
+struct History {
+    recent: Vec<(Instant, Found)>,
+    pause: Option<Pause>,
+}
+
+#[derive(Clone, Copy)]
+struct Pause {
+    length: Duration,
+    until: Instant,
+}
+
+impl Damping {
+    /// Notes what was found; how long to leave the object alone from now on, if at all.
+    pub(crate) fn note(&self, object: &Object, found: Found) -> Option<Duration> {
+        self.note_at(object, found, Instant::now())
+    }
+
+    /// How long the object is still left alone.
+    pub(crate) fn pause(&self, object: &Object) -> Option<Duration> {
+        let until = self.lock().get(object)?.pause?.until;
+        Some(until.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
+    }
+
+    /// It was found as it was left, or is gone.
+    pub(crate) fn forget(&self, object: &Object) {
+        self.lock().remove(object);
+    }
+
+    fn note_at(&self, object: &Object, found: Found, now: Instant) -> Option<Duration> {
+        let mut histories = self.lock();
+        let history = histories.entry(object.clone()).or_default();
+        history.recent.retain(|(at, _)| now.saturating_duration_since(*at) < WINDOW);
+        history.recent.push((now, found));
+        let count = history.recent.iter().filter(|(_, other)| *other == found).count();
+        if count <= found.tolerated() && history.pause.is_none() {
+            return None;
+        }
+        let length =
+            history.pause.map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
+        history.pause = Some(Pause { length, until: now + length });
+        Some(length)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Object, History>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeats_are_damped_more_and_more_until_it_is_calm() {
+        let damping = Damping::default();
+        let object = Object::from("prod/db");
+        let start = Instant::now();
+        let second = |second: u64| start + Duration::from_secs(second);
+        let pauses: Vec<_> = (0..10)
+            .map(|round| damping.note_at(&object, Found::Drift, second(round)))
+            .map(|pause| pause.map(|pause| pause.as_secs()))
+            .collect();
+        let expected = [
+            None,
+            None,
+            None,
+            Some(10),
+            Some(20),
+            Some(40),
+            Some(80),
+            Some(160),
+            Some(300),
+            Some(300),
+        ];
+        assert_eq!(pauses, expected);
+        assert!(damping.pause(&object).is_some());
+        damping.forget(&object);
+        assert_eq!(damping.note_at(&object, Found::Drift, second(10)), None);
+    }
+
+    #[test]
+    fn rare_drift_is_never_damped() {
+        let damping = Damping::default();
+        let start = Instant::now();
+        for round in 0..100 {
+            let now = start + Duration::from_secs(30 * round);
+            assert_eq!(damping.note_at(&"prod/db".into(), Found::Drift, now), None);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Which object: a SealedSecret and its target share namespace and name.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kube::core::ObjectMeta;
+
+/// The namespace and name of an object, cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Object {
+    pub(crate) namespace: Arc<str>,
+    pub(crate) name: Arc<str>,
+}
+
+impl Object {
+    /// The object that `metadata` is of.
+    pub(crate) fn of(metadata: &ObjectMeta) -> Self {
+        let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
+        Self { namespace: text(&metadata.namespace), name: text(&metadata.name) }
+    }
+}
+
+/// `namespace/name`, as logs have it.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for Object {
+    fn from(text: &str) -> Self {
+        let (namespace, name) = text.split_once('/').unwrap();
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}

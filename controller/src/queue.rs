@@ -1,0 +1,391 @@
+//! What is to be looked at next, and when.
+//!
+//! - An object is worked on by one worker at a time; what comes meanwhile is remembered.
+//! - What has just changed goes before the backlog: retries, what a list found, the daily check.
+//! - Within both, namespaces take turns, so that one with many objects does not keep the others waiting.
+//! - The backlog never has all workers, so that objects whose requests hang do not hold up a change.
+//!
+//! kube's own controller has one queue in order of time and does not say how long it is.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::object::Object;
+
+/// What an object has when a worker ended without saying how to go on.
+const AFTER_A_PANIC: Duration = Duration::from_mins(1);
+
+/// How urgent it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// To be looked at again.
+    Backlog,
+    /// New or changed.
+    Changed,
+}
+
+/// How to go on with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing is to do until something changes.
+    Settled,
+    /// Look again after a while, if nothing changes before.
+    After(Duration),
+}
+
+/// How many objects wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// In the lane of changes.
+    pub(crate) changed: usize,
+    /// In the backlog.
+    pub(crate) backlog: usize,
+    /// For their time to come.
+    pub(crate) delayed: usize,
+}
+
+/// The objects that wait for a worker.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    pushed: Notify,
+}
+
+impl Queue {
+    /// For so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        let backlog_workers = (workers * 3 / 4).max(1);
+        Self { state: Mutex::new(State::new(backlog_workers)), pushed: Notify::new() }
+    }
+
+    /// Adds an object, or moves it up. An object of the backlog that waits for its time goes on waiting.
+    pub(crate) fn push(&self, object: Object, lane: Lane) {
+        self.lock().push(object, lane);
+        self.pushed.notify_one();
+    }
+
+    /// Adds an object to the backlog, to be compared in full whatever the caches show.
+    pub(crate) fn push_check(&self, object: Object) {
+        let mut state = self.lock();
+        state.checks.insert(object.clone());
+        state.push(object, Lane::Backlog);
+        drop(state);
+        self.pushed.notify_one();
+    }
+
+    /// The next object, once there is one.
+    pub(crate) async fn pop(self: &Arc<Self>) -> Taken {
+        loop {
+            let next_due = {
+                let mut state = self.lock();
+                if let Some((object, lane)) = state.pop(Instant::now()) {
+                    let is_check = state.checks.remove(&object);
+                    return Taken { queue: self.clone(), object, lane, is_check, next: None };
+                }
+                state.next_due()
+            };
+            let due = async {
+                match next_due {
+                    Some(instant) => tokio::time::sleep_until(instant).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.pushed.notified() => {}
+                () = due => {}
+            }
+        }
+    }
+
+    /// Forgets everything but what is being worked on.
+    pub(crate) fn clear(&self) {
+        let mut state = self.lock();
+        let active = std::mem::take(&mut state.active);
+        *state = State { active, ..State::new(state.backlog_workers) };
+    }
+
+    /// How many objects wait.
+    pub(crate) fn depth(&self) -> Depth {
+        let state = self.lock();
+        let changed = state.queued.values().filter(|lane| **lane == Lane::Changed).count();
+        let backlog = state.queued.len() - changed;
+        Depth { changed, backlog, delayed: state.due.len() }
+    }
+
+    fn finish(&self, object: &Object, lane: Lane, next: Next) {
+        self.lock().finish(object, lane, next, Instant::now());
+        self.pushed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock can panic half way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An object that is being worked on. Nobody else gets it until this is dropped.
+pub(crate) struct Taken {
+    queue: Arc<Queue>,
+    pub(crate) object: Object,
+    /// Whether it is to be compared in full.
+    pub(crate) is_check: bool,
+    lane: Lane,
+    next: Option<Next>,
+}
+
+impl Taken {
+    /// Says how to go on.
+    pub(crate) fn finish(mut self, next: Next) {
+        self.next = Some(next);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.queue.finish(&self.object, self.lane, self.next.unwrap_or(Next::After(AFTER_A_PANIC)));
+    }
+}
+
+struct State {
+    /// The lane that each waiting object is in; what the lanes hold beyond that is outdated.
+    queued: HashMap<Object, Lane>,
+    changed: Turns,
+    backlog: Turns,
+    delayed: BTreeSet<(Instant, Object)>,
+    due: HashMap<Object, Instant>,
+    checks: HashSet<Object>,
+    /// What is being worked on, and what came for it meanwhile.
+    active: HashMap<Object, Option<Lane>>,
+    active_backlog: usize,
+    backlog_workers: usize,
+}
+
+impl State {
+    fn new(backlog_workers: usize) -> Self {
+        Self {
+            queued: HashMap::new(),
+            changed: Turns::default(),
+            backlog: Turns::default(),
+            delayed: BTreeSet::new(),
+            due: HashMap::new(),
+            checks: HashSet::new(),
+            active: HashMap::new(),
+            active_backlog: 0,
+            backlog_workers,
+        }
+    }
+
+    fn push(&mut self, object: Object, lane: Lane) {
+        if let Some(came) = self.active.get_mut(&object) {
+            *came = (*came).max(Some(lane));
+            return;
+        }
+        match lane {
+            Lane::Backlog if self.due.contains_key(&object) => return,
+            Lane::Backlog => {}
+            Lane::Changed => self.undelay(&object),
+        }
+        if self.queued.get(&object).is_some_and(|queued| *queued >= lane) {
+            return;
+        }
+        self.queued.insert(object.clone(), lane);
+        self.turns(lane).push(object);
+    }
+
+    fn pop(&mut self, now: Instant) -> Option<(Object, Lane)> {
+        while let Some((instant, object)) = self.delayed.first().cloned()
+            && instant <= now
+        {
+            self.undelay(&object);
+            self.push(object, Lane::Backlog);
+        }
+        let lanes: &[Lane] = match self.active_backlog < self.backlog_workers {
+            true => &[Lane::Changed, Lane::Backlog],
+            false => &[Lane::Changed],
+        };
+        for lane in lanes.iter().copied() {
+            while let Some(object) = self.turns(lane).pop() {
+                // What has been moved to the other lane, or was taken from there, is skipped.
+                if self.queued.get(&object) == Some(&lane) {
+                    self.queued.remove(&object);
+                    self.active.insert(object.clone(), None);
+                    self.active_backlog += usize::from(lane == Lane::Backlog);
+                    return Some((object, lane));
+                }
+            }
+        }
+        None
+    }
+
+    fn finish(&mut self, object: &Object, lane: Lane, next: Next, now: Instant) {
+        let came = self.active.remove(object).flatten();
+        self.active_backlog =
+            self.active_backlog.saturating_sub(usize::from(lane == Lane::Backlog));
+        match (came, next) {
+            (Some(Lane::Changed), _) => self.push(object.clone(), Lane::Changed),
+            (_, Next::After(delay)) => {
+                self.undelay(object);
+                self.delayed.insert((now + delay, object.clone()));
+                self.due.insert(object.clone(), now + delay);
+            }
+            (Some(Lane::Backlog), Next::Settled) => self.push(object.clone(), Lane::Backlog),
+            (None, Next::Settled) => {}
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.delayed.first().map(|(instant, _)| *instant)
+    }
+
+    fn undelay(&mut self, object: &Object) {
+        if let Some(instant) = self.due.remove(object) {
+            self.delayed.remove(&(instant, object.clone()));
+        }
+    }
+
+    fn turns(&mut self, lane: Lane) -> &mut Turns {
+        match lane {
+            Lane::Backlog => &mut self.backlog,
+            Lane::Changed => &mut self.changed,
+        }
+    }
+}
+
+/// Objects by namespace; namespaces take turns.
+#[derive(Default)]
+struct Turns {
+    order: VecDeque<Arc<str>>,
+    objects: HashMap<Arc<str>, VecDeque<Object>>,
+}
+
+impl Turns {
+    fn push(&mut self, object: Object) {
+        let namespace = object.namespace.clone();
+        let objects = self.objects.entry(namespace.clone()).or_insert_with(|| {
+            self.order.push_back(namespace);
+            VecDeque::new()
+        });
+        objects.push_back(object);
+    }
+
+    fn pop(&mut self) -> Option<Object> {
+        let namespace = self.order.pop_front()?;
+        let objects = self.objects.get_mut(&namespace)?;
+        let object = objects.pop_front();
+        match objects.is_empty() {
+            true => drop(self.objects.remove(&namespace)),
+            false => self.order.push_back(namespace),
+        }
+        object
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        State::new(12)
+    }
+
+    fn pushed(objects: &[(&str, Lane)]) -> State {
+        let mut state = state();
+        for (object, lane) in objects {
+            state.push((*object).into(), *lane);
+        }
+        state
+    }
+
+    fn popped(state: &mut State) -> Vec<String> {
+        let now = Instant::now();
+        std::iter::from_fn(|| state.pop(now)).map(|(object, _)| object.to_string()).collect()
+    }
+
+    #[test]
+    fn changes_go_before_the_backlog_and_namespaces_take_turns() {
+        let mut state = pushed(&[
+            ("a/1", Lane::Backlog),
+            ("a/2", Lane::Backlog),
+            ("a/3", Lane::Backlog),
+            ("b/1", Lane::Backlog),
+            ("c/1", Lane::Changed),
+            ("c/2", Lane::Changed),
+            ("a/4", Lane::Changed),
+        ]);
+        assert_eq!(popped(&mut state), ["c/1", "a/4", "c/2", "a/1", "b/1", "a/2", "a/3"]);
+    }
+
+    #[test]
+    fn an_object_is_queued_once_and_moves_up() {
+        let mut state = pushed(&[
+            ("a/1", Lane::Backlog),
+            ("a/2", Lane::Changed),
+            ("a/1", Lane::Changed),
+            ("a/2", Lane::Backlog),
+        ]);
+        assert_eq!(popped(&mut state), ["a/2", "a/1"]);
+        assert!(state.queued.is_empty());
+    }
+
+    #[test]
+    fn what_comes_while_an_object_is_worked_on_waits_for_it() {
+        let mut state = pushed(&[("a/1", Lane::Changed)]);
+        let now = Instant::now();
+        let (object, lane) = state.pop(now).unwrap();
+        state.push("a/1".into(), Lane::Changed);
+        assert_eq!(state.pop(now), None);
+        state.finish(&object, lane, Next::After(Duration::from_secs(9)), now);
+        assert_eq!(popped(&mut state), ["a/1"]);
+    }
+
+    #[test]
+    fn a_delay_ends_with_its_time_or_with_a_change() {
+        let now = Instant::now();
+        let delay = Duration::from_secs(9);
+        let delayed = || {
+            let mut state = pushed(&[("a/1", Lane::Changed)]);
+            let (object, lane) = state.pop(now).unwrap();
+            state.finish(&object, lane, Next::After(delay), now);
+            state
+        };
+        let mut state = delayed();
+        assert_eq!(state.next_due(), Some(now + delay));
+        state.push("a/1".into(), Lane::Backlog);
+        assert_eq!(state.pop(now), None);
+        assert_eq!(state.pop(now + delay), Some(("a/1".into(), Lane::Backlog)));
+
+        let mut state = delayed();
+        state.push("a/1".into(), Lane::Changed);
+        assert_eq!(state.pop(now), Some(("a/1".into(), Lane::Changed)));
+        assert_eq!(state.next_due(), None);
+    }
+
+    #[test]
+    fn the_backlog_leaves_workers_for_changes() {
+        let mut state = State::new(1);
+        let now = Instant::now();
+        for object in ["a/1", "b/1"] {
+            state.push(object.into(), Lane::Backlog);
+        }
+        let (first, lane) = state.pop(now).unwrap();
+        assert_eq!(state.pop(now), None);
+        state.push("c/1".into(), Lane::Changed);
+        assert!(state.pop(now).is_some());
+        state.finish(&first, lane, Next::Settled, now);
+        assert!(state.pop(now).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_gives_the_object_back() {
+        let queue = Arc::new(Queue::new(4));
+        queue.push("a/1".into(), Lane::Changed);
+        drop(queue.pop().await);
+        assert_eq!(queue.depth(), Depth { delayed: 1, ..Depth::default() });
+        queue.push("a/1".into(), Lane::Changed);
+        queue.pop().await.finish(Next::Settled);
+        assert_eq!(queue.depth(), Depth::default());
+    }
+}
