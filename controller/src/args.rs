@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bulla_sealing::KeyType;
 use clap::{Parser, ValueEnum};
@@ -59,12 +60,12 @@ pub(crate) struct Args {
     pub(crate) workers: u16,
 
     /// How long another replica waits for a silent one before it takes over
-    #[arg(long, env = "BULLA_LEASE_DURATION", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=3600))]
-    pub(crate) lease_duration: u16,
+    #[arg(long, env = "BULLA_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = lease_duration)]
+    pub(crate) lease_duration: Duration,
 
     /// How often each Secret is compared in full, whatever the watches have shown; 0 for never
-    #[arg(long, env = "BULLA_FULL_CHECK", value_name = "HOURS", default_value_t = 24)]
-    pub(crate) full_check: u16,
+    #[arg(long, env = "BULLA_FULL_CHECK", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    pub(crate) full_check: Duration,
 
     /// Show the state of each SealedSecret in /metrics, by namespace and name
     #[arg(long, env = "BULLA_METRICS_PER_OBJECT")]
@@ -144,5 +145,21 @@ fn namespace(name: &str) -> Result<String, &'static str> {
     match bulla_sealing::is_dns_label(name) {
         true => Ok(name.into()),
         false => Err("a namespace is a DNS label: a-z, 0-9 and -, at most 63 characters"),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let duration = text.parse::<jiff::SignedDuration>().ok();
+    duration
+        .and_then(|duration| duration.try_into().ok())
+        .ok_or("a duration is written like 90s, 15m or 24h")
+}
+
+/// The Lease holds whole seconds.
+fn lease_duration(text: &str) -> Result<Duration, &'static str> {
+    let duration = duration(text)?;
+    match (1..=3600).contains(&duration.as_secs()) && duration.subsec_nanos() == 0 {
+        true => Ok(duration),
+        false => Err("a Lease lasts 1s to 1h, in whole seconds"),
     }
 }

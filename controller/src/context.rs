@@ -91,6 +91,12 @@ impl Context {
         // In this order: what a watch brings meanwhile is queued by it, or found here.
         self.is_working.store(true, Ordering::SeqCst);
         self.enqueue_all();
+        // What the last controller refused may be allowed by our flags.
+        for (object, known) in self.sealed_secrets.all() {
+            if sealed_secret::is_refused_by_flags(&known) {
+                self.queue.push_check(object);
+            }
+        }
     }
 
     /// Leaves the work to another replica.

@@ -45,7 +45,7 @@ impl Candidate {
         Self {
             api: Api::namespaced(ctx.client.clone(), &ctx.args.namespace),
             identity: ctx.args.pod.clone().unwrap_or_else(unique),
-            duration: Duration::from_secs(ctx.args.lease_duration.into()),
+            duration: ctx.args.lease_duration,
             seen: None,
         }
     }

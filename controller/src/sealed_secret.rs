@@ -51,6 +51,13 @@ pub(crate) fn is_of_another(ctx: &Context, known: &Known) -> bool {
     controller.is_some_and(|controller| !ctx.args.is_in_charge(controller))
 }
 
+/// Whether it was refused for a reason that a controller with other flags may not have.
+pub(crate) fn is_refused_by_flags(known: &Known) -> bool {
+    let ready = known.status.as_ref().and_then(|status| status.ready.as_ref());
+    let by_flags = [Reason::TypeRefused, Reason::LabelRefused, Reason::NamespaceRefused];
+    ready.is_some_and(|(_, reason)| by_flags.iter().any(|by_flag| reason == by_flag.as_str()))
+}
+
 /// Brings one target to what its SealedSecret says, and says how to go on.
 pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
     let object = taken.object.clone();
@@ -204,6 +211,7 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
             reading = more;
             continue;
         }
+        let is_ours = matches!(plan, Plan::Correct { .. });
         match apply::apply(ctx, plan).await {
             Ok((situation, change)) => return Ok(Some(Outcome { observed, situation, change })),
             // Look at what is in the way; the loop decides by it.
@@ -211,7 +219,8 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
                 reading = reading.max(Reading::Metadata);
                 last = Some(observed);
             }
-            Err(Failure::Immutable) if reading == Reading::Metadata => {
+            // However much was read before; what is merged into is somebody else's and never recreated.
+            Err(Failure::Immutable) if is_ours && reading != Reading::Immutable => {
                 reading = Reading::Immutable;
             }
             Err(failure) => {
@@ -264,7 +273,7 @@ const SLICES: u32 = 1000;
 
 /// Queues each object once in every interval to be compared in full, spread out evenly, for ever.
 pub(crate) async fn check_in_full(ctx: &Context) {
-    let interval = Duration::from_hours(ctx.args.full_check.into());
+    let interval = ctx.args.full_check;
     if interval.is_zero() {
         return std::future::pending().await;
     }

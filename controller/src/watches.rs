@@ -48,7 +48,11 @@ async fn sealed_secrets(ctx: Arc<Context>, namespace: Option<String>) {
     let mut list = List::default();
     let events = follow(api, config, "SealedSecrets");
     futures::pin_mut!(events);
-    while let Some(event) = events.next().await {
+    while let Some(heard) = events.next().await {
+        let Heard::Event(event) = heard else {
+            list.give_up(&ctx.sealed_secrets, namespace.as_deref());
+            continue;
+        };
         match event {
             Event::Init => {
                 list.begin();
@@ -91,7 +95,11 @@ async fn targets(ctx: Arc<Context>, namespace: Option<String>) {
     let mut list = List::default();
     let events = follow(api, config, "targets");
     futures::pin_mut!(events);
-    while let Some(event) = events.next().await {
+    while let Some(heard) = events.next().await {
+        let Heard::Event(event) = heard else {
+            list.give_up(&ctx.targets, namespace.as_deref());
+            continue;
+        };
         match event {
             Event::Init => {
                 list.begin();
@@ -133,7 +141,8 @@ async fn identities(ctx: Arc<Context>) {
     let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
     let events = follow(api, config, "identities");
     futures::pin_mut!(events);
-    while let Some(event) = events.next().await {
+    while let Some(heard) = events.next().await {
+        let Heard::Event(event) = heard else { continue };
         match event {
             Event::Init => {}
             Event::InitApply(secret) | Event::Apply(secret) => {
@@ -167,6 +176,14 @@ impl List {
         }
     }
 
+    /// One namespace of several to which we have no right must not keep the others waiting. When the right
+    /// comes, so does the list.
+    fn give_up<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) {
+        if namespace.is_some() && !std::mem::replace(&mut self.is_done, true) {
+            cache.first_list_is_done();
+        }
+    }
+
     /// Brings the cache to what was listed; what had gone unnoticed.
     fn end<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) -> Vec<Object> {
         let gone = cache.retain(namespace, &std::mem::take(&mut self.listed));
@@ -178,12 +195,19 @@ impl List {
     }
 }
 
-/// All events, for ever: failures are logged, waited out and not passed on.
+/// What a watch tells.
+enum Heard<K> {
+    Event(Event<K>),
+    /// We have no right to it, at present.
+    Forbidden,
+}
+
+/// All events, for ever: failures are logged and waited out.
 fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
     of: &'static str,
-) -> impl futures::Stream<Item = Event<K>> + Send
+) -> impl futures::Stream<Item = Heard<K>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -195,8 +219,8 @@ where
         of,
     };
     futures::stream::unfold(follower, |mut follower| async {
-        let event = follower.next().await;
-        Some((event, follower))
+        let heard = follower.next().await;
+        Some((heard, follower))
     })
 }
 
@@ -212,26 +236,34 @@ impl<K> Follower<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    async fn next(&mut self) -> Event<K> {
+    async fn next(&mut self) -> Heard<K> {
         loop {
             let error = match self.stream.next().await {
-                Some(Ok(event)) => return event,
-                Some(Err(error)) => Some(error),
-                None => None, // kube's watcher does not end
+                Some(Ok(event)) => return Heard::Event(event),
+                Some(Err(error)) => error,
+                None => watcher::Error::NoResourceVersion, // kube's watcher does not end
             };
-            let is_refused = matches!(&error, Some(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if !(status.code == 429 || status.code >= 500 && status.code != 504));
-            let failure = error.map_or(Failure::Unavailable(0), Failure::from);
+            let is_refused = is_refused(&error);
+            let failure = Failure::from(error);
             let delay = self.reopening.failed();
             tracing::warn!(of = self.of, %failure, ?delay, "a watch failed and is opened again");
             tokio::time::sleep(delay).await;
             if is_refused {
-                // kube would ask for the same again: a streamed list from a server that has none (422), a
-                // resource version that is compacted (410) or of another time line (504).
                 let (api, config) = self.pages.clone();
                 self.stream = kube::runtime::watcher(api, config).boxed();
             }
+            if failure == Failure::Forbidden {
+                return Heard::Forbidden;
+            }
         }
     }
+}
+
+/// Whether kube would ask for the same again and be refused again: a streamed list from a server that has none
+/// (422), a resource version that is compacted (410) or of another time line (504).
+fn is_refused(error: &watcher::Error) -> bool {
+    let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
+    status.code == 504 || (400..500).contains(&status.code) && status.code != 429
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>

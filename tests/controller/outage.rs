@@ -1,20 +1,15 @@
-//! Restarts, outages and other instances: the work is done once, and none of it is lost.
+//! Restarts and outages: the work is done once, and none of it is lost.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{Controller, Part, eventually};
+use bulla_tests::{Part, eventually};
 use serde_json::{Value, json};
 
 use crate::{
     api::Api,
-    cluster::{Fragile, HOLDER},
-    space::{SOON, Space, data},
+    cluster::Fragile,
+    space::{SOON, Space},
 };
 
 #[test]
@@ -142,89 +137,8 @@ fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn more_instances_do_no_harm() -> Result<()> {
-    let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "three-instances")?;
-    let mut others = Vec::new();
-    for _ in 0..2 {
-        let mut command = Controller::command(&fragile.plane)?;
-        command.args(["--holder", HOLDER]);
-        let controller = Controller::start(command)?;
-        controller.wait_until_ready()?;
-        others.push(controller);
-    }
-
-    let name = |i: usize| format!("object-{i}");
-    let is_over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        // What a reader of the Secret sees never goes back to an older version.
-        let reader = scope.spawn(|| {
-            let mut newest = BTreeMap::new();
-            let mut regressions = Vec::new();
-            while !is_over.load(Ordering::Relaxed) {
-                for i in 0..5 {
-                    let Ok(secret) = space.secret(&name(i)) else { continue };
-                    let Some(password) = data(&secret)?.remove("password") else { continue };
-                    let version: u32 = String::from_utf8(password)?.parse()?;
-                    let newest = newest.entry(i).or_insert(version);
-                    if version < *newest {
-                        regressions.push((i, *newest, version));
-                    }
-                    *newest = version.max(*newest);
-                }
-            }
-            anyhow::Ok(regressions)
-        });
-        for version in 1..=80 {
-            let version = version.to_string();
-            for i in 0..5 {
-                space.apply(&space.seal(&name(i), &[("password", &version)])?)?;
-            }
-        }
-        for i in 0..5 {
-            space.restored(&name(i), &[("password", "80")])?;
-            space.done(&name(i))?;
-        }
-        is_over.store(true, Ordering::Relaxed);
-        let regressions = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
-        ensure!(regressions.is_empty(), "object, newest and older version: {regressions:?}");
-        anyhow::Ok(())
-    })
-    .inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
-
-    for i in 0..5 {
-        space.api.delete(&space.secret_path(&name(i)), &Value::Null)?;
-    }
-    for i in 0..5 {
-        space.restored(&name(i), &[("password", "80")])?;
-        space.done(&name(i))?;
-    }
-    // Nobody writes any more.
-    let versions = || {
-        let mut versions = Vec::new();
-        for i in 0..5 {
-            for object in [space.secret(&name(i))?, space.sealed_secret(&name(i))?] {
-                versions.push(object["metadata"]["resourceVersion"].clone());
-            }
-        }
-        anyhow::Ok(versions)
-    };
-    eventually("an end of all writing", SOON, || {
-        space.let_pass()?;
-        let before = versions()?;
-        space.let_pass()?;
-        let after = versions()?;
-        ensure!(before == after, "{before:?} {after:?}");
-        Ok(())
-    })?;
-    drop(others);
-    fragile.give_back();
-    Ok(())
-}
-
 /// Waits until so many SealedSecrets are done as they are now.
-fn all_done(space: &Space, count: usize) -> Result<()> {
+pub(crate) fn all_done(space: &Space, count: usize) -> Result<()> {
     eventually("all objects", SOON, || {
         let list = space.api.get(&space.sealed_secrets())?;
         let items = list["items"].as_array().context("no list")?;

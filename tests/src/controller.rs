@@ -110,6 +110,28 @@ impl Controller {
         self.running.take().map_or(Ok(()), Leashed::kill)
     }
 
+    /// Makes it stand still, as a node does that is out of memory or away for maintenance.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::Stop)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn resume(&mut self) -> Result<()> {
+        self.signal(Signal::Continue)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.running.as_mut().context("the controller does not run")?.signal(signal)
+    }
+
     /// Waits until `/readyz` consents.
     ///
     /// # Errors

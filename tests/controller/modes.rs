@@ -1,0 +1,338 @@
+//! Controllers that keep to a part of the cluster, and two that must not overlap.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use bulla_tests::{Controller, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Fragile, FragileGuard, HOLDER},
+    space::{SOON, Space, clear, condition, secret},
+};
+
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/namespaced/example");
+
+const VALUES: [(&str, &str); 1] = [("password", "sealed")];
+
+#[test]
+fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.stop(SOON)?;
+    let teams = ["team-a", "team-b"].map(|team| Space::fragile(&fragile, team));
+    let [team_a, team_b] = teams;
+    let (team_a, team_b) = (team_a?, team_b?);
+    let outside = Space::fragile(&fragile, "outside")?;
+    let roles = ["clusterrole/bulla-controller", "clusterrolebinding/bulla-controller"];
+    fragile.plane.kubectl(&[&["delete"][..], &roles].concat())?;
+    fragile.plane.kubectl(&["apply", "--kustomize", EXAMPLE])?;
+    for denied in [
+        &["get", "secrets", "--all-namespaces"][..],
+        &["get", "sealedsecrets", "--all-namespaces"],
+        &["get", "secrets", "--namespace=outside"],
+        &["get", "secrets", "--namespace=kube-system"],
+        &["delete", "secret", "any", "--namespace=bulla-system"],
+    ] {
+        let account = fragile.plane.service_account("bulla-system", "bulla-controller")?;
+        ensure!(account.run(denied).is_err(), "{denied:?} is allowed");
+    }
+
+    // The last of them has no Role, and keeps nobody waiting.
+    let mut command = command(&fragile)?;
+    command.env("BULLA_WATCH_NAMESPACES", "team-a,team-b,without-role");
+    let controller = Controller::start(command)?;
+    controller.wait_until_ready()?;
+    for space in [&team_a, &team_b, &outside] {
+        space.apply(&space.seal("db", &VALUES)?)?;
+    }
+    for space in [&team_a, &team_b] {
+        space.done("db")?;
+        space.api.delete(&space.secret_path("db"), &Value::Null)?;
+        space.restored("db", &VALUES)?;
+        space.event("db", "DriftRepaired")?;
+    }
+    team_a.let_pass()?;
+    ensure!(!outside.has_secret("db")?, "it works outside of its namespaces");
+    assert_eq!(outside.sealed_secret("db")?["status"], json!({"observedGeneration": -1}));
+
+    // A Role that comes later is found.
+    let late = Space::fragile(&fragile, "without-role")?;
+    late.apply(&late.seal("db", &VALUES)?)?;
+    let role =
+        fragile.plane.kubectl(&["get", "role,rolebinding", "--namespace=team-a", "-o", "json"])?;
+    let role: Value = serde_json::from_str(&role)?;
+    for object in role["items"].as_array().context("no list")? {
+        let mut object = object.clone();
+        let name = object["metadata"]["name"].clone();
+        object["metadata"] = json!({"name": name});
+        let plural = if object["kind"] == "Role" { "roles" } else { "rolebindings" };
+        let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/{plural}", late.name);
+        late.api.create(&path, &object)?;
+    }
+    late.done("db")?;
+
+    drop(controller);
+    Controller::install(&fragile.plane)?;
+    back(fragile)
+}
+
+#[test]
+fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let rules = |path: &str, kind: &str| {
+        let manifest = ["create", "--dry-run=client", "--output=json", "--filename", path];
+        let objects = fragile.plane.kubectl(&manifest)?;
+        let objects: Vec<Value> =
+            serde_json::Deserializer::from_str(&objects).into_iter().collect::<Result<_, _>>()?;
+        let role = objects.into_iter().find(|object| {
+            object["kind"] == kind && object["metadata"]["name"] == "bulla-controller"
+        });
+        anyhow::Ok(role.context("no role")?["rules"].clone())
+    };
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    let role = rules(&format!("{deploy}/namespaced/watched/rbac.yaml"), "Role")?;
+    let cluster_role = rules(&format!("{deploy}/base/rbac.yaml"), "ClusterRole")?;
+    assert_eq!(role, cluster_role);
+    fragile.give_back();
+    Ok(())
+}
+
+#[test]
+fn selector_leaves_what_it_does_not_select() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.stop(SOON)?;
+    let space = Space::fragile(&fragile, "selector")?;
+    let mut command = command(&fragile)?;
+    command.args(["--selector", "tier=web,stage!=test"]);
+    let controller = Controller::start(command)?;
+    controller.wait_until_ready()?;
+    for (name, labels) in [
+        ("selected", json!({"tier": "web"})),
+        ("unlabelled", json!({})),
+        ("excluded", json!({"tier": "web", "stage": "test"})),
+    ] {
+        let mut sealed_secret = space.seal(name, &VALUES)?;
+        sealed_secret["metadata"]["labels"] = labels;
+        space.apply(&sealed_secret)?;
+    }
+    let selected = space.done("selected")?;
+    for name in ["unlabelled", "excluded"] {
+        ensure!(!space.has_secret(name)?, "{name} was worked on");
+        let label = json!({"metadata": {"labels": {"tier": "web", "stage": "live"}}});
+        space.api.merge(&space.sealed_secret_path(name), &label)?;
+        space.done(name)?;
+    }
+    // What is not selected any more is left as it is.
+    let label = json!({"metadata": {"labels": {"tier": null}}});
+    space.api.merge(&space.sealed_secret_path("selected"), &label)?;
+    space.api.delete(&space.secret_path("selected"), &Value::Null)?;
+    let touch = json!({"metadata": {"annotations": {"look": "again"}}});
+    space.api.merge(&space.sealed_secret_path("excluded"), &touch)?;
+    space.api.delete(&space.secret_path("excluded"), &Value::Null)?;
+    space.restored("excluded", &VALUES)?;
+    ensure!(!space.has_secret("selected")?, "it was restored");
+    assert_eq!(space.sealed_secret("selected")?["status"], selected["status"]);
+    drop(controller);
+    back(fragile)
+}
+
+#[test]
+fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "in-charge")?;
+    space.unseal("db", &VALUES)?;
+    fragile.controller.stop(SOON)?;
+
+    let mut other = Controller::command(&fragile.plane)?;
+    other.args(["--holder", "other", "--type", "x25519"]);
+    let controller = Controller::start(other)?;
+    controller.wait_until_ready()?;
+    space.apply(&space.seal("db", &[("password", "changed")])?)?;
+    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    // Whose nobody is yet is worked on.
+    space.unseal("new", &VALUES)?;
+    assert_eq!(space.sealed_secret("new")?["status"]["controller"], "other");
+    ensure!(!space.has_secret("db")?, "it works on what is another's");
+    ensure!(space.sealed_secret("db")?["status"]["controller"] == HOLDER, "it took it over");
+    ensure!(controller.metric("bulla_sealed_secrets_of_another_controller")? >= 1.0, "untold");
+    drop(controller);
+
+    let mut heir = Controller::command(&fragile.plane)?;
+    heir.args(["--holder", "other", "--type", "x25519", "--take-over", HOLDER]);
+    let controller = Controller::start(heir)?;
+    space.restored("db", &[("password", "changed")])?;
+    space.done("db")?;
+    assert_eq!(space.sealed_secret("db")?["status"]["controller"], "other");
+    drop(controller);
+
+    // And back, for the tests to come.
+    let mut command = command(&fragile)?;
+    command.args(["--take-over", "other"]);
+    let controller = Controller::start(command)?;
+    let touch = json!({"metadata": {"annotations": {"look": "again"}}});
+    for name in ["db", "new"] {
+        space.api.merge(&space.sealed_secret_path(name), &touch)?;
+        space.api.delete(&space.secret_path(name), &Value::Null)?;
+        space.done(name)?;
+    }
+    eventually("both in charge of the first", SOON, || {
+        for name in ["db", "new"] {
+            let controller = space.sealed_secret(name)?["status"]["controller"].clone();
+            ensure!(controller == HOLDER, "{name} is of {controller}");
+        }
+        Ok(())
+    })?;
+    drop(controller);
+    for key in crate::cluster::sealing_keys(&fragile.api)? {
+        if key["spec"]["holder"] == "other" {
+            let name = key["metadata"]["name"].as_str().context("no name")?;
+            let path = format!("{}/{name}", crate::cluster::SEALING_KEYS);
+            fragile.api.delete(&path, &Value::Null)?;
+        }
+    }
+    back(fragile)
+}
+
+#[test]
+fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.stop(SOON)?;
+    let mine = Space::fragile(&fragile, "mine")?;
+    let yours = Space::fragile(&fragile, "yours")?;
+    let mut command = command(&fragile)?;
+    command.args(["--watch-namespace", "mine"]);
+    let first = Controller::start(command)?;
+    // Another installation: its own namespace, account and Lease; its keys are its own too.
+    let system = "bulla-other";
+    fragile.plane.kubectl(&["create", "namespace", system])?;
+    fragile.plane.kubectl(&["create", "serviceaccount", "bulla-controller", "-n", system])?;
+    let account = format!("{system}:bulla-controller");
+    let account = format!("--serviceaccount={account}");
+    let bind = ["--clusterrole=bulla-controller", &account];
+    fragile
+        .plane
+        .kubectl(&[&["create", "clusterrolebinding", "bulla-other"][..], &bind].concat())?;
+    fragile.plane.kubectl(&[
+        "create",
+        "role",
+        "bulla-other",
+        "-n",
+        system,
+        "--verb=get,list,create,update",
+        "--resource=sealingkeys.bulla.dev,leases.coordination.k8s.io",
+    ])?;
+    fragile.plane.kubectl(&[
+        "create",
+        "rolebinding",
+        "bulla-other",
+        "-n",
+        system,
+        "--role=bulla-other",
+        &account,
+    ])?;
+    let client = fragile.plane.service_account(system, "bulla-controller")?;
+    let mut command = Controller::command(&fragile.plane)?;
+    command.env("KUBECONFIG", client.kubeconfig());
+    command.args(["--holder", "other", "--namespace", system, "--watch-namespace", "yours"]);
+    let second = Controller::start(command)?;
+    first.wait_until_ready()?;
+    second.wait_until_ready()?;
+    let keys = format!("/apis/bulla.dev/v1alpha1/namespaces/{system}/sealingkeys");
+    let recipient = eventually("the key of the other", SOON, || {
+        let keys = fragile.api.get(&keys)?;
+        let recipient = keys["items"][0]["spec"]["recipient"].as_str().context("no key")?;
+        Ok(recipient.parse::<bulla_sealing::Recipient>()?)
+    })?;
+    let theirs = bulla_sealing::Recipients::new(vec![recipient])?;
+
+    mine.unseal("db", &VALUES)?;
+    let sealed_secret = crate::space::seal_for(&yours.name, secret("db", &VALUES), &theirs)?;
+    yours.apply(&sealed_secret)?;
+    yours.done("db")?;
+    assert_eq!(yours.sealed_secret("db")?["status"]["controller"], "other");
+    assert_eq!(mine.sealed_secret("db")?["status"]["controller"], HOLDER);
+    // A value for one is nothing to the other.
+    yours.apply(&yours.seal("not-for-yours", &VALUES)?)?;
+    yours.refused("not-for-yours", "UnknownKey")?;
+    drop((first, second));
+    fragile.plane.kubectl(&["delete", "clusterrolebinding", "bulla-other"])?;
+    fragile.plane.kubectl(&["delete", "namespace", "yours", system])?;
+    back(fragile)
+}
+
+#[test]
+fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.stop(SOON)?;
+    let space = Space::fragile(&fragile, "flags")?;
+    let mut refusing = command(&fragile)?;
+    refusing.args(["--refuse-types", "example.com/a,example.com/b", "--refuse-labels", "team"]);
+    let controller = Controller::start(refusing)?;
+    for (name, template) in [
+        ("typed", json!({"type": "example.com/b"})),
+        ("labelled", json!({"metadata": {"labels": {"team": "storage"}}})),
+        ("allowed", json!({"type": "example.com/c", "metadata": {"labels": {"tier": "web"}}})),
+    ] {
+        let mut sealed_secret = space.seal(name, &VALUES)?;
+        sealed_secret["spec"]["template"] = template;
+        space.apply(&sealed_secret)?;
+    }
+    space.done("allowed")?;
+    let typed = space.refused("typed", "TypeRefused")?;
+    let said = condition(&typed, "Ready")["message"].clone();
+    assert_eq!(said, "this controller refuses Secrets of type example.com/b");
+    space.refused("labelled", "LabelRefused")?;
+    drop(controller);
+
+    let controller = Controller::start(command(&fragile)?)?;
+    for name in ["typed", "labelled"] {
+        space.done(name)?;
+        ensure!(space.data(name)? == clear(&VALUES), "other data");
+    }
+    drop(controller);
+    back(fragile)
+}
+
+#[test]
+fn full_check_finds_everything_as_it_is_and_writes_nothing() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.stop(SOON)?;
+    let space = Space::fragile(&fragile, "full-check")?;
+    let mut command = command(&fragile)?;
+    command.args(["--full-check", "4s"]);
+    let controller = Controller::start(command)?;
+    let names: Vec<_> = (0..40).map(|i| format!("object-{i}")).collect();
+    for name in &names {
+        space.unseal(name, &VALUES)?;
+    }
+    let before = controller.metric("bulla_reconciles_total")?;
+    let versions = |names: &[String]| {
+        let version = |name: &String| {
+            let secret = space.secret(name)?["metadata"]["resourceVersion"].clone();
+            anyhow::Ok((secret, space.sealed_secret(name)?["metadata"]["resourceVersion"].clone()))
+        };
+        names.iter().map(version).collect::<Result<Vec<_>>>()
+    };
+    let written = versions(&names)?;
+    eventually("a full check of all, twice", SOON, || {
+        let checked = controller.metric("bulla_reconciles_total")? - before;
+        ensure!(checked >= 80.0, "{checked}");
+        Ok(())
+    })?;
+    assert_eq!(versions(&names)?, written);
+    drop(controller);
+    back(fragile)
+}
+
+fn command(fragile: &Fragile) -> Result<Command> {
+    let mut command = Controller::command(&fragile.plane)?;
+    command.args(["--holder", HOLDER, "--type", "x25519", "--lease-duration", "4s"]);
+    Ok(command)
+}
+
+fn back(mut fragile: FragileGuard) -> Result<()> {
+    fragile.controller.restart()?;
+    fragile.controller.wait_until_ready()?;
+    fragile.give_back();
+    Ok(())
+}
