@@ -39,7 +39,7 @@ pub(super) async fn apply(
     ctx: &Context,
     plan: Plan,
 ) -> Result<(Situation, Option<Change>), Failure> {
-    let mut policy = Policy::Owner;
+    let is_merge = matches!(plan, Plan::Merge { .. });
     let (secret, written, kind) = match plan {
         Plan::Refuse { reason, message } => {
             return Ok((Situation::NeedsPerson { reason, message }, None));
@@ -62,7 +62,6 @@ pub(super) async fn apply(
             (secret, written, kind)
         }
         Plan::Merge { secret, is_same_generation, by } => {
-            policy = Policy::Merge;
             let written = counted(ctx, "merge", api::merge_secret(&ctx.client, &secret).await)?;
             let kind = kind(&secret, &written, is_same_generation, by);
             (secret, written, kind)
@@ -72,6 +71,7 @@ pub(super) async fn apply(
             (secret, written, ChangeKind::Recreated)
         }
     };
+    let policy = if is_merge { Policy::Merge } else { kept(&secret) };
     let target = target_status(&secret, written, policy);
     let message = match target.keys.len() {
         1 => "1 key is unsealed".to_owned(),
@@ -126,6 +126,15 @@ fn counted<T>(
     answer: Result<T, Failure>,
 ) -> Result<T, Failure> {
     answer.inspect_err(|failure| ctx.metrics.api_error(operation, failure.reason().as_str()))
+}
+
+/// The policy of a Secret that is ours, which shows on it: only an Orphan has no controller.
+fn kept(secret: &WipedSecret) -> Policy {
+    let mut owners = secret.metadata.owner_references.iter().flatten();
+    match owners.any(|owner| owner.controller == Some(true)) {
+        true => Policy::Owner,
+        false => Policy::Orphan,
+    }
 }
 
 fn target_status(
