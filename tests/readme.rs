@@ -1,4 +1,4 @@
-//! The commands of the README do what it says, in its order.
+//! The commands of the README and of the guides do what they say, in their order.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,14 @@ use bulla_tests::{ControlPlane, Controller, Folder, Shell};
 
 const README: &str = include_str!("../README.md");
 
+const OPERATING: &str = include_str!("../docs/operating.md");
+
 /// Commands that a test cannot run, each with the reason.
-const NOT_RUN: [(&str, &str); 4] = [
+const NOT_RUN: [(&str, &str); 5] = [
     ("cargo demo", "CI runs it by itself"),
     ("cargo test", "this is it"),
     ("cargo install --path cli", "the harness has built the same program"),
+    ("kubectl rollout status", "no node runs pods; the controller's own readiness is waited for"),
     ("docker build", "needs a container engine; CI builds the static binary that the image holds"),
 ];
 
@@ -38,15 +41,15 @@ fn every_command_of_the_readme_works_in_its_order() {
 
     let mut controller = None;
     let mut count = 0;
-    for line in
-        commands().filter(|line| NOT_RUN.iter().all(|(command, _)| !line.starts_with(command)))
+    for line in commands(README)
+        .filter(|line| NOT_RUN.iter().all(|(command, _)| !line.starts_with(command)))
     {
         let printed = shell.run(line).unwrap_or_else(|error| panic!("{error:#}"));
         count += 1;
         if line == "kubectl apply -k deploy/base" {
             // No node runs the Deployment's pod.
             let started = Controller::start(Controller::command(plane).unwrap()).unwrap();
-            started.wait_until_ready().unwrap();
+            wait_for_key(&started, &shell);
             controller = Some(started);
         }
         if line.starts_with("bulla unseal") {
@@ -63,16 +66,73 @@ fn every_command_of_the_readme_works_in_its_order() {
 fn what_is_not_run_is_still_there() {
     for (command, reason) in NOT_RUN {
         assert!(
-            commands().any(|line| line.starts_with(command)),
+            commands(README).any(|line| line.starts_with(command)),
             "{command} ({reason}) is not in the README"
         );
     }
 }
 
-/// The lines of the README's `console` blocks.
-fn commands() -> impl Iterator<Item = &'static str> {
+#[test]
+fn every_command_for_operators_works_in_its_order() {
+    let plane = ControlPlane::start().unwrap();
+    let folder = Folder::new("bulla-operating-").unwrap();
+    let shell = Shell::new(&folder, plane.admin().kubeconfig()).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for folder in ["crds", "deploy"] {
+        std::os::unix::fs::symlink(root.join(folder), shell.path(folder)).unwrap();
+    }
+    // Whoever reads this works in a namespace of the example.
+    for line in [
+        "kubectl create namespace team-a",
+        "kubectl create namespace team-b",
+        "kubectl config set-context --current --namespace team-a",
+    ] {
+        shell.run(line).unwrap();
+    }
+    let mut controller = None;
+    for line in commands(OPERATING) {
+        if line.starts_with("kubectl label secret db") {
+            for line in [
+                "kubectl create secret generic db --from-literal=password=theirs",
+                "kubectl create secret generic db --from-literal=password=ours --dry-run=client \
+                 -o yaml | bulla seal -n team-a - > db.yaml",
+                "kubectl apply -f db.yaml",
+                "kubectl wait --for=jsonpath='{.status.conditions[0].reason}'=TargetExists \
+                 --timeout=60s sealedsecret/db",
+            ] {
+                shell.run(line).unwrap();
+            }
+        }
+        let printed = shell.run(line).unwrap_or_else(|error| panic!("{error:#}"));
+        if line.starts_with("kubectl apply -k deploy/namespaced/example") {
+            // No node runs the Deployment's pod.
+            let mut command = Controller::command(&plane).unwrap();
+            command.args(["--watch-namespace", "team-a,team-b"]);
+            let started = Controller::start(command).unwrap();
+            wait_for_key(&started, &shell);
+            controller = Some(started);
+        }
+        if line.contains("holderIdentity") {
+            assert!(printed.starts_with("bulla-controller-"), "{printed}");
+        }
+    }
+    assert!(controller.is_some(), "the guide has lost its commands");
+    let password = "kubectl get secret db -o jsonpath='{.data.password}' | base64 -d";
+    assert_eq!(shell.run(password).unwrap(), "ours");
+    let opened = shell.run("bulla unseal -i identities.txt db.yaml").unwrap();
+    assert!(opened.contains("password: b3Vycw=="), "{opened}");
+}
+
+/// A person takes longer to the next line than the controller to publish the key that it holds.
+fn wait_for_key(controller: &Controller, shell: &Shell) {
+    controller.wait_until_ready().unwrap();
+    shell.run("until bulla keys fetch > /dev/null 2>&1; do sleep 0.1; done").unwrap();
+}
+
+/// The lines of a page's `console` blocks.
+fn commands(page: &'static str) -> impl Iterator<Item = &'static str> {
     let mut is_command = false;
-    README.lines().filter(move |line| {
+    page.lines().filter(move |line| {
         let was_command = is_command && *line != "```";
         is_command = *line == "```console" || was_command;
         was_command

@@ -85,6 +85,21 @@ fn sealing_reads_no_file_no_clock_and_no_network() -> Result<()> {
 }
 
 #[test]
+fn controller_decides_nothing_by_the_wall_clock() -> Result<()> {
+    // They write times for people.
+    const FOR_PEOPLE: [&str; 3] = ["keys.rs", "lease.rs", "sealed_secret/status.rs"];
+    let mut findings = Vec::new();
+    for file in files()?.iter().filter(|file| file.path.starts_with("controller/src/")) {
+        let product = file.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let is_for_people = FOR_PEOPLE.iter().any(|name| file.path.ends_with(name));
+        if product.contains("SystemTime") || product.contains("Timestamp::now") && !is_for_people {
+            findings.push(file.path.clone());
+        }
+    }
+    none("wall clocks jump; use an Instant", findings)
+}
+
+#[test]
 fn only_sealing_calls_cryptography() -> Result<()> {
     // What sealing needs and is no cryptography.
     const PLAIN: [&str; 3] = ["base64", "thiserror", "zeroize"];

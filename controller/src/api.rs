@@ -90,7 +90,7 @@ impl fmt::Display for Failure {
             Self::AlreadyExists => f.write_str("an object of this name is there"),
             Self::Conflict => f.write_str("somebody else wrote at the same moment"),
             Self::Forbidden => f.write_str(
-                "the API server forbids it: the controller lacks a right, or a quota is exceeded",
+                "the API server forbids it: a right is missing, a quota is exceeded, or a policy refuses it",
             ),
             Self::NamespaceTerminating => f.write_str("the namespace is being deleted"),
             Self::Immutable => f.write_str("the Secret is immutable or has another type"),
@@ -240,13 +240,15 @@ pub(crate) async fn patch_status(
     Ok(written.metadata.resource_version)
 }
 
-/// A SealedSecret, if it is there.
+/// A SealedSecret, if it is there: as it is now, or, which costs the API server far less, from its cache but
+/// at least as new as a resource version.
 pub(crate) async fn sealed_secret(
     client: &Client,
     object: &Object,
+    not_older_than: Option<&str>,
 ) -> Result<Option<SealedSecret>, Failure> {
-    let request = collection::<SealedSecret>(Some(&object.namespace))
-        .get(&object.name, &GetParams::default());
+    let params = GetParams { resource_version: not_older_than.map(str::to_owned) };
+    let request = collection::<SealedSecret>(Some(&object.namespace)).get(&object.name, &params);
     if_there(whole(client, request).await)
 }
 

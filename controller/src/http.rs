@@ -33,10 +33,14 @@ pub(crate) async fn serve(
     Ok(async move { Ok(server.await.context("the HTTP server panicked")??) })
 }
 
-/// Ready once all watches have delivered their first lists. A replica that does not hold the Lease is ready to.
+/// Ready once all watches have delivered their first lists and there is a key to open with. A replica that does
+/// not hold the Lease is ready too.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if !ctx.are_identities_loaded() {
         return (StatusCode::SERVICE_UNAVAILABLE, "identities are not loaded\n");
+    }
+    if ctx.keyring().is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");
     }
     match ctx.is_listed() {
         true => (StatusCode::OK, "ok\n"),

@@ -51,6 +51,12 @@ pub(crate) fn is_of_another(ctx: &Context, known: &Known) -> bool {
     controller.is_some_and(|controller| !ctx.args.is_in_charge(controller))
 }
 
+/// Whether the status still names the controller that this one has taken over from.
+fn is_taken_over(ctx: &Context, known: &Known) -> bool {
+    let controller = known.status.as_ref().and_then(|status| status.controller.as_deref());
+    !known.is_deleted && controller.is_some_and(|controller| controller != ctx.args.holder)
+}
+
 /// Whether it was refused for a reason that a controller with other flags may not have.
 pub(crate) fn is_refused_by_flags(known: &Known) -> bool {
     let ready = known.status.as_ref().and_then(|status| status.ready.as_ref());
@@ -127,6 +133,9 @@ fn look(ctx: &Context, object: &Object, known: &Known) -> Glance {
     if is_of_another(ctx, known) {
         return Glance::Settled;
     }
+    if is_taken_over(ctx, known) {
+        return Glance::Look;
+    }
     let target = ctx.targets.get(object);
     if ctx.memory.is_done(object, known, target.as_deref()) {
         return Glance::Settled;
@@ -198,7 +207,9 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
     let mut reading = first_reading(ctx, object, known);
     let mut last = None;
     for _ in 0..MAX_RACES {
-        let Some(observed) = observe::observe(ctx, object, reading).await? else { return Ok(None) };
+        let Some(observed) = observe::observe(ctx, object, known, reading).await? else {
+            return Ok(None);
+        };
         let status = observed.sealed_secret.status.as_ref();
         if status
             .and_then(|status| status.controller.as_ref())
@@ -277,7 +288,9 @@ pub(crate) async fn check_in_full(ctx: &Context) {
     if interval.is_zero() {
         return std::future::pending().await;
     }
-    let mut tick = tokio::time::interval(interval / SLICES);
+    // Not at once: a restart is to cost nothing, and who has just started has other things to do.
+    let first = tokio::time::Instant::now() + interval / 8;
+    let mut tick = tokio::time::interval_at(first, interval / SLICES);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // Replicas that take turns would otherwise begin with the same objects each time.
     let mut slice = backoff::random() % u64::from(SLICES);

@@ -41,7 +41,7 @@ pub enum Reason {
     TemplateFailed,
     /// The cluster itself trusts Secrets of this type, or the controller is told to refuse it.
     TypeRefused,
-    /// The controller is told to refuse a label or annotation of the template.
+    /// The controller is told to refuse a label of the template.
     LabelRefused,
     /// Targets are not made in the controller's own namespace.
     NamespaceRefused,
@@ -57,8 +57,6 @@ pub enum Reason {
     TargetImmutable,
     /// The API server refused the Secret.
     TargetInvalid,
-    /// Another controller is in charge of the object.
-    OtherController,
     /// The controller lacks a right, or a quota is exceeded.
     Forbidden,
     /// The namespace is being deleted.
@@ -91,7 +89,6 @@ impl Reason {
             Self::Contested => "Contested",
             Self::TargetImmutable => "TargetImmutable",
             Self::TargetInvalid => "TargetInvalid",
-            Self::OtherController => "OtherController",
             Self::Forbidden => "Forbidden",
             Self::NamespaceTerminating => "NamespaceTerminating",
             Self::Conflict => "Conflict",

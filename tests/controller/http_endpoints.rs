@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bulla_tests::{Controller, eventually};
@@ -45,6 +45,26 @@ fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
         );
     }
     ensure!(!text.contains("named-nowhere") && !text.contains("endpoints"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn metrics_of_alerts_and_docs_are_there() -> Result<()> {
+    const ALERTS: &str = include_str!("../../deploy/monitoring/alerts.yaml");
+    const DOCS: &str = include_str!("../../docs/operating.md");
+    let (_, text) = Cluster::shared()?.controller.get("/metrics")?;
+    let is_part_of_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    for (place, named) in [("alerts", ALERTS), ("docs", DOCS)] {
+        let words = named.split(|letter| !is_part_of_name(letter));
+        let metrics: BTreeSet<_> = words.filter(|word| word.starts_with("bulla_")).collect();
+        ensure!(metrics.len() > 5, "{place} name {metrics:?}");
+        for metric in metrics {
+            let suffixes = ["_total", "_bucket", "_sum", "_count", "_info"];
+            let family = suffixes.iter().find_map(|suffix| metric.strip_suffix(suffix));
+            let family = family.unwrap_or(metric);
+            ensure!(text.contains(&format!("# TYPE {family} ")), "{place}: no {metric}");
+        }
+    }
     Ok(())
 }
 

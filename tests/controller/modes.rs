@@ -169,12 +169,6 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
     let mut command = command(&fragile)?;
     command.args(["--take-over", "other"]);
     let controller = Controller::start(command)?;
-    let touch = json!({"metadata": {"annotations": {"look": "again"}}});
-    for name in ["db", "new"] {
-        space.api.merge(&space.sealed_secret_path(name), &touch)?;
-        space.api.delete(&space.secret_path(name), &Value::Null)?;
-        space.done(name)?;
-    }
     eventually("both in charge of the first", SOON, || {
         for name in ["db", "new"] {
             let controller = space.sealed_secret(name)?["status"]["controller"].clone();

@@ -89,6 +89,11 @@ fn account_is_refused_when_it_tries() -> Result<()> {
     let spec = json!({"spec": {"target": {"policy": "Owner"}}}).to_string();
     for command in [
         &["delete", "--raw", "/api/v1/namespaces/rights/secrets"][..],
+        // Allowed by the roles, and refused by the policy.
+        &["delete", "secret", "theirs"],
+        &["patch", "secret", "theirs", "--patch={\"data\": {}}"],
+        &["label", "secret", "theirs", "bulla.dev/target=owned"],
+        &["create", "secret", "generic", "planted"],
         &["patch", "sealedsecret", "db", "--type=merge", "--patch", &spec],
         &["delete", "sealedsecret", "db"],
         &["create", "configmap", "planted"],
@@ -102,6 +107,19 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         ensure!(said.contains("Forbidden") || said.contains("forbidden"), "{said}");
     }
     assert_eq!(space.sealed_secret("db")?, before);
+    let identities =
+        "/api/v1/namespaces/bulla-system/secrets?fieldSelector=type=bulla.dev/identity";
+    let identities = space.api.get(identities)?;
+    let identity = identities["items"][0]["metadata"]["name"].as_str().context("no identity")?;
+    for command in [
+        &["delete", "secret", identity][..],
+        &["label", "secret", identity, "bulla.dev/target=owned"],
+        &["create", "secret", "generic", "planted"],
+    ] {
+        let command = [command, &["--namespace=bulla-system"]].concat();
+        let said = account.run(&command).err().with_context(|| command.join(" "))?;
+        ensure!(format!("{said:#}").contains("may only create identities"), "{said:#}");
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 
 use crate::api::{self, Failure};
+use crate::cache::Known;
 use crate::context::Context;
 use crate::object::Object;
 
@@ -63,14 +64,18 @@ pub(super) struct Present {
 /// Reads the object; `None` when there is nothing to do for it any more.
 ///
 /// The target is read first. A write at the resource version of its metadata then fails when anybody has
-/// written since, so nobody's work for a newer SealedSecret than the one read here is undone.
+/// written since, so nobody's work for a newer SealedSecret than the one read here is undone. Where no target
+/// is read the only write is a create, which undoes nothing, so there the SealedSecret may be as old as what
+/// the watch has brought.
 pub(super) async fn observe(
     ctx: &Context,
     object: &Object,
+    known: &Known,
     reading: Reading,
 ) -> Result<Option<Observed>, Failure> {
     let target = target(ctx, object, reading).await?;
-    let sealed_secret = api::sealed_secret(&ctx.client, object).await?;
+    let not_older_than = (reading == Reading::Nothing).then_some(known.resource_version.as_str());
+    let sealed_secret = api::sealed_secret(&ctx.client, object, not_older_than).await?;
     Ok(sealed_secret
         .filter(|sealed_secret| sealed_secret.metadata.deletion_timestamp.is_none())
         .map(|sealed_secret| Observed { sealed_secret, target }))

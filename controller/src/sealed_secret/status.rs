@@ -1,4 +1,4 @@
-//! Telling: one status write for each change, and at most one Event.
+//! Telling: one status write for each change, and at most one Event, for what the status alone does not show.
 
 use bulla_crds::conditions::{READY, Situation};
 use bulla_crds::{SealedSecret, SealedSecretStatus, fingerprints};
@@ -91,10 +91,15 @@ async fn tell(
     change: Option<&Change>,
 ) {
     let message = situation.message();
+    let ready = previous.conditions.iter().find(|condition| condition.type_ == READY);
     match change.map(|change| &change.kind) {
-        Some(ChangeKind::Created | ChangeKind::Updated) => {
+        Some(kind @ (ChangeKind::Created | ChangeKind::Updated)) => {
             tracing::info!(%object, "unsealed");
-            ctx.events.normal(sealed_secret, "Unsealed", message).await;
+            // That all went well at once is in the status: a new cluster has thousands of these.
+            let was_failing = ready.is_some_and(|ready| ready.status == "False");
+            if *kind == ChangeKind::Updated || was_failing {
+                ctx.events.normal(sealed_secret, "Unsealed", message).await;
+            }
         }
         Some(ChangeKind::Recreated) => {
             tracing::info!(%object, "the Secret could not be changed and was recreated");
@@ -112,7 +117,6 @@ async fn tell(
         Some(ChangeKind::Unchanged) | None => {}
     }
     let reason = situation.reason().as_str();
-    let ready = previous.conditions.iter().find(|condition| condition.type_ == READY);
     let is_known = ready.is_some_and(|ready| ready.reason == reason && ready.message == message);
     if is_known || matches!(situation, Situation::Done { .. }) {
         return;
