@@ -4,6 +4,7 @@
 //! or break something take turns on another one, see [`cluster::Fragile`].
 
 mod api;
+mod bad_input;
 mod cluster;
 mod conflict;
 mod deletion;
@@ -15,9 +16,11 @@ mod leaks;
 mod modes;
 mod outage;
 mod people;
+mod policies;
 mod refusal;
 mod rights;
 mod rules;
 mod space;
 mod status;
+mod templates;
 mod unseal;

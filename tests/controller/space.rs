@@ -123,6 +123,18 @@ impl Space {
         Ok(sealed_secret)
     }
 
+    /// Waits until it is judged, and being tried again for this reason. Tools must wait on.
+    pub(crate) fn retried(&self, name: &str, reason: &str) -> Result<Value> {
+        let sealed_secret = self.judged(name, "Unknown", reason)?;
+        let reconciling = condition(&sealed_secret, "Reconciling");
+        ensure!(
+            reconciling["status"] == "True" && reconciling["reason"] == reason,
+            "{reconciling}"
+        );
+        ensure!(condition(&sealed_secret, "Stalled").is_null(), "nobody need help");
+        Ok(sealed_secret)
+    }
+
     fn judged(&self, name: &str, ready: &str, reason: &str) -> Result<Value> {
         let what = format!("{}/{name} {ready} {reason}", self.name);
         eventually(&what, SOON, || {
@@ -205,6 +217,12 @@ pub(crate) fn seal_for(namespace: &str, secret: Value, recipients: &Recipients) 
     manifest["apiVersion"] = json!(bulla_crds::API_VERSION);
     manifest["kind"] = json!("SealedSecret");
     Ok(manifest)
+}
+
+/// The manifest with that policy.
+pub(crate) fn with_policy(mut sealed_secret: Value, policy: &str) -> Value {
+    sealed_secret["spec"]["target"] = json!({"policy": policy});
+    sealed_secret
 }
 
 /// A Secret in the clear.

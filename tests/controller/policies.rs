@@ -1,0 +1,528 @@
+//! Owner, Orphan and Merge: whose the Secret is, what of it is ours, and by whose consent.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bulla_tests::{Status, Verdict, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    space::{SOON, Space, clear, condition, data, message, refusal, secret, with_policy},
+};
+
+const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "sealed")];
+
+/// Far shorter than the minute after which the controller looks again by itself: an event told it.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+const LABEL: &str = "bulla.dev/target";
+
+#[test]
+fn owned_secret_is_exactly_as_declared_and_goes_with_its_sealed_secret() -> Result<()> {
+    let space = Space::shared("policy-owner")?;
+    let mut sealed_secret = with_policy(space.seal("db", &VALUES)?, "Owner");
+    sealed_secret["spec"]["template"] = json!({"type": "example.com/login"});
+    space.apply(&sealed_secret)?;
+    let owner = space.done("db")?["metadata"]["uid"].clone();
+    let theirs = json!({"stringData": {"theirs": "1", "password": "edited"}});
+    space.api.merge(&space.secret_path("db"), &theirs)?;
+    let owned = space.restored("db", &VALUES)?;
+    assert_eq!(owned["type"], "example.com/login");
+    assert_eq!(owned["metadata"]["labels"], json!({LABEL: "owned"}));
+    let reference = json!([{
+        "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret", "name": "db", "uid": owner,
+        "controller": true,
+    }]);
+    assert_eq!(owned["metadata"]["ownerReferences"], reference);
+    assert_eq!(owned["metadata"]["finalizers"], Value::Null);
+    assert_eq!(space.sealed_secret("db")?["metadata"]["finalizers"], Value::Null);
+
+    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
+    space.gone(&space.secret_path("db"))
+}
+
+#[test]
+fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
+    let space = Space::shared("policy-orphan")?;
+    space.apply(&with_policy(space.seal("db", &VALUES)?, "Orphan"))?;
+    space.done("db")?;
+    let patch = json!({"stringData": {"theirs": "1", "password": "edited"}});
+    space.api.merge(&space.secret_path("db"), &patch)?;
+    space.restored("db", &VALUES)?;
+    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    let orphan = space.restored("db", &VALUES)?;
+    assert_eq!(orphan["metadata"]["ownerReferences"], Value::Null);
+    assert_eq!(orphan["metadata"]["labels"], json!({LABEL: "owned"}));
+
+    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
+    space.gone(&space.sealed_secret_path("db"))?;
+    space.let_collect()?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == orphan, "it did not stay as it was");
+
+    // Whoever may create a SealedSecret could otherwise have what others left behind.
+    for policy in ["Orphan", "Owner"] {
+        let other = [("password", policy)];
+        space.apply(&with_policy(space.seal("db", &other)?, policy))?;
+        let refused = space.refused("db", "TargetExists")?;
+        ensure!(message(&refused).contains("bulla.dev/target=adopt"), "{}", message(&refused));
+        assert_eq!(refused["status"]["target"], Value::Null);
+        ensure!(space.secret("db")? == orphan, "it was taken over");
+    }
+    consent(&space, "db", "adopt")?;
+    let owned = done_at_once(&space, "db")?;
+    ensure!(data(&owned)? == clear(&[("password", "Owner")]), "not its values");
+    assert_eq!(owned["metadata"]["uid"], orphan["metadata"]["uid"]);
+    Ok(())
+}
+
+#[test]
+fn secret_that_consents_is_taken_over_at_once_with_the_marks_of_others() -> Result<()> {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let space = Space::shared("policy-adopt")?;
+    // The consent comes after the SealedSecret, and before it.
+    for (name, policy, is_early) in
+        [("late", "Owner", false), ("early", "Owner", true), ("orphan", "Orphan", false)]
+    {
+        let mut manifest = secret(name, &[("password", "theirs"), ("more", "theirs")]);
+        manifest["metadata"]["namespace"] = json!(space.name);
+        manifest["metadata"]["labels"] = json!({"theirs": "1"});
+        manifest["metadata"]["annotations"] = json!({"theirs": "1"});
+        let admin = Cluster::shared()?.plane.admin();
+        admin.run_with_input(&["apply", "--filename=-"], &manifest.to_string())?;
+        let foreign = space.secret(name)?;
+        ensure!(!foreign["metadata"]["annotations"][LAST_APPLIED].is_null(), "kubectl left none");
+        if is_early {
+            consent(&space, name, "adopt")?;
+        }
+        space.apply(&with_policy(space.seal(name, &VALUES)?, policy))?;
+        if !is_early {
+            space.refused(name, "TargetExists")?;
+            consent(&space, name, "adopt")?;
+        }
+        let adopted = done_at_once(&space, name)?;
+        ensure!(data(&adopted)? == clear(&VALUES), "{name} does not have exactly the values");
+        let metadata = &adopted["metadata"];
+        assert_eq!(metadata["uid"], foreign["metadata"]["uid"]);
+        assert_eq!(metadata["labels"], json!({"theirs": "1", LABEL: "owned"}));
+        assert_eq!(metadata["annotations"], json!({"theirs": "1"}));
+        let owners = metadata["ownerReferences"].as_array().map_or(0, Vec::len);
+        assert_eq!(owners, usize::from(policy == "Owner"));
+    }
+    Ok(())
+}
+
+#[test]
+fn secret_of_another_type_that_consents_is_made_anew() -> Result<()> {
+    let space = Space::shared("policy-adopt-type")?;
+    let mut foreign = secret("db", &[("password", "theirs")]);
+    foreign["type"] = json!("example.com/theirs");
+    foreign["metadata"]["labels"] = json!({LABEL: "adopt"});
+    space.api.create(&space.secrets(), &foreign)?;
+    space.unseal("db", &VALUES)?;
+    let adopted = space.secret("db")?;
+    ensure!(data(&adopted)? == clear(&VALUES), "not its values");
+    assert_eq!(adopted["type"], "Opaque");
+    assert_eq!(adopted["metadata"]["labels"], json!({LABEL: "owned"}));
+    Ok(())
+}
+
+#[test]
+fn what_is_no_consent_to_be_owned_leaves_a_secret_alone() -> Result<()> {
+    let space = Space::shared("policy-no-consent")?;
+    // An owner must exist, or the Secret is collected; that it is a Namespace does no harm.
+    let namespace = space.api.get(&format!("/api/v1/namespaces/{}", space.name))?;
+    let controlled = json!([{
+        "apiVersion": "v1", "kind": "Namespace", "name": space.name, "controller": true,
+        "uid": namespace["metadata"]["uid"],
+    }]);
+    // A copy with everything, as `kubectl get -o yaml` and another name give it.
+    let original = space.unseal("original", &VALUES)?;
+    let copied = space.secret("original")?["metadata"]["ownerReferences"].clone();
+    ensure!(copied[0]["uid"] == original["metadata"]["uid"], "not owned: {copied}");
+    let cases = [
+        ("withdrawn", json!("adopt"), Value::Null, "label it bulla.dev/target=adopt"),
+        ("for-merge", json!("merge"), Value::Null, "label it bulla.dev/target=adopt"),
+        ("copied-label", json!("owned"), Value::Null, "label it bulla.dev/target=adopt"),
+        ("another-word", json!("Adopt"), Value::Null, "label it bulla.dev/target=adopt"),
+        ("controlled", json!("adopt"), controlled, "is controlled by Namespace policy-no-consent"),
+        ("copied", json!("owned"), copied, "is controlled by SealedSecret original"),
+    ];
+    let mut foreign = Vec::new();
+    for (name, label, owners, _) in &cases {
+        let mut theirs = secret(name, &[("password", "theirs")]);
+        theirs["metadata"]["labels"] = json!({LABEL: label});
+        theirs["metadata"]["ownerReferences"] = owners.clone();
+        space.api.create(&space.secrets(), &theirs)?;
+        if *name == "withdrawn" {
+            let patch = json!({"metadata": {"labels": {LABEL: null}}});
+            space.api.merge(&space.secret_path(name), &patch)?;
+        }
+        foreign.push(space.secret(name)?);
+        space.apply(&space.seal(name, &VALUES)?)?;
+    }
+    for (name, .., expected) in &cases {
+        let refused = space.refused(name, "TargetExists")?;
+        ensure!(message(&refused).contains(expected), "{name}: {}", message(&refused));
+    }
+    space.let_pass()?;
+    for ((name, ..), before) in cases.iter().zip(foreign) {
+        ensure!(space.secret(name)? == before, "{name} was touched");
+    }
+    Ok(())
+}
+
+#[test]
+fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
+    let space = Space::shared("policy-merge")?;
+    let theirs = [("username", "theirs"), ("password", "theirs")];
+    let before = space.api.create(&space.secrets(), &foreign(&space, "db", &theirs)?)?;
+    let mut sealed_secret = merging(&space, "db", &[("a", "1"), ("b", "2")])?;
+    sealed_secret["spec"]["template"] = json!({"data": {"rendered": "<{{ a }}>"}});
+    space.apply(&sealed_secret)?;
+    let done = space.done("db")?;
+    let merged = space.secret("db")?;
+    let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", "<1>")]].concat();
+    ensure!(data(&merged)? == clear(&both), "not their keys and ours");
+    for field in ["uid", "labels", "annotations", "ownerReferences"] {
+        assert_eq!(merged["metadata"][field], before["metadata"][field], "{field}");
+    }
+    assert_eq!(merged["type"], "kubernetes.io/basic-auth");
+    let target = &done["status"]["target"];
+    assert_eq!(target["keys"], json!(["a", "b", "rendered"]));
+    assert_eq!((&target["uid"], &target["policy"]), (&merged["metadata"]["uid"], &json!("Merge")));
+
+    // An edit of ours is repaired, an edit of theirs is not ours to judge.
+    let edits = json!({"data": {
+        "a": BASE64_STANDARD.encode("edited"), "b": null,
+        "password": BASE64_STANDARD.encode("changed by its owner"),
+        "more": BASE64_STANDARD.encode("of its owner"),
+    }});
+    space.api.merge(&space.secret_path("db"), &edits)?;
+    let theirs =
+        [("username", "theirs"), ("password", "changed by its owner"), ("more", "of its owner")];
+    let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", "<1>")]].concat();
+    space.restored("db", &both)?;
+    space.event("db", "DriftRepaired")?;
+
+    // An edit of theirs alone: it is seen, and nothing is written.
+    let edit = json!({"metadata": {"labels": {"theirs": "2"}}, "data": {"username": "MQ=="}});
+    let edited = space.api.merge(&space.secret_path("db"), &edit)?;
+    eventually("the edit to be seen", SOON, || {
+        let seen = space.done("db")?["status"]["target"]["resourceVersion"].clone();
+        ensure!(seen == edited["metadata"]["resourceVersion"], "not yet");
+        Ok(())
+    })?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == edited, "it was written");
+
+    let theirs =
+        [("username", "1"), ("password", "changed by its owner"), ("more", "of its owner")];
+    space.apply(&merging(&space, "db", &[("a", "changed")])?)?;
+    space.done("db")?;
+    let both = [&theirs[..], &[("a", "changed")]].concat();
+    ensure!(
+        space.data("db")? == clear(&both),
+        "what is no longer declared did not go, or more did"
+    );
+
+    let before = space.secret("db")?;
+    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
+    space.let_collect()?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == before, "it did not stay as it was");
+    // What the API server's record credits us with is still ours.
+    space.apply(&merging(&space, "db", &[("a", "again"), ("c", "3")])?)?;
+    space.done("db")?;
+    let both = [&theirs[..], &[("a", "again"), ("c", "3")]].concat();
+    ensure!(space.data("db")? == clear(&both), "not their keys and ours");
+    Ok(())
+}
+
+#[test]
+fn merge_takes_no_key_of_others() -> Result<()> {
+    let space = Space::shared("policy-key-taken")?;
+    let theirs = [("username", "theirs"), ("password", "theirs")];
+    let before = space.api.create(&space.secrets(), &foreign(&space, "db", &theirs)?)?;
+    let values = [("a", "1"), ("password", "theirs")];
+    space.apply(&merging(&space, "db", &values)?)?;
+    let refused = space.refused("db", "KeyTaken")?;
+    assert_eq!(
+        message(&refused),
+        "key password of Secret db is somebody else's; rename one of the two, or delete theirs"
+    );
+    assert_eq!(refused["status"]["target"], Value::Null);
+    space.let_pass()?;
+    ensure!(space.secret("db")? == before, "it was written");
+
+    space.api.merge(&space.secret_path("db"), &json!({"data": {"password": null}}))?;
+    done_at_once(&space, "db")?;
+    let both = [("username", "theirs"), ("a", "1"), ("password", "theirs")];
+    ensure!(space.data("db")? == clear(&both), "not their keys and ours");
+
+    // A key that we already merged is no licence for another one.
+    let before = space.secret("db")?;
+    let values = [("a", "2"), ("username", "ours")];
+    space.apply(&merging(&space, "db", &values)?)?;
+    let refused = space.refused("db", "KeyTaken")?;
+    ensure!(message(&refused).starts_with("key username of "), "{}", message(&refused));
+    ensure!(space.secret("db")? == before, "it was written");
+    Ok(())
+}
+
+#[test]
+fn merge_needs_the_consent_of_that_secret() -> Result<()> {
+    let space = Space::shared("policy-merge-consent")?;
+    for (name, label) in
+        [("none", Value::Null), ("adopt", json!("adopt")), ("owned", json!("owned"))]
+    {
+        let mut theirs = secret(name, &[("theirs", "1")]);
+        theirs["metadata"]["labels"] = json!({LABEL: label});
+        let before = space.api.create(&space.secrets(), &theirs)?;
+        space.apply(&merging(&space, name, &VALUES)?)?;
+        let refused = space.refused(name, "TargetExists")?;
+        assert_eq!(
+            message(&refused),
+            format!(
+                "Secret {name} does not consent; its owner may label it bulla.dev/target=merge"
+            )
+        );
+        space.let_pass()?;
+        ensure!(space.secret(name)? == before, "{name} was touched");
+        consent(&space, name, "merge")?;
+        let merged = done_at_once(&space, name)?;
+        let both = [&[("theirs", "1")][..], &VALUES].concat();
+        ensure!(data(&merged)? == clear(&both), "not their keys and ours");
+    }
+    // Withdrawn: from then on it is theirs alone.
+    let withdraw = json!({
+        "metadata": {"labels": {LABEL: null}}, "data": {"password": BASE64_STANDARD.encode("theirs")},
+    });
+    let withdrawn = space.api.merge(&space.secret_path("none"), &withdraw)?;
+    space.refused("none", "TargetExists")?;
+    space.let_pass()?;
+    ensure!(space.secret("none")? == withdrawn, "it was touched");
+    Ok(())
+}
+
+#[test]
+fn merge_waits_for_a_secret_that_is_not_there_yet() -> Result<()> {
+    let space = Space::shared("policy-merge-waits")?;
+    space.apply(&merging(&space, "db", &VALUES)?)?;
+    for round in ["first", "again"] {
+        let waiting = space.retried("db", "TargetMissing")?;
+        assert_eq!(
+            message(&waiting),
+            "Secret db is not there yet; policy Merge adds to a Secret that somebody else creates"
+        );
+        assert_eq!(Verdict::of(&waiting)?.status, Status::InProgress);
+        space.let_pass()?;
+        ensure!(!space.has_secret("db")?, "it was created");
+        space.api.create(&space.secrets(), &foreign(&space, "db", &[("username", round)])?)?;
+        let merged = done_at_once(&space, "db")?;
+        let both = [&[("username", round)][..], &VALUES].concat();
+        ensure!(data(&merged)? == clear(&both), "not their keys and ours");
+        space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn merge_never_recreates_a_secret() -> Result<()> {
+    let space = Space::shared("policy-merge-immutable")?;
+    let mut theirs = foreign(&space, "db", &[("username", "theirs")])?;
+    theirs["immutable"] = json!(true);
+    let before = space.api.create(&space.secrets(), &theirs)?;
+    space.apply(&merging(&space, "db", &VALUES)?)?;
+    space.refused("db", "TargetImmutable")?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == before, "it was touched");
+    Ok(())
+}
+
+#[test]
+fn merge_declares_nothing_but_keys() -> Result<()> {
+    let space = Space::shared("policy-merge-template")?;
+    for template in [
+        json!({"type": "Opaque"}),
+        json!({"immutable": false}),
+        json!({"metadata": {"labels": {"ours": "1"}}}),
+    ] {
+        let mut sealed_secret = merging(&space, "db", &VALUES)?;
+        sealed_secret["spec"]["template"] = template;
+        let said = refusal(space.apply(&sealed_secret))?;
+        ensure!(
+            said.contains("policy Merge adds keys to a Secret that somebody else owns"),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn owner_reference_goes_and_comes_with_the_policy() -> Result<()> {
+    let space = Space::shared("policy-switch")?;
+    let first = space.unseal("db", &VALUES)?;
+    let before = space.secret("db")?;
+    for (policy, owners) in [("Orphan", 0), ("Owner", 1), ("Orphan", 0)] {
+        space.apply(&with_policy(space.seal("db", &VALUES)?, policy))?;
+        let done = space.done("db")?;
+        assert_eq!(done["status"]["target"]["policy"], policy);
+        let switched = space.secret("db")?;
+        let references = switched["metadata"]["ownerReferences"].as_array();
+        assert_eq!(references.map_or(0, Vec::len), owners, "{policy}");
+        if owners == 1 {
+            assert_eq!(
+                switched["metadata"]["ownerReferences"],
+                before["metadata"]["ownerReferences"]
+            );
+        }
+        assert_eq!(switched["metadata"]["uid"], before["metadata"]["uid"]);
+        ensure!(data(&switched)? == clear(&VALUES), "{policy}: not the values");
+    }
+    assert_eq!(before["metadata"]["ownerReferences"][0]["uid"], first["metadata"]["uid"]);
+    ensure!(space.events("db", "DriftRepaired")?.is_empty(), "told as drift");
+    let orphan = space.secret("db")?;
+    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
+    space.let_collect()?;
+    ensure!(space.secret("db")? == orphan, "it did not stay");
+    Ok(())
+}
+
+#[test]
+fn what_was_merged_into_never_becomes_ours_that_way() -> Result<()> {
+    let space = Space::shared("policy-merge-to-owner")?;
+    space.api.create(&space.secrets(), &foreign(&space, "db", &[("username", "theirs")])?)?;
+    space.apply(&merging(&space, "db", &VALUES)?)?;
+    space.done("db")?;
+    let merged = space.secret("db")?;
+    for policy in ["Owner", "Orphan"] {
+        space.apply(&with_policy(space.seal("db", &[("password", "ours")])?, policy))?;
+        space.refused("db", "TargetExists")?;
+        space.let_pass()?;
+        ensure!(space.secret("db")? == merged, "{policy}: it was touched");
+    }
+    space.apply(&merging(&space, "db", &VALUES)?)?;
+    space.done("db")?;
+    ensure!(data(&space.secret("db")?)? == data(&merged)?, "not as it was merged");
+
+    // This one is controlled by something else, so not even consent helps.
+    space.apply(&with_policy(space.seal("db", &VALUES)?, "Orphan"))?;
+    consent(&space, "db", "adopt")?;
+    let refused = space.refused("db", "TargetExists")?;
+    ensure!(message(&refused).contains("is controlled by Namespace"), "{}", message(&refused));
+    space.api.merge(&space.secret_path("db"), &json!({"metadata": {"ownerReferences": null}}))?;
+    let adopted = done_at_once(&space, "db")?;
+    ensure!(data(&adopted)? == clear(&VALUES), "not exactly the values");
+    Ok(())
+}
+
+#[test]
+fn owned_secret_is_no_place_to_merge_into() -> Result<()> {
+    let space = Space::shared("policy-owner-to-merge")?;
+    space.unseal("db", &VALUES)?;
+    let owned = space.secret("db")?;
+    space.apply(&merging(&space, "db", &[("password", "merged")])?)?;
+    space.refused("db", "TargetExists")?;
+    space.let_pass()?;
+    ensure!(space.secret("db")? == owned, "it was touched");
+    Ok(())
+}
+
+#[test]
+fn marks_by_which_tools_track_objects_are_never_on_the_target() -> Result<()> {
+    let space = Space::shared("policy-tracking")?;
+    let mut labels = json!({
+        "app.kubernetes.io/instance": "shop",
+        "app.kubernetes.io/managed-by": "Helm",
+        "argocd.argoproj.io/instance": "shop",
+        "kustomize.toolkit.fluxcd.io/name": "shop",
+        "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+        "helm.toolkit.fluxcd.io/name": "shop",
+        "helm.toolkit.fluxcd.io/namespace": "flux-system",
+        LABEL: "adopt",
+        "bulla.dev/other": "1",
+    });
+    let mut annotations = json!({
+        "argocd.argoproj.io/tracking-id": "shop:/Secret:shop/db",
+        "argocd.argoproj.io/sync-options": "Prune=true",
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "kubectl.kubernetes.io/restartedAt": "2026-11-01T00:00:00Z",
+        "kustomize.toolkit.fluxcd.io/checksum": "1",
+        "helm.toolkit.fluxcd.io/driftDetection": "disabled",
+        "meta.helm.sh/release-name": "shop",
+        "meta.helm.sh/release-namespace": "shop",
+        "bulla.dev/other": "1",
+    });
+    let other_labels = json!({"app.kubernetes.io/name": "db", "team": "shop"});
+    let other_annotations = json!({
+        "reloader.example.com/match": "true", "example.com/text": "any {{ password }} text",
+    });
+    add(&mut labels, &other_labels)?;
+    add(&mut annotations, &other_annotations)?;
+    for policy in ["Owner", "Orphan"] {
+        let name = policy.to_lowercase();
+        let mut sealed_secret = with_policy(space.seal(&name, &VALUES)?, policy);
+        sealed_secret["spec"]["template"] =
+            json!({"metadata": {"labels": labels, "annotations": annotations}});
+        space.apply(&sealed_secret)?;
+        space.done(&name)?;
+        let metadata = space.secret(&name)?["metadata"].clone();
+        let mut expected = other_labels.clone();
+        expected[LABEL] = json!("owned");
+        assert_eq!(metadata["labels"], expected);
+        assert_eq!(metadata["annotations"], other_annotations);
+    }
+    Ok(())
+}
+
+/// Seals and asks for Merge.
+fn merging(space: &Space, name: &str, data: &[(&str, &str)]) -> Result<Value> {
+    Ok(with_policy(space.seal(name, data)?, "Merge"))
+}
+
+/// Somebody else's Secret: with marks, an owner and a type of its own, which consents to be merged into.
+fn foreign(space: &Space, name: &str, data: &[(&str, &str)]) -> Result<Value> {
+    let namespace = space.api.get(&format!("/api/v1/namespaces/{}", space.name))?;
+    let mut foreign = secret(name, data);
+    foreign["type"] = json!("kubernetes.io/basic-auth");
+    foreign["metadata"]["labels"] = json!({LABEL: "merge", "theirs": "1"});
+    foreign["metadata"]["annotations"] = json!({"theirs": "1"});
+    foreign["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "v1", "kind": "Namespace", "name": space.name, "controller": true,
+        "uid": namespace["metadata"]["uid"],
+    }]);
+    Ok(foreign)
+}
+
+/// Has the Secret say that it may be taken over or merged into.
+fn consent(space: &Space, name: &str, to: &str) -> Result<()> {
+    let patch = json!({"metadata": {"labels": {LABEL: to}}});
+    space.api.merge(&space.secret_path(name), &patch)?;
+    Ok(())
+}
+
+/// Waits, not for long, until the SealedSecret is done; its Secret.
+fn done_at_once(space: &Space, name: &str) -> Result<Value> {
+    eventually(&format!("{name}, at once"), AT_ONCE, || {
+        let sealed_secret = space.sealed_secret(name)?;
+        ensure!(
+            condition(&sealed_secret, "Ready")["status"] == "True",
+            "{}",
+            sealed_secret["status"]
+        );
+        let secret = space.secret(name)?;
+        let written = &sealed_secret["status"]["target"]["resourceVersion"];
+        ensure!(*written == secret["metadata"]["resourceVersion"], "the status is behind");
+        Ok(secret)
+    })
+}
+
+/// Adds the entries of `others` to those of `marks`.
+fn add(marks: &mut Value, others: &Value) -> Result<()> {
+    let marks = marks.as_object_mut().context("no map")?;
+    marks.extend(others.as_object().context("no map")?.clone());
+    Ok(())
+}

@@ -1,0 +1,323 @@
+//! Text that is rendered from sealed values, and that nobody learns a value from.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    space::{Space, clear, condition, data, message, refusal, with_policy},
+};
+
+/// Stands in values.
+const VALUE: &str = "VALUEcorrecthorse";
+
+/// Stands in templates.
+const TEXT: &str = "TEXTbatterystaple";
+
+#[test]
+fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
+    let space = Space::shared("templates")?;
+    let values: [(&str, &[u8]); 5] = [
+        ("quotes", br#"say "hi" \ it's"#),
+        ("lines", b"a\r\nb\tc\n"),
+        ("bytes", b"\xff\0x\xfe"),
+        ("braces", b"{{ quotes }} }}"),
+        ("empty", b""),
+    ];
+    let text = json!({
+        "plain": "<{{ quotes }}|{{lines}}|{{ braces }}|{{ empty }}>",
+        "bytes-plain": "{{ bytes }}",
+        "in-base64": "b:{{ bytes | b64encode }} {{empty|b64encode}}",
+        "json": r#"{"q":{{ quotes | json }},"l":{{ lines|json }},"b":{{ bytes | json }},"c":{{ braces | json }}}"#,
+        "url": "https://shop:{{ quotes | urlencode }}@db/?b={{ bytes | urlencode }}&l={{ lines | urlencode }}",
+        "braces-meant": r#"{{ "{{" }} quotes }}"#,
+        "no-placeholder": "} }} { é\n",
+        "nothing": "",
+    });
+    let marks = json!({
+        "labels": {"team": "shop"},
+        // Marks are readable by more people than values, so they are never rendered.
+        "annotations": {"example.com/text": "{{ quotes }}"},
+    });
+    let template =
+        json!({"type": "example.com/app", "immutable": true, "metadata": marks, "data": text});
+    space.apply(&templated(&space, "app", &values, template)?)?;
+    let done = space.done("app")?;
+
+    let secret = space.secret("app")?;
+    let mut rendered = data(&secret)?;
+    let parsed: Value = serde_json::from_slice(&rendered.remove("json").context("no json")?)?;
+    let (quotes, lines, braces) = (r#"say "hi" \ it's"#, "a\r\nb\tc\n", "{{ quotes }} }}");
+    assert_eq!(parsed, json!({"q": quotes, "l": lines, "b": "\u{fffd}\0x\u{fffd}", "c": braces}));
+    let mut expected: BTreeMap<String, Vec<u8>> =
+        values.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect();
+    expected.extend(clear(&[
+        ("plain", &format!("<{quotes}|{lines}|{braces}|>")),
+        ("in-base64", &format!("b:{} ", BASE64_STANDARD.encode(b"\xff\0x\xfe"))),
+        ("url", "https://shop:say%20%22hi%22%20%5C%20it%27s@db/?b=%FF%00x%FE&l=a%0D%0Ab%09c%0A"),
+        ("braces-meant", "{{ quotes }}"),
+        ("no-placeholder", "} }} { é\n"),
+        ("nothing", ""),
+    ]));
+    expected.insert("bytes-plain".into(), b"\xff\0x\xfe".to_vec());
+    let differing: Vec<_> = expected
+        .iter()
+        .filter(|(key, value)| rendered.get(*key) != Some(*value))
+        .map(|(key, _)| (key, rendered.get(key).map(|found| String::from_utf8_lossy(found))))
+        .collect();
+    ensure!(differing.is_empty() && rendered.len() == expected.len(), "{differing:?}");
+    assert_eq!((&secret["type"], &secret["immutable"]), (&json!("example.com/app"), &json!(true)));
+    assert_eq!(secret["metadata"]["labels"]["team"], "shop");
+    assert_eq!(secret["metadata"]["annotations"], marks["annotations"]);
+    assert_eq!(message(&done), "13 keys are unsealed");
+    let keys = done["status"]["target"]["keys"].as_array().context("no keys")?;
+    assert_eq!(keys.len(), 13, "{keys:?}");
+    Ok(())
+}
+
+#[test]
+fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()> {
+    let space = Space::shared("templates-change")?;
+    let url = |text: &str| json!({"data": {"url": text}});
+    let manifest = |password: &str, template: Value| {
+        templated(&space, "db", &[("password", password.as_bytes())], template)
+    };
+    let steps = [
+        (manifest("1", url("db:{{ password }}"))?, vec![("password", "1"), ("url", "db:1")]),
+        (manifest("2", url("db:{{ password }}"))?, vec![("password", "2"), ("url", "db:2")]),
+        (manifest("2", url("{{ password }}:db"))?, vec![("password", "2"), ("url", "2:db")]),
+        (
+            manifest("2", json!({"data": {"renamed": "{{ password }}"}}))?,
+            vec![("password", "2"), ("renamed", "2")],
+        ),
+        (manifest("3", json!({}))?, vec![("password", "3")]),
+        (manifest("4", url("db:{{ password }}"))?, vec![("password", "4"), ("url", "db:4")]),
+    ];
+    for (manifest, expected) in &steps {
+        space.apply(manifest)?;
+        space.done("db")?;
+        ensure!(space.data("db")? == clear(expected), "not {expected:?}");
+    }
+    let (_, expected) = steps.last().context("no step")?;
+    let edit = json!({"stringData": {"url": "edited", "renamed": "again"}});
+    space.api.merge(&space.secret_path("db"), &edit)?;
+    space.restored("db", expected)?;
+    Ok(())
+}
+
+#[test]
+fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> {
+    let space = Space::shared("templates-refused")?;
+    let log_before = Cluster::shared()?.controller.log()?.len();
+    let long = format!("{VALUE}{}", "v".repeat(200_000));
+    let cases = [
+        (
+            "unknown-key",
+            format!("{TEXT}\n {TEXT} {{{{ other }}}}"),
+            format!(
+                "line 2, column {}: there is no sealed value with the key other",
+                TEXT.len() + 3
+            ),
+        ),
+        (
+            "unknown-filter",
+            format!("é{{{{ password | {TEXT} }}}}"),
+            "line 1, column 2: unknown filter; there are b64encode, json and urlencode".to_owned(),
+        ),
+        (
+            "unclosed",
+            format!("{{{{ password }}}}\n\n{TEXT}{{{{ {TEXT}"),
+            format!(
+                "line 3, column {}: {{{{ without }}}}; a {{{{ that is meant as such is written \
+                 {{{{ \"{{{{\" }}}}",
+                TEXT.len() + 1
+            ),
+        ),
+        (
+            "expression",
+            format!("{{{{ if {TEXT} }}}}"),
+            "line 1, column 1: neither {{ key }} nor {{ key | filter }}".to_owned(),
+        ),
+        (
+            "another-template",
+            format!("{{{{ url }}}} {TEXT}"),
+            "line 1, column 1: there is no sealed value with the key url".to_owned(),
+        ),
+    ];
+    let good = json!({"data": {"url": "db:{{ password }}"}});
+    let values = [("password", VALUE.as_bytes()), ("long", long.as_bytes())];
+    for (name, ..) in &cases {
+        space.apply(&templated(&space, name, &values[..1], good.clone())?)?;
+    }
+    let mut told = Vec::new();
+    for (name, text, expected) in &cases {
+        space.done(name)?;
+        let before = space.secret(name)?;
+        // What is sealed changes too, and nothing of it comes into force.
+        let template = json!({"data": {"url": text, "good": "{{ password }}"}});
+        space.apply(&templated(&space, name, &values, template)?)?;
+        let refused = space.refused(name, "TemplateFailed")?;
+        assert_eq!(message(&refused), format!("the template of url, {expected}"));
+        ensure!(space.secret(name)? == before, "{name} has changed its Secret");
+        told.push(refused["status"].to_string());
+        told.push(space.event(name, "TemplateFailed")?.to_string());
+    }
+
+    // By lengths alone: each byte could become six.
+    let template = json!({"data": {"url": format!("{TEXT}{{{{ long | json }}}}")}});
+    space.apply(&templated(&space, "long", &values, template)?)?;
+    let refused = space.refused("long", "TemplateFailed")?;
+    ensure!(message(&refused).contains("could render to more than 1 MiB"), "{}", message(&refused));
+    ensure!(!space.has_secret("long")?, "a Secret appeared");
+    told.push(refused["status"].to_string());
+    told.push(space.event("long", "TemplateFailed")?.to_string());
+
+    let log = Cluster::shared()?.controller.log()?.split_off(log_before);
+    told.extend(log.lines().filter(|line| line.contains("templates-refused/")).map(str::to_owned));
+    ensure!(told.len() > 2 * cases.len() + 2, "the log does not tell of it");
+    for text in told {
+        is_discreet(&text)?;
+    }
+    for (name, ..) in &cases {
+        space.apply(&templated(&space, name, &values[..1], good.clone())?)?;
+        space.done(name)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
+    let space = Space::shared("templates-schema")?;
+    let text = |text: &str| json!({"data": {"url": text}});
+    let many: BTreeMap<_, _> = (0..255).map(|i| (format!("key-{i}"), TEXT)).collect();
+    let cases = [
+        (json!({"data": {"password": TEXT}}), "both in sealedData and in template.data: password"),
+        (json!({"data": {"a b": TEXT}}), "not a valid Secret key: a b"),
+        (json!({"data": many}), "more than 256 values in one SealedSecret; split it"),
+        (text(&TEXT.repeat(64 * 1024 / TEXT.len() + 1)), "spec.template.data.url: Too long"),
+        (json!({"data": {"url": {"text": TEXT}}}), "spec.template.data.url"),
+        (json!({"data": [TEXT]}), "spec.template.data"),
+        (
+            json!({"type": "kubernetes.io/tls", "data": {"tls.crt": TEXT}}),
+            "type kubernetes.io/tls needs tls.crt and tls.key",
+        ),
+    ];
+    let values = [("password", VALUE.as_bytes()), ("user", b"shop")];
+    for (template, expected) in cases {
+        let said = refusal(space.apply(&templated(&space, "db", &values, template)?))?;
+        ensure!(said.contains(expected), "{said}");
+        is_discreet(&said)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
+    let space = Space::shared("templates-registry")?;
+    let config = r#"{"auths": {"registry.example.com": {
+        "username": {{ user | json }}, "password": {{ password | json }},
+        "email": "{{ user | urlencode }}@example.com"
+    }}}"#;
+    for (kind, key) in [("dockerconfigjson", ".dockerconfigjson"), ("dockercfg", ".dockercfg")] {
+        let template = json!({"type": format!("kubernetes.io/{kind}"), "data": {key: config}});
+        for (password, read) in
+            [(&br#"a"b\c{}"#[..], r#"a"b\c{}"#), (b"\"}}}", "\"}}}"), (b"\xff\n", "\u{fffd}\n")]
+        {
+            let values = [("user", &b"shop"[..]), ("password", password)];
+            space.apply(&templated(&space, kind, &values, template.clone())?)?;
+            space.done(kind)?;
+            let rendered: Value =
+                serde_json::from_slice(space.data(kind)?.get(key).context("not rendered")?)?;
+            let login = &rendered["auths"]["registry.example.com"];
+            let expected =
+                json!({"username": "shop", "password": read, "email": "shop@example.com"});
+            assert_eq!(*login, expected);
+        }
+        assert_eq!(space.secret(kind)?["type"], format!("kubernetes.io/{kind}"));
+    }
+    Ok(())
+}
+
+/// Otherwise whoever may write a template could ask it questions about a value that was sealed for another.
+#[test]
+fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
+    let space = Space::shared("templates-oracle")?;
+    let probes = [
+        "{{ password }}",
+        "{\"x\": {{ password }}}",
+        "{\"x\": \"{{ password }}\"}",
+        "{\"x\": {{ password | b64encode }}}",
+        "{{ password | json }}",
+    ];
+    let of_registry = |text: &str| json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": text}});
+    // Of one length, which is no secret: JSON here and there, and none.
+    let values: [&[u8]; 4] = [b"{}        ", b"\"eightchr\"", b"1234567890", b"\xff{}\"\"\"}}}}"];
+    for (number, probe) in probes.iter().enumerate() {
+        for policy in ["Owner", "Merge"] {
+            let template = match policy {
+                "Merge" => json!({"data": {".dockerconfigjson": probe}}),
+                _ => of_registry(probe),
+            };
+            let mut seen = Vec::new();
+            for (which, value) in values.iter().enumerate() {
+                let name = format!("{}-{number}-{which}", policy.to_lowercase());
+                let values = [("password", *value)];
+                let sealed_secret = templated(&space, &name, &values, template.clone())?;
+                space.apply(&with_policy(sealed_secret, policy))?;
+                let refused = space.refused(&name, "TemplateFailed")?;
+                ensure!(!space.has_secret(&name)?, "{name} has a Secret");
+                let event = space.event(&name, "TemplateFailed")?;
+                let mut status = refused["status"].clone();
+                for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+                    condition["lastTransitionTime"] = Value::Null;
+                }
+                seen.push((status, event["note"].clone(), event["type"].clone()));
+            }
+            let (first, others) = seen.split_first().context("nothing")?;
+            ensure!(others.iter().all(|other| other == first), "{probe}: {seen:#?}");
+        }
+    }
+    // What is sealed under the key itself is judged: only who sealed it could put it there. That it is
+    // rendered elsewhere too changes nothing about it.
+    for (name, value, is_json) in [("json", "{}", true), ("none", "no", false)] {
+        let mut template = of_registry("");
+        template["data"] = json!({"copy": "{{ .dockerconfigjson }}"});
+        let values = [(".dockerconfigjson", value.as_bytes())];
+        space.apply(&templated(&space, name, &values, template)?)?;
+        match is_json {
+            true => drop(space.done(name)?),
+            false => {
+                let refused = space.refused(name, "InvalidForType")?;
+                ensure!(condition(&refused, "Reconciling").is_null(), "{}", refused["status"]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Seals values of any bytes, with that template.
+fn templated(
+    space: &Space,
+    name: &str,
+    values: &[(&str, &[u8])],
+    template: Value,
+) -> Result<Value> {
+    let in_base64: BTreeMap<_, _> =
+        values.iter().map(|(key, value)| (*key, BASE64_STANDARD.encode(value))).collect();
+    let secret = json!({"metadata": {"name": name}, "data": in_base64});
+    let mut sealed_secret = space.seal_secret(secret)?;
+    sealed_secret["spec"]["template"] = template;
+    Ok(sealed_secret)
+}
+
+/// It has neither a value nor the text of a template.
+fn is_discreet(text: &str) -> Result<()> {
+    let in_base64 = BASE64_STANDARD.encode(VALUE);
+    for marker in [VALUE, TEXT, &in_base64[..20]] {
+        ensure!(!text.contains(marker), "{text}");
+    }
+    Ok(())
+}
