@@ -1,7 +1,8 @@
 //! The controller on a real control plane, as the ServiceAccount of `deploy/base` and with its rights alone.
 //!
 //! Most tests share one control plane and one controller, each in a namespace of its own. Those that stop
-//! or break something take turns on another one, see [`cluster::Fragile`].
+//! or break something take turns on another one, see [`cluster::Fragile`], and those of [`faults`] have a
+//! third one for themselves.
 
 mod api;
 mod bad_input;
@@ -9,6 +10,7 @@ mod cluster;
 mod conflict;
 mod deletion;
 mod drift;
+mod faults;
 mod ha;
 mod http_endpoints;
 mod keys;

@@ -43,7 +43,8 @@ impl Space {
         Self::new(&fragile.api, &fragile.recipients, name)
     }
 
-    fn new(api: &Arc<Api>, recipients: &Arc<Recipients>, name: &str) -> Result<Self> {
+    /// On any control plane.
+    pub(crate) fn new(api: &Arc<Api>, recipients: &Arc<Recipients>, name: &str) -> Result<Self> {
         api.create("/api/v1/namespaces", &json!({"metadata": {"name": name}}))?;
         Ok(Self { api: api.clone(), recipients: recipients.clone(), name: name.to_owned() })
     }

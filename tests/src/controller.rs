@@ -65,6 +65,19 @@ impl Controller {
         Ok(command)
     }
 
+    /// [`command`](Self::command), with every request through the proxy.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, or its ServiceAccount is not installed.
+    #[cfg(feature = "proxy")]
+    pub fn command_through(plane: &ControlPlane, proxy: &crate::Proxy) -> Result<Command> {
+        let account = plane.service_account(Self::NAMESPACE, "bulla-controller")?;
+        let mut command = Self::command(plane)?;
+        command.env("KUBECONFIG", proxy.kubeconfig(&account)?);
+        Ok(command)
+    }
+
     /// Starts it; it may not be ready yet. It ends when dropped, and when this process ends in any way.
     ///
     /// # Errors

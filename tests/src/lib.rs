@@ -2,9 +2,9 @@
 //!
 //! [`ControlPlane`] is a real API server with its etcd and controller manager, [`Leashed`] a program that
 //! cannot outlive the test which started it, [`Controller`] the half of ours that runs in a cluster, as
-//! `deploy/base` installs it, [`Shell`] a person at a terminal, [`program`] the path of one of the workspace's own programs,
-//! [`Verdict`] what the tools of the trade conclude from an object's status, and [`eventually`] the way to
-//! wait.
+//! `deploy/base` installs it, `Proxy` a bad way from it to the API server, [`Shell`] a person at a terminal,
+//! [`program`] the path of one of the workspace's own programs, [`Verdict`] what the tools of the trade
+//! conclude from an object's status, and [`eventually`] the way to wait.
 
 mod assets;
 mod control_plane;
@@ -15,8 +15,12 @@ mod kstatus;
 mod kubectl;
 mod leashed;
 mod programs;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod shell;
 
+#[cfg(feature = "proxy")]
+pub use crate::proxy::{Asked, End, Fault, INJECTED, Injected, Proxy, Rule};
 pub use crate::{
     assets::Asset,
     control_plane::{ControlPlane, Part},

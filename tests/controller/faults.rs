@@ -1,0 +1,958 @@
+//! A bad network and an API server in trouble: all of it is survived, and nothing is done twice.
+//!
+//! These tests have control planes of their own, whose controllers reach the API server through a [`Proxy`]
+//! only, and each test has one for itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use bulla_sealing::{Identity, KeyType, Recipients};
+use bulla_tests::{
+    Asked, ControlPlane, Controller, End, Fault, INJECTED, Injected, Part, Proxy, Rule, eventually,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{self, Api},
+    cluster::{Fragile, HOLDER, published},
+    space::{SOON, Space, seal_for, secret},
+};
+
+/// Every way in which a single request fails, and in which it is late.
+const FAULTS: [Fault; 15] = [
+    Fault::Status(401),
+    Fault::Status(403),
+    Fault::Status(409),
+    Fault::Status(410),
+    Fault::TooMany(1),
+    Fault::Status(500),
+    Fault::Status(503),
+    Fault::Status(504),
+    Fault::Garbage(200),
+    Fault::Garbage(502),
+    Fault::Cut,
+    Fault::LoseAnswer,
+    Fault::Truncate,
+    Fault::CutHalfway,
+    Fault::Delay(Duration::from_millis(300)),
+];
+
+/// All requests of the controller about one object, less its Events.
+const ABOUT: [&str; 5] = [
+    "GET sealedsecrets/{}",
+    "GET secrets/{}",
+    "POST secrets/{}",
+    "PUT secrets/{}",
+    "PATCH sealedsecrets/{}/status",
+];
+
+/// First lists, in pages or streamed.
+const LISTS: [&str; 3] =
+    ["GET */sealedsecrets", "GET */secrets", "WATCH *?*sendInitialEvents=true&*"];
+
+/// The query of a list that is streamed.
+const STREAMED: &str = "sendInitialEvents=true";
+
+/// As the API server tells that a watch's resource version is gone.
+const COMPACTED: Fault = Fault::EndAfter(0, End::Expire);
+
+/// What edits put where it does not belong.
+const EDITED: &str = "edited";
+
+#[test]
+fn any_failure_of_any_request_is_survived() -> Result<()> {
+    alone("any-failure", |faulty, space| {
+        let mut names = Vec::new();
+        let mut rules = Vec::new();
+        for (i, request) in ABOUT.iter().enumerate() {
+            for (j, fault) in FAULTS.iter().enumerate() {
+                let name = format!("{i}-fault-{j}");
+                let pattern = here(space, &request.replace("{}", &name));
+                rules.push((*request, Rule::new(&pattern, *fault).times(2)));
+                names.push(name);
+            }
+        }
+        let mut hits = BTreeMap::<_, usize>::new();
+        let mut in_trouble = |password: &str, change: &dyn Fn(&str) -> Result<Value>| {
+            let rules: Vec<_> = rules
+                .iter()
+                .map(|(request, rule)| (*request, faulty.proxy.inject(rule.clone())))
+                .collect();
+            for name in &names {
+                change(name).with_context(|| name.clone())?;
+            }
+            for name in &names {
+                space.restored(name, &[("password", password)])?;
+                is_told(space, name)?;
+            }
+            for (request, rule) in rules {
+                *hits.entry(request).or_default() += rule.hits();
+            }
+            anyhow::Ok(())
+        };
+        let apply =
+            |name: &str, password| space.apply(&space.seal(name, &[("password", password)])?);
+        in_trouble("1", &|name| apply(name, "1")).context("created")?;
+        in_trouble("2", &|name| apply(name, "2")).context("changed")?;
+        told_at_most(space, &names, "DriftRepaired", 0).context("nobody has edited anything")?;
+        in_trouble("2", &|name| edit(space, name)).context("edited")?;
+        in_trouble("2", &|name| space.api.delete(&space.secret_path(name), &Value::Null))
+            .context("deleted")?;
+        told_at_most(space, &names, "DriftRepaired", 2)?;
+        told_at_most(space, &names, "Unsealed", 2)?;
+
+        // The faults were met, by all writes at least.
+        for request in ABOUT.iter().filter(|request| !request.starts_with("GET")) {
+            let hits = hits.get(request).copied().unwrap_or_default();
+            ensure!(hits >= 2 * FAULTS.len(), "{request} met {hits} faults");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn throttled_request_is_not_repeated_before_the_time_that_it_was_given() -> Result<()> {
+    alone("throttled", |faulty, space| {
+        let create = here(space, "POST secrets/db");
+        let rule = faulty.proxy.inject(Rule::new(&create, Fault::TooMany(2)).times(1));
+        space.unseal("db", &[("password", "1")])?;
+        assert_eq!(rule.hits(), 1);
+        let asked = faulty.proxy.asked(&create);
+        ensure!(asked.len() == 2, "{asked:?}");
+        let pause = asked[1].at - asked[0].at;
+        ensure!(pause >= Duration::from_millis(1900), "told to wait for 2 s, waited for {pause:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn requests_that_hang_harm_no_other_object() -> Result<()> {
+    let rules = [
+        ("GET sealedsecrets/trouble-0", Fault::Hang),
+        ("POST secrets/trouble-1", Fault::Hang),
+        ("PATCH sealedsecrets/trouble-2/status", Fault::Hang),
+    ];
+    alone("others-hang", |faulty, space| harm_no_other(faulty, space, 3, &rules))
+}
+
+#[test]
+fn many_objects_that_are_refused_for_long_harm_no_other() -> Result<()> {
+    // More of them than there are workers.
+    let rules = [("POST secrets/trouble-*", Fault::Status(503))];
+    alone("others-are-refused", |faulty, space| harm_no_other(faulty, space, 30, &rules))
+}
+
+/// While so many objects are in trouble others are made and changed.
+fn harm_no_other(
+    faulty: &Faulty,
+    space: &Space,
+    troubled: usize,
+    rules: &[(&str, Fault)],
+) -> Result<()> {
+    let (name, trouble) = (|i: usize| format!("object-{i}"), |i: usize| format!("trouble-{i}"));
+    for i in 0..10 {
+        space.unseal(&name(i), &[("password", "0")])?;
+    }
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|(pattern, fault)| faulty.proxy.inject(Rule::new(&here(space, pattern), *fault)))
+        .collect();
+    for i in 0..troubled {
+        space.apply(&space.seal(&trouble(i), &[("password", "1")])?)?;
+    }
+    eventually("objects in trouble", SOON, || {
+        let asked = faulty.proxy.asked(&here(space, "* */trouble-*"));
+        let names: BTreeSet<_> =
+            asked.iter().filter_map(|asked| asked.line.split('/').nth(6)).collect();
+        // At least all that the workers can take at a time.
+        ensure!(names.len() >= troubled.min(16), "{names:?}");
+        Ok(())
+    })?;
+    let start = Instant::now();
+    for i in 0..20 {
+        space.apply(&space.seal(&name(i), &[("password", "1")])?)?;
+    }
+    for i in 0..20 {
+        space.restored(&name(i), &[("password", "1")])?;
+        space.done(&name(i))?;
+    }
+    let took = start.elapsed();
+    ensure!(took < Duration::from_secs(5), "20 objects took {took:?}");
+    drop(rules);
+    for i in 0..troubled {
+        space.done(&trouble(i))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn requests_that_are_never_answered_are_given_up() -> Result<()> {
+    alone("never-answered", |faulty, space| {
+        for name in ["replaced", "changed", "edited"] {
+            space.unseal(name, &[("password", "0")])?;
+        }
+        let never = |pattern: &str| {
+            faulty.proxy.inject(Rule::new(&here(space, pattern), Fault::Hang).times(1))
+        };
+        let rules = [
+            never("POST secrets/created"),
+            never("PUT secrets/replaced"),
+            never("PATCH sealedsecrets/told/status"),
+            never("POST events*"),
+            faulty.proxy.inject(Rule::new("GET */sealedsecrets", Fault::Hang).times(1)),
+            faulty.proxy.inject(Rule::new("GET /api/v1/secrets", Fault::Hang).times(1)),
+        ];
+        let hits = || rules.iter().map(Injected::hits).collect::<Vec<_>>();
+        let names = ["created", "replaced", "told", "told-of"];
+        for name in names {
+            space.apply(&space.seal(name, &[("password", "1")])?)?;
+        }
+        eventually("four requests that hang", SOON, || {
+            ensure!(hits()[..4].iter().all(|hits| *hits == 1), "{:?}", hits());
+            Ok(())
+        })?;
+        // While they do, the lists do too.
+        faulty.expire("WATCH *", COMPACTED, || {
+            edit(space, "edited")?;
+            space.apply(&space.seal("changed", &[("password", "1")])?)
+        })?;
+        for name in names {
+            space.restored(name, &[("password", "1")]).with_context(|| format!("{:?}", hits()))?;
+            space.done(name).with_context(|| format!("{:?}", hits()))?;
+        }
+        space.restored("changed", &[("password", "1")])?;
+        space.restored("edited", &[("password", "0")])?;
+        ensure!(hits()[..4] == [1; 4], "{:?}", hits());
+        Ok(())
+    })
+}
+
+#[test]
+fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
+    alone("lost-answers", |faulty, space| {
+        for name in ["replaced", "told-again"] {
+            space.unseal(name, &[("password", "0")])?;
+        }
+        space.quiet(faulty)?;
+        let drift = faulty.controller.metric("bulla_drift_repaired_total")?;
+        let (secrets, sealed_secrets) = (
+            History::begin(space, space.secrets())?,
+            History::begin(space, space.sealed_secrets())?,
+        );
+        let lost = |pattern: &str| {
+            faulty.proxy.inject(Rule::new(&here(space, pattern), Fault::LoseAnswer).times(1))
+        };
+        let rules = [
+            lost("POST secrets/created"),
+            lost("PUT secrets/replaced"),
+            lost("PATCH sealedsecrets/told/status"),
+            lost("PATCH sealedsecrets/told-again/status"),
+            lost("POST events*"),
+        ];
+        for name in ["created", "replaced", "told", "told-again", "event"] {
+            space.apply(&space.seal(name, &[("password", "1")])?)?;
+        }
+        for name in ["created", "replaced", "told", "told-again", "event"] {
+            space.restored(name, &[("password", "1")])?;
+            space.done(name)?;
+        }
+        space.quiet(faulty)?;
+        let hits: Vec<_> = rules.iter().map(Injected::hits).collect();
+        assert_eq!(hits, [1; 5]);
+
+        // Each Secret was written once, and each SealedSecret by us and for its status.
+        let (secrets, sealed_secrets) = (secrets.end(space)?, sealed_secrets.end(space)?);
+        for (name, before) in
+            [("created", 0), ("replaced", 1), ("told", 0), ("told-again", 1), ("event", 0)]
+        {
+            let first = if before == 0 { "ADDED" } else { "MODIFIED" };
+            assert_eq!(secrets[name], [first], "Secret {name}");
+            assert_eq!(sealed_secrets[name], [first, "MODIFIED"], "SealedSecret {name}");
+            let told = told(space, name, "Unsealed")?;
+            ensure!(told <= before + 1, "{name} was unsealed {} times, told {told}", before + 1);
+            ensure!(space.events(name, "DriftRepaired")?.is_empty(), "{name} is told as drift");
+        }
+        assert_eq!(faulty.controller.metric("bulla_drift_repaired_total")? - drift, 0.0);
+        Ok(())
+    })
+}
+
+#[test]
+fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
+    alone("watches-cut", |faulty, space| {
+        let name = |i: usize| format!("object-{i}");
+        for i in 0..20 {
+            space.apply(&space.seal(&name(i), &[("password", "0")])?)?;
+        }
+        for i in 0..20 {
+            space.done(&name(i))?;
+        }
+        space.unseal("untouched", &[("password", "0")])?;
+        space.quiet(faulty)?;
+        let untouched = here(space, "* */untouched*");
+        let before = faulty.counted(&untouched)?;
+
+        let ends = [
+            Fault::EndAfter(6, End::Cut),
+            Fault::EndAfter(10, End::Close),
+            Fault::EndAfter(14, End::Cut),
+        ];
+        let rule = faulty.proxy.inject(Rule::one_of("WATCH *", &ends));
+        faulty.proxy.end_watches("*", End::Cut);
+        for i in 0..20 {
+            match i % 4 {
+                0 => space.api.delete(&space.secret_path(&name(i)), &Value::Null)?,
+                1 => edit(space, &name(i))?,
+                2 => space.apply(&space.seal(&name(i), &[("password", "1")])?)?,
+                _ => space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?,
+            };
+        }
+        for i in 0..20 {
+            match i % 4 {
+                0 | 1 => {
+                    space.restored(&name(i), &[("password", "0")])?;
+                    is_told(space, &name(i))?;
+                }
+                2 => {
+                    space.restored(&name(i), &[("password", "1")])?;
+                    is_told(space, &name(i))?;
+                }
+                _ => space.gone(&space.secret_path(&name(i)))?,
+            }
+        }
+        ensure!(rule.hits() >= 5, "only {} watches were opened", rule.hits());
+        assert_eq!(faulty.proxy.count(&untouched), before);
+        Ok(())
+    })
+}
+
+#[test]
+fn compacted_watch_that_is_refused_is_listed_anew() -> Result<()> {
+    alone("compacted-refused", |faulty, space| compacted(faulty, space, Fault::Status(410)))
+}
+
+#[test]
+fn compacted_watch_that_ends_with_an_error_is_listed_anew() -> Result<()> {
+    alone("compacted-error", |faulty, space| compacted(faulty, space, COMPACTED))
+}
+
+/// Nothing that has changed unseen is missed, and nothing else is touched.
+fn compacted(faulty: &Faulty, space: &Space, fault: Fault) -> Result<()> {
+    let names = [
+        "changed",
+        "edited",
+        "target-deleted",
+        "label-removed",
+        "deleted",
+        "both-deleted",
+        "made-again",
+        "unchanged-0",
+        "unchanged-1",
+        "unchanged-2",
+    ];
+    for name in names {
+        space.apply(&space.seal(name, &[("password", "0")])?)?;
+    }
+    for name in names {
+        space.done(name)?;
+    }
+    space.quiet(faulty)?;
+
+    let before = faulty.counted(&here(space, "* *"))?;
+    faulty.expire("WATCH *", fault, || Ok(Value::Null))?;
+    space.quiet(faulty)?;
+    assert_eq!(faulty.proxy.count(&here(space, "* *")), before, "nothing has changed");
+
+    let unchanged = here(space, "* */unchanged-*");
+    let before = faulty.counted(&unchanged)?;
+    faulty.expire("WATCH *", fault, || {
+        for name in ["new", "changed"] {
+            space.apply(&space.seal(name, &[("password", "1")])?)?;
+        }
+        edit(space, "edited")?;
+        space.api.delete(&space.secret_path("target-deleted"), &Value::Null)?;
+        space.api.delete(&space.sealed_secret_path("deleted"), &Value::Null)?;
+        space.gone(&space.secret_path("deleted"))?;
+        space.api.delete(
+            &space.sealed_secret_path("both-deleted"),
+            &json!({"propagationPolicy": "Orphan"}),
+        )?;
+        space.gone(&space.sealed_secret_path("both-deleted"))?;
+        space.api.delete(&space.secret_path("both-deleted"), &Value::Null)?;
+        space.api.delete(&space.sealed_secret_path("made-again"), &Value::Null)?;
+        space.apply(&space.seal("made-again", &[("password", "1")])?)?;
+        let patch = json!({
+            "metadata": {"labels": {"bulla.dev/target": null}},
+            "stringData": {"password": EDITED},
+        });
+        space.api.merge(&space.secret_path("label-removed"), &patch)
+    })?;
+    for name in ["new", "changed", "made-again"] {
+        space.restored(name, &[("password", "1")])?;
+        is_told(space, name)?;
+    }
+    for name in ["edited", "target-deleted", "label-removed"] {
+        space.restored(name, &[("password", "0")])?;
+        is_told(space, name)?;
+    }
+    faulty.forgets_the_deleted()?;
+    space.quiet(faulty)?;
+    for name in ["deleted", "both-deleted"] {
+        ensure!(!space.has_secret(name)?, "{name} is back");
+    }
+    assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
+    Ok(())
+}
+
+#[test]
+fn target_deleted_while_only_targets_went_unseen_is_restored() -> Result<()> {
+    alone("targets-unseen", |faulty, space| {
+        space.unseal("db", &[("password", "0")])?;
+        space.quiet(faulty)?;
+        faulty.expire("WATCH /api/v1/secrets", COMPACTED, || {
+            space.api.delete(&space.secret_path("db"), &Value::Null)
+        })?;
+        space.restored("db", &[("password", "0")])?;
+        is_told(space, "db")
+    })
+}
+
+#[test]
+fn change_on_the_first_page_of_a_slow_list_is_acted_on() -> Result<()> {
+    // Lists are sorted: the change is on the first page, and the others fill it.
+    alone("a-first", |faulty, space| {
+        space.unseal("changed", &[("password", "0")])?;
+        let others = Space::new(&faulty.api, &faulty.recipients, "b-second")?;
+        let mut refused =
+            seal_for("elsewhere", secret("other", &[("password", "1")]), &faulty.recipients)?;
+        for i in 0..100 {
+            refused["metadata"]["name"] = json!(format!("other-{i}"));
+            others.apply(&refused)?;
+        }
+        space.quiet(faulty)?;
+        others.quiet(faulty)?;
+        let slow =
+            Rule::new("GET */sealedsecrets?*continue=*", Fault::Delay(Duration::from_secs(1)));
+        let slow = faulty.proxy.inject(slow);
+        faulty.expire("WATCH */sealedsecrets", COMPACTED, || {
+            space.apply(&space.seal("changed", &[("password", "1")])?)
+        })?;
+        space.restored("changed", &[("password", "1")])?;
+        drop(slow);
+        is_told(space, "changed")
+    })
+}
+
+#[test]
+fn lists_that_break_off_are_not_believed() -> Result<()> {
+    alone("lists-break-off", |faulty, space| {
+        let names = ["changed", "edited", "deleted", "unchanged-0", "unchanged-1", "unchanged-2"];
+        for name in names {
+            space.unseal(name, &[("password", "0")])?;
+        }
+        space.quiet(faulty)?;
+        let unchanged = here(space, "* */unchanged-*");
+        let before = faulty.counted(&unchanged)?;
+        let faults = [Fault::Truncate, Fault::CutHalfway, Fault::Garbage(200)];
+        let rules: Vec<_> = LISTS
+            .iter()
+            .flat_map(|list| {
+                faults.map(|fault| faulty.proxy.inject(Rule::new(list, fault).times(1)))
+            })
+            .collect();
+        faulty.expire("WATCH *", COMPACTED, || {
+            edit(space, "edited")?;
+            space.api.delete(&space.secret_path("deleted"), &Value::Null)?;
+            space.apply(&space.seal("changed", &[("password", "1")])?)
+        })?;
+        for (name, password) in [("changed", "1"), ("edited", "0"), ("deleted", "0")] {
+            space.restored(name, &[("password", password)])?;
+            is_told(space, name)?;
+        }
+        space.quiet(faulty)?;
+        let hits: usize = rules.iter().map(Injected::hits).sum();
+        ensure!(hits >= 2 * faults.len(), "only {hits} lists broke off");
+        assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
+        Ok(())
+    })
+}
+
+#[test]
+fn start_in_the_middle_of_trouble_is_survived_and_makes_no_second_key() -> Result<()> {
+    alone("start-in-trouble", |faulty, space| {
+        for i in 0..3 {
+            space.unseal(&format!("settled-{i}"), &[("password", "0")])?;
+        }
+        space.quiet(faulty)?;
+        let keys = crate::cluster::sealing_keys(&space.api)?.len();
+        let before = faulty.counted(&here(space, "* *"))?;
+        let faults = [
+            Fault::Status(500),
+            Fault::Status(503),
+            Fault::TooMany(1),
+            Fault::Garbage(200),
+            Fault::Truncate,
+            Fault::CutHalfway,
+            Fault::Cut,
+        ];
+        let rules = LISTS.map(|list| faulty.proxy.inject(Rule::one_of(list, &faults).times(4)));
+        faulty.controller.restart()?;
+        faulty.controller.wait_until_ready()?;
+        let hits: usize = rules.iter().map(Injected::hits).sum();
+        ensure!(hits >= 4, "only {hits} lists met a fault");
+        space.quiet(faulty)?;
+        assert_eq!(faulty.proxy.count(&here(space, "* *")), before, "nothing has changed");
+        assert_eq!(crate::cluster::sealing_keys(&space.api)?.len(), keys);
+        space.unseal("new", &[("password", "0")])?;
+        Ok(())
+    })
+}
+
+#[test]
+fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes() -> Result<()> {
+    alone("growing-delay", |faulty, space| {
+        let failing =
+            faulty.proxy.inject(Rule::new(&here(space, "POST secrets/*"), Fault::Status(500)));
+        for name in ["waiting", "changed"] {
+            space.apply(&space.seal(name, &[("password", "0")])?)?;
+        }
+        let creates =
+            |name: &str| faulty.proxy.asked(&here(space, &format!("POST secrets/{name}")));
+        eventually("five attempts on each", SOON, || {
+            let counts = ["waiting", "changed"].map(|name| creates(name).len());
+            ensure!(counts.iter().all(|count| *count >= 5), "{counts:?}");
+            Ok(())
+        })?;
+        drop(failing);
+        let asked = creates("waiting");
+        let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+        let (first, last) = (pauses[0], pauses[pauses.len() - 1]);
+        ensure!(last >= first * 3, "delays do not grow: {pauses:?}");
+        let requests = faulty.counted(&here(space, "* */waiting*"))?;
+        ensure!(requests <= 8 * asked.len(), "{requests} requests in {} attempts", asked.len());
+
+        // A change does not wait for the end of the delay, and what has not changed waits no longer than that.
+        let start = Instant::now();
+        space.unseal("changed", &[("password", "1")])?;
+        let took = start.elapsed();
+        ensure!(took < last, "a change waited for {took:?}, the last delay was {last:?}");
+        space.done("waiting")?;
+        let took = start.elapsed();
+        ensure!(took < last * 3, "taken up after {took:?}, the last delay was {last:?}");
+
+        // And after success the delays begin anew.
+        let once = Rule::new(&here(space, "PUT secrets/waiting"), Fault::Status(500)).times(1);
+        let once = faulty.proxy.inject(once);
+        let start = Instant::now();
+        space.unseal("waiting", &[("password", "1")])?;
+        let took = start.elapsed();
+        ensure!(once.hits() == 1 && took < last, "a first failure took {took:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn refusal_that_lasts_costs_no_further_request() -> Result<()> {
+    alone("lasting-refusal", |faulty, space| {
+        let stranger = Recipients::new(vec![Identity::generate(KeyType::X25519)?.recipient()])?;
+        let values = [("password", "1")];
+        let unknown = seal_for(&space.name, secret("unknown", &values), &stranger)?;
+        let moved = seal_for("elsewhere", secret("moved", &values), &space.recipients)?;
+        for (name, reason, sealed_secret) in
+            [("unknown", "UnknownKey", unknown), ("moved", "WrongBinding", moved)]
+        {
+            space.apply(&sealed_secret)?;
+            space.refused(name, reason)?;
+            space.event(name, reason)?;
+            let about = here(space, &format!("* */{name}*"));
+            space.let_pass()?;
+            let before = faulty.counted(&about)?;
+            // Seen again, with nothing new to judge.
+            let patch = json!({"metadata": {"labels": {"seen": "again"}}});
+            space.api.merge(&space.sealed_secret_path(name), &patch)?;
+            space.let_pass()?;
+            space.quiet(faulty)?;
+            assert_eq!(faulty.proxy.count(&about), before, "{name}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "burst")?;
+    let name = |i: usize| format!("object-{i}");
+    for part in [Part::Etcd, Part::ApiServer] {
+        let objects = match part {
+            Part::Etcd => 0..100,
+            _ => 100..200,
+        };
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for i in objects.clone() {
+                    let sealed_secret = space.seal(&name(i), &[("password", &name(i))])?;
+                    eventually("an API server", SOON, || space.apply(&sealed_secret))?;
+                }
+                anyhow::Ok(())
+            });
+            // In the middle: some are there, and some of these are done.
+            let middle = name(objects.start + 30);
+            eventually("the middle of the burst", SOON, || space.sealed_secret(&middle))?;
+            fragile.plane.kill(part)?;
+            fragile.plane.restart(part)?;
+            writer.join().map_err(|_| anyhow!("the writer panicked"))?
+        })?;
+        for i in objects {
+            space.restored(&name(i), &[("password", &name(i))])?;
+            is_told(&space, &name(i))?;
+        }
+    }
+    fragile.give_back();
+    Ok(())
+}
+
+#[test]
+fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
+    const OBJECTS: usize = 60;
+    const SOAK: Duration = Duration::from_secs(20);
+    alone("soak", |faulty, space| {
+        let ends = [
+            Fault::EndAfter(1, End::Cut),
+            Fault::EndAfter(5, End::Close),
+            Fault::EndAfter(5, End::Expire),
+            Fault::Truncate,
+        ];
+        let rules = [
+            Rule::one_of("WATCH *", &ends).chance(0.3),
+            Rule::new("*", Fault::Hang).chance(0.002),
+            Rule::one_of("*", &FAULTS).chance(0.2),
+        ];
+        let rules = rules.map(|rule| faulty.proxy.inject(rule));
+
+        let name = |i: usize| format!("object-{i}");
+        let mut expected: Vec<Option<String>> = vec![None; OBJECTS];
+        let start = Instant::now();
+        for step in 0.. {
+            if start.elapsed() > SOAK {
+                break;
+            }
+            // All objects, each with another change every time.
+            let i = step * 37 % OBJECTS;
+            let (round, name) = (step / OBJECTS, name(i));
+            match (round + i) % 7 {
+                _ if expected[i].is_none() => {
+                    let version = step.to_string();
+                    space.apply(&space.seal(&name, &[("password", &version)])?)?;
+                    expected[i] = Some(version);
+                }
+                0..3 => {
+                    let version = step.to_string();
+                    space.apply(&space.seal(&name, &[("password", &version)])?)?;
+                    expected[i] = Some(version);
+                }
+                3 => if_there(edit(space, &name))?,
+                4 => if_there(space.api.delete(&space.secret_path(&name), &Value::Null))?,
+                5 => {
+                    let patch = json!({
+                        "metadata": {"labels": {"bulla.dev/target": null}},
+                        "stringData": {"password": EDITED},
+                    });
+                    if_there(space.api.merge(&space.secret_path(&name), &patch))?;
+                }
+                _ => {
+                    space.api.delete(&space.sealed_secret_path(&name), &Value::Null)?;
+                    expected[i] = None;
+                }
+            }
+            // Not to wait for anything: to leave some of the machine to those who have to follow.
+            thread::sleep(Duration::from_millis(10));
+        }
+        let hits = rules.each_ref().map(Injected::hits);
+        ensure!(hits.iter().sum::<usize>() > 200, "only {hits:?} faults were met");
+        drop(rules);
+
+        for (i, expected) in expected.iter().enumerate() {
+            match expected {
+                Some(version) => {
+                    space.restored(&name(i), &[("password", version)])?;
+                    is_told(space, &name(i))?;
+                }
+                None => space.gone(&space.secret_path(&name(i)))?,
+            }
+        }
+        faulty.forgets_the_deleted()?;
+        // Nobody writes any more.
+        space.quiet(faulty)?;
+        let (secrets, sealed_secrets) = (
+            History::begin(space, space.secrets())?,
+            History::begin(space, space.sealed_secrets())?,
+        );
+        space.quiet(faulty)?;
+        let (secrets, sealed_secrets) = (secrets.end(space)?, sealed_secrets.end(space)?);
+        ensure!(secrets.is_empty() && sealed_secrets.is_empty(), "{secrets:?} {sealed_secrets:?}");
+        Ok(())
+    })
+}
+
+/// A control plane and a controller that reaches it through a proxy.
+struct Faulty {
+    controller: Controller,
+    proxy: Proxy,
+    // Kept alive, and asked by others than the controller through `api`.
+    _plane: ControlPlane,
+    api: Arc<Api>,
+    recipients: Arc<Recipients>,
+}
+
+/// Runs a test with one of them for itself, and with a namespace in it.
+fn alone(namespace: &str, test: impl FnOnce(&mut Faulty, &Space) -> Result<()>) -> Result<()> {
+    // As many as there are tests at a time, but no more than most machines have room for.
+    static PLACES: [Mutex<Option<Faulty>>; 2] = [const { Mutex::new(None) }; 2];
+    let free = PLACES.iter().find_map(|place| place.try_lock().ok());
+    let mut place = free.unwrap_or_else(|| lock(&PLACES[0]));
+    let mut faulty = match place.take() {
+        Some(mut faulty) => {
+            // What one test did to its delays is no affair of the next.
+            faulty.controller.restart()?;
+            faulty.controller.wait_until_ready()?;
+            faulty
+        }
+        None => Faulty::start()?,
+    };
+    let space = Space::new(&faulty.api, &faulty.recipients, namespace)?;
+    let outcome = test(&mut faulty, &space);
+    faulty.judge(&space, outcome)?;
+    // What a failed test leaves half broken is dropped with it.
+    *place = Some(faulty);
+    Ok(())
+}
+
+impl Faulty {
+    fn start() -> Result<Self> {
+        let mut plane = ControlPlane::start()?;
+        let api = Arc::new(Api::new(plane.admin().kubeconfig())?);
+        Controller::install(&plane)?;
+        // Otherwise the garbage collector looks for new kinds of objects only every half minute.
+        plane.restart(Part::ControllerManager)?;
+        let proxy = Proxy::start(&plane)?;
+        let mut command = Controller::command_through(&plane, &proxy)?;
+        command.args(["--holder", HOLDER, "--type", "x25519"]).env("RUST_LOG", "trace");
+        let controller = Controller::start(command)?;
+        controller.wait_until_ready()?;
+        ensure!(!proxy.asked("*").is_empty(), "the proxy is passed by");
+        let recipients = published(&api)?;
+        Ok(Self { controller, proxy, _plane: plane, api, recipients })
+    }
+
+    /// Nothing that a bad answer held is said anywhere; and a test that fails shows the log.
+    fn judge(&self, space: &Space, outcome: Result<()>) -> Result<()> {
+        let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", space.name);
+        let log = self.controller.log()?;
+        outcome.with_context(|| {
+            let about: Vec<_> = log.lines().filter(|line| line.contains(&space.name)).collect();
+            about[about.len().saturating_sub(20)..].join("\n")
+        })?;
+        for (place, text) in [
+            ("the log", log),
+            ("a status", space.api.get(&space.sealed_secrets())?.to_string()),
+            ("an Event", space.api.get(&events)?.to_string()),
+            ("metrics", self.controller.get("/metrics")?.1),
+        ] {
+            ensure!(!text.contains(INJECTED), "{place} has a text of the API server's");
+        }
+        Ok(())
+    }
+
+    /// While none of these watches is open something happens; then the resource versions at which they are
+    /// opened again are compacted, and stay so.
+    fn expire(
+        &self,
+        watches: &str,
+        fault: Fault,
+        happens: impl FnOnce() -> Result<Value>,
+    ) -> Result<()> {
+        self.watches()?;
+        let open = self.proxy.open_watches(watches);
+        let held = self.proxy.inject(Rule::new(watches, Fault::Hold));
+        self.proxy.end_watches(watches, End::Close);
+        eventually("watches that are opened again", SOON, || {
+            ensure!(held.hits() >= open.len(), "{} of {open:?}", held.hits());
+            Ok(())
+        })?;
+        happens()?;
+        let compacted = open.iter().map(|watch| Compacted::new(&self.proxy, watch, fault));
+        let mut compacted: Vec<_> =
+            compacted.filter_map(Result::transpose).collect::<Result<_>>()?;
+        drop(held);
+        eventually("lists of all whose watches are compacted", SOON, || {
+            compacted.retain(|compacted| !compacted.is_listed(&self.proxy));
+            let missing: Vec<_> = compacted.iter().map(|compacted| compacted.watch).collect();
+            ensure!(missing.is_empty(), "not of {missing:?}");
+            let again = self.proxy.open_watches(watches);
+            ensure!(again.len() >= open.len(), "only {again:?} are open");
+            Ok(())
+        })
+    }
+
+    /// Waits for those of SealedSecrets, targets and identities.
+    fn watches(&self) -> Result<()> {
+        eventually("watches of all that is watched", SOON, || {
+            let open = self.proxy.open_watches("*");
+            ensure!(open.len() >= 3, "only {open:?} are open");
+            Ok(())
+        })
+    }
+
+    /// How many requests so far match, which are some.
+    fn counted(&self, pattern: &str) -> Result<usize> {
+        let count = self.proxy.count(pattern);
+        ensure!(count > 0, "no request matches {pattern}");
+        Ok(count)
+    }
+
+    /// What no longer exists is no longer counted.
+    fn forgets_the_deleted(&self) -> Result<()> {
+        eventually("as many SealedSecrets in the metrics as there are", SOON, || {
+            let list = self.api.get("/apis/bulla.dev/v1alpha1/sealedsecrets")?;
+            let there = list["items"].as_array().context("no list")?.len();
+            let counted = self.controller.metric("bulla_sealed_secrets")?;
+            ensure!(counted == there as f64, "{counted} are counted, {there} are there");
+            Ok(())
+        })
+    }
+}
+
+/// A watch whose resource version is compacted, until what it watches is listed anew.
+struct Compacted<'a> {
+    watch: &'a str,
+    asked: usize,
+    refused: Injected,
+}
+
+impl<'a> Compacted<'a> {
+    /// `None` for one that is opened with a list, which has missed nothing.
+    fn new(proxy: &Proxy, watch: &'a str, fault: Fault) -> Result<Option<Self>> {
+        let query = proxy.asked(watch).pop().context("it was open")?.query;
+        if query.contains(STREAMED) {
+            return Ok(None);
+        }
+        let mut parameters = query.split('&');
+        let version = parameters.find(|parameter| parameter.starts_with("resourceVersion="));
+        let version = version.with_context(|| format!("{watch} has no resource version"))?;
+        let refused = proxy.inject(Rule::new(&format!("{watch}?*{version}&*"), fault));
+        Ok(Some(Self { watch, asked: proxy.asked("*").len(), refused }))
+    }
+
+    fn is_listed(&self, proxy: &Proxy) -> bool {
+        let list = self.watch.replacen("WATCH", "GET", 1);
+        let is_list = |asked: &Asked| {
+            asked.line == list || (asked.line == self.watch && asked.query.contains(STREAMED))
+        };
+        self.refused.hits() > 0 && proxy.asked("*")[self.asked..].iter().any(is_list)
+    }
+}
+
+impl Space {
+    /// Waits until the watches are open and the controller has asked for nothing here for a while.
+    fn quiet(&self, faulty: &Faulty) -> Result<()> {
+        const A_WHILE: Duration = Duration::from_millis(1500);
+        let here = here(self, "* *");
+        faulty.watches()?;
+        eventually("an end of all requests", SOON, || {
+            let asked = faulty.proxy.asked(&here);
+            let last = asked.last();
+            ensure!(last.is_none_or(|last| last.at.elapsed() > A_WHILE), "{last:?}");
+            Ok(())
+        })
+    }
+}
+
+/// What is written to a collection.
+struct History {
+    path: String,
+    since: String,
+}
+
+impl History {
+    fn begin(space: &Space, path: String) -> Result<Self> {
+        let list = space.api.get(&path)?;
+        let since = list["metadata"]["resourceVersion"].as_str().context("no resource version")?;
+        Ok(Self { since: since.to_owned(), path })
+    }
+
+    /// The kinds of writes since, for each name.
+    fn end(self, space: &Space) -> Result<BTreeMap<String, Vec<String>>> {
+        let Self { path, since } = self;
+        let query = format!("watch=true&resourceVersion={since}&timeoutSeconds=1");
+        let mut writes = BTreeMap::<_, Vec<_>>::new();
+        for line in space.api.text(&format!("{path}?{query}"))?.lines() {
+            let event: Value = serde_json::from_str(line)?;
+            let name = event["object"]["metadata"]["name"].as_str().context("no name")?;
+            let kind = event["type"].as_str().context("no type")?;
+            writes.entry(name.to_owned()).or_default().push(kind.to_owned());
+        }
+        Ok(writes)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pattern, with its path within this namespace.
+fn here(space: &Space, pattern: &str) -> String {
+    pattern.replacen(' ', &format!(" */namespaces/{}/", space.name), 1)
+}
+
+/// Edits the target behind the controller's back.
+fn edit(space: &Space, name: &str) -> Result<Value> {
+    space.api.merge(&space.secret_path(name), &json!({"stringData": {"password": EDITED}}))
+}
+
+/// What is not there cannot be edited.
+fn if_there(outcome: Result<Value>) -> Result<()> {
+    match outcome {
+        Err(error) if api::code(&error) == Some(404) => Ok(()),
+        outcome => outcome.map(drop),
+    }
+}
+
+/// None of the objects is told of more often.
+fn told_at_most(space: &Space, names: &[String], reason: &str, most: u64) -> Result<()> {
+    let mut findings = Vec::new();
+    for name in names {
+        let told = told(space, name, reason)?;
+        findings.extend((told > most).then(|| format!("{name}: {told}")));
+    }
+    ensure!(findings.is_empty(), "{reason} is told more than {most} times of {findings:?}");
+    Ok(())
+}
+
+/// How often something was told of an object.
+fn told(space: &Space, name: &str, reason: &str) -> Result<u64> {
+    let events = space.events(name, reason)?;
+    Ok(events.iter().map(|event| event["series"]["count"].as_u64().unwrap_or(1)).sum())
+}
+
+/// Waits until the status is of the SealedSecret and the Secret as they are.
+fn is_told(space: &Space, name: &str) -> Result<()> {
+    eventually(&format!("a status of {name} as it is"), SOON, || {
+        let sealed_secret = space.done(name)?;
+        let metadata = &space.secret(name)?["metadata"];
+        let target = &sealed_secret["status"]["target"];
+        ensure!(
+            target["uid"] == metadata["uid"]
+                && target["resourceVersion"] == metadata["resourceVersion"],
+            "the status is of {target}, the Secret is {} at {}",
+            metadata["uid"],
+            metadata["resourceVersion"]
+        );
+        Ok(())
+    })
+}
