@@ -110,6 +110,15 @@ impl Controller {
         self.running.take().map_or(Ok(()), Leashed::kill)
     }
 
+    /// The process id of the run that goes on.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("the controller does not run")?.pid())
+    }
+
     /// Waits until `/readyz` consents.
     ///
     /// # Errors
