@@ -23,6 +23,9 @@ const MAX_PEAK_RSS_MIB: f64 = 48.0;
 const MAX_READY_BEYOND_LISTS_S: f64 = 2.0;
 const MAX_RESTORE_S: f64 = 1.0;
 
+/// Floors that are further apart than this say that the machine was not ours alone.
+const NOISY: f64 = 0.2;
+
 /// Everything that was measured.
 pub(crate) struct Report {
     pub(crate) args: Args,
@@ -87,6 +90,12 @@ impl Report {
         self.converge.seconds / self.floor_s()
     }
 
+    /// How much longer the longer floor took.
+    fn floors_apart(&self) -> f64 {
+        let [first, second] = self.floors.each_ref().map(|floor| floor.seconds);
+        first.max(second) / first.min(second) - 1.0
+    }
+
     /// The ratio of all CPU time, which the rest of the machine disturbs less than it does the other ratio.
     fn cpu_ratio_to_floor(&self) -> f64 {
         let floor = self.floor_cpu_ms_per_object() + self.floor_control_plane_cpu_ms_per_object();
@@ -117,6 +126,15 @@ impl Report {
         writeln!(out, "{:<36}{:>12}{:>28}  target", "what", "figure", "floor")?;
         for row in self.rows() {
             writeln!(out, "{row}")?;
+        }
+        let apart = self.floors_apart();
+        if apart > NOISY {
+            writeln!(
+                out,
+                "\nnoise: the two floors are {:.0} % apart, so other programs are at work; \
+                 trust the ratio of CPU more than that of times",
+                apart * 100.0
+            )?;
         }
         writeln!(out, "\n{:<36}{:>12}{:>12}", "requests while converging", "all", "per object")?;
         for (kind, count) in self.converge.requests.iter() {
