@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bulla_crds::{
-    API_VERSION, SealedSecretStatus, TARGET_LABEL, TARGET_OWNED, TargetStatus,
+    API_VERSION, Policy, SealedSecretStatus, TARGET_LABEL, TARGET_OWNED, TargetStatus,
     conditions::Situation, fingerprints,
 };
 use bulla_sealing::Identity;
@@ -164,6 +164,7 @@ fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[Str
             uid: secret.uid.clone(),
             resource_version: secret.resource_version.clone(),
             keys: work::declared(0, values).into_keys().collect(),
+            policy: Policy::Owner,
             renderer: 1,
         }),
         fingerprints: fingerprints.to_vec(),
