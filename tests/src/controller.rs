@@ -141,6 +141,15 @@ impl Controller {
         self.signal(Signal::Continue)
     }
 
+    /// The process id of the run that goes on.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.running.as_ref().context("the controller does not run")?.pid())
+    }
+
     fn signal(&mut self, signal: Signal) -> Result<()> {
         self.running.as_mut().context("the controller does not run")?.signal(signal)
     }

@@ -1,0 +1,150 @@
+//! A control plane made ready for a turn: ours installed, the objects and other people's Secrets stored.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bulla_crds::SealedSecret;
+use bulla_tests::{ControlPlane, Controller, Part};
+use serde_json::json;
+
+use crate::cluster::{
+    args::Args,
+    client::{Client, Connection, Metadata, Turns},
+    process::Process,
+    progress, server_metrics,
+    work::NAMESPACE,
+};
+
+/// The name of the controller's ServiceAccount in `deploy/base`.
+const ACCOUNT: &str = "bulla-controller";
+
+/// So many requests at the same time while things are made ready.
+const STORING: u16 = 16;
+
+const FOREIGN_NAMESPACES: usize = 10;
+/// About what a Helm release is.
+const FOREIGN_BYTES: usize = 64 * 1024;
+
+/// The garbage collector looks for new kinds every 30 s.
+const GARBAGE_COLLECTOR_DEADLINE: Duration = Duration::from_secs(90);
+
+/// A control plane of its own for each turn, so that all turns meet the same state.
+pub(crate) struct Site {
+    pub(crate) args: Args,
+    pub(crate) plane: ControlPlane,
+    /// With every right.
+    pub(crate) admin: Client,
+    /// With the controller's rights, and its place among the API server's queues.
+    pub(crate) account: Client,
+}
+
+impl Site {
+    /// Starts a control plane, installs ours, and stores other people's Secrets.
+    pub(crate) async fn start(args: &Args) -> Result<Self> {
+        progress("  starting a control plane");
+        let plane = ControlPlane::start()?;
+        Controller::install(&plane)?;
+        let admin = Client::new(plane.admin())?;
+        let account = Client::new(&plane.service_account(Controller::NAMESPACE, ACCOUNT)?)?;
+        let site = Self { args: args.clone(), plane, admin, account };
+        site.create_namespace(NAMESPACE).await?;
+        site.store_foreign().await?;
+        site.wait_for_garbage_collector().await?;
+        Ok(site)
+    }
+
+    /// Stores SealedSecrets, and says what the API server made of them.
+    pub(crate) async fn store(&self, sealed_secrets: &[SealedSecret]) -> Result<Vec<Metadata>> {
+        progress(format!("  storing {} SealedSecrets", sealed_secrets.len()));
+        let bodies = sealed_secrets.iter().map(serde_json::to_string);
+        let bodies: Arc<[String]> = bodies.collect::<Result<_, _>>()?;
+        let stored = Arc::new(Mutex::new(vec![None; bodies.len()]));
+        let path = sealed_secrets_path();
+        let store = |mut connection: Connection, turns: Turns| {
+            let (bodies, stored, path) = (bodies.clone(), stored.clone(), path.clone());
+            async move {
+                while let Some(turn) = turns.next() {
+                    let metadata = connection.create(&path, bodies[turn].clone()).await?;
+                    stored.lock().unwrap_or_else(PoisonError::into_inner)[turn] = Some(metadata);
+                }
+                Ok(())
+            }
+        };
+        self.admin.in_parallel(STORING, bodies.len(), store).await?;
+        let stored = std::mem::take(&mut *stored.lock().unwrap_or_else(PoisonError::into_inner));
+        stored.into_iter().collect::<Option<_>>().context("an object was not stored")
+    }
+
+    /// What all processes of the control plane have spent so far.
+    pub(crate) fn control_plane_cpu(&self) -> Result<Duration> {
+        let parts = [Part::ApiServer, Part::Etcd, Part::ControllerManager];
+        let pids = parts.iter().filter_map(|part| self.plane.pid(*part));
+        pids.map(|pid| Process::new(pid).cpu()).sum()
+    }
+
+    /// A time as milliseconds for each object.
+    pub(crate) fn ms_per_object(&self, time: Duration) -> f64 {
+        time.as_secs_f64() * 1e3 / f64::from(self.args.objects)
+    }
+
+    /// Other people's Secrets: many, large, without our label, elsewhere.
+    async fn store_foreign(&self) -> Result<()> {
+        let count = self.args.foreign_mib as usize * (1 << 20) / FOREIGN_BYTES;
+        progress(format!("  storing {count} foreign Secrets"));
+        for number in 0..FOREIGN_NAMESPACES {
+            self.create_namespace(&format!("foreign-{number}")).await?;
+        }
+        let value: Arc<str> = BASE64_STANDARD.encode(vec![b'f'; FOREIGN_BYTES]).into();
+        let store = |mut connection: Connection, turns: Turns| {
+            let value = value.clone();
+            async move {
+                while let Some(turn) = turns.next() {
+                    let namespace = format!("foreign-{}", turn % FOREIGN_NAMESPACES);
+                    let body = json!({
+                        "metadata": {"name": format!("release-{turn}")},
+                        "data": {"release": &*value},
+                    });
+                    connection.create(&secrets_path(&namespace), body.to_string()).await?;
+                }
+                Ok(())
+            }
+        };
+        self.admin.in_parallel(STORING, count, store).await?;
+        Ok(())
+    }
+
+    async fn create_namespace(&self, name: &str) -> Result<()> {
+        let body = json!({"metadata": {"name": name}}).to_string();
+        self.admin.connect().await?.create("/api/v1/namespaces", body).await?;
+        Ok(())
+    }
+
+    /// Until it watches SealedSecrets it would look up the owner of each target by a request of its own,
+    /// and its list of them would fall anywhere into the turn.
+    async fn wait_for_garbage_collector(&self) -> Result<()> {
+        progress("  waiting for the garbage collector to know our kinds");
+        let (start, mut connection) = (Instant::now(), self.admin.connect().await?);
+        while server_metrics::open_watches(&mut connection, "sealedsecrets").await? == 0 {
+            ensure!(
+                start.elapsed() < GARBAGE_COLLECTOR_DEADLINE,
+                "the garbage collector does not watch SealedSecrets"
+            );
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        Ok(())
+    }
+}
+
+/// The SealedSecrets of the benchmark.
+pub(crate) fn sealed_secrets_path() -> String {
+    format!("/apis/bulla.dev/v1alpha1/namespaces/{NAMESPACE}/sealedsecrets")
+}
+
+/// The Secrets of a namespace.
+pub(crate) fn secrets_path(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/secrets")
+}

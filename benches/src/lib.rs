@@ -1,0 +1,3 @@
+//! Benchmarks of whole programs against a real API server. Those of single operations stand in their crates.
+
+pub mod cluster;
