@@ -49,7 +49,7 @@ fn every_command_of_the_readme_works_in_its_order() {
         if line == "kubectl apply -k deploy/base" {
             // No node runs the Deployment's pod.
             let started = Controller::start(Controller::command(plane).unwrap()).unwrap();
-            wait_for_key(&started, &shell);
+            wait_for_key(&started, &shell).unwrap();
             controller = Some(started);
         }
         if line.starts_with("bulla unseal") {
@@ -109,7 +109,7 @@ fn every_command_for_operators_works_in_its_order() {
             let mut command = Controller::command(&plane).unwrap();
             command.args(["--watch-namespace", "team-a,team-b"]);
             let started = Controller::start(command).unwrap();
-            wait_for_key(&started, &shell);
+            wait_for_key(&started, &shell).unwrap();
             controller = Some(started);
         }
         if line.contains("holderIdentity") {
@@ -124,9 +124,9 @@ fn every_command_for_operators_works_in_its_order() {
 }
 
 /// A person takes longer to the next line than the controller to publish the key that it holds.
-fn wait_for_key(controller: &Controller, shell: &Shell) {
-    controller.wait_until_ready().unwrap();
-    shell.run("until bulla keys fetch > /dev/null 2>&1; do sleep 0.1; done").unwrap();
+fn wait_for_key(controller: &Controller, shell: &Shell) -> anyhow::Result<()> {
+    controller.wait_until_ready()?;
+    shell.run("until bulla keys fetch > /dev/null 2>&1; do sleep 0.1; done").map(drop)
 }
 
 /// The lines of a page's `console` blocks.

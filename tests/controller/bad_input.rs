@@ -49,118 +49,114 @@ fn what_is_damaged_anywhere_is_refused_by_its_cause_and_harms_nobody() -> Result
     are_left_alone(&space, &["NotSealed", "Malformed", "Damaged", "NoBinding"])
 }
 
-/// Every layer of a sealed value, broken: what it is, the value, and the reason and end of the message.
-fn damaged(space: &Space) -> Result<Vec<(&'static str, String, &'static str, &'static str)>> {
-    let long = vec![b'x'; LONG];
-    let file = |name: &str| sealed(space, name, "password", &long);
-    let cut = |name: &str, length: &dyn Fn(&[u8]) -> Result<usize>| {
-        let file = file(name)?;
-        anyhow::Ok(BASE64_STANDARD.encode(&file[..length(&file)?]))
-    };
-    let at = |file: &[u8], text: &str| {
-        let found = file.windows(text.len()).position(|bytes| bytes == text.as_bytes());
-        found.context("not found")
-    };
-    let payload = |file: &[u8]| anyhow::Ok(at(file, "\n--- ")? + 5 + 43 + 1);
-    // It was sealed for the name that it gets, and its length needs padding.
-    let text = BASE64_STANDARD.encode({
-        let mut file = sealed(space, "unpadded", "password", b"x")?;
-        for more in ["xx", "xxx"] {
-            if file.len() % 3 == 0 {
-                file = sealed(space, "unpadded", "password", more.as_bytes())?;
-            }
+/// A damaged value: what it is, the value, and the reason and end of the message.
+type Damaged = (&'static str, String, &'static str, &'static str);
+
+const NOT_BASE64: &str = "not base64, so not a sealed value";
+const HEADER: &str = "the header is cut short";
+const LONG_HEADER: &str = "the header is longer than 64 KiB";
+const PAYLOAD: &str = "the payload is cut short";
+const CHANGED: &str = "damaged: it was changed after it was sealed";
+
+/// Every layer of a sealed value, broken.
+fn damaged(space: &Space) -> Result<Vec<Damaged>> {
+    let mut cases = misspelt(space)?;
+    cases.extend(cut_short(space)?);
+    cases.extend(too_long(space)?);
+    Ok(cases)
+}
+
+/// A sealed value of several chunks, for the name that it gets.
+fn long(space: &Space, name: &str) -> Result<Vec<u8>> {
+    sealed(space, name, "password", &vec![b'x'; LONG])
+}
+
+/// Where `text` begins.
+fn at(file: &[u8], text: &str) -> Result<usize> {
+    let found = file.windows(text.len()).position(|bytes| bytes == text.as_bytes());
+    found.context("not found")
+}
+
+/// What is no base64, or is not the text of a header.
+fn misspelt(space: &Space) -> Result<Vec<Damaged>> {
+    // Its length needs padding.
+    let mut file = sealed(space, "unpadded", "password", b"x")?;
+    for more in ["xx", "xxx"] {
+        if file.len() % 3 == 0 {
+            file = sealed(space, "unpadded", "password", more.as_bytes())?;
         }
-        file
-    });
-    let whole = BASE64_STANDARD.encode(file("url-safe")?);
-    let version = b"age-encryption.org/v1\n-> bulla.dev/v1 ";
-    let not_base64 = "not base64, so not a sealed value";
-    let header = "the header is cut short";
-    let payload_short = "the payload is cut short";
-    let changed = "damaged: it was changed after it was sealed";
-    let many: Vec<u8> = {
-        let stanzas = "-> X25519\n\n".repeat(10_000);
-        let file = file("many-stanzas")?;
-        [&file[..at(&file, "\n-> mlkem768x25519 ")? + 1], stanzas.as_bytes(), b"--- x\n"].concat()
-    };
-    let long_header = |name: &str, end: &[u8]| {
-        let file = file(name)?;
-        let mut header = file[..at(&file, "\n-> mlkem768x25519 ")? + 1].to_vec();
-        header.extend_from_slice(b"-> X25519 ");
-        header.resize(MEBIBYTE - 4 - end.len(), b'x');
-        header.extend_from_slice(end);
-        anyhow::Ok(BASE64_STANDARD.encode(header))
-    };
-    let mut extended = file("extended")?;
-    extended.extend_from_slice(&[0; 20]);
-    let chunk = 64 * 1024 + 16;
+    }
+    let unpadded = BASE64_STANDARD.encode(file).trim_end_matches('=').to_owned();
+    let whole = BASE64_STANDARD.encode(long(space, "url-safe")?);
+    let url_safe = whole.replace('+', "-").replace('/', "_");
+    let two_lines = format!("{}\n{}", &whole[..76], &whole[76..]);
+    let prefix = bulla_crds::rules::SEALED_PREFIX.to_owned() + "==";
+    let begun = b"age-encryption.org/v1\n-> bulla.dev/v1 ".as_slice();
+    let no_text = BASE64_STANDARD.encode([begun, b"\xff\xfe\0\n"].concat());
+    let no_line = BASE64_STANDARD.encode([begun, &[0; 100]].concat());
+    let other = b"age-encryption.org/v1\n-> bulla.dev/v12 a b c d\n\n--- ".as_slice();
+    let other = [other, "A".repeat(43).as_bytes(), b"\n", &[0; 64]].concat();
+    let unbound = "an age file without a binding, so not a sealed value";
     Ok(vec![
-        ("unpadded", text.trim_end_matches('=').to_owned(), "NotSealed", not_base64),
-        ("url-safe", whole.replace('+', "-").replace('/', "_"), "NotSealed", not_base64),
-        ("two-lines", format!("{}\n{}", &whole[..76], &whole[76..]), "NotSealed", not_base64),
-        ("prefix", bulla_crds::rules::SEALED_PREFIX.to_owned() + "==", "NotSealed", not_base64),
-        (
-            "no-text",
-            BASE64_STANDARD.encode([&version[..], b"\xff\xfe\0\n"].concat()),
-            "Malformed",
-            "an argument is not ASCII",
-        ),
-        (
-            "no-line",
-            BASE64_STANDARD.encode([&version[..], &[0; 100]].concat()),
-            "Malformed",
-            header,
-        ),
-        (
-            "another-version",
-            BASE64_STANDARD.encode(
-                [
-                    b"age-encryption.org/v1\n-> bulla.dev/v12 a b c d\n\n--- ".as_slice(),
-                    "A".repeat(43).as_bytes(),
-                    b"\n",
-                    &[0; 64],
-                ]
-                .concat(),
-            ),
-            "NotSealed",
-            "an age file without a binding, so not a sealed value",
-        ),
-        ("in-binding", cut("in-binding", &|file| at(file, " strict "))?, "Malformed", header),
-        (
-            "in-stanza",
-            cut("in-stanza", &|file| Ok(at(file, "\n--- ")? - 100))?,
-            "Malformed",
-            header,
-        ),
-        ("no-mac", cut("no-mac", &|file| Ok(at(file, "\n--- ")? + 1))?, "Malformed", header),
-        ("in-mac", cut("in-mac", &|file| Ok(at(file, "\n--- ")? + 20))?, "Malformed", header),
-        ("no-nonce", cut("no-nonce", &payload)?, "Malformed", payload_short),
-        ("in-nonce", cut("in-nonce", &|file| Ok(payload(file)? + 9))?, "Malformed", payload_short),
-        ("no-chunk", cut("no-chunk", &|file| Ok(payload(file)? + 16))?, "Malformed", payload_short),
-        ("in-tag", cut("in-tag", &|file| Ok(payload(file)? + 31))?, "Malformed", payload_short),
-        ("in-chunk", cut("in-chunk", &|file| Ok(payload(file)? + 500))?, "Damaged", changed),
-        (
-            "one-chunk",
-            cut("one-chunk", &|file| Ok(payload(file)? + 16 + chunk))?,
-            "Damaged",
-            changed,
-        ),
-        ("last-byte", cut("last-byte", &|file| Ok(file.len() - 1))?, "Damaged", changed),
-        ("extended", BASE64_STANDARD.encode(extended), "Damaged", changed),
-        ("many-stanzas", BASE64_STANDARD.encode(many), "Malformed", "more than 64 stanzas"),
-        // The largest that can be stored; see below for more.
-        (
-            "long-line",
-            long_header("long-line", b"")?,
-            "Malformed",
-            "the header is longer than 64 KiB",
-        ),
-        (
-            "long-header",
-            long_header("long-header", b"\n\n--- AAAA\n")?,
-            "Malformed",
-            "the header is longer than 64 KiB",
-        ),
+        ("unpadded", unpadded, "NotSealed", NOT_BASE64),
+        ("url-safe", url_safe, "NotSealed", NOT_BASE64),
+        ("two-lines", two_lines, "NotSealed", NOT_BASE64),
+        ("prefix", prefix, "NotSealed", NOT_BASE64),
+        ("no-text", no_text, "Malformed", "an argument is not ASCII"),
+        ("no-line", no_line, "Malformed", HEADER),
+        ("another-version", BASE64_STANDARD.encode(other), "NotSealed", unbound),
+    ])
+}
+
+/// What ends at each layer, and what goes on after its end.
+fn cut_short(space: &Space) -> Result<Vec<Damaged>> {
+    /// Where it is cut, given the file, where its MAC line and where its payload begin.
+    type Cut = fn(&[u8], usize, usize) -> Result<usize>;
+    const CHUNK: usize = 64 * 1024 + 16;
+    let cuts: [(&str, Cut, &str, &str); 11] = [
+        ("in-binding", |file, _, _| at(file, " strict "), "Malformed", HEADER),
+        ("in-stanza", |_, mac, _| Ok(mac - 100), "Malformed", HEADER),
+        ("no-mac", |_, mac, _| Ok(mac + 1), "Malformed", HEADER),
+        ("in-mac", |_, mac, _| Ok(mac + 20), "Malformed", HEADER),
+        ("no-nonce", |_, _, payload| Ok(payload), "Malformed", PAYLOAD),
+        ("in-nonce", |_, _, payload| Ok(payload + 9), "Malformed", PAYLOAD),
+        ("no-chunk", |_, _, payload| Ok(payload + 16), "Malformed", PAYLOAD),
+        ("in-tag", |_, _, payload| Ok(payload + 31), "Malformed", PAYLOAD),
+        ("in-chunk", |_, _, payload| Ok(payload + 500), "Damaged", CHANGED),
+        ("one-chunk", |_, _, payload| Ok(payload + 16 + CHUNK), "Damaged", CHANGED),
+        ("last-byte", |file, _, _| Ok(file.len() - 1), "Damaged", CHANGED),
+    ];
+    let mut cases = Vec::new();
+    for (name, cut, reason, message) in cuts {
+        let file = long(space, name)?;
+        let mac = at(&file, "\n--- ")?;
+        let length = cut(&file, mac, mac + 5 + 43 + 1)?;
+        cases.push((name, BASE64_STANDARD.encode(&file[..length]), reason, message));
+    }
+    let extended = [long(space, "extended")?, vec![0; 20]].concat();
+    cases.push(("extended", BASE64_STANDARD.encode(extended), "Damaged", CHANGED));
+    Ok(cases)
+}
+
+/// Headers without end, the largest that can be stored; see below for more.
+fn too_long(space: &Space) -> Result<Vec<Damaged>> {
+    let header = |name: &str, rest: &[u8]| {
+        let file = long(space, name)?;
+        let begun = &file[..at(&file, "\n-> mlkem768x25519 ")? + 1];
+        anyhow::Ok([begun, rest].concat())
+    };
+    let line = |name: &str, end: &[u8]| {
+        let mut file = header(name, b"-> X25519 ")?;
+        file.resize(MEBIBYTE - 4 - end.len(), b'x');
+        file.extend_from_slice(end);
+        anyhow::Ok(BASE64_STANDARD.encode(file))
+    };
+    let stanzas = "-> X25519\n\n".repeat(10_000) + "--- x\n";
+    let many = BASE64_STANDARD.encode(header("many-stanzas", stanzas.as_bytes())?);
+    Ok(vec![
+        ("many-stanzas", many, "Malformed", "more than 64 stanzas"),
+        ("long-line", line("long-line", b"")?, "Malformed", LONG_HEADER),
+        ("long-header", line("long-header", b"\n\n--- AAAA\n")?, "Malformed", LONG_HEADER),
     ])
 }
 
