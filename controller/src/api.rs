@@ -48,6 +48,8 @@ pub(crate) enum Failure {
     TooLarge,
     /// An answer that is not what was asked for, or not in a form that this version reads.
     Unreadable,
+    /// Too much to do, and how long not to ask again.
+    Busy(Duration),
     /// No answer, or none that helps; 0 when there was no answer.
     Unavailable(u16),
 }
@@ -61,14 +63,14 @@ impl Failure {
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::Immutable => Reason::TargetImmutable,
             Self::Invalid(_) | Self::TooLarge => Reason::TargetInvalid,
-            Self::Unreadable | Self::Unavailable(_) => Reason::Unavailable,
+            Self::Unreadable | Self::Busy(_) | Self::Unavailable(_) => Reason::Unavailable,
         }
     }
 
-    /// How long to wait at least: a server that says that it has too much to do asks for a second.
+    /// How long to wait at least before the next try.
     pub(crate) fn least_delay(&self) -> Duration {
         match self {
-            Self::Unavailable(429) => Duration::from_secs(1),
+            Self::Busy(pause) => *pause,
             _ => Duration::ZERO,
         }
     }
@@ -78,6 +80,7 @@ impl Failure {
         match code {
             403 => Self::Forbidden,
             413 => Self::TooLarge,
+            429 => Self::Busy(SHORTEST_PAUSE),
             code => Self::Unavailable(code),
         }
     }
@@ -102,6 +105,7 @@ impl fmt::Display for Failure {
             }
             Self::TooLarge => f.write_str("the object is too large for the API server; split it"),
             Self::Unreadable => f.write_str("the API server's answer cannot be read"),
+            Self::Busy(_) => f.write_str("the API server has too much to do"),
             Self::Unavailable(0) => f.write_str("the API server does not answer"),
             Self::Unavailable(code) => write!(f, "the API server answers with code {code}"),
         }
@@ -153,8 +157,26 @@ impl From<watcher::Error> for Failure {
     }
 }
 
+/// What the API server asks for when it has too much to do, and what it may ask for.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// How long the API server asks to be left in peace.
+fn pause(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
+}
+
 /// How long the API server may take to answer. What is lost is asked again.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The cluster that we run in, or that of the kubeconfig.
+pub(crate) async fn client() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer().await?;
+    // It would try again for many seconds, and keep a worker for it that other objects need.
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
 
 /// A request through kube's typed client, with a deadline: the client itself would wait for ever.
 pub(crate) async fn within<T>(
@@ -334,14 +356,15 @@ async fn answer<T: DeserializeOwned>(
 ) -> Result<T, Failure> {
     let read = async {
         let response = client.send(request.map(Body::from)).await?;
-        let code = response.status();
+        let (code, pause) = (response.status(), pause(response.headers()));
         let bytes = response.into_body().collect_bytes().await?;
-        Ok::<_, kube::Error>((code, bytes))
+        Ok::<_, kube::Error>((code, pause, bytes))
     };
-    let (code, bytes) = within(read).await?;
-    let answer = match code.is_success() {
-        true => serde_json::from_slice(&bytes).map_err(|_| Failure::Unreadable),
-        false => Err(match serde_json::from_slice::<Status>(&bytes) {
+    let (code, pause, bytes) = within(read).await?;
+    let answer = match (code.is_success(), pause) {
+        (false, Some(pause)) => Err(Failure::Busy(pause)),
+        (true, _) => serde_json::from_slice(&bytes).map_err(|_| Failure::Unreadable),
+        (false, None) => Err(match serde_json::from_slice::<Status>(&bytes) {
             Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
             _ => Failure::from_code(code.as_u16()),
         }),

@@ -79,7 +79,7 @@ async fn run_until_overdue(args: Args) -> anyhow::Result<()> {
 /// Runs until told to stop, then lets the reconciles in flight finish.
 async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
-    let client = kube::Client::try_default().await.context("no usable cluster configuration")?;
+    let client = api::client().await.context("no usable cluster configuration")?;
     let ctx = Arc::new(Context::new(client, args));
     let server = http::serve(ctx.clone(), stopped(stop.clone())).await?;
 

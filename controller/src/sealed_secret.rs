@@ -97,13 +97,13 @@ async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next,
         return Ok(Next::Settled);
     };
     timer.come_to(&outcome.situation);
-    let Outcome { observed, situation, change } = outcome;
+    let Outcome { observed, situation, change, least_delay } = outcome;
     let is_first_failure = ctx.backoff.failures(&object.to_string()) == 0;
     if let (Situation::Retrying { reason: Reason::Conflict | Reason::Unavailable, .. }, true) =
         (&situation, is_first_failure)
     {
         // Most of these are over at the next try, and then nobody needs to hear of it.
-        return Ok(retry(ctx, object, &situation));
+        return Ok(retry(ctx, object, &situation, least_delay));
     }
 
     let pause = damped(ctx, object, &known, change.as_ref());
@@ -118,7 +118,7 @@ async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next,
         return Ok(Next::After(pause));
     }
     if let Situation::Retrying { .. } = situation {
-        return Ok(retry(ctx, object, &situation));
+        return Ok(retry(ctx, object, &situation, least_delay));
     }
     ctx.backoff.succeeded(&object.to_string());
     match situation.reason() {
@@ -179,15 +179,14 @@ fn contested(by: Option<&str>) -> Situation {
 }
 
 /// Tries again after a growing delay, for ever.
-fn retry(ctx: &Context, object: &Object, situation: &Situation) -> Next {
+fn retry(ctx: &Context, object: &Object, situation: &Situation, least_delay: Duration) -> Next {
     let delay = ctx.backoff.failed(&object.to_string());
     // What ends without an event is not waited for longer than a person would.
     let delay = match situation.reason() {
         Reason::Forbidden | Reason::NamespaceTerminating | Reason::TargetMissing => {
             delay.min(LOOK_AGAIN)
         }
-        Reason::Unavailable => delay.max(Failure::Unavailable(429).least_delay()),
-        _ => delay,
+        _ => delay.max(least_delay),
     };
     let reason = situation.reason().as_str();
     tracing::info!(%object, reason, ?delay, "not done and tried again");
@@ -199,6 +198,15 @@ struct Outcome {
     observed: Observed,
     situation: Situation,
     change: Option<Change>,
+    /// What the API server has asked for.
+    least_delay: Duration,
+}
+
+impl Outcome {
+    fn failed(observed: Observed, failure: &Failure) -> Self {
+        let (situation, least_delay) = (apply::failed(failure), failure.least_delay());
+        Self { observed, situation, change: None, least_delay }
+    }
 }
 
 /// Observes, plans and applies, and begins anew when somebody else wrote meanwhile; `None` when there is
@@ -223,8 +231,12 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
             continue;
         }
         let is_ours = matches!(plan, Plan::Correct { .. });
-        match apply::apply(ctx, plan).await {
-            Ok((situation, change)) => return Ok(Some(Outcome { observed, situation, change })),
+        let generation = observed.sealed_secret.metadata.generation.unwrap_or_default();
+        match apply::apply(ctx, plan, generation).await {
+            Ok((situation, change)) => {
+                let least_delay = Duration::ZERO;
+                return Ok(Some(Outcome { observed, situation, change, least_delay }));
+            }
             // Look at what is in the way; the loop decides by it.
             Err(Failure::AlreadyExists | Failure::Conflict | Failure::NotFound) => {
                 reading = reading.max(Reading::Metadata);
@@ -234,14 +246,10 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
             Err(Failure::Immutable) if is_ours && reading != Reading::Immutable => {
                 reading = Reading::Immutable;
             }
-            Err(failure) => {
-                let situation = apply::failed(&failure);
-                return Ok(Some(Outcome { observed, situation, change: None }));
-            }
+            Err(failure) => return Ok(Some(Outcome::failed(observed, &failure))),
         }
     }
-    let situation = apply::failed(&Failure::Conflict);
-    Ok(last.map(|observed| Outcome { observed, situation, change: None }))
+    Ok(last.map(|observed| Outcome::failed(observed, &Failure::Conflict)))
 }
 
 /// What hints at a target is worth a read; else creating it will tell.

@@ -161,6 +161,9 @@ pub struct TargetStatus {
     pub uid: String,
     /// `metadata.resourceVersion` of the Secret after the last write.
     pub resource_version: String,
+    /// The generation of the SealedSecret that it was made from.
+    #[serde(default)]
+    pub generation: i64,
     /// The data keys that are ours.
     #[serde(default)]
     #[schemars(schema_with = "schema::data_keys")]

@@ -88,7 +88,9 @@ fn misspelt(space: &Space) -> Result<Vec<Damaged>> {
     }
     let unpadded = BASE64_STANDARD.encode(file).trim_end_matches('=').to_owned();
     let whole = BASE64_STANDARD.encode(long(space, "url-safe")?);
-    let url_safe = whole.replace('+', "-").replace('/', "_");
+    // Behind the prefix, which the schema knows.
+    let (prefix, rest) = whole.split_at(bulla_crds::rules::SEALED_PREFIX.len());
+    let url_safe = format!("{prefix}{}", rest.replace('+', "-").replace('/', "_"));
     let two_lines = format!("{}\n{}", &whole[..76], &whole[76..]);
     let prefix = bulla_crds::rules::SEALED_PREFIX.to_owned() + "==";
     let begun = b"age-encryption.org/v1\n-> bulla.dev/v1 ".as_slice();

@@ -235,7 +235,7 @@ fn requests_that_are_never_answered_are_given_up() -> Result<()> {
 #[test]
 fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
     alone("lost-answers", |faulty, space| {
-        for name in ["replaced", "told-again"] {
+        for name in ["replaced", "told-again", "event"] {
             space.unseal(name, &[("password", "0")])?;
         }
         space.quiet(faulty)?;
@@ -268,7 +268,7 @@ fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
         // Each Secret was written once, and each SealedSecret by us and for its status.
         let (secrets, sealed_secrets) = (secrets.end(space)?, sealed_secrets.end(space)?);
         for (name, before) in
-            [("created", 0), ("replaced", 1), ("told", 0), ("told-again", 1), ("event", 0)]
+            [("created", 0), ("replaced", 1), ("told", 0), ("told-again", 1), ("event", 1)]
         {
             let first = if before == 0 { "ADDED" } else { "MODIFIED" };
             assert_eq!(secrets[name], [first], "Secret {name}");
@@ -476,7 +476,7 @@ fn lists_that_break_off_are_not_believed() -> Result<()> {
         }
         space.quiet(faulty)?;
         let hits: usize = rules.iter().map(Injected::hits).sum();
-        ensure!(hits >= 2 * faults.len(), "only {hits} lists broke off");
+        ensure!(hits >= faults.len(), "only {hits} lists broke off");
         assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
         Ok(())
     })

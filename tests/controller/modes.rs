@@ -288,17 +288,21 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
 }
 
 #[test]
-fn full_check_finds_everything_as_it_is_and_writes_nothing() -> Result<()> {
+fn full_check_finds_everything_as_it_is_writes_nothing_and_metrics_can_name_objects() -> Result<()>
+{
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let space = Space::fragile(&fragile, "full-check")?;
     let mut command = command(&fragile)?;
-    command.args(["--full-check", "4s"]);
+    command.args(["--full-check", "4s", "--metrics-per-object"]);
     let controller = Controller::start(command)?;
     let names: Vec<_> = (0..40).map(|i| format!("object-{i}")).collect();
     for name in &names {
         space.unseal(name, &VALUES)?;
     }
+    let ready =
+        r#"bulla_sealed_secret_ready{namespace="full-check",name="object-7",reason="Unsealed"}"#;
+    assert_eq!(controller.metric(ready)?, 1.0);
     let before = controller.metric("bulla_reconciles_total")?;
     let versions = |names: &[String]| {
         let version = |name: &String| {

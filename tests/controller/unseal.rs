@@ -117,6 +117,7 @@ fn status_event_and_columns_say_what_was_done() -> Result<()> {
         "target": {
             "uid": secret["metadata"]["uid"],
             "resourceVersion": secret["metadata"]["resourceVersion"],
+            "generation": 1,
             "keys": ["password", "user"],
             "policy": "Owner",
             "renderer": 1,
@@ -127,11 +128,6 @@ fn status_event_and_columns_say_what_was_done() -> Result<()> {
     assert_eq!(status, expected);
     assert_eq!(Verdict::of(&unsealed)?.status, Status::Current);
 
-    let event = space.event("db", "Unsealed")?;
-    assert_eq!(event["type"], "Normal");
-    assert_eq!(event["note"], "2 keys are unsealed");
-    assert_eq!(event["regarding"]["uid"], unsealed["metadata"]["uid"]);
-
     let table = cluster.plane.kubectl(&["get", "bs", "--namespace", "status", "-o", "wide"])?;
     let rows: Vec<Vec<_>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "READY", "REASON", "AGE", "MESSAGE"]);
@@ -141,6 +137,19 @@ fn status_event_and_columns_say_what_was_done() -> Result<()> {
     let category =
         cluster.plane.kubectl(&["get", "bulla", "--namespace", "status", "-o", "name"])?;
     assert_eq!(category.trim(), "sealedsecret.bulla.dev/db");
+    Ok(())
+}
+
+#[test]
+fn event_tells_of_a_change_and_not_of_a_first_success() -> Result<()> {
+    let space = Space::shared("changes")?;
+    space.unseal("db", &[("password", "1")])?;
+    let unsealed = space.unseal("db", &[("password", "2"), ("user", "shop")])?;
+    let event = space.event("db", "Unsealed")?;
+    assert_eq!(event["type"], "Normal");
+    assert_eq!(event["note"], "2 keys are unsealed");
+    assert_eq!(event["regarding"]["uid"], unsealed["metadata"]["uid"]);
+    assert_eq!(space.events("db", "Unsealed")?.len(), 1);
     Ok(())
 }
 

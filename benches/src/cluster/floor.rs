@@ -163,6 +163,7 @@ fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[Str
         target: Some(TargetStatus {
             uid: secret.uid.clone(),
             resource_version: secret.resource_version.clone(),
+            generation: 1,
             keys: work::declared(0, values).into_keys().collect(),
             policy: Policy::Owner,
             renderer: 1,

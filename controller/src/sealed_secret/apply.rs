@@ -34,10 +34,11 @@ pub(super) enum ChangeKind {
     Unchanged,
 }
 
-/// Carries out a plan.
+/// Carries out a plan that was made for this generation of the SealedSecret.
 pub(super) async fn apply(
     ctx: &Context,
     plan: Plan,
+    generation: i64,
 ) -> Result<(Situation, Option<Change>), Failure> {
     let is_merge = matches!(plan, Plan::Merge { .. });
     let (secret, written, kind) = match plan {
@@ -72,7 +73,7 @@ pub(super) async fn apply(
         }
     };
     let policy = if is_merge { Policy::Merge } else { kept(&secret) };
-    let target = target_status(&secret, written, policy);
+    let target = target_status(&secret, written, policy, generation);
     let message = match target.keys.len() {
         1 => "1 key is unsealed".to_owned(),
         count => format!("{count} keys are unsealed"),
@@ -141,10 +142,12 @@ fn target_status(
     secret: &WipedSecret,
     written: PartialObjectMeta<Secret>,
     policy: Policy,
+    generation: i64,
 ) -> TargetStatus {
     TargetStatus {
         uid: written.metadata.uid.unwrap_or_default(),
         resource_version: written.metadata.resource_version.unwrap_or_default(),
+        generation,
         keys: secret.data.iter().flatten().map(|(key, _)| key.clone()).collect(),
         policy,
         renderer: RENDERER,

@@ -15,6 +15,7 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 
 use crate::context::FIELD_MANAGER;
 use crate::sealed_secret::observe::{Observed, Present, Reading, TargetState};
+use crate::sealed_secret::status::RENDERER;
 
 /// kubectl's copy of what was applied: on an adopted Secret it would hold the old values.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -35,7 +36,7 @@ pub(super) enum Plan {
     Correct {
         /// The whole target, with what others added to its metadata.
         secret: WipedSecret,
-        /// Whether the SealedSecret is as it was judged, so that a change is somebody else's.
+        /// Whether it was last written for the SealedSecret as it is, so that a change is somebody else's.
         is_same_generation: bool,
         /// The other field manager that wrote last.
         by: Option<String>,
@@ -51,7 +52,7 @@ pub(super) enum Plan {
     Merge {
         /// Nothing but our keys, at the uid and resource version that were observed.
         secret: WipedSecret,
-        /// Whether the SealedSecret is as it was judged, so that a change is somebody else's.
+        /// Whether it was last written for the SealedSecret as it is, so that a change is somebody else's.
         is_same_generation: bool,
         /// The other field manager that wrote last.
         by: Option<String>,
@@ -133,9 +134,12 @@ fn policy(sealed_secret: &SealedSecret) -> Policy {
     sealed_secret.spec.target.as_ref().map(|target| target.policy).unwrap_or_default()
 }
 
+/// Whether the target was last written for the SealedSecret as it is, so that a change is somebody else's.
 fn is_same_generation(sealed_secret: &SealedSecret) -> bool {
-    let observed = sealed_secret.status.as_ref().and_then(|status| status.observed_generation);
-    observed == sealed_secret.metadata.generation
+    written(sealed_secret).is_some_and(|written| {
+        Some(written.generation) == sealed_secret.metadata.generation
+            && written.renderer == RENDERER
+    })
 }
 
 /// What the status says was written last.
@@ -149,8 +153,7 @@ fn keep(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret)
     let present = match target {
         TargetState::Unseen => return Plan::Create { secret, is_restored: false },
         TargetState::Absent => {
-            let is_restored = is_same_generation && written(sealed_secret).is_some();
-            return Plan::Create { secret, is_restored };
+            return Plan::Create { secret, is_restored: is_same_generation };
         }
         TargetState::Present(present) => present,
     };
@@ -390,8 +393,7 @@ mod tests {
         }
 
         fn with_status(mut self, uid: &str) -> Self {
-            let status =
-                json!({"observedGeneration": 1, "target": {"uid": uid, "resourceVersion": "7"}});
+            let status = json!({"observedGeneration": 1, "target": {"uid": uid, "resourceVersion": "7", "generation": 1, "renderer": RENDERER}});
             self.sealed_secret.status = Some(serde_json::from_value(status).unwrap());
             self
         }
