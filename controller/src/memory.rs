@@ -1,49 +1,116 @@
 //! What we have just written and the watches have not yet brought back.
 //!
-//! Without it the event of our own write of a target would look like somebody else's, until that of the
-//! status comes. It is never more than that: forgotten when the event comes, and at each new list, because
-//! after a restore of etcd resource versions repeat.
+//! Without it the event of our own write of a target would look like somebody else's until that of the status
+//! comes, and that of the status like a lost target until that of the target comes. It is never more than
+//! that: forgotten when both events have come, and at each new list, because after a restore of etcd resource
+//! versions repeat.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cache::{Known, Version};
+use crate::cache::{Cache, Known, Version};
 use crate::object::Object;
 
-/// SealedSecrets as they are since our last write of their status.
+/// Objects that are worked on, or as they are since our last write of their status.
 #[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<Object, Known>>);
+pub(crate) struct Memory(Mutex<HashMap<Object, Noted>>);
 
-impl Memory {
-    /// Notes how the SealedSecret is since our write of its status.
-    pub(crate) fn remember(&self, object: &Object, written: Known) {
-        self.lock().insert(object.clone(), written);
+/// What has happened to an object since the work on it began.
+#[derive(Clone, Debug, Default)]
+struct Noted {
+    /// As it is since our write of its status.
+    written: Option<Known>,
+    /// Whether the watch has brought that status.
+    has_status_come: bool,
+    /// Whether the watch has brought anything of the target: ours, or what somebody did before or after.
+    has_target_come: bool,
+}
+
+impl Noted {
+    fn target(&self) -> Option<&Version> {
+        let status = self.written.as_ref()?.status.as_ref()?;
+        status.target.as_ref().map(|written| &written.version)
     }
 
-    /// Whether our last write made it so that nothing is to do, although the cache does not show it yet.
+    fn is_over(&self) -> bool {
+        self.has_status_come && self.has_target_come
+    }
+}
+
+impl Memory {
+    /// Work on the object begins.
+    pub(crate) fn begin(&self, object: &Object) {
+        self.lock().insert(object.clone(), Noted::default());
+    }
+
+    /// Work on the object has ended.
+    pub(crate) fn end(&self, object: &Object) {
+        let mut memory = self.lock();
+        if memory.get(object).is_some_and(|noted| noted.written.is_none()) {
+            memory.remove(object);
+        }
+    }
+
+    /// Notes how the SealedSecret is since our write of its status.
+    pub(crate) fn remember(
+        &self,
+        object: &Object,
+        written: Known,
+        sealed_secrets: &Cache<Known>,
+        targets: &Cache<Version>,
+    ) {
+        // The caches are read under the lock: what a watch brings later finds what is noted here.
+        let mut memory = self.lock();
+        let noted = memory.entry(object.clone()).or_default();
+        noted.has_status_come = sealed_secrets
+            .get(object)
+            .is_some_and(|known| known.resource_version == written.resource_version);
+        noted.written = Some(written);
+        // A write that changed nothing has no event.
+        noted.has_target_come |= noted.target() == targets.get(object).as_deref();
+        if noted.is_over() {
+            memory.remove(object);
+        }
+    }
+
+    /// Whether our last write made it so that nothing is to do, although the caches do not show it yet.
     pub(crate) fn is_done(&self, object: &Object, known: &Known, target: Option<&Version>) -> bool {
         let memory = self.lock();
-        let Some(written) = memory.get(object) else { return false };
-        let status = written.status.as_ref();
-        let is_ready = |(ready, _): &(String, String)| ready == "True";
+        let Some(noted) = memory.get(object) else { return false };
+        let Some(written) = &noted.written else { return false };
+        let ready = written.status.as_ref().and_then(|status| status.ready.as_ref());
         written.uid == known.uid
             && written.generation == known.generation
             && !known.is_deleted
-            && status.and_then(|status| status.ready.as_ref()).is_some_and(is_ready)
-            && status
-                .and_then(|status| status.target.as_ref())
-                .is_some_and(|written| Some(&written.version) == target)
+            && (!noted.has_status_come || written.resource_version == known.resource_version)
+            && ready.is_some_and(|(ready, _)| ready == "True")
+            && noted.target().is_some()
+            && (noted.target() == target || !noted.has_target_come)
     }
 
-    /// Whether what the watch has brought is what we wrote last. Then it need not be remembered any more.
+    /// Whether what the watch has brought is what we wrote last.
     pub(crate) fn came(&self, object: &Object, known: &Known) -> bool {
         let mut memory = self.lock();
-        let is_ours = |written: &Known| written.resource_version == known.resource_version;
-        let is_ours = memory.get(object).is_some_and(is_ours);
-        if is_ours {
+        let Some(noted) = memory.get_mut(object) else { return false };
+        let is_ours = noted
+            .written
+            .as_ref()
+            .is_some_and(|written| written.resource_version == known.resource_version);
+        noted.has_status_come |= is_ours;
+        if noted.is_over() {
             memory.remove(object);
         }
         is_ours
+    }
+
+    /// The watch has brought a target, or that it is gone.
+    pub(crate) fn target_came(&self, object: &Object) {
+        let mut memory = self.lock();
+        let Some(noted) = memory.get_mut(object) else { return };
+        noted.has_target_come = true;
+        if noted.is_over() {
+            memory.remove(object);
+        }
     }
 
     pub(crate) fn forget(&self, object: &Object) {
@@ -54,7 +121,7 @@ impl Memory {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Object, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Object, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -64,10 +131,14 @@ mod tests {
     use bulla_crds::Policy;
 
     use super::*;
-    use crate::cache::{KnownStatus, Written};
+    use crate::cache::{self, KnownStatus};
+
+    fn version(resource_version: &str) -> Version {
+        Version { uid: "t1".into(), resource_version: resource_version.into() }
+    }
 
     fn known(resource_version: &str, target: Option<Version>) -> Known {
-        let written = |version| Written { version, policy: Policy::Owner, renderer: 1 };
+        let written = |version| cache::Written { version, policy: Policy::Owner, renderer: 1 };
         let status = KnownStatus {
             observed_generation: Some(1),
             ready: Some(("True".into(), "Unsealed".into())),
@@ -84,22 +155,124 @@ mod tests {
         }
     }
 
-    #[test]
-    fn our_own_write_is_known_until_the_watch_has_brought_it() {
-        let (memory, object) = (Memory::default(), Object::from("prod/db"));
-        let target = Version { uid: "t1".into(), resource_version: "7".into() };
-        let (before, after) = (known("5", None), known("8", Some(target.clone())));
-        memory.remember(&object, after.clone());
-        assert!(memory.is_done(&object, &before, Some(&target)));
-        assert!(!memory.is_done(&object, &before, None));
-        let edited = Version { resource_version: "9".into(), ..target.clone() };
-        assert!(!memory.is_done(&object, &before, Some(&edited)));
-        let changed = Known { generation: Some(2), ..before.clone() };
-        assert!(!memory.is_done(&object, &changed, Some(&target)));
+    /// What the controller has: its memory and its caches, and the watches that feed both.
+    struct Fixture {
+        memory: Memory,
+        object: Object,
+        sealed_secrets: Cache<Known>,
+        targets: Cache<Version>,
+    }
 
-        assert!(!memory.came(&object, &before));
-        assert!(memory.is_done(&object, &before, Some(&target)));
-        assert!(memory.came(&object, &after));
-        assert!(!memory.is_done(&object, &before, Some(&target)));
+    impl Fixture {
+        /// A first status has been judged; there is no target.
+        fn at_work() -> Self {
+            let (sealed_secrets, targets) = (Cache::new(1), Cache::new(1));
+            let fixture = Self {
+                memory: Memory::default(),
+                object: "prod/db".into(),
+                sealed_secrets,
+                targets,
+            };
+            fixture.sealed_secrets.insert(fixture.object.clone(), known("5", None));
+            fixture.memory.begin(&fixture.object);
+            fixture
+        }
+
+        fn wrote(&self, known: Known) {
+            self.memory.remember(&self.object, known, &self.sealed_secrets, &self.targets);
+        }
+
+        fn status_comes(&self, known: Known) -> bool {
+            let (_, known) = self.sealed_secrets.insert(self.object.clone(), known);
+            self.memory.came(&self.object, &known)
+        }
+
+        fn target_comes(&self, version: Version) {
+            self.targets.insert(self.object.clone(), version);
+            self.memory.target_came(&self.object);
+        }
+
+        fn target_goes(&self) {
+            self.targets.remove(&self.object);
+            self.memory.target_came(&self.object);
+        }
+
+        fn is_done(&self) -> bool {
+            let known = self.sealed_secrets.get(&self.object).unwrap();
+            self.memory.is_done(&self.object, &known, self.targets.get(&self.object).as_deref())
+        }
+
+        fn is_forgotten(&self) -> bool {
+            self.memory.lock().is_empty()
+        }
+    }
+
+    fn ours() -> Known {
+        known("8", Some(version("7")))
+    }
+
+    #[test]
+    fn both_events_of_our_write_may_come_in_any_order() {
+        let target_first = Fixture::at_work();
+        assert!(!target_first.is_done());
+        target_first.target_comes(version("7"));
+        assert!(!target_first.is_done());
+        target_first.wrote(ours());
+        assert!(target_first.is_done());
+        assert!(target_first.status_comes(ours()));
+        assert!(target_first.is_forgotten());
+
+        let status_first = Fixture::at_work();
+        status_first.wrote(ours());
+        assert!(status_first.status_comes(ours()));
+        assert!(status_first.is_done());
+        status_first.target_comes(version("7"));
+        assert!(status_first.is_forgotten());
+
+        let all_before_the_answer = Fixture::at_work();
+        assert!(!all_before_the_answer.status_comes(ours()));
+        all_before_the_answer.target_comes(version("7"));
+        all_before_the_answer.wrote(ours());
+        assert!(all_before_the_answer.is_forgotten());
+    }
+
+    #[test]
+    fn what_others_do_meanwhile_is_seen() {
+        let edited = Fixture::at_work();
+        edited.wrote(ours());
+        edited.target_comes(version("9"));
+        assert!(!edited.is_done());
+
+        let edited_before_the_answer = Fixture::at_work();
+        edited_before_the_answer.target_comes(version("7"));
+        edited_before_the_answer.target_comes(version("9"));
+        edited_before_the_answer.wrote(ours());
+        assert!(!edited_before_the_answer.is_done());
+
+        let deleted_before_the_answer = Fixture::at_work();
+        deleted_before_the_answer.target_comes(version("7"));
+        deleted_before_the_answer.target_goes();
+        deleted_before_the_answer.wrote(ours());
+        assert!(!deleted_before_the_answer.is_done());
+
+        let changed = Fixture::at_work();
+        changed.wrote(ours());
+        assert!(!changed.status_comes(Known { generation: Some(2), ..known("6", None) }));
+        assert!(!changed.is_done());
+    }
+
+    #[test]
+    fn work_without_a_write_leaves_nothing() {
+        let idle = Fixture::at_work();
+        idle.memory.end(&idle.object);
+        assert!(idle.is_forgotten());
+
+        let unchanged = Fixture::at_work();
+        unchanged.targets.insert(unchanged.object.clone(), version("7"));
+        unchanged.wrote(ours());
+        unchanged.memory.end(&unchanged.object);
+        assert!(unchanged.is_done());
+        unchanged.status_comes(ours());
+        assert!(unchanged.is_forgotten());
     }
 }

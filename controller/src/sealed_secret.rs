@@ -67,7 +67,9 @@ pub(crate) fn is_refused_by_flags(known: &Known) -> bool {
 /// Brings one target to what its SealedSecret says, and says how to go on.
 pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
     let object = taken.object.clone();
-    let next = match attempt(ctx, &object, taken.is_check).await {
+    let attempted = attempt(ctx, &object, taken.is_check).await;
+    ctx.memory.end(&object);
+    let next = match attempted {
         Ok(next) => next,
         Err(failure) => {
             let delay = ctx.backoff.failed(&object.to_string()).max(failure.least_delay());
@@ -91,6 +93,7 @@ async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next,
     }
 
     let mut timer = ctx.metrics.reconcile();
+    ctx.memory.begin(object);
     let Some(outcome) = settle(ctx, object, &known).await? else {
         timer.nothing();
         ctx.forget(object);

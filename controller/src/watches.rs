@@ -127,6 +127,7 @@ async fn targets(ctx: Arc<Context>, namespace: Option<String>) {
 
 /// The SealedSecret that a target belongs to has its namespace and name.
 fn target_changed(ctx: &Context, object: Object) {
+    ctx.memory.target_came(&object);
     if !ctx.is_working() {
         return;
     }
@@ -245,7 +246,7 @@ where
             };
             let is_refused = is_refused(&error);
             let failure = Failure::from(error);
-            let delay = self.reopening.failed();
+            let delay = self.reopening.failed().max(failure.least_delay());
             tracing::warn!(of = self.of, %failure, ?delay, "a watch failed and is opened again");
             tokio::time::sleep(delay).await;
             if is_refused {

@@ -32,7 +32,8 @@ pub(super) async fn write(
     if status != previous {
         match api::patch_status(&ctx.client, sealed_secret, &status).await {
             Ok(written) => {
-                ctx.memory.remember(object, remembered(sealed_secret, written, &status));
+                let written = remembered(sealed_secret, written, &status);
+                ctx.memory.remember(object, written, &ctx.sealed_secrets, &ctx.targets);
             }
             // Deleted meanwhile: there is nobody to tell.
             Err(Failure::NotFound) => {}
