@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     api,
     cluster::Cluster,
+    marker::{self, MARKER},
     space::{SOON, Space, clear, data, message, refusal, secret, with_policy},
 };
 
@@ -68,7 +69,7 @@ fn damaged(space: &Space) -> Result<Vec<Damaged>> {
 
 /// A sealed value of several chunks, for the name that it gets.
 fn long(space: &Space, name: &str) -> Result<Vec<u8>> {
-    sealed(space, name, "password", &vec![b'x'; LONG])
+    sealed(space, name, "password", &filled(LONG))
 }
 
 /// Where `text` begins.
@@ -80,10 +81,10 @@ fn at(file: &[u8], text: &str) -> Result<usize> {
 /// What is no base64, or is not the text of a header.
 fn misspelt(space: &Space) -> Result<Vec<Damaged>> {
     // Its length needs padding.
-    let mut file = sealed(space, "unpadded", "password", b"x")?;
-    for more in ["xx", "xxx"] {
+    let mut file = sealed(space, "unpadded", "password", MARKER.as_bytes())?;
+    for more in 1..3 {
         if file.len() % 3 == 0 {
-            file = sealed(space, "unpadded", "password", more.as_bytes())?;
+            file = sealed(space, "unpadded", "password", &filled(MARKER.len() + more))?;
         }
     }
     let unpadded = BASE64_STANDARD.encode(file).trim_end_matches('=').to_owned();
@@ -162,25 +163,27 @@ fn too_long(space: &Space) -> Result<Vec<Damaged>> {
 fn what_is_too_large_to_store_is_refused_without_a_word_of_it() -> Result<()> {
     let space = Space::shared("too-large")?;
     let prefix = bulla_crds::rules::SEALED_PREFIX;
+    let plaintext = BASE64_STANDARD.encode(format!("{MARKER}\n"));
+    let repeated = |length: usize| plaintext.repeat(length / plaintext.len());
     // The API server's own limit on what it reads is 3 MiB.
     for (mebibytes, code) in [(2, 422), (10, 413)] {
-        let value = format!("{prefix}{}", "QUJD".repeat(mebibytes * MEBIBYTE / 4));
+        let value = format!("{prefix}{}", repeated(mebibytes * MEBIBYTE));
         let Err(error) = space.apply(&manifest("db", [("password", value.as_str())])) else {
             anyhow::bail!("{mebibytes} MiB are stored");
         };
         assert_eq!(api::code(&error), Some(code), "{error:#}");
         let said = format!("{error:#}");
-        ensure!(said.len() < 1000 && !said.contains("QUJD"), "{said}");
+        ensure!(said.len() < 1000 && !marker::is_in(&said), "{said}");
     }
     // As large as the schema allows it is stored and judged.
-    let largest =
-        format!("{prefix}{}", "QUJD".repeat((MEBIBYTE.div_ceil(3) * 4 - prefix.len()) / 4));
-    let padded = format!("{largest}{}", "A".repeat(MEBIBYTE.div_ceil(3) * 4 - largest.len()));
+    let length = MEBIBYTE.div_ceil(3) * 4;
+    let largest = format!("{prefix}{}", repeated(length - prefix.len()));
+    let padded = format!("{largest}{}", "A".repeat(length - largest.len()));
     space.apply(&manifest("largest", [("password", padded.as_str())]))?;
     let refused = space.refused("largest", "Invalid")?;
     assert_eq!(message(&refused), "more than 1 MiB of sealed data in one SealedSecret; split it");
 
-    let value = sealed(&space, "db", "password", b"x")?;
+    let value = sealed(&space, "db", "password", MARKER.as_bytes())?;
     let value = BASE64_STANDARD.encode(value);
     let many: BTreeMap<_, _> = (0..600).map(|i| (format!("key-{i}"), value.as_str())).collect();
     let said = refusal(space.apply(&manifest("db", &many)))?;
@@ -199,7 +202,7 @@ fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> 
 
     // The header and a tag for each chunk of 64 KiB are all that a value has less room than a Secret.
     let overhead = sealed(&space, "one", "password", b"")?.len() + 16 * 16;
-    let largest = vec![b'x'; MEBIBYTE - overhead];
+    let largest = filled(MEBIBYTE - overhead);
     let value = |name: &str, plaintext: &[u8]| {
         anyhow::Ok(BASE64_STANDARD.encode(sealed(&space, name, "password", plaintext)?))
     };
@@ -212,12 +215,11 @@ fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> 
     let before = space.secret("one")?;
 
     let said = refusal(
-        space
-            .apply(&manifest("one", [("password", value("one", &vec![b'x'; MEBIBYTE])?.as_str())])),
+        space.apply(&manifest("one", [("password", value("one", &filled(MEBIBYTE))?.as_str())])),
     )?;
     ensure!(said.contains("spec.sealedData.password: Too long"), "{said}");
     // Stored, for the store takes a little more, and not unsealed.
-    let little = BASE64_STANDARD.encode(sealed(&space, "one", "user", &[b'x'; 4096])?);
+    let little = BASE64_STANDARD.encode(sealed(&space, "one", "user", &filled(4096))?);
     space.apply(&manifest(
         "one",
         [("password", value("one", &largest)?.as_str()), ("user", little.as_str())],
@@ -241,10 +243,21 @@ fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> 
 #[test]
 fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
     let space = Space::shared("registry-logins")?;
-    let values = ["", "x", "\"text\"", "[]", "null", "{", "{} {}", "{\"auths\": {]}", "\u{feff}{}"];
+    let values = [
+        String::new(),
+        MARKER.to_owned(),
+        format!("\"{MARKER}\""),
+        format!("[\"{MARKER}\"]"),
+        "null".to_owned(),
+        format!("{{\"{MARKER}\""),
+        format!("{{}} {{\"{MARKER}\": 1}}"),
+        format!("{{\"{MARKER}\": {{]}}"),
+        format!("\u{feff}{{\"{MARKER}\": 1}}"),
+    ];
     for (kind, key) in [("dockerconfigjson", ".dockerconfigjson"), ("dockercfg", ".dockercfg")] {
         let apply = |name: &str, value: &str| {
-            let mut sealed_secret = space.seal(name, &[(key, value)])?;
+            let value = BASE64_STANDARD.encode(sealed(&space, name, key, value.as_bytes())?);
+            let mut sealed_secret = manifest(name, [(key, value)]);
             sealed_secret["spec"]["template"] = json!({"type": format!("kubernetes.io/{kind}")});
             space.apply(&sealed_secret)
         };
@@ -258,7 +271,8 @@ fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
             assert_eq!(space.event(&name, "InvalidForType")?["note"], told);
             ensure!(!space.has_secret(&name)?, "{name} has a Secret");
         }
-        apply(&format!("{kind}-good"), " {\"auths\": {}}\n")?;
+        let good = json!({"auths": {"registry.example.com": {"password": MARKER}}});
+        apply(&format!("{kind}-good"), &format!(" {good}\n"))?;
         space.done(&format!("{kind}-good"))?;
     }
     are_left_alone(&space, &["InvalidForType"])
@@ -463,6 +477,13 @@ fn are_left_alone(space: &Space, reasons: &[&str]) -> Result<()> {
 fn sealed(space: &Space, name: &str, key: &str, plaintext: &[u8]) -> Result<Vec<u8>> {
     let binding = Binding::new(Scope::Strict, &Target::new(&space.name, name, key)?);
     Ok(bulla_sealing::seal(plaintext, &binding, &space.recipients)?)
+}
+
+/// A plaintext of that length, with the marker.
+fn filled(length: usize) -> Vec<u8> {
+    let mut plaintext = MARKER.as_bytes().to_vec();
+    plaintext.resize(length, b'x');
+    plaintext
 }
 
 /// A SealedSecret with these texts for values.

@@ -10,7 +10,11 @@ use bulla_sealing::{Recipient, Recipients};
 use bulla_tests::{ControlPlane, Controller, Part, eventually};
 use serde_json::Value;
 
-use crate::{api::Api, space::SOON};
+use crate::{
+    api::Api,
+    searched::{Searched, search_objects},
+    space::SOON,
+};
 
 /// The name under which the controller publishes its keys.
 pub(crate) const HOLDER: &str = "prod-eu";
@@ -22,13 +26,13 @@ pub(crate) const SEALING_KEYS: &str =
 pub(crate) struct Cluster {
     pub(crate) plane: &'static ControlPlane,
     pub(crate) api: Arc<Api>,
-    pub(crate) controller: Controller,
+    pub(crate) controller: Searched,
     /// The recipient of the published key.
     pub(crate) recipients: Arc<Recipients>,
 }
 
 impl Cluster {
-    /// Started when first asked for, and with it the search for leaks: the controller logs all it can.
+    /// Started when first asked for.
     pub(crate) fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Cluster>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref().map_err(|error| anyhow!("{error:#}"))
@@ -39,8 +43,8 @@ impl Cluster {
         let api = Arc::new(Api::new(plane.admin().kubeconfig())?);
         Controller::install(plane)?;
         let mut command = Controller::command(plane)?;
-        command.args(["--holder", HOLDER]).env("RUST_LOG", "trace");
-        let controller = Controller::start(command)?;
+        command.args(["--holder", HOLDER]);
+        let controller = Searched::start(command)?;
         controller.wait_until_ready()?;
         let recipients = published(&api)?;
         Ok(Self { plane, api, controller, recipients })
@@ -50,7 +54,7 @@ impl Cluster {
 /// A control plane and a controller for the tests that stop or break them, one at a time.
 pub(crate) struct Fragile {
     // Before the control plane, so that it stops in peace.
-    pub(crate) controller: Controller,
+    pub(crate) controller: Searched,
     pub(crate) plane: ControlPlane,
     pub(crate) api: Arc<Api>,
     pub(crate) recipients: Arc<Recipients>,
@@ -77,7 +81,7 @@ impl Fragile {
         plane.restart(Part::ControllerManager)?;
         let mut command = Controller::command(&plane)?;
         command.args(["--holder", HOLDER, "--type", "x25519"]);
-        let controller = Controller::start(command)?;
+        let controller = Searched::start(command)?;
         controller.wait_until_ready()?;
         let recipients = published(&api)?;
         Ok(Self { controller, plane, api, recipients })
@@ -91,9 +95,13 @@ pub(crate) struct FragileGuard {
 }
 
 impl FragileGuard {
-    /// Leaves a running control plane and a running controller to the next test.
-    pub(crate) fn give_back(mut self) {
+    /// Leaves a running control plane and a running controller to the next test, when a search has found
+    /// nothing.
+    pub(crate) fn give_back(mut self) -> Result<()> {
+        self.controller.search()?;
+        search_objects(&self.api, None)?;
         *self.guard = self.fragile.take();
+        Ok(())
     }
 }
 

@@ -82,8 +82,7 @@ fn sealed_secret_created_again_before_the_old_secret_is_collected_gets_its_secre
 
     fragile.plane.resume(Part::ControllerManager)?;
     is_settled(&space, &created, "new")?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 /// The Secret belongs to that SealedSecret now, and still when collection has passed over it.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
+    marker::{in_base64, marked},
     space::{SOON, Space, clear, data, message},
 };
 
@@ -23,22 +23,22 @@ fn every_edit_is_repaired() -> Result<()> {
     let space = Space::shared("drift")?;
     let edits: [(&str, Edit); 9] = [
         ("value-edited", |space, name| {
-            let patch = json!({"data": {"password": base64("edited")}});
+            let patch = json!({"data": {"password": in_base64("edited")}});
             space.api.merge(&space.secret_path(name), &patch)
         }),
         ("key-added", |space, name| {
-            let patch = json!({"stringData": {"added": "by patch"}});
+            let patch = json!({"stringData": {"added": marked("by patch")}});
             space.api.merge(&space.secret_path(name), &patch)
         }),
         ("key-applied", |space, name| {
             let applied = json!({
-                "apiVersion": "v1", "kind": "Secret", "data": {"added": base64("by apply")},
+                "apiVersion": "v1", "kind": "Secret", "data": {"added": in_base64("by apply")},
             });
             space.api.apply_as("other", &space.secret_path(name), &applied)
         }),
         ("value-applied", |space, name| {
             let applied = json!({
-                "apiVersion": "v1", "kind": "Secret", "stringData": {"password": "by apply"},
+                "apiVersion": "v1", "kind": "Secret", "stringData": {"password": marked("by apply")},
             });
             space.api.apply_as("other", &space.secret_path(name), &applied)
         }),
@@ -52,7 +52,7 @@ fn every_edit_is_repaired() -> Result<()> {
         ("label-removed", |space, name| {
             let patch = json!({
                 "metadata": {"labels": {"bulla.dev/target": null}},
-                "data": {"password": base64("edited without label")},
+                "data": {"password": in_base64("edited without label")},
             });
             space.api.merge(&space.secret_path(name), &patch)
         }),
@@ -85,7 +85,8 @@ fn edits_with_kubectl_are_repaired() -> Result<()> {
     let cluster = Cluster::shared()?;
     let space = Space::shared("kubectl-drift")?;
     let owner = space.unseal("db", &VALUES)?["metadata"]["uid"].clone();
-    let patch = json!({"stringData": {"password": "edited", "added": "1"}}).to_string();
+    let patch =
+        json!({"stringData": {"password": marked("edited"), "added": marked("1")}}).to_string();
     let namespace = "--namespace=kubectl-drift";
     for command in [
         &["patch", "secret", "db", namespace, "--patch", &patch][..],
@@ -104,7 +105,7 @@ fn edits_again_and_again_are_damped_and_their_writer_is_named() -> Result<()> {
     let space = Space::shared("again-and-again")?;
     let owner = space.unseal("db", &VALUES)?["metadata"]["uid"].clone();
     let edit = |round: usize| {
-        let patch = json!({"data": {"password": base64(&format!("edit {round}"))}});
+        let patch = json!({"data": {"password": in_base64(&format!("edit {round}"))}});
         space.api.merge_as("fighter", &space.secret_path("db"), &patch)
     };
     // The first ones within a minute are nothing special.
@@ -198,8 +199,4 @@ fn is_as_declared(space: &Space, name: &str, owner: &Value) -> Result<()> {
         ensure!(!data(&secret)?.is_empty(), "no data");
         Ok(())
     })
-}
-
-fn base64(text: &str) -> String {
-    BASE64_STANDARD.encode(text)
 }

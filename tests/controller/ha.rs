@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Fragile, HOLDER, sealing_keys},
+    marker::{in_base64, unmarked},
     outage::all_done,
+    searched::{Searched, search_objects},
     space::{SOON, Space, data},
 };
 
@@ -43,7 +45,7 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
             0 => replicas[leader].kill()?,
             _ => drop(replicas[leader].stop(SOON)?),
         }
-        let patch = json!({"data": {"password": "ZWRpdGVk"}});
+        let patch = json!({"data": {"password": in_base64("edited")}});
         space.api.merge(&space.secret_path("object-0"), &patch)?;
         eventually("another leader", SOON, || {
             ensure!(replicas[1 - leader].metric("bulla_leader")? == 1.0, "not yet");
@@ -58,8 +60,7 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
     drop(replicas);
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
@@ -106,8 +107,7 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
     drop(replicas);
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
     for pod in pods {
         let mut command = command(&fragile.plane)?;
         command.env("POD_NAME", pod);
-        replicas.push(Controller::start(command)?);
+        replicas.push(Searched::start(command)?);
     }
     for replica in &replicas {
         replica.wait_until_ready()?;
@@ -148,7 +148,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
                 for i in 0..5 {
                     let Ok(secret) = space.secret(&name(i)) else { continue };
                     let Some(password) = data(&secret)?.remove("password") else { continue };
-                    let version: u32 = String::from_utf8(password)?.parse()?;
+                    let version: u32 = unmarked(str::from_utf8(&password)?).parse()?;
                     let newest = newest.entry(i).or_insert(version);
                     if version < *newest {
                         regressions.push((i, *newest, version));
@@ -194,8 +194,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
     drop(replicas);
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
@@ -228,15 +227,14 @@ fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
     space.api.delete(LEASE, &Value::Null)?;
     eventually("a Lease", SOON, || space.api.get(LEASE))?;
     space.unseal("after", &[("password", "1")])?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
 fn replicas_that_start_for_the_first_time_together_make_one_key() -> Result<()> {
     let plane = ControlPlane::start()?;
     Controller::install(&plane)?;
-    let replicas = [Controller::start(command(&plane)?)?, Controller::start(command(&plane)?)?];
+    let replicas = [Searched::start(command(&plane)?)?, Searched::start(command(&plane)?)?];
     for replica in &replicas {
         replica.wait_until_ready()?;
     }
@@ -249,7 +247,7 @@ fn replicas_that_start_for_the_first_time_together_make_one_key() -> Result<()> 
         "/api/v1/namespaces/bulla-system/secrets?fieldSelector=type=bulla.dev/identity";
     let identities = api.get(identities)?;
     ensure!(identities["items"].as_array().is_some_and(|items| items.len() == 1), "not one");
-    Ok(())
+    search_objects(&api, None)
 }
 
 fn command(plane: &ControlPlane) -> Result<std::process::Command> {
@@ -259,14 +257,14 @@ fn command(plane: &ControlPlane) -> Result<std::process::Command> {
     Ok(command)
 }
 
-fn replica(plane: &ControlPlane) -> Result<Controller> {
-    let controller = Controller::start(command(plane)?)?;
+fn replica(plane: &ControlPlane) -> Result<Searched> {
+    let controller = Searched::start(command(plane)?)?;
     controller.wait_until_ready()?;
     Ok(controller)
 }
 
 /// Waits until exactly one leads, and says which.
-fn leader(replicas: &[Controller; 2]) -> Result<usize> {
+fn leader(replicas: &[Searched; 2]) -> Result<usize> {
     eventually("one leader", SOON, || {
         let leads = [replicas[0].metric("bulla_leader")?, replicas[1].metric("bulla_leader")?];
         ensure!(leads[0] + leads[1] == 1.0, "{leads:?}");

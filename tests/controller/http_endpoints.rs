@@ -7,6 +7,7 @@ use bulla_tests::{Controller, eventually};
 
 use crate::{
     cluster::{Cluster, Fragile, HOLDER, published},
+    searched::Searched,
     space::{SOON, Space},
 };
 
@@ -77,9 +78,9 @@ fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops
     let mut command = Controller::command(cluster.plane)?;
     // In another namespace its account has a right to neither Lease nor SealingKeys.
     command.args(["--namespace", "elsewhere", "--holder", HOLDER]);
-    let mut controller = Controller::start(command)?;
+    let mut controller = Searched::start(command)?;
     eventually("the first failure", SOON, || {
-        ensure!(controller.log_tail().contains("cannot ask for the Lease"), "not yet");
+        ensure!(controller.log()?.contains("cannot ask for the Lease"), "not yet");
         Ok(())
     })?;
     assert_eq!(controller.get("/healthz")?.0, 200);
@@ -103,9 +104,11 @@ fn controller_that_starts_before_its_definitions_works_when_they_come() -> Resul
         .map(|plural| format!("customresourcedefinition/{plural}.bulla.dev"));
     let definitions = definitions.each_ref().map(String::as_str);
     fragile.plane.kubectl(&[&["delete"][..], &definitions].concat())?;
+    let log_before = fragile.controller.log()?.len();
     fragile.controller.restart()?;
     eventually("the first failure", SOON, || {
-        ensure!(fragile.controller.log_tail().contains("opened again"), "not yet");
+        let log = fragile.controller.log()?.split_off(log_before);
+        ensure!(log.contains("opened again"), "not yet");
         Ok(())
     })?;
     assert_eq!(fragile.controller.get("/readyz")?.0, 503);
@@ -119,6 +122,5 @@ fn controller_that_starts_before_its_definitions_works_when_they_come() -> Resul
     assert_eq!(status.code(), Some(0));
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready().context("after a stop")?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }

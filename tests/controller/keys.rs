@@ -85,8 +85,7 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     let recipients = Recipients::new(vec![found.recipient()])?;
     space.apply(&seal_for(&space.name, secret("db", &[("password", "1")]), &recipients)?)?;
     space.done("db")?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 fn identities(api: &Api) -> Result<Vec<Value>> {

@@ -1,63 +1,98 @@
-//! Whatever fails, no plaintext and no key is said anywhere.
+//! Whatever fails, no plaintext and no key is said anywhere; and who says one is found.
+
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
-};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_sealing::{Identity, KeyType, Recipients};
-use bulla_tests::eventually;
+use bulla_tests::{Controller, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Fragile, HOLDER},
+    marker::{MARKER, Words},
+    searched::{Searched, found_in_objects, said_in_objects, search_objects},
     space::{SOON, Space, seal_for, secret},
 };
-
-const MARKER: &str = "MARKER-correct-horse-battery-staple";
 
 #[test]
 fn no_value_and_no_key_is_found_in_logs_events_status_and_metrics() -> Result<()> {
     let space = Space::shared("leaks")?;
     let identity = Identity::generate(KeyType::X25519)?;
     fail_in_every_way(&space, &identity)?;
-    let key = identity.to_secret_string();
-    let searched = [MARKER, &key];
-    for (place, text) in said(&space)? {
-        ensure!(!text.is_empty(), "nothing at all in {place}");
-        for needle in searched {
-            ensure!(!contains(&text, needle), "{place} has what must not be said");
-        }
-    }
+    let controller = &Cluster::shared()?.controller;
+    controller.search()?;
+    search_objects(&space.api, Some(&space.name))?;
 
-    // That the search would find it.
-    let planted = BASE64_STANDARD.encode(format!("..{MARKER}"));
+    // Not even a key without its beginning.
+    let key = identity.to_secret_string();
+    let key = Words::new(&[&key["AGE-SECRET-KEY-1".len()..]]);
+    let mut said = said_in_objects(&space.api, Some(&space.name))?;
+    for place in ["the Event", "the status"] {
+        let some =
+            said.iter().any(|(said, text)| said.starts_with(place) && text.contains("Damaged"));
+        ensure!(some, "nothing at all in {place}");
+    }
+    said.push(("the log".to_owned(), controller.log()?));
+    said.push(("the metrics".to_owned(), controller.get("/metrics")?.1));
+    for (place, text) in said {
+        ensure!(!text.is_empty(), "nothing at all in {place}");
+        ensure!(!key.are_in(&text), "{place} has a key");
+    }
+    Ok(())
+}
+
+#[test]
+fn planted_event_and_status_are_found() -> Result<()> {
+    let space = Space::shared("planted")?;
+    space.unseal("db", &[("password", "1")])?;
     let event = json!({
         "metadata": {"name": "planted"}, "eventTime": "2026-11-01T00:00:00.000000Z",
         "reportingController": "example.com/planted", "reportingInstance": "planted",
-        "action": "Plant", "reason": "Planted", "type": "Normal", "note": planted,
+        "action": "Plant", "reason": "Planted", "type": "Normal",
+        "note": BASE64_STANDARD.encode(format!("..{MARKER}")),
         "regarding": {"kind": "SealedSecret", "name": "planted", "namespace": space.name},
     });
     let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", space.name);
     space.api.create(&events, &event)?;
     let status = json!({"status": {"controller": format!("a{MARKER}")}});
-    let path = space.sealed_secret_path("moved");
+    let path = space.sealed_secret_path("db");
     space.api.merge(&format!("{path}/status"), &status)?;
-    let found: Vec<_> = said(&space)?
-        .into_iter()
-        .filter(|(_, text)| contains(text, MARKER))
-        .map(|(place, _)| place)
-        .collect();
-    assert_eq!(found, ["events", "status"]);
-    for offset in ["", ".", ".."] {
-        let text = BASE64_STANDARD.encode(format!("{offset}{MARKER}, and more"));
-        ensure!(contains(&text, MARKER), "{text}");
-    }
+    let found = found_in_objects(&space.api, Some(&space.name))?;
+    assert_eq!(found, ["the Event Planted of planted/planted", "the status of planted/db"]);
 
-    // The next test to look should find nothing.
+    // The next search should find nothing.
     space.api.delete(&format!("{events}/planted"), &Value::Null)?;
     space.api.delete(&path, &Value::Null)?;
     Ok(())
+}
+
+#[test]
+fn what_a_controller_says_is_found_wherever_it_says_it() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    fragile.controller.stop(SOON)?;
+    let space = Space::fragile(&fragile, "told")?;
+    let mut command = Controller::command(&fragile.plane)?;
+    command.args(["--holder", HOLDER, "--type", "x25519", "--metrics-per-object"]);
+    let controller = Searched::start(command)?;
+    // Values are not said, names are.
+    let name = MARKER.to_lowercase();
+    let mut moved = space.seal("other", &[("password", "1")])?;
+    moved["metadata"]["name"] = json!(name);
+    space.apply(&moved)?;
+    space.refused(&name, "WrongBinding")?;
+    space.event(&name, "WrongBinding")?;
+    let mut found = controller.found()?;
+    found.extend(found_in_objects(&space.api, None)?);
+    for place in ["the log at ", "the metrics", "the Event WrongBinding ", "the status of told/"] {
+        ensure!(found.iter().any(|found| found.starts_with(place)), "not {place}: {found:?}");
+    }
+    ensure!(thread::spawn(|| drop(controller)).join().is_err(), "nothing was found at its end");
+
+    fragile.plane.kubectl(&["delete", "namespace", &space.name])?;
+    fragile.controller.restart()?;
+    fragile.controller.wait_until_ready()?;
+    fragile.give_back()
 }
 
 /// Leaves objects with the marker in their values, each failing in another way.
@@ -138,37 +173,8 @@ fn fail_in_every_way(space: &Space, identity: &Identity) -> Result<()> {
         ensure!(log.contains("marker-3") && log.contains("unusable"), "not yet");
         Ok(())
     })?;
-    for (name, _) in [("marker-0", ()), ("marker-1", ()), ("marker-2", ()), ("marker-3", ())] {
+    for name in ["marker-0", "marker-1", "marker-2", "marker-3"] {
         space.api.delete(&format!("{identities}/{name}"), &Value::Null)?;
     }
     Ok(())
-}
-
-/// Everything that the controller has said, in this namespace and to all.
-fn said(space: &Space) -> Result<Vec<(&'static str, String)>> {
-    let controller = &Cluster::shared()?.controller;
-    let list = space.api.get(&space.sealed_secrets())?;
-    let statuses: Vec<_> =
-        list["items"].as_array().into_iter().flatten().map(|item| item["status"].clone()).collect();
-    let events = format!("/apis/events.k8s.io/v1/namespaces/{}/events", space.name);
-    let system = "/apis/events.k8s.io/v1/namespaces/bulla-system/events";
-    let events = format!("{}{}", space.api.get(&events)?, space.api.get(system)?);
-    Ok(vec![
-        ("log", controller.log()?),
-        ("events", events),
-        ("status", Value::from(statuses).to_string()),
-        ("metrics", controller.get("/metrics")?.1),
-    ])
-}
-
-/// Whether the text has it, raw or in base64 at any offset.
-fn contains(text: &str, needle: &str) -> bool {
-    // Less what is spelled otherwise when other bytes stand before or after.
-    let in_base64 = (0..3).map(|offset| {
-        let encoded = BASE64_STANDARD_NO_PAD.encode(format!("{}{needle}", " ".repeat(offset)));
-        let first = (offset * 8).div_ceil(6);
-        let last = (offset + needle.len()) * 8 / 6;
-        encoded[first..last].to_owned()
-    });
-    text.contains(needle) || in_base64.into_iter().any(|encoded| text.contains(&encoded))
 }

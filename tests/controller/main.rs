@@ -2,7 +2,7 @@
 //!
 //! Most tests share one control plane and one controller, each in a namespace of its own. Those that stop
 //! or break something take turns on another one, see [`cluster::Fragile`], and those of [`faults`] have a
-//! third one for themselves.
+//! third one for themselves. All that their controllers say is searched for values, see [`searched`].
 
 mod api;
 mod bad_input;
@@ -15,6 +15,7 @@ mod ha;
 mod http_endpoints;
 mod keys;
 mod leaks;
+mod marker;
 mod modes;
 mod outage;
 mod people;
@@ -22,6 +23,7 @@ mod policies;
 mod refusal;
 mod rights;
 mod rules;
+mod searched;
 mod space;
 mod status;
 mod templates;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Fragile, FragileGuard, HOLDER},
+    searched::Searched,
     space::{SOON, Space, clear, condition, secret},
 };
 
@@ -40,7 +41,7 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
     // The last of them has no Role, and keeps nobody waiting.
     let mut command = command(&fragile)?;
     command.env("BULLA_WATCH_NAMESPACES", "team-a,team-b,without-role");
-    let controller = Controller::start(command)?;
+    let controller = Searched::start(command)?;
     controller.wait_until_ready()?;
     for space in [&team_a, &team_b, &outside] {
         space.apply(&space.seal("db", &VALUES)?)?;
@@ -93,8 +94,7 @@ fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
     let role = rules(&format!("{deploy}/namespaced/watched/rbac.yaml"), "Role")?;
     let cluster_role = rules(&format!("{deploy}/base/rbac.yaml"), "ClusterRole")?;
     assert_eq!(role, cluster_role);
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn selector_leaves_what_it_does_not_select() -> Result<()> {
     let space = Space::fragile(&fragile, "selector")?;
     let mut command = command(&fragile)?;
     command.args(["--selector", "tier=web,stage!=test"]);
-    let controller = Controller::start(command)?;
+    let controller = Searched::start(command)?;
     controller.wait_until_ready()?;
     for (name, labels) in [
         ("selected", json!({"tier": "web"})),
@@ -145,7 +145,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
 
     let mut other = Controller::command(&fragile.plane)?;
     other.args(["--holder", "other", "--type", "x25519"]);
-    let controller = Controller::start(other)?;
+    let controller = Searched::start(other)?;
     controller.wait_until_ready()?;
     space.apply(&space.seal("db", &[("password", "changed")])?)?;
     space.api.delete(&space.secret_path("db"), &Value::Null)?;
@@ -159,7 +159,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
 
     let mut heir = Controller::command(&fragile.plane)?;
     heir.args(["--holder", "other", "--type", "x25519", "--take-over", HOLDER]);
-    let controller = Controller::start(heir)?;
+    let controller = Searched::start(heir)?;
     space.restored("db", &[("password", "changed")])?;
     space.done("db")?;
     assert_eq!(space.sealed_secret("db")?["status"]["controller"], "other");
@@ -168,7 +168,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
     // And back, for the tests to come.
     let mut command = command(&fragile)?;
     command.args(["--take-over", "other"]);
-    let controller = Controller::start(command)?;
+    let controller = Searched::start(command)?;
     eventually("both in charge of the first", SOON, || {
         for name in ["db", "new"] {
             let controller = space.sealed_secret(name)?["status"]["controller"].clone();
@@ -195,7 +195,7 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     let yours = Space::fragile(&fragile, "yours")?;
     let mut command = command(&fragile)?;
     command.args(["--watch-namespace", "mine"]);
-    let first = Controller::start(command)?;
+    let first = Searched::start(command)?;
     // Another installation: its own namespace, account and Lease; its keys are its own too.
     let system = "bulla-other";
     fragile.plane.kubectl(&["create", "namespace", system])?;
@@ -228,7 +228,7 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     let mut command = Controller::command(&fragile.plane)?;
     command.env("KUBECONFIG", client.kubeconfig());
     command.args(["--holder", "other", "--namespace", system, "--watch-namespace", "yours"]);
-    let second = Controller::start(command)?;
+    let second = Searched::start(command)?;
     first.wait_until_ready()?;
     second.wait_until_ready()?;
     let keys = format!("/apis/bulla.dev/v1alpha1/namespaces/{system}/sealingkeys");
@@ -261,7 +261,7 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
     let space = Space::fragile(&fragile, "flags")?;
     let mut refusing = command(&fragile)?;
     refusing.args(["--refuse-types", "example.com/a,example.com/b", "--refuse-labels", "team"]);
-    let controller = Controller::start(refusing)?;
+    let controller = Searched::start(refusing)?;
     for (name, template) in [
         ("typed", json!({"type": "example.com/b"})),
         ("labelled", json!({"metadata": {"labels": {"team": "storage"}}})),
@@ -278,7 +278,7 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
     space.refused("labelled", "LabelRefused")?;
     drop(controller);
 
-    let controller = Controller::start(command(&fragile)?)?;
+    let controller = Searched::start(command(&fragile)?)?;
     for name in ["typed", "labelled"] {
         space.done(name)?;
         ensure!(space.data(name)? == clear(&VALUES), "other data");
@@ -295,7 +295,7 @@ fn full_check_finds_everything_as_it_is_writes_nothing_and_metrics_can_name_obje
     let space = Space::fragile(&fragile, "full-check")?;
     let mut command = command(&fragile)?;
     command.args(["--full-check", "4s", "--metrics-per-object"]);
-    let controller = Controller::start(command)?;
+    let controller = Searched::start(command)?;
     let names: Vec<_> = (0..40).map(|i| format!("object-{i}")).collect();
     for name in &names {
         space.unseal(name, &VALUES)?;
@@ -331,6 +331,5 @@ fn command(fragile: &Fragile) -> Result<Command> {
 fn back(mut fragile: FragileGuard) -> Result<()> {
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     api::Api,
     cluster::Fragile,
+    marker::marked,
     space::{SOON, Space},
 };
 
@@ -45,7 +46,7 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
         space.apply(&space.seal(&name(i), &[("password", "2")])?)?;
     }
     for i in 10..20 {
-        let patch = json!({"stringData": {"password": "edited", "added": "1"}});
+        let patch = json!({"stringData": {"password": marked("edited"), "added": marked("1")}});
         space.api.merge(&space.secret_path(&name(i)), &patch)?;
     }
     for i in 20..30 {
@@ -54,7 +55,7 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
     for i in 30..40 {
         let patch = json!({
             "metadata": {"labels": {"bulla.dev/target": null}},
-            "stringData": {"password": "edited without label"},
+            "stringData": {"password": marked("edited without label")},
         });
         space.api.merge(&space.secret_path(&name(i)), &patch)?;
     }
@@ -75,8 +76,7 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
         space.gone(&space.secret_path(&name(i)))?;
     }
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
@@ -112,12 +112,11 @@ fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
         space.done(&name(i))?;
     }
     // Its watches are as alive as before.
-    let patch = json!({"stringData": {"password": "edited"}});
+    let patch = json!({"stringData": {"password": marked("edited")}});
     space.api.merge(&space.secret_path(&name(0)), &patch)?;
     space.restored(&name(0), &[("password", "3")])?;
     assert_eq!(fragile.controller.get("/readyz")?.0, 200);
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]
@@ -135,8 +134,7 @@ fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
     fragile.controller.restart()?;
     all_done(&space, 50)?;
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 /// Waits until so many SealedSecrets are done as they are now.

@@ -3,24 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_tests::{Folder, Shell};
 use serde_json::json;
 
 use crate::{
     cluster::Cluster,
+    marker::{in_base64, marked},
     space::{Space, clear, condition, message},
 };
-
-const SECRET: &str = "\
-apiVersion: v1
-kind: Secret
-metadata:
-  name: db
-stringData:
-  user: shop
-  password: correct horse battery staple
-";
 
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "correct horse battery staple")];
 
@@ -30,19 +20,19 @@ fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()
     let elsewhere = Space::shared("people-elsewhere")?;
     let folder = Folder::new("bulla-people-")?;
     let shell = developer(&folder, &[&space.name, &elsewhere.name])?;
-    fs::write(shell.path("secret.yaml"), SECRET)?;
+    fs::write(shell.path("secret.yaml"), manifest())?;
     shell.run("bulla keys fetch -o recipients.txt")?;
     shell.run("bulla keys generate -o identity.txt > own.pub")?;
     shell.run("bulla seal -n people -R recipients.txt -R own.pub secret.yaml -o db.yaml")?;
     shell.run("bulla lint db.yaml")?;
     let opened = shell.run("bulla unseal -i identity.txt db.yaml")?;
-    ensure!(opened.contains(&BASE64_STANDARD.encode(VALUES[1].1)), "not the value: {opened}");
+    ensure!(opened.contains(&in_base64(VALUES[1].1)), "not the value: {opened}");
 
     // Its author is allowed to see what comes of it, and it is what was sealed.
     shell.run("kubectl apply -f db.yaml")?;
     shell.run("kubectl wait -n people --for=condition=Ready sealedsecret/db --timeout=60s")?;
     let seen = shell.run("kubectl get secret db -n people -o 'jsonpath={.data.password}'")?;
-    assert_eq!(seen, BASE64_STANDARD.encode(VALUES[1].1));
+    assert_eq!(seen, in_base64(VALUES[1].1));
     ensure!(space.data("db")? == clear(&VALUES), "not the values");
 
     let sealed = fs::read_to_string(shell.path("db.yaml"))?;
@@ -93,7 +83,7 @@ fn sealed_to_the_cluster_of_the_context_it_is_unsealed_there() -> Result<()> {
     let space = Space::shared("context")?;
     let folder = Folder::new("bulla-people-")?;
     let shell = developer(&folder, &[&space.name])?;
-    fs::write(shell.path("secret.yaml"), SECRET)?;
+    fs::write(shell.path("secret.yaml"), manifest())?;
     shell.run("bulla seal -n context secret.yaml | kubectl apply -f -")?;
     space.done("db")?;
     ensure!(space.data("db")? == clear(&VALUES), "not the values");
@@ -115,6 +105,22 @@ fn developer_may_not_make_keys_and_reads_no_identity() -> Result<()> {
         ensure!(said.to_lowercase().contains("forbidden"), "{command}: {said}");
     }
     Ok(())
+}
+
+/// The Secret as a person writes it.
+fn manifest() -> String {
+    let [user, password] = VALUES.map(|(_, value)| marked(value));
+    format!(
+        "\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: db
+stringData:
+  user: {user}
+  password: {password}
+"
+    )
 }
 
 /// A shell of a user who may edit these namespaces and read public keys, by the roles of `deploy/base`.

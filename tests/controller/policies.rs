@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_tests::{Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
+    marker::{in_base64, marked},
     space::{SOON, Space, clear, condition, data, message, refusal, secret, with_policy},
 };
 
@@ -26,7 +26,7 @@ fn owned_secret_is_exactly_as_declared_and_goes_with_its_sealed_secret() -> Resu
     sealed_secret["spec"]["template"] = json!({"type": "example.com/login"});
     space.apply(&sealed_secret)?;
     let owner = space.done("db")?["metadata"]["uid"].clone();
-    let theirs = json!({"stringData": {"theirs": "1", "password": "edited"}});
+    let theirs = json!({"stringData": {"theirs": marked("1"), "password": marked("edited")}});
     space.api.merge(&space.secret_path("db"), &theirs)?;
     let owned = space.restored("db", &VALUES)?;
     assert_eq!(owned["type"], "example.com/login");
@@ -48,7 +48,7 @@ fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
     let space = Space::shared("policy-orphan")?;
     space.apply(&with_policy(space.seal("db", &VALUES)?, "Orphan"))?;
     space.done("db")?;
-    let patch = json!({"stringData": {"theirs": "1", "password": "edited"}});
+    let patch = json!({"stringData": {"theirs": marked("1"), "password": marked("edited")}});
     space.api.merge(&space.secret_path("db"), &patch)?;
     space.restored("db", &VALUES)?;
     space.api.delete(&space.secret_path("db"), &Value::Null)?;
@@ -181,10 +181,11 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
     let before = space.api.create(&space.secrets(), &foreign(&space, "db", &theirs)?)?;
     let mut sealed_secret = merging(&space, "db", &[("a", "1"), ("b", "2")])?;
     sealed_secret["spec"]["template"] = json!({"data": {"rendered": "<{{ a }}>"}});
+    let rendered = format!("<{}>", marked("1"));
     space.apply(&sealed_secret)?;
     let done = space.done("db")?;
     let merged = space.secret("db")?;
-    let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", "<1>")]].concat();
+    let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", &rendered)]].concat();
     ensure!(data(&merged)? == clear(&both), "not their keys and ours");
     for field in ["uid", "labels", "annotations", "ownerReferences"] {
         assert_eq!(merged["metadata"][field], before["metadata"][field], "{field}");
@@ -196,19 +197,20 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
 
     // An edit of ours is repaired, an edit of theirs is not ours to judge.
     let edits = json!({"data": {
-        "a": BASE64_STANDARD.encode("edited"), "b": null,
-        "password": BASE64_STANDARD.encode("changed by its owner"),
-        "more": BASE64_STANDARD.encode("of its owner"),
+        "a": in_base64("edited"), "b": null,
+        "password": in_base64("changed by its owner"),
+        "more": in_base64("of its owner"),
     }});
     space.api.merge(&space.secret_path("db"), &edits)?;
     let theirs =
         [("username", "theirs"), ("password", "changed by its owner"), ("more", "of its owner")];
-    let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", "<1>")]].concat();
+    let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", &rendered)]].concat();
     space.restored("db", &both)?;
     space.event("db", "DriftRepaired")?;
 
     // An edit of theirs alone: it is seen, and nothing is written.
-    let edit = json!({"metadata": {"labels": {"theirs": "2"}}, "data": {"username": "MQ=="}});
+    let edit =
+        json!({"metadata": {"labels": {"theirs": "2"}}, "data": {"username": in_base64("1")}});
     let edited = space.api.merge(&space.secret_path("db"), &edit)?;
     eventually("the edit to be seen", SOON, || {
         let seen = space.done("db")?["status"]["target"]["resourceVersion"].clone();
@@ -298,7 +300,7 @@ fn merge_needs_the_consent_of_that_secret() -> Result<()> {
     }
     // Withdrawn: from then on it is theirs alone.
     let withdraw = json!({
-        "metadata": {"labels": {LABEL: null}}, "data": {"password": BASE64_STANDARD.encode("theirs")},
+        "metadata": {"labels": {LABEL: null}}, "data": {"password": in_base64("theirs")},
     });
     let withdrawn = space.api.merge(&space.secret_path("none"), &withdraw)?;
     space.refused("none", "TargetExists")?;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
+    marker::MARKER,
     space::{Space, message, refusal, seal_for, secret},
 };
 
@@ -232,12 +233,11 @@ fn what_waits_for_a_key_is_unsealed_when_the_key_comes() -> Result<()> {
 #[test]
 fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
     let space = Space::shared("not-sealed")?;
-    let marker = "correct-horse-battery-staple-not-sealed-at-all";
     let identity = Identity::generate(KeyType::X25519)?;
     let target = Target::new(&space.name, "db", "password")?;
     let recipients = Recipients::new(vec![identity.recipient()])?;
     let sealed =
-        bulla_sealing::seal(marker.as_bytes(), &Binding::new(Scope::Strict, &target), &recipients)?;
+        bulla_sealing::seal(MARKER.as_bytes(), &Binding::new(Scope::Strict, &target), &recipients)?;
     // What age itself writes has no binding.
     let text = sealed.as_slice();
     let binding = text.windows(4).position(|bytes| bytes == b"\n-> ").context("no stanza")?;
@@ -245,10 +245,10 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
         text.windows(10).position(|bytes| bytes == b"\n-> X25519").context("no recipient")?;
     let unbound = [&text[..binding], &text[recipient..]].concat();
     for value in [
-        marker.to_owned(),
-        BASE64_STANDARD.encode(marker),
+        MARKER.to_owned(),
+        BASE64_STANDARD.encode(MARKER),
         BASE64_STANDARD.encode(unbound),
-        BASE64_STANDARD.encode(format!("age-encryption.org/v1\n{marker}")),
+        BASE64_STANDARD.encode(format!("age-encryption.org/v1\n{MARKER}")),
         String::new(),
     ] {
         let manifest = json!({
@@ -257,21 +257,21 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
         });
         let said = refusal(space.apply(&manifest))?;
         ensure!(said.contains("not a sealed value (run bulla seal): password"), "{said}");
-        ensure!(!said.contains(marker), "{said}");
+        ensure!(!said.contains(MARKER), "{said}");
         ensure!(value.is_empty() || !said.contains(&value[..20]), "{said}");
     }
     // And what a person sees.
     let manifest = json!({
         "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
         "metadata": {"name": "db", "namespace": space.name},
-        "spec": {"sealedData": {"password": marker}},
+        "spec": {"sealedData": {"password": MARKER}},
     });
     let admin = Cluster::shared()?.plane.admin();
     let Err(said) = admin.run_with_input(&["apply", "--filename=-"], &manifest.to_string()) else {
         bail!("it was stored");
     };
     let said = format!("{said:#}");
-    ensure!(said.contains("run bulla seal): password") && !said.contains(marker), "{said}");
+    ensure!(said.contains("run bulla seal): password") && !said.contains(MARKER), "{said}");
     ensure!(space.api.get_opt(&space.sealed_secret_path("db"))?.is_none(), "it is stored");
     Ok(())
 }
@@ -313,8 +313,10 @@ fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Resul
     space.let_pass()?;
     ensure!(!space.has_secret("registry")?, "a Secret appeared");
 
-    let config = r#"{"auths": {"registry.example.com": {"auth": "c2hvcDpnb29k"}}}"#;
-    let mut sealed_secret = space.seal("registry", &[(".dockerconfigjson", config)])?;
+    let config =
+        json!({"auths": {"registry.example.com": {"username": "shop", "password": MARKER}}});
+    let mut sealed_secret =
+        space.seal("registry", &[(".dockerconfigjson", &config.to_string())])?;
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/dockerconfigjson"});
     space.apply(&sealed_secret)?;
     space.done("registry")?;
@@ -336,12 +338,7 @@ fn what_the_api_server_refuses_for_another_cause_is_refused_by_field() -> Result
 
 #[test]
 fn no_secret_is_made_in_the_namespace_of_the_identities() -> Result<()> {
-    let cluster = Cluster::shared()?;
-    let space = Space {
-        api: cluster.api.clone(),
-        recipients: cluster.recipients.clone(),
-        name: "bulla-system".to_owned(),
-    };
+    let space = Space::existing("bulla-system")?;
     space.apply(&space.seal("planted", &GOOD)?)?;
     let refused = space.refused("planted", "NamespaceRefused")?;
     assert_eq!(

@@ -5,9 +5,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_crds::{SealedSecret, rules::violations};
 use serde_json::{Map, Value, json};
 
-use crate::space::{Space, refusal};
-
-const MARKER: &str = "correct-horse-battery-staple";
+use crate::{
+    marker::MARKER,
+    space::{Space, refusal},
+};
 
 #[test]
 fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
@@ -95,7 +96,7 @@ fn refusal_of_an_object_repeats_none_of_its_values() -> Result<()> {
     let space = Space::shared("rules-quote-nothing")?;
     let in_base64 = BASE64_STANDARD.encode(MARKER);
     for value in
-        [MARKER.to_owned(), in_base64.clone(), format!("{MARKER}\n"), MARKER.repeat(50_000)]
+        [MARKER.to_owned(), in_base64.clone(), format!("{MARKER}\n"), MARKER.repeat(40_000)]
     {
         for template in [json!({}), json!({"type": "kubernetes.io/tls"})] {
             let spec =

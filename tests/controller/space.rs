@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -13,29 +14,45 @@ use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_crds::WipedSecret;
 use bulla_sealing::{Recipients, Scope};
-use bulla_tests::{Status, Verdict, eventually};
+use bulla_tests::{Controller, Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
     api::{self, Api},
     cluster::{Cluster, Fragile},
+    marker::{in_base64, marked},
+    searched::{found_in_objects, none},
 };
 
 /// Far longer than anything takes, for a machine that has other things to do.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// A namespace, and the recipient of the cluster that it is in.
+/// A namespace, and the recipient of the cluster that it is in. When it is dropped, all that is said in it
+/// is searched; where a test has the controller for itself, it is when that is given back.
 pub(crate) struct Space {
     pub(crate) api: Arc<Api>,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) name: String,
+    shared: Option<&'static Cluster>,
 }
 
 impl Space {
     /// On the control plane that tests share.
     pub(crate) fn shared(name: &str) -> Result<Self> {
+        let space = Self::existing(name)?;
+        create(&space.api, name)?;
+        Ok(space)
+    }
+
+    /// One that is there on the control plane that tests share.
+    pub(crate) fn existing(name: &str) -> Result<Self> {
         let cluster = Cluster::shared()?;
-        Self::new(&cluster.api, &cluster.recipients, name)
+        Ok(Self {
+            api: cluster.api.clone(),
+            recipients: cluster.recipients.clone(),
+            name: name.to_owned(),
+            shared: Some(cluster),
+        })
     }
 
     /// On the one that is stopped and broken.
@@ -43,10 +60,11 @@ impl Space {
         Self::new(&fragile.api, &fragile.recipients, name)
     }
 
-    /// On any control plane.
+    /// On any other control plane.
     pub(crate) fn new(api: &Arc<Api>, recipients: &Arc<Recipients>, name: &str) -> Result<Self> {
-        api.create("/api/v1/namespaces", &json!({"metadata": {"name": name}}))?;
-        Ok(Self { api: api.clone(), recipients: recipients.clone(), name: name.to_owned() })
+        create(api, name)?;
+        let (api, recipients) = (api.clone(), recipients.clone());
+        Ok(Self { api, recipients, name: name.to_owned(), shared: None })
     }
 
     pub(crate) fn sealed_secrets(&self) -> String {
@@ -210,6 +228,30 @@ impl Space {
     }
 }
 
+impl Drop for Space {
+    fn drop(&mut self) {
+        let Some(cluster) = self.shared else { return };
+        if thread::panicking() {
+            return;
+        }
+        let mut said = Vec::new();
+        for namespace in [self.name.as_str(), Controller::NAMESPACE] {
+            // Nothing is said there when the API server does not say it.
+            said.extend(found_in_objects(&self.api, Some(namespace)).unwrap_or_default());
+        }
+        let outcome = cluster.controller.found().and_then(|more| none(&[said, more].concat()));
+        if let Err(error) = outcome {
+            panic!("{error:#}");
+        }
+    }
+}
+
+/// Creates a namespace.
+fn create(api: &Api, name: &str) -> Result<()> {
+    api.create("/api/v1/namespaces", &json!({"metadata": {"name": name}}))?;
+    Ok(())
+}
+
 /// Seals a Secret for that namespace, to those recipients.
 pub(crate) fn seal_for(namespace: &str, secret: Value, recipients: &Recipients) -> Result<Value> {
     let secret = WipedSecret::new(serde_json::from_value(secret)?);
@@ -226,10 +268,9 @@ pub(crate) fn with_policy(mut sealed_secret: Value, policy: &str) -> Value {
     sealed_secret
 }
 
-/// A Secret in the clear.
+/// A Secret in the clear, each value with the marker.
 pub(crate) fn secret(name: &str, data: &[(&str, &str)]) -> Value {
-    let data: BTreeMap<_, _> =
-        data.iter().map(|(key, value)| (*key, BASE64_STANDARD.encode(value))).collect();
+    let data: BTreeMap<_, _> = data.iter().map(|(key, value)| (*key, in_base64(value))).collect();
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
 }
 
@@ -244,9 +285,9 @@ pub(crate) fn data(secret: &Value) -> Result<BTreeMap<String, Vec<u8>>> {
         .collect()
 }
 
-/// What [`data`] would give.
+/// What [`data`] gives of a [`secret`].
 pub(crate) fn clear(data: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
-    data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
+    data.iter().map(|(key, value)| ((*key).to_owned(), marked(value).into_bytes())).collect()
 }
 
 /// The condition of that type, or null.

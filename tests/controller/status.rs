@@ -40,8 +40,7 @@ fn object_is_in_progress_until_it_is_judged() -> Result<()> {
     space.api.merge(&path, &json!({"metadata": {"finalizers": null}}))?;
     space.gone(&space.secret_path("db"))?;
     fragile.controller.wait_until_ready()?;
-    fragile.give_back();
-    Ok(())
+    fragile.give_back()
 }
 
 #[test]

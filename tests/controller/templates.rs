@@ -8,11 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
+    marker::{self, MARKER, marked},
     space::{Space, clear, condition, data, message, refusal, with_policy},
 };
-
-/// Stands in values.
-const VALUE: &str = "VALUEcorrecthorse";
 
 /// Stands in templates.
 const TEXT: &str = "TEXTbatterystaple";
@@ -20,11 +18,14 @@ const TEXT: &str = "TEXTbatterystaple";
 #[test]
 fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
     let space = Space::shared("templates")?;
+    let (quotes, lines) = (marked(r#"say "hi" \ it's"#), format!("a\r\nb\tc-{MARKER}\n"));
+    let braces = format!("{{{{ quotes }}}} {MARKER} }}}}");
+    let bytes = [b"\xff\0x\xfe", MARKER.as_bytes()].concat();
     let values: [(&str, &[u8]); 5] = [
-        ("quotes", br#"say "hi" \ it's"#),
-        ("lines", b"a\r\nb\tc\n"),
-        ("bytes", b"\xff\0x\xfe"),
-        ("braces", b"{{ quotes }} }}"),
+        ("quotes", quotes.as_bytes()),
+        ("lines", lines.as_bytes()),
+        ("bytes", &bytes),
+        ("braces", braces.as_bytes()),
         ("empty", b""),
     ];
     let text = json!({
@@ -50,19 +51,28 @@ fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
     let secret = space.secret("app")?;
     let mut rendered = data(&secret)?;
     let parsed: Value = serde_json::from_slice(&rendered.remove("json").context("no json")?)?;
-    let (quotes, lines, braces) = (r#"say "hi" \ it's"#, "a\r\nb\tc\n", "{{ quotes }} }}");
-    assert_eq!(parsed, json!({"q": quotes, "l": lines, "b": "\u{fffd}\0x\u{fffd}", "c": braces}));
-    let mut expected: BTreeMap<String, Vec<u8>> =
-        values.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect();
-    expected.extend(clear(&[
-        ("plain", &format!("<{quotes}|{lines}|{braces}|>")),
-        ("in-base64", &format!("b:{} ", BASE64_STANDARD.encode(b"\xff\0x\xfe"))),
-        ("url", "https://shop:say%20%22hi%22%20%5C%20it%27s@db/?b=%FF%00x%FE&l=a%0D%0Ab%09c%0A"),
-        ("braces-meant", "{{ quotes }}"),
-        ("no-placeholder", "} }} { é\n"),
-        ("nothing", ""),
-    ]));
-    expected.insert("bytes-plain".into(), b"\xff\0x\xfe".to_vec());
+    let replaced = format!("\u{fffd}\0x\u{fffd}{MARKER}");
+    assert_eq!(parsed, json!({"q": quotes, "l": lines, "b": replaced, "c": braces}));
+    let plain = format!("<{quotes}|{lines}|{braces}|>");
+    let encoded = format!("b:{} ", BASE64_STANDARD.encode(&bytes));
+    let url = format!(
+        "https://shop:say%20%22hi%22%20%5C%20it%27s-{MARKER}@db/\
+         ?b=%FF%00x%FE{MARKER}&l=a%0D%0Ab%09c-{MARKER}%0A"
+    );
+    let rendered_texts: [(&str, &[u8]); 7] = [
+        ("plain", plain.as_bytes()),
+        ("bytes-plain", &bytes),
+        ("in-base64", encoded.as_bytes()),
+        ("url", url.as_bytes()),
+        ("braces-meant", b"{{ quotes }}"),
+        ("no-placeholder", "} }} { é\n".as_bytes()),
+        ("nothing", b""),
+    ];
+    let expected: BTreeMap<String, Vec<u8>> = values
+        .iter()
+        .chain(&rendered_texts)
+        .map(|(key, value)| ((*key).to_owned(), value.to_vec()))
+        .collect();
     let differing: Vec<_> = expected
         .iter()
         .filter(|(key, value)| rendered.get(*key) != Some(*value))
@@ -83,12 +93,13 @@ fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()
     let space = Space::shared("templates-change")?;
     let url = |text: &str| json!({"data": {"url": text}});
     let manifest = |password: &str, template: Value| {
-        templated(&space, "db", &[("password", password.as_bytes())], template)
+        templated(&space, "db", &[("password", marked(password).as_bytes())], template)
     };
+    let before_text = format!("{}:db", marked("2"));
     let steps = [
         (manifest("1", url("db:{{ password }}"))?, vec![("password", "1"), ("url", "db:1")]),
         (manifest("2", url("db:{{ password }}"))?, vec![("password", "2"), ("url", "db:2")]),
-        (manifest("2", url("{{ password }}:db"))?, vec![("password", "2"), ("url", "2:db")]),
+        (manifest("2", url("{{ password }}:db"))?, vec![("password", "2"), ("url", &*before_text)]),
         (
             manifest("2", json!({"data": {"renamed": "{{ password }}"}}))?,
             vec![("password", "2"), ("renamed", "2")],
@@ -102,7 +113,7 @@ fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()
         ensure!(space.data("db")? == clear(expected), "not {expected:?}");
     }
     let (_, expected) = steps.last().context("no step")?;
-    let edit = json!({"stringData": {"url": "edited", "renamed": "again"}});
+    let edit = json!({"stringData": {"url": marked("edited"), "renamed": marked("again")}});
     space.api.merge(&space.secret_path("db"), &edit)?;
     space.restored("db", expected)?;
     Ok(())
@@ -112,7 +123,7 @@ fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()
 fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> {
     let space = Space::shared("templates-refused")?;
     let log_before = Cluster::shared()?.controller.log()?.len();
-    let long = format!("{VALUE}{}", "v".repeat(200_000));
+    let long = format!("{MARKER}{}", "v".repeat(200_000));
     let cases = [
         (
             "unknown-key",
@@ -148,7 +159,7 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
         ),
     ];
     let good = json!({"data": {"url": "db:{{ password }}"}});
-    let values = [("password", VALUE.as_bytes()), ("long", long.as_bytes())];
+    let values = [("password", MARKER.as_bytes()), ("long", long.as_bytes())];
     for (name, ..) in &cases {
         space.apply(&templated(&space, name, &values[..1], good.clone())?)?;
     }
@@ -203,7 +214,7 @@ fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
             "type kubernetes.io/tls needs tls.crt and tls.key",
         ),
     ];
-    let values = [("password", VALUE.as_bytes()), ("user", b"shop")];
+    let values = [("password", MARKER.as_bytes()), ("user", b"shop")];
     for (template, expected) in cases {
         let said = refusal(space.apply(&templated(&space, "db", &values, template)?))?;
         ensure!(said.contains(expected), "{said}");
@@ -224,14 +235,15 @@ fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
         for (password, read) in
             [(&br#"a"b\c{}"#[..], r#"a"b\c{}"#), (b"\"}}}", "\"}}}"), (b"\xff\n", "\u{fffd}\n")]
         {
-            let values = [("user", &b"shop"[..]), ("password", password)];
+            let (user, password) = (marked("shop"), [password, MARKER.as_bytes()].concat());
+            let values = [("user", user.as_bytes()), ("password", &password)];
             space.apply(&templated(&space, kind, &values, template.clone())?)?;
             space.done(kind)?;
             let rendered: Value =
                 serde_json::from_slice(space.data(kind)?.get(key).context("not rendered")?)?;
             let login = &rendered["auths"]["registry.example.com"];
-            let expected =
-                json!({"username": "shop", "password": read, "email": "shop@example.com"});
+            let (read, email) = (format!("{read}{MARKER}"), format!("{user}@example.com"));
+            let expected = json!({"username": user, "password": read, "email": email});
             assert_eq!(*login, expected);
         }
         assert_eq!(space.secret(kind)?["type"], format!("kubernetes.io/{kind}"));
@@ -252,7 +264,13 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
     ];
     let of_registry = |text: &str| json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": text}});
     // Of one length, which is no secret: JSON here and there, and none.
-    let values: [&[u8]; 4] = [b"{}        ", b"\"eightchr\"", b"1234567890", b"\xff{}\"\"\"}}}}"];
+    let values: [Vec<u8>; 4] = [
+        format!("{{\"a\":\"{MARKER}\"}}").into_bytes(),
+        format!("\"{MARKER}\"      ").into_bytes(),
+        vec![b'1'; MARKER.len() + 8],
+        [b"\xff{}\"\"\"}}", MARKER.as_bytes()].concat(),
+    ];
+    ensure!(values.iter().all(|value| value.len() == MARKER.len() + 8), "of other lengths");
     for (number, probe) in probes.iter().enumerate() {
         for policy in ["Owner", "Merge"] {
             let template = match policy {
@@ -262,7 +280,7 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
             let mut seen = Vec::new();
             for (which, value) in values.iter().enumerate() {
                 let name = format!("{}-{number}-{which}", policy.to_lowercase());
-                let values = [("password", *value)];
+                let values = [("password", value.as_slice())];
                 let sealed_secret = templated(&space, &name, &values, template.clone())?;
                 space.apply(&with_policy(sealed_secret, policy))?;
                 let refused = space.refused(&name, "TemplateFailed")?;
@@ -280,7 +298,8 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
     }
     // What is sealed under the key itself is judged: only who sealed it could put it there. That it is
     // rendered elsewhere too changes nothing about it.
-    for (name, value, is_json) in [("json", "{}", true), ("none", "no", false)] {
+    let json = json!({"auths": {"registry.example.com": {"password": MARKER}}}).to_string();
+    for (name, value, is_json) in [("json", json.as_str(), true), ("none", MARKER, false)] {
         let mut template = of_registry("");
         template["data"] = json!({"copy": "{{ .dockerconfigjson }}"});
         let values = [(".dockerconfigjson", value.as_bytes())];
@@ -313,9 +332,6 @@ fn templated(
 
 /// It has neither a value nor the text of a template.
 fn is_discreet(text: &str) -> Result<()> {
-    let in_base64 = BASE64_STANDARD.encode(VALUE);
-    for marker in [VALUE, TEXT, &in_base64[..20]] {
-        ensure!(!text.contains(marker), "{text}");
-    }
+    ensure!(!marker::is_in(text) && !text.contains(TEXT), "{text}");
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Cluster, HOLDER},
+    marker::{MARKER, marked},
     space::{SOON, Space, condition, data, secret},
 };
 
@@ -20,8 +21,8 @@ fn secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
         ("every-byte".to_owned(), every_byte),
         ("empty".to_owned(), Vec::new()),
         ("newlines".to_owned(), b"\r\n\n".to_vec()),
-        ("not.utf-8_".to_owned(), vec![0xff, 0xfe, 0x00]),
-        ("k".repeat(253), b"a long key".to_vec()),
+        ("not.utf-8_".to_owned(), [&[0xff, 0xfe, 0x00], MARKER.as_bytes()].concat()),
+        ("k".repeat(253), marked("a long key").into_bytes()),
     ]);
     values.extend((0..100).map(|i| (format!("key-{i}"), vec![i; usize::from(i)])));
     let in_base64: BTreeMap<_, _> =

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{Read, Seek, SeekFrom, Write},
     net::{SocketAddr, TcpStream},
     process::{Command, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
@@ -212,8 +212,20 @@ impl Controller {
     ///
     /// When the file cannot be read.
     pub fn log(&self) -> Result<String> {
-        let path = self.folder.path().join("bulla-controller.log");
-        Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+        Ok(String::from_utf8_lossy(&self.log_since(0)?).into_owned())
+    }
+
+    /// [`log`](Self::log) without its first bytes, so many.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn log_since(&self, bytes: u64) -> Result<Vec<u8>> {
+        let mut file = fs::File::open(self.folder.path().join("bulla-controller.log"))?;
+        file.seek(SeekFrom::Start(bytes))?;
+        let mut log = Vec::new();
+        file.read_to_end(&mut log)?;
+        Ok(log)
     }
 
     /// The last lines that it printed.

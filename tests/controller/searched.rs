@@ -1,0 +1,156 @@
+//! The search through everything that controllers say in all tests, for what may never be said.
+
+use std::{
+    ops::{Deref, DerefMut},
+    process::{Command, ExitStatus},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use bulla_tests::Controller;
+use serde_json::Value;
+
+use crate::{api::Api, marker};
+
+/// A controller that logs all it can. Its log and its metrics are searched when it is told to end, when it is
+/// dropped, and when it is asked for.
+pub(crate) struct Searched {
+    controller: Controller,
+    /// So many bytes of its log.
+    done: Mutex<u64>,
+}
+
+impl Searched {
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
+        command.env("RUST_LOG", "trace");
+        Ok(Self { controller: Controller::start(command)?, done: Mutex::default() })
+    }
+
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.search()?;
+        self.controller.restart()
+    }
+
+    pub(crate) fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.search()?;
+        self.controller.stop(deadline)
+    }
+
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.search()?;
+        self.controller.kill()
+    }
+
+    /// Fails when it has said what may never be said.
+    pub(crate) fn search(&self) -> Result<()> {
+        none(&self.found()?)
+    }
+
+    /// Where it has said that, in its log since the last time and in its metrics.
+    pub(crate) fn found(&self) -> Result<Vec<String>> {
+        let mut places = self.found_in_log()?;
+        // One that does not run, or stands still, has none.
+        if let Ok((_, metrics)) = self.controller.get("/metrics") {
+            places.extend(marker::is_in(&metrics).then(|| "the metrics".to_owned()));
+        }
+        Ok(places)
+    }
+
+    fn found_in_log(&self) -> Result<Vec<String>> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let log = self.controller.log_since(*done)?;
+        // The last line may not be whole.
+        let end = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        *done += u64::try_from(end)?;
+        let log = String::from_utf8_lossy(&log[..end]);
+        if !marker::is_in(&log) {
+            return Ok(Vec::new());
+        }
+        // As many as a person reads.
+        let lines = log.lines().filter(|line| marker::is_in(line)).take(5);
+        Ok(lines.map(|line| format!("the log at {}", place(line))).collect())
+    }
+}
+
+impl Deref for Searched {
+    type Target = Controller;
+
+    fn deref(&self) -> &Controller {
+        &self.controller
+    }
+}
+
+impl DerefMut for Searched {
+    fn deref_mut(&mut self) -> &mut Controller {
+        &mut self.controller
+    }
+}
+
+impl Drop for Searched {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            return;
+        }
+        let running = self.search();
+        // What it says at its end is the last of its log.
+        let _ = self.controller.stop(Duration::from_secs(5));
+        if let Err(error) = running.and_then(|()| self.search()) {
+            panic!("{error:#}");
+        }
+    }
+}
+
+/// Time, level and module of a line of the log, less what may never be said.
+fn place(line: &str) -> String {
+    let words = line.split_whitespace().take(3).take_while(|word| !marker::is_in(word));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Fails when Events or statuses, of one namespace or of all, have what may never be said.
+pub(crate) fn search_objects(api: &Api, namespace: Option<&str>) -> Result<()> {
+    none(&found_in_objects(api, namespace)?)
+}
+
+/// Which Events and statuses have it.
+pub(crate) fn found_in_objects(api: &Api, namespace: Option<&str>) -> Result<Vec<String>> {
+    let said = said_in_objects(api, namespace)?;
+    Ok(said.into_iter().filter(|(_, text)| marker::is_in(text)).map(|(place, _)| place).collect())
+}
+
+/// All Events and statuses, each with what it is.
+pub(crate) fn said_in_objects(api: &Api, namespace: Option<&str>) -> Result<Vec<(String, String)>> {
+    let within = namespace.map_or_else(String::new, |name| format!("namespaces/{name}/"));
+    let list = |path: &str| {
+        let list = api.get(path)?;
+        list["items"].as_array().cloned().with_context(|| format!("no list at {path}"))
+    };
+    let events = list(&format!("/apis/events.k8s.io/v1/{within}events"))?;
+    let events = events.iter().map(|event| {
+        (
+            format!(
+                "the Event {} of {}",
+                event["reason"].as_str().unwrap_or_default(),
+                named(event)
+            ),
+            event.to_string(),
+        )
+    });
+    let sealed_secrets = list(&format!("/apis/bulla.dev/v1alpha1/{within}sealedsecrets"))?;
+    let statuses = sealed_secrets
+        .iter()
+        .map(|object| (format!("the status of {}", named(object)), object["status"].to_string()));
+    Ok(events.chain(statuses).collect())
+}
+
+fn named(object: &Value) -> String {
+    let field = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    format!("{}/{}", field("namespace"), field("name"))
+}
+
+/// Tells the places and not the texts.
+pub(crate) fn none(places: &[String]) -> Result<()> {
+    ensure!(places.is_empty(), "what may never be said was said in {places:#?}");
+    Ok(())
+}
