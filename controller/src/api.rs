@@ -19,7 +19,6 @@ use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
-use zeroize::Zeroize;
 
 use crate::context::FIELD_MANAGER;
 use crate::object::Object;
@@ -284,7 +283,7 @@ pub(crate) async fn secret_metadata(
 }
 
 /// The metadata of a Secret and the names of its keys, if it is there. There is no request for the names
-/// alone; the values are skipped where they are read, and the answer is wiped.
+/// alone; the values are skipped where they are read.
 pub(crate) async fn secret_keys(
     client: &Client,
     object: &Object,
@@ -323,7 +322,7 @@ fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
-/// A body that is wiped when the HTTP client has done with it.
+/// The body of a request, without a copy of it.
 fn body(secret: &WipedSecret) -> Bytes {
     Bytes::from_owner(secret.to_json())
 }
@@ -349,7 +348,7 @@ async fn whole<T: DeserializeOwned>(client: &Client, request: Built) -> Result<T
     answer(client, request.map(Bytes::from)).await
 }
 
-/// Not by the client's own methods: they copy the answer, do not wipe it, and log it when it is no JSON.
+/// Not by the client's own methods: they copy the answer, and log it when it is no JSON.
 async fn answer<T: DeserializeOwned>(
     client: &Client,
     request: http::Request<Bytes>,
@@ -361,16 +360,12 @@ async fn answer<T: DeserializeOwned>(
         Ok::<_, kube::Error>((code, pause, bytes))
     };
     let (code, pause, bytes) = within(read).await?;
-    let answer = match (code.is_success(), pause) {
+    match (code.is_success(), pause) {
         (false, Some(pause)) => Err(Failure::Busy(pause)),
         (true, _) => serde_json::from_slice(&bytes).map_err(|_| Failure::Unreadable),
         (false, None) => Err(match serde_json::from_slice::<Status>(&bytes) {
             Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
             _ => Failure::from_code(code.as_u16()),
         }),
-    };
-    if let Ok(mut bytes) = bytes.try_into_mut() {
-        bytes.zeroize();
     }
-    answer
 }

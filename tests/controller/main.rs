@@ -16,6 +16,7 @@ mod http_endpoints;
 mod keys;
 mod leaks;
 mod marker;
+mod memory;
 mod modes;
 mod outage;
 mod people;
