@@ -10,6 +10,7 @@ use bulla_crds::conditions::READY;
 use bulla_crds::{Policy, SealedSecret, SealedSecretStatus};
 use bulla_sealing::Fingerprint;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use serde::{Deserialize, Deserializer};
@@ -22,9 +23,34 @@ use crate::object::Object;
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = SealedSecret)]
 pub(crate) struct Glimpse {
+    #[serde(deserialize_with = "needed")]
     pub(crate) metadata: ObjectMeta,
     #[serde(default, deserialize_with = "understood")]
     status: Option<SealedSecretStatus>,
+}
+
+/// Of the metadata what is kept. Labels, annotations and managed fields are most of what there is to parse.
+fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Needed {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        generation: Option<i64>,
+        deletion_timestamp: Option<Time>,
+    }
+    let needed = Needed::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: needed.name,
+        namespace: needed.namespace,
+        uid: needed.uid,
+        resource_version: needed.resource_version,
+        generation: needed.generation,
+        deletion_timestamp: needed.deletion_timestamp,
+        ..ObjectMeta::default()
+    })
 }
 
 fn understood<'de, D: Deserializer<'de>>(

@@ -729,6 +729,7 @@ fn alone(namespace: &str, test: impl FnOnce(&mut Faulty, &Space) -> Result<()>) 
     let space = Space::new(&faulty.api, &faulty.recipients, namespace)?;
     let outcome = test(&mut faulty, &space);
     faulty.judge(&space, outcome)?;
+    faulty.metadata_is_all_that_is_asked_of_secrets()?;
     // What a failed test leaves half broken is dropped with it.
     *place = Some(faulty);
     Ok(())
@@ -749,6 +750,22 @@ impl Faulty {
         ensure!(!proxy.asked("*").is_empty(), "the proxy is passed by");
         let recipients = published(&api)?;
         Ok(Self { controller, proxy, _plane: plane, api, recipients })
+    }
+
+    /// No value of a Secret is sent to the controller, but for its own identities. None of these tests merges.
+    fn metadata_is_all_that_is_asked_of_secrets(&self) -> Result<()> {
+        let asked = self.proxy.asked("* *secrets*");
+        let of_targets = asked.iter().filter(|asked| {
+            let is_of_secrets = asked.line.contains("/secrets");
+            is_of_secrets && !asked.line.contains("/namespaces/bulla-system/")
+        });
+        let mut verbs = BTreeSet::new();
+        for asked in of_targets {
+            ensure!(asked.accept.contains("as=PartialObjectMetadata"), "{asked:?}");
+            verbs.extend(asked.line.split(' ').next());
+        }
+        ensure!(verbs.contains("WATCH"), "only {verbs:?}");
+        Ok(())
     }
 
     /// Nothing that may not be said is said anywhere; and a test that fails shows the log.

@@ -65,6 +65,8 @@ pub struct Asked {
     pub line: String,
     /// What follows the `?`.
     pub query: String,
+    /// In which form the answer is wanted.
+    pub accept: String,
     /// How it was answered, if it was.
     pub code: Option<u16>,
 }
@@ -354,8 +356,10 @@ impl Relay {
         let line = line(&head, &body);
         let number = {
             let query = head.uri.query().unwrap_or_default().to_owned();
+            let accept = head.headers.get(header::ACCEPT).and_then(|form| form.to_str().ok());
+            let accept = accept.unwrap_or_default().to_owned();
             let mut asked = lock(&self.asked);
-            asked.push(Asked { at: Instant::now(), line: line.clone(), query, code: None });
+            asked.push(Asked { at: Instant::now(), line: line.clone(), query, accept, code: None });
             asked.len() - 1
         };
         let answer = self.clone().meet(head, body, line).await?;
