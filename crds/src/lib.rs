@@ -28,6 +28,7 @@
 
 pub mod conditions;
 pub mod crd;
+mod length;
 mod rekey;
 pub mod rules;
 mod schema;
@@ -38,6 +39,7 @@ pub mod template;
 mod unseal;
 mod wiped;
 
+pub use length::json_length;
 pub use rekey::{Rekey, RekeySpec, RekeyStatus};
 pub use seal::{SealError, seal};
 pub use sealed_secret::{

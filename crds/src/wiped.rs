@@ -1,8 +1,8 @@
 //! A Secret in the clear that is wiped when it is dropped.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Deref;
-use std::{fmt, io};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, Serializer};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::length::json_length;
 
 /// A Secret with plaintext in it: wiped when dropped, and unprintable beyond its name.
 #[derive(Default)]
@@ -57,11 +59,10 @@ impl WipedSecret {
             type_: self.0.type_.as_deref(),
         };
         // Measured first, so that the buffer does not grow and leave copies behind.
-        let mut length = Length(0);
-        let measured = serde_json::to_writer(&mut length, &body);
-        let mut json = Zeroizing::new(Vec::with_capacity(length.0));
+        let length = json_length(&body);
+        let mut json = Zeroizing::new(Vec::with_capacity(length));
         let written = serde_json::to_writer(&mut *json, &body);
-        debug_assert!(measured.is_ok() && written.is_ok() && json.len() == length.0);
+        debug_assert!(written.is_ok() && json.len() == length);
         json
     }
 }
@@ -97,20 +98,6 @@ struct Text(Zeroizing<String>);
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
-    }
-}
-
-/// Counts what is written to it.
-struct Length(usize);
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

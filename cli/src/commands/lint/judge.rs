@@ -1,9 +1,7 @@
 //! The judgement of single objects, with no key.
 
-use std::io;
-
 use bulla_crds::rules::{self, Violation};
-use bulla_crds::{SealedSecret, ValueError, decode_value};
+use bulla_crds::{SealedSecret, ValueError, decode_value, json_length};
 use bulla_sealing::{Binding, SealedValue, Target};
 use serde_json::Value;
 
@@ -135,14 +133,11 @@ impl Verdict {
 
     /// By the JSON that kubectl sends and keeps.
     fn size(&mut self, object: &Object<'_>) {
-        let mut length = Length(0);
-        if serde_json::to_writer(&mut length, object.value).is_err() {
-            return;
-        }
-        if length.0 > MAX_MANIFEST_BYTES {
+        let length = json_length(object.value);
+        if length > MAX_MANIFEST_BYTES {
             let message = "more than 1.4 MB, which the API server cannot store; split it";
             self.find(object, Rule::TooLarge, &[], None, message);
-        } else if length.0 > LARGE_MANIFEST_BYTES {
+        } else if length > LARGE_MANIFEST_BYTES {
             let message =
                 "more than 240 kB, too much for kubectl apply without --server-side; split it";
             self.find(object, Rule::LargeManifest, &[], None, message);
@@ -256,19 +251,5 @@ fn mismatch(binding: &Binding, target: &Target, namespace: Option<&str>) -> Stri
     match namespace {
         Some(_) => format!("sealed for {binding}, not for {target}"),
         None => format!("sealed for {binding}, not for key {} of {}", target.key(), target.name()),
-    }
-}
-
-/// Counts what is written to it.
-struct Length(usize);
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
