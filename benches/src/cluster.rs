@@ -1,7 +1,7 @@
 //! What `bulla-controller` costs on a real control plane, beside its floor and its targets.
 //!
 //! The controller's release build runs as its own ServiceAccount under the shipped rights, as a user would
-//! run it. [`floor`] is what a bare client needs for the same writes, on a control plane in the same state;
+//! run it. The floor is what a bare client needs for the same writes, on a control plane in the same state;
 //! it is taken before and after the controller's turn, so that the noise of the machine shows. Each turn has
 //! a control plane of its own: on a shared one the second turn would meet a grown store and a warm server.
 //! What was asked of the API server is counted by the API server.
