@@ -360,7 +360,9 @@ async fn answer<T: DeserializeOwned>(
         Ok::<_, kube::Error>((code, pause, bytes))
     };
     let (code, pause, bytes) = within(read).await?;
-    match (code.is_success(), pause) {
+    // Of other refusals the cause counts.
+    let is_busy = code.as_u16() == 429 || code.is_server_error();
+    match (code.is_success(), pause.filter(|_| is_busy)) {
         (false, Some(pause)) => Err(Failure::Busy(pause)),
         (true, _) => serde_json::from_slice(&bytes).map_err(|_| Failure::Unreadable),
         (false, None) => Err(match serde_json::from_slice::<Status>(&bytes) {

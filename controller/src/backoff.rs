@@ -13,12 +13,12 @@ const LONGEST: Duration = Duration::from_mins(5);
 pub(crate) struct Backoff(Mutex<HashMap<String, u32>>);
 
 impl Backoff {
-    /// How long to wait after one more failure of `object`.
-    pub(crate) fn failed(&self, object: &str) -> Duration {
+    /// How long to wait after one more failure of `object`, and at least for as long as was asked for.
+    pub(crate) fn failed(&self, object: &str, least: Duration) -> Duration {
         let mut failures = self.lock();
         let count = failures.entry(object.into()).or_default();
         *count = count.saturating_add(1);
-        delay(*count, random())
+        delay(*count, random()).max(least)
     }
 
     /// How often `object` has failed in a row.
@@ -87,8 +87,9 @@ mod tests {
         assert!((FIRST * 3 / 4..FIRST).contains(&delay(1, 1023)));
 
         let backoff = Backoff::default();
-        backoff.failed("prod/db");
-        backoff.failed("prod/db");
+        let asked = Duration::from_secs(30);
+        assert_eq!(backoff.failed("prod/db", asked), asked);
+        assert!(backoff.failed("prod/db", Duration::ZERO) <= FIRST * 2);
         assert_eq!(backoff.failures("prod/db"), 2);
         backoff.succeeded("prod/db");
         assert_eq!(backoff.failures("prod/db"), 0);

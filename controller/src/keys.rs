@@ -156,7 +156,7 @@ where
             }
             Err(failure) => failure,
         };
-        let delay = ctx.backoff.failed(operation);
+        let delay = ctx.backoff.failed(operation, failure.least_delay());
         tracing::warn!(operation, %failure, ?delay, "a request failed and is tried again");
         tokio::time::sleep(delay).await;
     }

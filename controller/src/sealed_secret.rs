@@ -47,14 +47,17 @@ pub(crate) fn needs_work(ctx: &Context, object: &Object, known: &Known) -> bool 
 
 /// Whether another controller is in charge.
 pub(crate) fn is_of_another(ctx: &Context, known: &Known) -> bool {
-    let controller = known.status.as_ref().and_then(|status| status.controller.as_deref());
-    controller.is_some_and(|controller| !ctx.args.is_in_charge(controller))
+    controller(known).is_some_and(|controller| !ctx.args.is_in_charge(controller))
 }
 
 /// Whether the status still names the controller that this one has taken over from.
 fn is_taken_over(ctx: &Context, known: &Known) -> bool {
-    let controller = known.status.as_ref().and_then(|status| status.controller.as_deref());
-    !known.is_deleted && controller.is_some_and(|controller| controller != ctx.args.holder)
+    !known.is_deleted && controller(known).is_some_and(|controller| controller != ctx.args.holder)
+}
+
+/// The controller in charge, by what the status says.
+fn controller(known: &Known) -> Option<&str> {
+    known.status.as_ref()?.controller.as_deref()
 }
 
 /// Whether it was refused for a reason that a controller with other flags may not have.
@@ -72,7 +75,7 @@ pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
     let next = match attempted {
         Ok(next) => next,
         Err(failure) => {
-            let delay = ctx.backoff.failed(&object.to_string()).max(failure.least_delay());
+            let delay = ctx.backoff.failed(&object.to_string(), failure.least_delay());
             tracing::warn!(%object, %failure, ?delay, "a request failed and is tried again");
             Next::After(delay)
         }
@@ -183,13 +186,13 @@ fn contested(by: Option<&str>) -> Situation {
 
 /// Tries again after a growing delay, for ever.
 fn retry(ctx: &Context, object: &Object, situation: &Situation, least_delay: Duration) -> Next {
-    let delay = ctx.backoff.failed(&object.to_string());
+    let delay = ctx.backoff.failed(&object.to_string(), least_delay);
     // What ends without an event is not waited for longer than a person would.
     let delay = match situation.reason() {
         Reason::Forbidden | Reason::NamespaceTerminating | Reason::TargetMissing => {
             delay.min(LOOK_AGAIN)
         }
-        _ => delay.max(least_delay),
+        _ => delay,
     };
     let reason = situation.reason().as_str();
     tracing::info!(%object, reason, ?delay, "not done and tried again");
