@@ -45,37 +45,12 @@ async fn sealed_secrets(ctx: Arc<Context>, namespace: Option<String>) {
     if let Some(selector) = &ctx.args.selector {
         config = config.labels(selector);
     }
-    let mut list = List::default();
     let events = follow(api, config, "SealedSecrets");
-    futures::pin_mut!(events);
-    while let Some(heard) = events.next().await {
-        let Heard::Event(event) = heard else {
-            list.give_up(&ctx.sealed_secrets, namespace.as_deref());
-            continue;
-        };
-        match event {
-            Event::Init => {
-                list.begin();
-                ctx.memory.clear();
-            }
-            Event::InitApply(glimpse) | Event::Apply(glimpse) => {
-                let object = Object::of(&glimpse.metadata);
-                list.note(&object);
-                let (before, now) =
-                    ctx.sealed_secrets.insert(object.clone(), Known::from(&glimpse));
-                sealed_secret_changed(&ctx, object, before.as_deref(), &now);
-            }
-            Event::Delete(glimpse) => {
-                let object = Object::of(&glimpse.metadata);
-                ctx.sealed_secrets.remove(&object);
-                ctx.forget(&object);
-            }
-            Event::InitDone => {
-                let gone = list.end(&ctx.sealed_secrets, namespace.as_deref());
-                gone.iter().for_each(|object| ctx.forget(object));
-            }
-        }
-    }
+    let changed = |object, change: Change<Known>| match change {
+        Change::Now { before, now } => sealed_secret_changed(&ctx, object, before.as_deref(), &now),
+        Change::Gone => ctx.forget(&object),
+    };
+    feed(&ctx, &ctx.sealed_secrets, namespace.as_deref(), events, changed).await;
 }
 
 /// New and changed objects go before the backlog, also when it is an annotation that somebody has touched so
@@ -91,38 +66,9 @@ fn sealed_secret_changed(ctx: &Context, object: Object, before: Option<&Known>, 
 
 async fn targets(ctx: Arc<Context>, namespace: Option<String>) {
     let api: Api<PartialObjectMeta<Secret>> = scoped(&ctx.client, namespace.as_deref());
-    let config = watcher::Config::default().labels(TARGET_LABEL);
-    let mut list = List::default();
-    let events = follow(api, config, "targets");
-    futures::pin_mut!(events);
-    while let Some(heard) = events.next().await {
-        let Heard::Event(event) = heard else {
-            list.give_up(&ctx.targets, namespace.as_deref());
-            continue;
-        };
-        match event {
-            Event::Init => {
-                list.begin();
-                ctx.memory.clear();
-            }
-            Event::InitApply(target) | Event::Apply(target) => {
-                let object = Object::of(&target.metadata);
-                list.note(&object);
-                ctx.targets.insert(object.clone(), Version::from(&target));
-                target_changed(&ctx, object);
-            }
-            Event::Delete(target) => {
-                let object = Object::of(&target.metadata);
-                ctx.targets.remove(&object);
-                target_changed(&ctx, object);
-            }
-            Event::InitDone => {
-                for object in list.end(&ctx.targets, namespace.as_deref()) {
-                    target_changed(&ctx, object);
-                }
-            }
-        }
-    }
+    let events = follow(api, watcher::Config::default().labels(TARGET_LABEL), "targets");
+    let changed = |object, _: Change<Version>| target_changed(&ctx, object);
+    feed(&ctx, &ctx.targets, namespace.as_deref(), events, changed).await;
 }
 
 /// The SealedSecret that a target belongs to has its namespace and name.
@@ -153,6 +99,57 @@ async fn identities(ctx: Arc<Context>) {
             }
             Event::Delete(secret) => drop(WipedSecret::new(secret)),
             Event::InitDone => ctx.identities_are_loaded(),
+        }
+    }
+}
+
+/// What a watch has told of an object.
+enum Change<V> {
+    /// How it was, if it was known, and how it is.
+    Now { before: Option<Arc<V>>, now: Arc<V> },
+    /// It is not there any more.
+    Gone,
+}
+
+/// Brings what a watch of `namespace`, or of all, delivers into a cache, and then tells of it.
+async fn feed<K, V>(
+    ctx: &Context,
+    cache: &Cache<V>,
+    namespace: Option<&str>,
+    events: impl futures::Stream<Item = Heard<K>>,
+    changed: impl Fn(Object, Change<V>),
+) where
+    K: Resource,
+    V: for<'a> From<&'a K>,
+{
+    let mut list = List::default();
+    futures::pin_mut!(events);
+    while let Some(heard) = events.next().await {
+        let Heard::Event(event) = heard else {
+            list.give_up(cache, namespace);
+            continue;
+        };
+        match event {
+            Event::Init => {
+                list.begin();
+                ctx.memory.clear();
+            }
+            Event::InitApply(seen) | Event::Apply(seen) => {
+                let object = Object::of(seen.meta());
+                list.note(&object);
+                let (before, now) = cache.insert(object.clone(), V::from(&seen));
+                changed(object, Change::Now { before, now });
+            }
+            Event::Delete(seen) => {
+                let object = Object::of(seen.meta());
+                cache.remove(&object);
+                changed(object, Change::Gone);
+            }
+            Event::InitDone => {
+                for object in list.end(cache, namespace) {
+                    changed(object, Change::Gone);
+                }
+            }
         }
     }
 }
