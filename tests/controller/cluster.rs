@@ -103,6 +103,13 @@ impl FragileGuard {
         *self.guard = self.fragile.take();
         Ok(())
     }
+
+    /// [`give_back`](Self::give_back), after a test that has stopped the controller.
+    pub(crate) fn restart_and_give_back(mut self) -> Result<()> {
+        self.controller.restart()?;
+        self.controller.wait_until_ready()?;
+        self.give_back()
+    }
 }
 
 impl Drop for FragileGuard {

@@ -58,9 +58,7 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
         replicas[leader].wait_until_ready()?;
     }
     drop(replicas);
-    fragile.controller.restart()?;
-    fragile.controller.wait_until_ready()?;
-    fragile.give_back()
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -105,9 +103,7 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
         no_more_writes(&space, &(0..60).map(name).collect::<Vec<_>>())?;
     }
     drop(replicas);
-    fragile.controller.restart()?;
-    fragile.controller.wait_until_ready()?;
-    fragile.give_back()
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -192,9 +188,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
     }
     no_more_writes(&space, &(0..5).map(name).collect::<Vec<_>>())?;
     drop(replicas);
-    fragile.controller.restart()?;
-    fragile.controller.wait_until_ready()?;
-    fragile.give_back()
+    fragile.restart_and_give_back()
 }
 
 #[test]

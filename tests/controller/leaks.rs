@@ -90,9 +90,7 @@ fn what_a_controller_says_is_found_wherever_it_says_it() -> Result<()> {
     ensure!(thread::spawn(|| drop(controller)).join().is_err(), "nothing was found at its end");
 
     fragile.plane.kubectl(&["delete", "namespace", &space.name])?;
-    fragile.controller.restart()?;
-    fragile.controller.wait_until_ready()?;
-    fragile.give_back()
+    fragile.restart_and_give_back()
 }
 
 /// Leaves objects with the marker in their values, each failing in another way.

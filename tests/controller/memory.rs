@@ -59,9 +59,7 @@ fn no_value_stays_in_memory_when_the_work_is_done() -> Result<()> {
     })?;
     space.api.delete(&space.secret_path("merged"), &Value::Null)?;
     drop(controller);
-    fragile.controller.restart()?;
-    fragile.controller.wait_until_ready()?;
-    fragile.give_back()
+    fragile.restart_and_give_back()
 }
 
 /// All that a process has in memory, of which only the text can be searched. Takes the right to trace other

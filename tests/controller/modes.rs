@@ -7,7 +7,7 @@ use bulla_tests::{Controller, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Fragile, FragileGuard, HOLDER},
+    cluster::{Fragile, HOLDER},
     searched::Searched,
     space::{SOON, Space, clear, condition, secret},
 };
@@ -74,7 +74,7 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
 
     drop(controller);
     Controller::install(&fragile.plane)?;
-    back(fragile)
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn selector_leaves_what_it_does_not_select() -> Result<()> {
     ensure!(!space.has_secret("selected")?, "it was restored");
     assert_eq!(space.sealed_secret("selected")?["status"], selected["status"]);
     drop(controller);
-    back(fragile)
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
             fragile.api.delete(&path, &Value::Null)?;
         }
     }
-    back(fragile)
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     drop((first, second));
     fragile.plane.kubectl(&["delete", "clusterrolebinding", "bulla-other"])?;
     fragile.plane.kubectl(&["delete", "namespace", "yours", system])?;
-    back(fragile)
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
         ensure!(space.data(name)? == clear(&VALUES), "other data");
     }
     drop(controller);
-    back(fragile)
+    fragile.restart_and_give_back()
 }
 
 #[test]
@@ -319,17 +319,11 @@ fn full_check_finds_everything_as_it_is_writes_nothing_and_metrics_can_name_obje
     })?;
     assert_eq!(versions(&names)?, written);
     drop(controller);
-    back(fragile)
+    fragile.restart_and_give_back()
 }
 
 fn command(fragile: &Fragile) -> Result<Command> {
     let mut command = Controller::command(&fragile.plane)?;
     command.args(["--holder", HOLDER, "--type", "x25519", "--lease-duration", "4s"]);
     Ok(command)
-}
-
-fn back(mut fragile: FragileGuard) -> Result<()> {
-    fragile.controller.restart()?;
-    fragile.controller.wait_until_ready()?;
-    fragile.give_back()
 }
