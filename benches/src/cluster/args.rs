@@ -93,10 +93,7 @@ pub(crate) enum Type {
 impl Type {
     /// As on the command line.
     pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Hybrid => "hybrid",
-            Self::X25519 => "x25519",
-        }
+        KeyType::from(self).as_str()
     }
 }
 
