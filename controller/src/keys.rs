@@ -2,18 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::bail;
-use bulla_crds::{
-    IDENTITY_SECRET_KEY, IDENTITY_SECRET_TYPE, SealingKey, SealingKeySpec, State, WipedSecret,
-};
+use bulla_crds::{SealingKey, State, WipedSecret, keys};
 use bulla_sealing::{Identity, Recipient};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ListParams, PostParams};
-use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
-use zeroize::Zeroizing;
 
 use crate::api::{self, Failure, within};
 use crate::context::{Context, FIELD_MANAGER};
@@ -21,11 +13,11 @@ use crate::context::{Context, FIELD_MANAGER};
 /// Publishes the identities that are held, and makes the first key when this holder has none. Done by the
 /// replica that works, and begun anew by the next.
 pub(crate) async fn establish(ctx: &Context) -> anyhow::Result<()> {
-    let keys = sealing_keys(ctx);
+    let api = sealing_keys(ctx);
     let every = ListParams::default();
-    let keys = retry(ctx, "list SealingKeys", || within(keys.list(&every))).await.items;
+    let declared = retry(ctx, "list SealingKeys", || within(api.list(&every))).await.items;
 
-    let published: BTreeSet<_> = keys.iter().map(ResourceExt::name_any).collect();
+    let published: BTreeSet<_> = declared.iter().map(ResourceExt::name_any).collect();
     let held: Vec<Recipient> = ctx.keyring().recipients().collect();
     for recipient in
         held.iter().filter(|recipient| !published.contains(&recipient.fingerprint().to_string()))
@@ -33,7 +25,7 @@ pub(crate) async fn establish(ctx: &Context) -> anyhow::Result<()> {
         // It opens from now on; only a person makes a key that was found Active.
         publish(ctx, recipient, State::Retired).await;
     }
-    let ours = || keys.iter().filter(|key| key.spec.holder == ctx.args.holder);
+    let ours = || declared.iter().filter(|key| key.spec.holder == ctx.args.holder);
     if let Some(newest) = ours().map(|key| key.spec.created.0).max() {
         ctx.metrics.newest_key(newest);
     }
@@ -59,7 +51,7 @@ pub(crate) async fn establish(ctx: &Context) -> anyhow::Result<()> {
 async fn make(ctx: &Context) -> anyhow::Result<()> {
     let identity = Identity::generate(ctx.args.key_type.into())?;
     let recipient = identity.recipient();
-    let secret = identity_secret(ctx, &identity);
+    let secret = keys::identity_secret(&identity, &ctx.args.namespace);
     retry(ctx, "store an identity", || created(api::create_secret(&ctx.client, &secret))).await;
     ctx.hold(identity);
     publish(ctx, &recipient, State::Active).await;
@@ -70,13 +62,9 @@ async fn make(ctx: &Context) -> anyhow::Result<()> {
 
 /// Makes the public half readable. A key that is published already stays as it is.
 async fn publish(ctx: &Context, recipient: &Recipient, state: State) {
-    let spec = SealingKeySpec {
-        recipient: recipient.to_string(),
-        holder: ctx.args.holder.clone(),
-        created: Time(jiff::Timestamp::now()),
-        state,
-    };
-    let sealing_key = SealingKey::new(&recipient.fingerprint().to_string(), spec);
+    let (namespace, holder) = (&ctx.args.namespace, &ctx.args.holder);
+    let sealing_key =
+        keys::sealing_key(recipient, namespace, holder, jiff::Timestamp::now(), state);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     let api = sealing_keys(ctx);
     retry(ctx, "publish a SealingKey", || created(within(api.create(&params, &sealing_key)))).await;
@@ -93,7 +81,7 @@ async fn created<T>(request: impl Future<Output = Result<T, Failure>>) -> Result
 /// Holds the identities in `secret`; whether one was new. What is malformed is reported and skipped.
 pub(crate) fn take(ctx: &Context, secret: &WipedSecret) -> bool {
     let name = secret.name_any();
-    match identity(secret) {
+    match keys::identity_of(secret) {
         Ok(identity) => {
             let is_new = ctx.hold(identity);
             if is_new {
@@ -106,41 +94,6 @@ pub(crate) fn take(ctx: &Context, secret: &WipedSecret) -> bool {
             false
         }
     }
-}
-
-/// Reads an identity Secret: one identity, of the fingerprint that the Secret is named for.
-fn identity(secret: &Secret) -> anyhow::Result<Identity> {
-    let Some(value) = secret.data.as_ref().and_then(|data| data.get(IDENTITY_SECRET_KEY)) else {
-        bail!("it has no key {IDENTITY_SECRET_KEY}");
-    };
-    let text = str::from_utf8(&value.0).map_err(|_| anyhow::anyhow!("it is not UTF-8"))?;
-    let mut lines =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        bail!("it does not hold exactly one identity");
-    };
-    let identity = Identity::parse(line)?;
-    let fingerprint = identity.recipient().fingerprint();
-    if secret.metadata.name != Some(fingerprint.to_string()) {
-        bail!("it holds the identity of {fingerprint}, which is not its name");
-    }
-    Ok(identity)
-}
-
-fn identity_secret(ctx: &Context, identity: &Identity) -> WipedSecret {
-    let recipient = identity.recipient();
-    let text =
-        Zeroizing::new(format!("# public key: {recipient}\n{}\n", &*identity.to_secret_string()));
-    WipedSecret::new(Secret {
-        metadata: ObjectMeta {
-            name: Some(recipient.fingerprint().to_string()),
-            namespace: Some(ctx.args.namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        type_: Some(IDENTITY_SECRET_TYPE.into()),
-        data: Some([(IDENTITY_SECRET_KEY.to_owned(), ByteString(text.as_bytes().to_vec()))].into()),
-        ..Secret::default()
-    })
 }
 
 /// Asks until the API server consents; each failure is said.

@@ -27,6 +27,8 @@ pub enum Reason {
     WrongBinding,
     /// A value is sealed to keys of which none is held here.
     UnknownKey,
+    /// A value is sealed to keys of which one was revoked and none is held here.
+    RevokedKey,
     /// A value was changed after it was sealed.
     Damaged,
     /// A value is an age file that breaks the format.
@@ -74,6 +76,7 @@ impl Reason {
             Self::Unsealed => "Unsealed",
             Self::WrongBinding => "WrongBinding",
             Self::UnknownKey => "UnknownKey",
+            Self::RevokedKey => "RevokedKey",
             Self::Damaged => "Damaged",
             Self::Malformed => "Malformed",
             Self::NotSealed => "NotSealed",

@@ -28,6 +28,7 @@
 
 pub mod conditions;
 pub mod crd;
+pub mod keys;
 mod length;
 mod rekey;
 pub mod rules;
@@ -66,3 +67,16 @@ pub const TARGET_MERGE: &str = "merge";
 pub const IDENTITY_SECRET_TYPE: &str = "bulla.dev/identity";
 /// The data key of an identity Secret: an age identity file, as `age-keygen` writes it.
 pub const IDENTITY_SECRET_KEY: &str = "identity.txt";
+/// The `type` of the Secret that holds an identity sealed to the recovery recipients.
+pub const BACKUP_SECRET_TYPE: &str = "bulla.dev/identity-backup";
+/// The data key of a backup Secret: an age file, see [`keys::seal_identity`].
+pub const BACKUP_SECRET_KEY: &str = "identity.age";
+/// On an Active SealingKey, with any value: the controller is asked to make its successor now.
+pub const RENEW_ANNOTATION: &str = "bulla.dev/renew";
+/// On a SealingKey that was Active: the name of the key that takes over. It is written together with the state
+/// Retired, so that of two who renew at the same time one loses.
+pub const SUCCESSOR_ANNOTATION: &str = "bulla.dev/successor";
+/// On an identity Secret, `true`: its key was revoked, whatever becomes of its SealingKey.
+pub const REVOKED_ANNOTATION: &str = "bulla.dev/revoked";
+/// On what the cluster refuses to delete, `true`: it may be deleted after all.
+pub const ALLOW_DELETE_ANNOTATION: &str = "bulla.dev/allow-delete";

@@ -8,7 +8,8 @@ use serde::de::IgnoredAny;
 
 use crate::template::{MAX_TEMPLATE_BYTES, TemplateError, TextTemplate};
 use crate::{
-    IDENTITY_SECRET_TYPE, Policy, SealedSecret, SealedSecretSpec, TemplateMetadata, decode_value,
+    BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, Policy, SealedSecret, SealedSecretSpec,
+    TemplateMetadata, decode_value,
 };
 
 /// The most values in one SealedSecret, sealed and rendered together.
@@ -24,9 +25,13 @@ pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
 /// as far as it does not depend on what follows.
 pub const SEALED_PREFIX: &str = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IGJ1bGxhLmRldi92MS";
 
-/// Types of Secrets that the cluster itself trusts, and our own identities.
-pub const REFUSED_TYPES: [&str; 3] =
-    ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", IDENTITY_SECRET_TYPE];
+/// Types of Secrets that the cluster itself trusts, our own identities and their backups.
+pub const REFUSED_TYPES: [&str; 4] = [
+    "kubernetes.io/service-account-token",
+    "bootstrap.kubernetes.io/token",
+    IDENTITY_SECRET_TYPE,
+    BACKUP_SECRET_TYPE,
+];
 
 /// Whether a label or annotation is one by which Argo CD, Flux, kubectl or we track objects. Copied to a
 /// target it would make the tool prune or overwrite what is not its own.

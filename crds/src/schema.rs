@@ -195,6 +195,7 @@ pub(crate) fn state(_: &mut SchemaGenerator) -> Schema {
         "enum": ["Pending", "Active", "Retired", "Revoked"],
         "x-kubernetes-validations": [
             {"rule": "oldSelf != 'Revoked' || self == 'Revoked'", "message": "a revoked key stays revoked"},
+            {"rule": "self != 'Pending' || oldSelf == 'Pending'", "message": "a key that was sealed to is not Pending again"},
         ],
     })
 }

@@ -26,7 +26,11 @@ use crate::schema;
     validation = ("self.metadata.name.matches('^[0-9a-f]{16}$')", "metadata.name is the fingerprint of the recipient, 16 hex digits"),
     printcolumn = r#"{"name": "Holder", "type": "string", "jsonPath": ".spec.holder"}"#,
     printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".spec.state"}"#,
-    printcolumn = r#"{"name": "Values", "type": "integer", "jsonPath": ".status.sealedSecrets.count"}"#,
+    printcolumn = r#"{"name": "Held", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Held\")].status"}"#,
+    printcolumn = r#"{"name": "BackedUp", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"BackedUp\")].status"}"#,
+    printcolumn = r#"{"name": "SealedSecrets", "type": "integer", "jsonPath": ".status.sealedSecrets.count"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "priority": 1, "jsonPath": ".status.conditions[?(@.type==\"Ready\")].message"}"#,
     printcolumn = r#"{"name": "Created", "type": "date", "jsonPath": ".spec.created"}"#
 )]
 pub struct SealingKeySpec {
@@ -48,7 +52,9 @@ pub struct SealingKeySpec {
 }
 
 /// What a key is used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum State {
     /// Made, not yet sealed to.
     Pending,

@@ -13,7 +13,7 @@ type Right = (&'static str, &'static str, &'static str, &'static str);
 
 #[test]
 fn account_may_do_what_it_must() -> Result<()> {
-    let needed: [Right; 17] = [
+    let needed: [Right; 25] = [
         ("list", "bulla.dev", "sealedsecrets", ""),
         ("watch", "bulla.dev", "sealedsecrets", ""),
         ("get", "bulla.dev", "sealedsecrets", "rights"),
@@ -31,6 +31,14 @@ fn account_may_do_what_it_must() -> Result<()> {
         ("update", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
         ("list", "bulla.dev", "sealingkeys", "bulla-system"),
         ("create", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("watch", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("patch", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("patch", "bulla.dev", "sealingkeys/status", "bulla-system"),
+        ("update", "coordination.k8s.io", "leases/bulla-first-key", "bulla-system"),
+        ("list", "bulla.dev", "rekeys", ""),
+        ("watch", "bulla.dev", "rekeys", ""),
+        ("patch", "bulla.dev", "rekeys/status", "rights"),
+        ("delete", "bulla.dev", "rekeys", "rights"),
     ];
     for right in needed {
         ensure!(is_allowed(right)?, "{right:?} is denied");
@@ -40,7 +48,7 @@ fn account_may_do_what_it_must() -> Result<()> {
 
 #[test]
 fn account_may_not_do_anything_else() -> Result<()> {
-    let dangerous: [Right; 30] = [
+    let dangerous: [Right; 31] = [
         ("deletecollection", "", "secrets", "rights"),
         ("update", "coordination.k8s.io", "leases/another", "bulla-system"),
         ("get", "coordination.k8s.io", "leases/bulla-controller", "rights"),
@@ -55,9 +63,10 @@ fn account_may_not_do_anything_else() -> Result<()> {
         ("list", "bulla.dev", "sealingkeys", ""),
         ("create", "bulla.dev", "sealingkeys", "rights"),
         ("update", "bulla.dev", "sealingkeys", "bulla-system"),
-        ("patch", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("patch", "bulla.dev", "sealingkeys", "rights"),
         ("delete", "bulla.dev", "sealingkeys", "bulla-system"),
-        ("get", "bulla.dev", "rekeys", "rights"),
+        ("create", "bulla.dev", "rekeys", "rights"),
+        ("patch", "bulla.dev", "rekeys", "rights"),
         ("get", "", "configmaps", "rights"),
         ("get", "", "configmaps", "bulla-system"),
         ("get", "", "namespaces", ""),
@@ -118,7 +127,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
     ] {
         let command = [command, &["--namespace=bulla-system"]].concat();
         let said = account.run(&command).err().with_context(|| command.join(" "))?;
-        ensure!(format!("{said:#}").contains("may only create identities"), "{said:#}");
+        ensure!(format!("{said:#}").contains("may only create identities and backups"), "{said:#}");
     }
     Ok(())
 }
