@@ -233,6 +233,19 @@ pub(crate) async fn merge_secret(
     send(client, request, Some(body(secret))).await
 }
 
+/// Changes the metadata of a Secret at the resource version in `patch`; the answer holds no data.
+pub(crate) async fn patch_secret(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    patch: &serde_json::Value,
+) -> Result<PartialObjectMeta<Secret>, Failure> {
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let request = secrets(Some(namespace)).patch(name, &params, &Patch::Merge(patch));
+    send(client, request, None).await
+}
+
 /// Deletes a Secret, provided that it is still what was found.
 pub(crate) async fn delete_secret(client: &Client, found: &ObjectMeta) -> Result<(), Failure> {
     let name = found.name.as_deref().unwrap_or_default();

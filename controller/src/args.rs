@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bulla_sealing::KeyType;
+use anyhow::{Context as _, bail};
+use bulla_sealing::{InvalidKey, KeyType, Recipient, Recipients};
 use clap::{Parser, ValueEnum};
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 
 use crate::sealed_secret::Limits;
 
@@ -28,6 +31,22 @@ pub(crate) struct Args {
     /// The type of the keys that are made
     #[arg(long = "type", env = "BULLA_KEY_TYPE", value_enum, default_value_t = Type::Hybrid)]
     pub(crate) key_type: Type,
+
+    /// How old a key gets before another is made to seal to, at most one a day; 0 for never
+    #[arg(long, env = "BULLA_RENEW_EVERY", value_name = "DURATION", default_value = "30d", value_parser = duration)]
+    pub(crate) renew_every: Duration,
+
+    /// The least that --renew-every may be, for tests
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, hide = true)]
+    pub(crate) shortest_renewal: Duration,
+
+    /// Seal a copy of each identity to this recipient, whose own identity stays offline
+    #[arg(long = "recovery-recipient", env = "BULLA_RECOVERY_RECIPIENTS", value_name = "RECIPIENT", value_delimiter = ',', value_parser = recipient)]
+    pub(crate) recovery: Vec<Recipient>,
+
+    /// Hold the identities in the files of this folder too
+    #[arg(long, env = "BULLA_IDENTITIES_FOLDER", value_name = "FOLDER")]
+    pub(crate) identities_folder: Option<PathBuf>,
 
     /// Keep to these namespaces: the controller then needs no right in any other
     #[arg(
@@ -81,6 +100,36 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// What the flags demand of one another.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if !self.renew_every.is_zero() && self.renew_every < self.shortest_renewal {
+            bail!("--renew-every is less than a day, which is the least; 0 is for never");
+        }
+        if self.recovery.is_empty() {
+            return Ok(());
+        }
+        let recovery = Recipients::new(self.recovery.clone()).context("--recovery-recipient")?;
+        let weak = recovery.iter().find(|it| it.key_type() == KeyType::X25519);
+        if let (Type::Hybrid, Some(weak)) = (self.key_type, weak) {
+            bail!(
+                "recovery recipient {} is X25519: the copies of hybrid keys would be as weak as that; name a hybrid one (age1pq1…)",
+                weak.fingerprint()
+            );
+        }
+        Ok(())
+    }
+
+    /// How old a key gets, if it is renewed on schedule at all.
+    pub(crate) fn renewal_period(&self) -> Option<SignedDuration> {
+        let period = SignedDuration::try_from(self.renew_every).ok()?;
+        (!period.is_zero()).then_some(period)
+    }
+
+    /// To whom identities are backed up.
+    pub(crate) fn recovery_recipients(&self) -> Option<Recipients> {
+        Recipients::new(self.recovery.clone()).ok()
+    }
+
     /// What is watched: each of these namespaces, or all.
     pub(crate) fn scopes(&self) -> Vec<Option<String>> {
         match self.watch_namespaces.is_empty() {
@@ -148,11 +197,18 @@ fn namespace(name: &str) -> Result<String, &'static str> {
     }
 }
 
+/// A day is 24 hours here.
 fn duration(text: &str) -> Result<Duration, &'static str> {
-    let duration = text.parse::<jiff::SignedDuration>().ok();
+    let span = text.parse::<Span>().ok();
+    let duration = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
     duration
         .and_then(|duration| duration.try_into().ok())
-        .ok_or("a duration is written like 90s, 15m or 24h")
+        .ok_or("a duration is written like 90s, 15m, 24h or 30d")
+}
+
+/// The recipient is public, but what stands in its place by mistake may not be.
+fn recipient(text: &str) -> Result<Recipient, InvalidKey> {
+    text.parse()
 }
 
 /// The Lease holds whole seconds.

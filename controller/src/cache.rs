@@ -81,6 +81,13 @@ pub(crate) struct KnownStatus {
     pub(crate) controller: Option<String>,
 }
 
+impl KnownStatus {
+    /// Whether it says that all is done.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.as_ref().is_some_and(|(ready, _)| ready == "True")
+    }
+}
+
 /// What is kept of a target as it was last written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {

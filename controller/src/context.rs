@@ -1,17 +1,18 @@
 //! The reconciler's shared state.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLockReadGuard};
 
-use bulla_sealing::{Identity, Keyring};
+use bulla_crds::keys::DeclaredKeys;
+use bulla_sealing::{Fingerprint, Keyring};
 use kube::Client;
-use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::backoff::Backoff;
 use crate::cache::{Cache, Known, Version};
 use crate::damping::Damping;
 use crate::events::Events;
+use crate::keys::Ring;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::object::Object;
@@ -34,8 +35,7 @@ pub(crate) struct Context {
     pub(crate) sealed_secrets: Cache<Known>,
     /// The Secrets that carry our label.
     pub(crate) targets: Cache<Version>,
-    keyring: RwLock<Keyring>,
-    are_identities_loaded: watch::Sender<bool>,
+    pub(crate) ring: Ring,
     is_working: AtomicBool,
 }
 
@@ -51,8 +51,7 @@ impl Context {
             queue: Arc::new(Queue::new(args.workers.into())),
             sealed_secrets: Cache::new(watches),
             targets: Cache::new(watches),
-            keyring: RwLock::default(),
-            are_identities_loaded: watch::Sender::new(false),
+            ring: Ring::new(args.identities_folder.is_some()),
             is_working: AtomicBool::default(),
             client,
             args,
@@ -61,24 +60,14 @@ impl Context {
 
     /// Whether all watches have delivered their first lists, so that objects can be judged.
     pub(crate) fn is_listed(&self) -> bool {
-        self.are_identities_loaded() && self.sealed_secrets.is_listed() && self.targets.is_listed()
+        self.ring.is_listed() && self.sealed_secrets.is_listed() && self.targets.is_listed()
     }
 
     /// Waits for that.
     pub(crate) async fn listed(&self) {
-        let _ = self.are_identities_loaded.subscribe().wait_for(|are_loaded| *are_loaded).await;
+        self.ring.listed().await;
         self.sealed_secrets.listed().await;
         self.targets.listed().await;
-    }
-
-    /// Whether the first full list of identities has come: before it no value is judged.
-    pub(crate) fn are_identities_loaded(&self) -> bool {
-        *self.are_identities_loaded.borrow()
-    }
-
-    /// Says so.
-    pub(crate) fn identities_are_loaded(&self) {
-        self.are_identities_loaded.send_replace(true);
     }
 
     /// Whether this replica works, so that the queue is worth filling.
@@ -121,17 +110,31 @@ impl Context {
         self.memory.forget(object);
     }
 
-    /// The identities held. The guard must not be kept over an `await`.
+    /// The identities that open. The guard must not be kept over an `await`.
     pub(crate) fn keyring(&self) -> RwLockReadGuard<'_, Keyring> {
-        // A poisoned keyring is whole: nothing that holds the lock leaves it half changed.
-        self.keyring.read().unwrap_or_else(PoisonError::into_inner)
+        self.ring.keyring()
     }
 
-    /// Adds an identity; whether it was new.
-    pub(crate) fn hold(&self, identity: Identity) -> bool {
-        let mut keyring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = !keyring.is_held(identity.recipient().fingerprint());
-        keyring.insert(identity);
-        is_new
+    /// The SealingKeys that can be trusted.
+    pub(crate) fn declared_keys(&self) -> Arc<DeclaredKeys> {
+        self.ring.declared()
+    }
+
+    /// Looks again at what is sealed to keys that open from now on, or do not any more.
+    pub(crate) fn keys_changed(&self, changed: &[Fingerprint]) {
+        if changed.is_empty() || !self.is_working() {
+            return;
+        }
+        let is_named = |known: &Known| {
+            let status = known.status.as_ref();
+            status.is_some_and(|status| status.fingerprints.iter().any(|it| changed.contains(it)))
+        };
+        for (object, known) in self.sealed_secrets.all() {
+            if is_named(&known) && known.status.as_ref().is_some_and(|status| status.is_ready()) {
+                self.queue.push_check(object);
+            } else if sealed_secret::needs_work(self, &object, &known) {
+                self.queue.push(object, Lane::Backlog);
+            }
+        }
     }
 }

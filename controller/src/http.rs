@@ -36,8 +36,8 @@ pub(crate) async fn serve(
 /// Ready once all watches have delivered their first lists and there is a key to open with. A replica that does
 /// not hold the Lease is ready too.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
-    if !ctx.are_identities_loaded() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "identities are not loaded\n");
+    if !ctx.ring.is_listed() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "keys are not loaded\n");
     }
     if ctx.keyring().is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");

@@ -1,118 +1,120 @@
-//! Identities: taken up as the watch brings them, published, and the first one made.
+//! The life of the keys: what is held and declared, and what the replica that works does about it.
+//!
+//! - **ring** is what every replica knows: the identities that it holds, the SealingKeys that are declared, the
+//!   backups that are stored. The watches fill it, and the reconciles open with it.
+//! - **plan** decides on the next step. It is pure, and knows neither client nor clock.
+//! - **apply** takes that step in one request, which names what it was decided on.
+//! - **status** tells on each SealingKey whether it is held and backed up, and how much is sealed to it.
+//!
+//! There is never more than one Active key of a holder, whoever is paused or killed between two steps. The write
+//! that ends the old key's time names the key that takes over, at the resource version that was seen: of two
+//! replicas that renew at the same time one loses, and whoever comes next completes what the winner began. When
+//! there is no old key, a Lease of its own decides in the same way.
 
-use std::collections::BTreeSet;
+mod apply;
+mod clock;
+mod files;
+mod plan;
+mod ring;
+mod status;
 
-use bulla_crds::{SealingKey, State, WipedSecret, keys};
-use bulla_sealing::{Identity, Recipient};
-use kube::api::{ListParams, PostParams};
-use kube::{Api, ResourceExt};
+use std::time::Duration;
 
-use crate::api::{self, Failure, within};
-use crate::context::{Context, FIELD_MANAGER};
+use bulla_crds::SealingKey;
+use bulla_sealing::Fingerprint;
+use kube::Api;
+use kube::api::ListParams;
+use tokio::time::Instant;
 
-/// Publishes the identities that are held, and makes the first key when this holder has none. Done by the
-/// replica that works, and begun anew by the next.
-pub(crate) async fn establish(ctx: &Context) -> anyhow::Result<()> {
-    let api = sealing_keys(ctx);
-    let every = ListParams::default();
-    let declared = retry(ctx, "list SealingKeys", || within(api.list(&every))).await.items;
+use crate::api::{Failure, within};
+use crate::context::Context;
+use crate::keys::clock::Clock;
+pub(crate) use crate::keys::files::follow;
+use crate::keys::plan::{Facts, plan};
+pub(crate) use crate::keys::ring::{Origin, Ring};
+use crate::keys::status::Told;
 
-    let published: BTreeSet<_> = declared.iter().map(ResourceExt::name_any).collect();
-    let held: Vec<Recipient> = ctx.keyring().recipients().collect();
-    for recipient in
-        held.iter().filter(|recipient| !published.contains(&recipient.fingerprint().to_string()))
-    {
-        // It opens from now on; only a person makes a key that was found Active.
-        publish(ctx, recipient, State::Retired).await;
-    }
-    let ours = || declared.iter().filter(|key| key.spec.holder == ctx.args.holder);
-    if let Some(newest) = ours().map(|key| key.spec.created.0).max() {
-        ctx.metrics.newest_key(newest);
-    }
-    match ours().find(|key| key.spec.state == State::Active) {
-        None => make(ctx).await,
-        Some(active) => {
-            let is_held = active
-                .name_any()
-                .parse()
-                .is_ok_and(|fingerprint| ctx.keyring().is_held(fingerprint));
-            if !is_held {
-                tracing::error!(
-                    key = active.name_any(),
-                    "the identity of the active key is missing"
-                );
-            }
-            Ok(())
-        }
-    }
+/// How often it is looked whether a key is due and whether counts have changed. What the watches bring is looked
+/// at when it comes.
+const TICK: Duration = Duration::from_secs(10);
+
+/// No renewal has this many steps; something writes against us.
+const MAX_STEPS: usize = 64;
+
+/// What the replica that works remembers. Nothing rests on it: the next one begins without.
+#[derive(Default)]
+struct Memory {
+    clock: Clock,
+    told: Told,
+    /// The identity that was made and is not yet declared.
+    made: Option<Fingerprint>,
+    /// When a key was last made on schedule. Two API servers may have clocks that differ by more than a period.
+    renewed: Option<Instant>,
 }
 
-/// Makes a key: the identity first, so that nothing is ever sealed to a key that nobody holds.
-async fn make(ctx: &Context) -> anyhow::Result<()> {
-    let identity = Identity::generate(ctx.args.key_type.into())?;
-    let recipient = identity.recipient();
-    let secret = keys::identity_secret(&identity, &ctx.args.namespace);
-    retry(ctx, "store an identity", || created(api::create_secret(&ctx.client, &secret))).await;
-    ctx.hold(identity);
-    publish(ctx, &recipient, State::Active).await;
-    ctx.metrics.newest_key(jiff::Timestamp::now());
-    tracing::info!(key = %recipient.fingerprint(), "made the first key");
-    Ok(())
-}
-
-/// Makes the public half readable. A key that is published already stays as it is.
-async fn publish(ctx: &Context, recipient: &Recipient, state: State) {
-    let (namespace, holder) = (&ctx.args.namespace, &ctx.args.holder);
-    let sealing_key =
-        keys::sealing_key(recipient, namespace, holder, jiff::Timestamp::now(), state);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    let api = sealing_keys(ctx);
-    retry(ctx, "publish a SealingKey", || created(within(api.create(&params, &sealing_key)))).await;
-}
-
-/// An object of ours that is there already was created by a try whose answer was lost.
-async fn created<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<(), Failure> {
-    match request.await {
-        Ok(_) | Err(Failure::AlreadyExists) => Ok(()),
-        Err(failure) => Err(failure),
-    }
-}
-
-/// Holds the identities in `secret`; whether one was new. What is malformed is reported and skipped.
-pub(crate) fn take(ctx: &Context, secret: &WipedSecret) -> bool {
-    let name = secret.name_any();
-    match keys::identity_of(secret) {
-        Ok(identity) => {
-            let is_new = ctx.hold(identity);
-            if is_new {
-                tracing::info!(key = name, "holding an identity");
-            }
-            is_new
-        }
-        Err(error) => {
-            tracing::error!(secret = name, %error, "an identity Secret is unusable and was skipped");
-            false
-        }
-    }
-}
-
-/// Asks until the API server consents; each failure is said.
-async fn retry<T, F>(ctx: &Context, operation: &'static str, mut request: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, Failure>>,
-{
+/// Keeps the keys as they are to be, until dropped.
+pub(crate) async fn work(ctx: &Context) {
+    let mut memory = Memory::default();
+    let mut changes = ctx.ring.changes();
     loop {
-        let failure = match request().await {
-            Ok(answer) => {
-                ctx.backoff.succeeded(operation);
-                return answer;
+        changes.mark_unchanged();
+        let pause = match pass(ctx, &mut memory).await {
+            Ok(()) => {
+                ctx.backoff.succeeded("keys");
+                TICK
             }
-            Err(failure) => failure,
+            Err(failure) => {
+                let delay = ctx.backoff.failed("keys", failure.least_delay());
+                tracing::warn!(%failure, ?delay, "a request for keys failed and is tried again");
+                tokio::time::sleep(delay).await;
+                continue;
+            }
         };
-        let delay = ctx.backoff.failed(operation, failure.least_delay());
-        tracing::warn!(operation, %failure, ?delay, "a request failed and is tried again");
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = changes.changed() => {}
+        }
     }
+}
+
+/// Takes every step that is to be taken, and tells.
+async fn pass(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
+    let now = memory.clock.now(ctx).await?;
+    let facts = Facts { now, ..facts(ctx, memory) };
+    if plan(&facts).is_some() {
+        settle(ctx, memory).await?;
+    }
+    status::tell(ctx, &mut memory.told).await
+}
+
+/// Takes one step after the other, each decided on what the API server says at that moment.
+async fn settle(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
+    for _ in 0..MAX_STEPS {
+        let declared = within(sealing_keys(ctx).list(&ListParams::default())).await?.items;
+        let claim = apply::claim(ctx).await?;
+        let now = memory.clock.ask(ctx).await?;
+        let facts = Facts {
+            declared: plan::by_name(declared),
+            claim,
+            now: Some(now),
+            ..facts(ctx, memory)
+        };
+        let Some(step) = plan(&facts) else { return Ok(()) };
+        match apply::apply(ctx, memory, &facts, step).await {
+            // Somebody else was there first: look again.
+            Ok(()) | Err(Failure::AlreadyExists | Failure::Conflict | Failure::NotFound) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(Failure::Conflict)
+}
+
+/// What this replica knows.
+fn facts(ctx: &Context, memory: &Memory) -> Facts {
+    let is_too_soon =
+        memory.renewed.is_some_and(|renewed| renewed.elapsed() < ctx.args.shortest_renewal);
+    let period = (!is_too_soon).then(|| ctx.args.renewal_period()).flatten();
+    Facts { period, made: memory.made, ..ctx.ring.facts(&ctx.args) }
 }
 
 fn sealing_keys(ctx: &Context) -> Api<SealingKey> {

@@ -2,8 +2,8 @@
 //! SealedSecrets say.
 //!
 //! Where to look: `watches` says what is watched and `cache` what of it is kept, `queue` what is looked at
-//! next, `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` takes up and makes
-//! identities, `lease` decides which replica works. Everything else serves these.
+//! next, `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` is the life of the
+//! keys, `lease` decides which replica works. Everything else serves these.
 
 mod api;
 mod args;
@@ -79,6 +79,7 @@ async fn run_until_overdue(args: Args) -> anyhow::Result<()> {
 /// Runs until told to stop, then lets the reconciles in flight finish.
 async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
+    args.check()?;
     let client = api::client().await.context("no usable cluster configuration")?;
     let ctx = Arc::new(Context::new(client, args));
     let server = http::serve(ctx.clone(), stopped(stop.clone())).await?;
@@ -88,7 +89,7 @@ async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let (leads, leadership) = watch::channel(false);
     let campaign = tokio::spawn(lease::Candidate::new(&ctx).run(leads));
     let worked = tokio::select! {
-        worked = work(&ctx, leadership, stop) => worked,
+        () = work(&ctx, leadership, stop) => Ok(()),
         // A watch ends when it panics. Nothing would be heard of any more, so start anew.
         _ = watches.join_next() => Err(anyhow::anyhow!("a watch has ended")),
     };
@@ -104,7 +105,7 @@ async fn work(
     ctx: &Arc<Context>,
     mut leadership: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
+) {
     while until_stopped(leads(&mut leadership, ctx), stop.clone()).await.is_some() {
         ctx.metrics.is_leader(true);
         let mut lost = leadership.clone();
@@ -116,19 +117,14 @@ async fn work(
         };
         futures::pin_mut!(over);
         ctx.begin_work();
-        let duties = async {
-            keys::establish(ctx).await.context("cannot make the first key")?;
-            sealed_secret::check_in_full(ctx).await;
-            Ok(())
-        };
         tokio::select! {
             () = sealed_secret::work(ctx.clone(), &mut over) => {}
-            Err(error) = duties => return Err::<(), anyhow::Error>(error),
+            () = keys::work(ctx) => {}
+            () = sealed_secret::check_in_full(ctx) => {}
         }
         ctx.end_work();
         ctx.metrics.is_leader(false);
     }
-    Ok(())
 }
 
 /// Until this replica holds the Lease and knows enough to work.

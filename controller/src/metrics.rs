@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bulla_crds::State;
 use bulla_crds::conditions::{READY, Situation};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -50,6 +51,11 @@ struct LaneLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KeyLabel {
     fingerprint: String,
 }
@@ -63,7 +69,12 @@ pub(crate) struct Metrics {
     /// Targets that somebody had edited or deleted and that were restored.
     pub(crate) drift_repaired: Counter,
     identities: Gauge,
+    identities_missing: Gauge,
+    sealing_keys: Family<StateLabel, Gauge>,
+    not_backed_up: Gauge,
+    unusable: Gauge,
     newest_key: Gauge,
+    renewal_period: Gauge,
     leader: Gauge,
     api_errors: Family<OperationLabels, Counter>,
     sealed_secrets: Family<ConditionLabels, Gauge>,
@@ -85,7 +96,12 @@ impl Metrics {
             queue: Family::default(),
             drift_repaired: Counter::default(),
             identities: Gauge::default(),
+            identities_missing: Gauge::default(),
+            sealing_keys: Family::default(),
+            not_backed_up: Gauge::default(),
+            unusable: Gauge::default(),
             newest_key: Gauge::default(),
+            renewal_period: Gauge::default(),
             leader: Gauge::default(),
             api_errors: Family::default(),
             sealed_secrets: Family::default(),
@@ -107,6 +123,15 @@ impl Metrics {
         let help = "Targets restored after an edit or deletion";
         r.register("drift_repaired", help, self.drift_repaired.clone());
         r.register("identities", "Identities held", self.identities.clone());
+        let help = "Keys of this holder that are not revoked, and whose identity is not held or not stored";
+        r.register("identities_missing", help, self.identities_missing.clone());
+        r.register("sealing_keys", "Keys of this holder by state", self.sealing_keys.clone());
+        let help = "Keys that are held and of which nobody has taken out a copy";
+        r.register("keys_not_backed_up", help, self.not_backed_up.clone());
+        let help = "Identities and SealingKeys that cannot be used as they are";
+        r.register("keys_unusable", help, self.unusable.clone());
+        let help = "How old a key gets before it is renewed; 0 for never";
+        r.register_with_unit("renewal_period", help, Unit::Seconds, self.renewal_period.clone());
         let help = "When the newest key of this holder was made; 0 when there is none";
         let name = "newest_key_created_timestamp";
         r.register_with_unit(name, help, Unit::Seconds, self.newest_key.clone());
@@ -130,11 +155,6 @@ impl Metrics {
     /// Counts a failed request.
     pub(crate) fn api_error(&self, operation: &'static str, reason: &'static str) {
         self.api_errors.get_or_create(&OperationLabels { operation, reason }).inc();
-    }
-
-    /// When the newest key was made.
-    pub(crate) fn newest_key(&self, created: Timestamp) {
-        self.newest_key.set(created.as_second());
     }
 
     /// Whether this replica works.
@@ -164,6 +184,7 @@ impl Metrics {
         let mut keys: BTreeMap<_, usize> =
             ctx.keyring().fingerprints().map(|fingerprint| (fingerprint, 0)).collect();
         self.identities.set(gauge(keys.len()));
+        self.count_keys(ctx);
         self.by_object.clear();
         let mut of_another = 0;
         for (object, known) in ctx.sealed_secrets.all() {
@@ -192,6 +213,23 @@ impl Metrics {
             let labels = KeyLabel { fingerprint: fingerprint.to_string() };
             self.by_key.get_or_create(&labels).set(gauge(count));
         }
+    }
+}
+
+impl Metrics {
+    fn count_keys(&self, ctx: &Context) {
+        let summary = ctx.ring.summary(&ctx.args.holder);
+        for state in [State::Pending, State::Active, State::Retired, State::Revoked] {
+            let count = summary.by_state.get(&state).copied().unwrap_or_default();
+            let labels = StateLabel { state: state.to_string() };
+            self.sealing_keys.get_or_create(&labels).set(gauge(count));
+        }
+        self.identities_missing.set(gauge(summary.missing));
+        self.not_backed_up.set(gauge(summary.not_backed_up));
+        self.unusable.set(gauge(summary.unusable));
+        self.newest_key.set(summary.newest.map_or(0, Timestamp::as_second));
+        let period = ctx.args.renew_every.as_secs();
+        self.renewal_period.set(period.try_into().unwrap_or(i64::MAX));
     }
 }
 

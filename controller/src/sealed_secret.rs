@@ -231,7 +231,8 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
         {
             return Ok(None); // since we last heard of it
         }
-        let plan = plan::plan(&observed, &ctx.keyring(), &ctx.args.limits());
+        let revoked = ctx.ring.revoked();
+        let plan = plan::plan(&observed, &ctx.keyring(), &revoked, &ctx.args.limits());
         if let Plan::Read(more) = plan {
             reading = more;
             continue;

@@ -1,20 +1,21 @@
-//! What is watched: SealedSecrets, the metadata of the Secrets that carry our label, and identities.
+//! What is watched: SealedSecrets, the metadata of the Secrets that carry our label, identities with their
+//! backups, and SealingKeys.
 //!
 //! Each watch is a task that feeds its cache, tells the queue what may need work, and is opened again for
 //! ever. kube's watcher does the protocol. What it leaves to its caller is here: to begin anew where a
 //! resource version has become useless, and to list in pages where the server cannot stream.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use bulla_crds::{IDENTITY_SECRET_TYPE, TARGET_LABEL, WipedSecret};
+use bulla_crds::{BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, SealingKey, TARGET_LABEL, WipedSecret};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
@@ -22,7 +23,7 @@ use crate::api::Failure;
 use crate::backoff::Reopening;
 use crate::cache::{Cache, Glimpse, Known, Version};
 use crate::context::Context;
-use crate::keys;
+use crate::keys::{self, Origin};
 use crate::object::Object;
 use crate::queue::Lane;
 use crate::sealed_secret;
@@ -36,7 +37,14 @@ pub(crate) fn spawn(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         tasks.spawn(sealed_secrets(ctx.clone(), namespace.clone()));
         tasks.spawn(targets(ctx.clone(), namespace));
     }
-    tasks.spawn(identities(ctx.clone()));
+    tasks.spawn(sealing_keys(ctx.clone()));
+    for type_ in [IDENTITY_SECRET_TYPE, BACKUP_SECRET_TYPE] {
+        tasks.spawn(identities(ctx.clone(), type_));
+    }
+    if let Some(folder) = ctx.args.identities_folder.clone() {
+        let ctx = ctx.clone();
+        tasks.spawn(async move { keys::follow(&ctx, &folder).await });
+    }
 }
 
 async fn sealed_secrets(ctx: Arc<Context>, namespace: Option<String>) {
@@ -83,23 +91,82 @@ fn target_changed(ctx: &Context, object: Object) {
     }
 }
 
-async fn identities(ctx: Arc<Context>) {
+/// Identities and their backups: the namespace's other Secrets never leave the server.
+async fn identities(ctx: Arc<Context>, type_: &'static str) {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
-    let config = watcher::Config::default().fields(&format!("type={IDENTITY_SECRET_TYPE}"));
-    let events = follow(api, config, "identities");
+    let config = watcher::Config::default().fields(&format!("type={type_}"));
+    let events = follow(api, config, type_);
     futures::pin_mut!(events);
+    let mut listed = BTreeSet::new();
     while let Some(heard) = events.next().await {
         let Heard::Event(event) = heard else { continue };
-        match event {
-            Event::Init => {}
-            Event::InitApply(secret) | Event::Apply(secret) => {
-                if keys::take(&ctx, &WipedSecret::new(secret)) && ctx.is_working() {
-                    ctx.enqueue_all(); // what waited for this key
-                }
+        let changed: Vec<_> = match event {
+            Event::Init => {
+                listed.clear();
+                continue;
             }
-            Event::Delete(secret) => drop(WipedSecret::new(secret)),
-            Event::InitDone => ctx.identities_are_loaded(),
+            Event::InitApply(secret) => {
+                listed.insert(secret.name_any());
+                ctx.ring.secret_came(&WipedSecret::new(secret)).into_iter().collect()
+            }
+            Event::Apply(secret) => {
+                ctx.ring.secret_came(&WipedSecret::new(secret)).into_iter().collect()
+            }
+            Event::Delete(secret) => {
+                ctx.ring.secret_went(&WipedSecret::new(secret).name_any()).into_iter().collect()
+            }
+            Event::InitDone => {
+                let gone = ctx.ring.secrets_listed(type_, &std::mem::take(&mut listed));
+                if type_ == IDENTITY_SECRET_TYPE {
+                    ctx.ring.first_list_is_done(Origin::Secrets);
+                }
+                gone
+            }
+        };
+        ctx.keys_changed(&changed);
+    }
+}
+
+/// One that does not parse is told of and passed over.
+async fn sealing_keys(ctx: Arc<Context>) {
+    let api: Api<DeserializeGuard<SealingKey>> =
+        Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
+    let events = follow(api, watcher::Config::default(), "SealingKeys");
+    futures::pin_mut!(events);
+    let mut listed = BTreeSet::new();
+    let came = |guard: DeserializeGuard<SealingKey>| {
+        let name = guard.name_any();
+        match guard.0 {
+            Ok(key) => ctx.ring.declaration_came(key),
+            Err(_) => {
+                tracing::error!(
+                    key = name,
+                    "a SealingKey cannot be read by this version and was skipped"
+                );
+                ctx.ring.declaration_went(&name)
+            }
         }
+    };
+    while let Some(heard) = events.next().await {
+        let Heard::Event(event) = heard else { continue };
+        let changed: Vec<_> = match event {
+            Event::Init => {
+                listed.clear();
+                continue;
+            }
+            Event::InitApply(key) => {
+                listed.insert(key.name_any());
+                came(key).into_iter().collect()
+            }
+            Event::Apply(key) => came(key).into_iter().collect(),
+            Event::Delete(key) => ctx.ring.declaration_went(&key.name_any()).into_iter().collect(),
+            Event::InitDone => {
+                let gone = ctx.ring.declarations_listed(&std::mem::take(&mut listed));
+                ctx.ring.first_list_is_done(Origin::Declared);
+                gone
+            }
+        };
+        ctx.keys_changed(&changed);
     }
 }
 

@@ -18,6 +18,40 @@ pub const RECONCILING: &str = "Reconciling";
 /// Present and True while only a person can help.
 pub const STALLED: &str = "Stalled";
 
+/// Of a SealingKey: whether the private half is here.
+pub const HELD: &str = "Held";
+/// Of a SealingKey: whether somebody has taken a copy of the private half out of the cluster.
+pub const BACKED_UP: &str = "BackedUp";
+
+/// Whether the condition of this type is there and True.
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
+}
+
+/// A condition for the object of this `generation`. While its status does not change it keeps its transition
+/// time from `previous`, so that what has not changed gives equal conditions and needs no write.
+pub fn condition(
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    let earlier =
+        previous.iter().find(|earlier| earlier.type_ == type_ && earlier.status == status);
+    Condition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: message.into(),
+        observed_generation: Some(generation),
+        last_transition_time: earlier
+            .map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
+    }
+}
+
 /// The fixed set of reasons; metrics and alerts count by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
@@ -150,9 +184,6 @@ impl Situation {
 
     /// The conditions that say so, for the object of this `generation`.
     ///
-    /// A condition whose status does not change keeps its transition time from `previous`, so that an
-    /// unchanged situation gives equal conditions and needs no write.
-    ///
     /// ```
     /// use bulla_crds::conditions::{Reason, Situation};
     /// use jiff::Timestamp;
@@ -173,16 +204,9 @@ impl Situation {
             Self::Retrying { .. } => ("Unknown", Some(RECONCILING)),
             Self::NeedsPerson { .. } => ("False", Some(STALLED)),
         };
-        let condition = |type_: &str, status: &str| Condition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: self.reason().to_string(),
-            message: self.message().into(),
-            observed_generation: Some(generation),
-            last_transition_time: previous
-                .iter()
-                .find(|earlier| earlier.type_ == type_ && earlier.status == status)
-                .map_or(Time(now), |earlier| earlier.last_transition_time.clone()),
+        let (reason, message) = (self.reason().as_str(), self.message());
+        let condition = |type_: &str, status: &str| {
+            condition(type_, status, reason, message, generation, previous, now)
         };
         std::iter::once(condition(READY, ready))
             .chain(beside.map(|type_| condition(type_, "True")))

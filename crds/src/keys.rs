@@ -318,6 +318,13 @@ pub enum BackupError {
     NoRandomness(#[from] NoRandomness),
 }
 
+/// Whether the identity of `recipient` may be sealed to these: a hybrid one sealed to a classical recipient
+/// would be as weak as that.
+pub fn can_back_up(recipient: &Recipient, recovery: &Recipients) -> bool {
+    recipient.key_type() != KeyType::Hybrid
+        || recovery.iter().all(|recovery| recovery.key_type() == KeyType::Hybrid)
+}
+
 /// Seals an identity file to the recovery recipients: an age file that any age implementation opens, and that
 /// says, like every sealed value, what it is for: the identity Secret of this name in this namespace.
 pub fn seal_identity(
@@ -326,8 +333,7 @@ pub fn seal_identity(
     recovery: &Recipients,
 ) -> Result<Vec<u8>, BackupError> {
     let recipient = identity.recipient();
-    let is_weaker = |recovery: &Recipient| recovery.key_type() == KeyType::X25519;
-    if recipient.key_type() == KeyType::Hybrid && recovery.iter().any(is_weaker) {
+    if !can_back_up(&recipient, recovery) {
         return Err(BackupError::WeakRecipients);
     }
     let target = Target::new(namespace, &recipient.fingerprint().to_string(), IDENTITY_SECRET_KEY)?;

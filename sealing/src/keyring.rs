@@ -46,7 +46,8 @@ impl Keyring {
         self.0.values().map(Identity::recipient)
     }
 
-    pub(crate) fn identity(&self, fingerprint: Fingerprint) -> Option<&Identity> {
+    /// The identity with this fingerprint, if it is held.
+    pub fn identity(&self, fingerprint: Fingerprint) -> Option<&Identity> {
         self.0.get(&fingerprint)
     }
 }

@@ -28,18 +28,22 @@ pub(super) fn glance(known: &Known, target: Option<&Version>, keyring: &Keyring)
         return Glance::Look;
     }
     let Some((ready, reason)) = &status.ready else { return Glance::Look };
+    let is_any_held = || status.fingerprints.iter().any(|it| keyring.is_held(*it));
     let is_settled = match ready.as_str() {
+        // What was sealed to a key that is held no more is not as it was.
+        "True" if !status.fingerprints.is_empty() && !is_any_held() => false,
         "True" => status.target.as_ref().zip(target).is_some_and(|(written, target)| {
             written.renderer == RENDERER && written.version == *target
         }),
-        "False" if *reason == Reason::UnknownKey.as_str() => {
-            !status.fingerprints.iter().any(|fingerprint| keyring.is_held(*fingerprint))
-        }
+        "False" if KEYS.iter().any(|lacking| reason == lacking.as_str()) => !is_any_held(),
         "False" => LASTING.iter().any(|lasting| reason == lasting.as_str()),
         _ => false,
     };
     if is_settled { Glance::Settled } else { Glance::Look }
 }
+
+/// Reasons that end when a key comes.
+const KEYS: [Reason; 2] = [Reason::UnknownKey, Reason::RevokedKey];
 
 /// Reasons that only a change of the SealedSecret, or of the controller's flags, can end.
 const LASTING: [Reason; 10] = [
@@ -75,7 +79,7 @@ mod tests {
                     "lastTransitionTime": "2026-11-01T00:00:00Z",
                 }],
                 "target": {"uid": "u1", "resourceVersion": "7", "keys": [], "renderer": RENDERER},
-                "fingerprints": ["3f9a1c5e7b2d4a60"],
+                "fingerprints": [],
             },
         });
         change(&mut object);
@@ -127,6 +131,19 @@ mod tests {
         });
         assert_eq!(glance(&waiting, None, &Keyring::new()), Glance::Settled);
         assert_eq!(glance(&waiting, None, &Keyring::from_iter([identity])), Glance::Look);
+    }
+
+    #[test]
+    fn what_was_unsealed_with_a_key_that_is_held_no_more_is_looked_at() {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let unsealed = cached(|object| {
+            let fingerprint = identity.recipient().fingerprint().to_string();
+            object["status"]["fingerprints"] = json!(["3f9a1c5e7b2d4a60", fingerprint]);
+        });
+        let written = target("u1", "7");
+        assert_eq!(glance(&unsealed, Some(&written), &Keyring::new()), Glance::Look);
+        let keyring = Keyring::from_iter([identity]);
+        assert_eq!(glance(&unsealed, Some(&written), &keyring), Glance::Settled);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
     API_VERSION, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE, TARGET_OWNED,
-    TargetStatus, WipedSecret, unseal,
+    TargetStatus, UnsealError, ValueError, WipedSecret, unseal,
 };
-use bulla_sealing::Keyring;
+use bulla_sealing::UnsealError::NoIdentity;
+use bulla_sealing::{Fingerprint, Keyring};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
 use kube::ResourceExt;
@@ -85,7 +86,12 @@ pub(crate) struct Limits<'a> {
 }
 
 /// Decides.
-pub(super) fn plan(observed: &Observed, keyring: &Keyring, limits: &Limits<'_>) -> Plan {
+pub(super) fn plan(
+    observed: &Observed,
+    keyring: &Keyring,
+    revoked: &BTreeSet<Fingerprint>,
+    limits: &Limits<'_>,
+) -> Plan {
     let Observed { sealed_secret, target } = observed;
     if let Some(refusal) = limits.refusal(sealed_secret) {
         return refusal;
@@ -96,7 +102,7 @@ pub(super) fn plan(observed: &Observed, keyring: &Keyring, limits: &Limits<'_>) 
     }
     let secret = match unseal(sealed_secret, keyring) {
         Ok(secret) => secret,
-        Err(error) => return Plan::Refuse { reason: error.reason(), message: error.to_string() },
+        Err(error) => return refuse(&error, revoked),
     };
     if let TargetState::Present(present) = target
         && present.found.metadata.deletion_timestamp.is_some()
@@ -110,6 +116,19 @@ pub(super) fn plan(observed: &Observed, keyring: &Keyring, limits: &Limits<'_>) 
             keep(sealed_secret, target, declared(secret, sealed_secret, policy))
         }
     }
+}
+
+/// That a key was revoked is known only here.
+fn refuse(error: &UnsealError, revoked: &BTreeSet<Fingerprint>) -> Plan {
+    if let UnsealError::Value { key, error: ValueError::Unseal(NoIdentity { fingerprints }) } =
+        error
+        && let Some(fingerprint) = fingerprints.iter().find(|it| revoked.contains(it))
+    {
+        let message =
+            format!("key {key}: sealed to {fingerprint}, which was revoked; seal it again");
+        return Plan::Refuse { reason: Reason::RevokedKey, message };
+    }
+    Plan::Refuse { reason: error.reason(), message: error.to_string() }
 }
 
 impl Limits<'_> {
@@ -407,7 +426,7 @@ mod tests {
         fn plan(&self, target: TargetState) -> Plan {
             let limits = Limits { protected: "bulla-system", ..Limits::default() };
             let observed = Observed { sealed_secret: self.sealed_secret.clone(), target };
-            plan(&observed, &self.keyring, &limits)
+            plan(&observed, &self.keyring, &BTreeSet::new(), &limits)
         }
     }
 
@@ -644,7 +663,7 @@ mod tests {
             Observed { sealed_secret: fixture.sealed_secret.clone(), target: TargetState::Unseen };
         let labels = ["team".to_owned()];
         let limits = Limits { labels: &labels, ..Limits::default() };
-        let plan = plan(&observed, &fixture.keyring, &limits);
+        let plan = plan(&observed, &fixture.keyring, &BTreeSet::new(), &limits);
         assert!(matches!(plan, Plan::Refuse { reason: Reason::LabelRefused, .. }), "{plan:?}");
     }
 

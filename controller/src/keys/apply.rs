@@ -1,0 +1,186 @@
+//! Steps as requests.
+
+use bulla_crds::keys;
+use bulla_crds::{REVOKED_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State, WipedSecret};
+use bulla_sealing::Identity;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::ObjectMeta;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::api::{self, Failure, within};
+use crate::cache::Version;
+use crate::context::{Context, FIELD_MANAGER};
+use crate::keys::plan::{Facts, Step};
+use crate::keys::{Memory, sealing_keys, status};
+
+/// The Lease that says which key is the first: it is created or replaced once, so only one can be.
+const FIRST_KEY: &str = "bulla-first-key";
+
+/// Takes a step.
+pub(super) async fn apply(
+    ctx: &Context,
+    memory: &mut Memory,
+    facts: &Facts,
+    step: Step,
+) -> Result<(), Failure> {
+    match step {
+        Step::Mark(of) => {
+            let Some(secret) = facts.identities.get(&of).and_then(|stored| stored.secret.as_ref())
+            else {
+                return Ok(());
+            };
+            let mark = json!({"metadata": {
+                "uid": secret.version.uid,
+                "resourceVersion": secret.version.resource_version,
+                "annotations": {REVOKED_ANNOTATION: "true"},
+            }});
+            let namespace = &ctx.args.namespace;
+            let marked = api::patch_secret(&ctx.client, namespace, &of.to_string(), &mark).await?;
+            ctx.ring.secret_marked(of, &marked.metadata);
+            tracing::info!(key = %of, "the identity Secret says from now on that its key was revoked");
+        }
+        Step::Revoke(name) => {
+            patch(ctx, facts, &name, json!({"spec": {"state": State::Revoked}})).await?;
+            tracing::warn!(key = name, "revoked again: its identity Secret says that it was");
+        }
+        Step::BackUp(of) => back_up(ctx, facts, of).await?,
+        Step::Publish(of, state) => {
+            let Some(stored) = facts.identities.get(&of) else { return Ok(()) };
+            let created = stored.secret.as_ref().and_then(|secret| secret.created).or(facts.now);
+            let created = created.ok_or(Failure::Unreadable)?;
+            let (namespace, holder) = (&ctx.args.namespace, &ctx.args.holder);
+            let key = keys::sealing_key(&stored.recipient, namespace, holder, created, state);
+            within(sealing_keys(ctx).create(&post_params(), &key)).await?;
+            tracing::info!(key = %of, %state, "declared a key");
+        }
+        Step::Generate => generate(ctx, memory, facts).await?,
+        Step::Claim(name) => take_claim(ctx, facts, name).await?,
+        Step::HandOver { from, to } => {
+            let patched = json!({
+                "metadata": {"annotations": {SUCCESSOR_ANNOTATION: to}},
+                "spec": {"state": State::Retired},
+            });
+            patch(ctx, facts, &from, patched).await?;
+            tracing::info!(key = from, successor = to, "retired a key in favour of its successor");
+        }
+        Step::Activate(name) => {
+            patch(ctx, facts, &name, json!({"spec": {"state": State::Active}})).await?;
+            tracing::info!(key = name, "values are sealed to this key from now on");
+        }
+        Step::Settle(name) => {
+            let settled = json!({"metadata": {"annotations": {SUCCESSOR_ANNOTATION: null}}});
+            patch(ctx, facts, &name, settled).await?;
+        }
+        Step::Retire(name) => {
+            patch(ctx, facts, &name, json!({"spec": {"state": State::Retired}})).await?;
+            tracing::info!(key = name, "retired a key that another has overtaken");
+        }
+    }
+    Ok(())
+}
+
+/// The identity first, so that nothing is ever sealed to a key that nobody holds.
+async fn generate(ctx: &Context, memory: &mut Memory, facts: &Facts) -> Result<(), Failure> {
+    let Ok(identity) = Identity::generate(ctx.args.key_type.into()) else {
+        tracing::error!("no key can be made: the operating system gives no randomness");
+        return Err(Failure::Unavailable(0));
+    };
+    let fingerprint = identity.recipient().fingerprint();
+    let secret = keys::identity_secret(&identity, &ctx.args.namespace);
+    let created = api::create_secret(&ctx.client, &secret).await?;
+    let stored = secret.with(|secret| secret.metadata = created.metadata);
+    ctx.ring.secret_came(&stored);
+    memory.made = Some(fingerprint);
+    // Asked for or not: the next one on schedule is a while away.
+    memory.renewed = (!facts.declared.is_empty()).then(Instant::now);
+    tracing::info!(key = %fingerprint, "made an identity");
+    Ok(())
+}
+
+/// Nobody has taken the new copy out yet, which is said before there is one.
+async fn back_up(
+    ctx: &Context,
+    facts: &Facts,
+    of: bulla_sealing::Fingerprint,
+) -> Result<(), Failure> {
+    let Some(recovery) = &facts.recovery else { return Ok(()) };
+    if let Some(key) = facts.declared.get(&of.to_string()) {
+        status::forget_backup(ctx, key).await?;
+    }
+    let sealed = ctx.ring.seal_identity(of, &ctx.args.namespace, recovery);
+    let Some(file) = sealed.ok_or(Failure::Conflict)?.ok() else {
+        return Err(Failure::Unavailable(0));
+    };
+    let secret = keys::backup_secret(of, file, &ctx.args.namespace);
+    let (secret, stored) = match facts.backups.get(&of) {
+        None => {
+            let stored = api::create_secret(&ctx.client, &secret).await?;
+            (secret, stored)
+        }
+        Some(found) => {
+            let Version { uid, resource_version } = found.version.clone();
+            let secret = secret.with(|secret| {
+                secret.metadata.uid = Some(uid);
+                secret.metadata.resource_version = Some(resource_version);
+            });
+            let stored = api::replace_secret(&ctx.client, &secret).await?;
+            (secret, stored)
+        }
+    };
+    let secret: WipedSecret = secret.with(|secret| secret.metadata = stored.metadata);
+    ctx.ring.secret_came(&secret);
+    tracing::info!(key = %of, "stored the identity sealed to the recovery recipients");
+    Ok(())
+}
+
+/// The key that was claimed to be the first, if one was.
+pub(super) async fn claim(ctx: &Context) -> Result<Option<String>, Failure> {
+    let lease = within(leases(ctx).get_opt(FIRST_KEY)).await?;
+    Ok(lease.and_then(|lease| lease.spec?.holder_identity))
+}
+
+/// Whoever comes second is refused, and completes what the first has begun.
+async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), Failure> {
+    let spec = Some(LeaseSpec { holder_identity: Some(name), ..LeaseSpec::default() });
+    let found = within(leases(ctx).get_opt(FIRST_KEY)).await?;
+    let Some(found) = found else {
+        let metadata = ObjectMeta { name: Some(FIRST_KEY.into()), ..ObjectMeta::default() };
+        within(leases(ctx).create(&post_params(), &Lease { metadata, spec })).await?;
+        return Ok(());
+    };
+    if found.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) != facts.claim.as_ref() {
+        return Err(Failure::Conflict);
+    }
+    // At the resource version that was read.
+    within(leases(ctx).replace(FIRST_KEY, &post_params(), &Lease { spec, ..found })).await?;
+    Ok(())
+}
+
+/// Changes a SealingKey at the resource version that was decided on.
+async fn patch(
+    ctx: &Context,
+    facts: &Facts,
+    name: &str,
+    mut change: serde_json::Value,
+) -> Result<(), Failure> {
+    let key = facts.declared.get(name).ok_or(Failure::NotFound)?;
+    change["metadata"]["uid"] = json!(key.uid());
+    change["metadata"]["resourceVersion"] = json!(key.resource_version());
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let patched: SealingKey =
+        within(sealing_keys(ctx).patch(name, &params, &Patch::Merge(&change))).await?;
+    ctx.ring.declaration_came(patched);
+    Ok(())
+}
+
+fn leases(ctx: &Context) -> Api<Lease> {
+    Api::namespaced(ctx.client.clone(), &ctx.args.namespace)
+}
+
+fn post_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+}

@@ -1,0 +1,515 @@
+//! The next step in the life of this holder's keys: pure and synchronous.
+//!
+//! Of one key after the other, as a renewal goes: `Generate` (the identity Secret), `BackUp`, `Publish` as
+//! Pending, `HandOver` (the old key is Retired and names the new one, in one write), `Activate`, `Settle`. Each
+//! step is decided on what is there, not on what was done before, so whoever finds a renewal begun completes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulla_crds::keys::{self, DeclaredKey};
+use bulla_crds::{RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
+use bulla_sealing::{Fingerprint, Recipient, Recipients};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::keys::ring::{Stored, StoredBackup};
+
+/// Everything that a step is decided on.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) holder: String,
+    /// The SealingKeys by name.
+    pub(super) declared: BTreeMap<String, SealingKey>,
+    pub(super) identities: BTreeMap<Fingerprint, Stored>,
+    /// The identities that open.
+    pub(super) held: BTreeSet<Fingerprint>,
+    pub(super) backups: BTreeMap<Fingerprint, StoredBackup>,
+    /// Secrets and files that hold no identity, with the reason.
+    pub(super) unusable: BTreeMap<String, String>,
+    pub(super) recovery: Option<Recipients>,
+    /// The identity that we made ourselves and that is not yet declared.
+    pub(super) made: Option<Fingerprint>,
+    /// The key that the Lease of the first key names.
+    pub(super) claim: Option<String>,
+    /// The API server's time.
+    pub(super) now: Option<Timestamp>,
+    /// How old a key gets.
+    pub(super) period: Option<SignedDuration>,
+}
+
+/// One request. Every write to an object that is there names the state of it that was decided on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Keep on the identity Secret that its key was revoked.
+    Mark(Fingerprint),
+    /// Revoke a key anew whose identity Secret says that it was revoked.
+    Revoke(String),
+    /// Seal the identity to the recovery recipients, and store that.
+    BackUp(Fingerprint),
+    /// Declare an identity that is held.
+    Publish(Fingerprint, State),
+    /// Make an identity.
+    Generate,
+    /// Make this the first key, if no other is.
+    Claim(String),
+    /// Retire the Active key in favour of another, which it names.
+    HandOver {
+        /// The Active key.
+        from: String,
+        /// Its successor.
+        to: String,
+    },
+    /// Seal to it from now on.
+    Activate(String),
+    /// Forget the successor, which has taken over.
+    Settle(String),
+    /// Seal to it never again: it was overtaken.
+    Retire(String),
+}
+
+/// By name, as they were listed.
+pub(super) fn by_name(keys: Vec<SealingKey>) -> BTreeMap<String, SealingKey> {
+    keys.into_iter().map(|key| (key.name_any(), key)).collect()
+}
+
+/// Decides on the next step; `None` when all is as it is to be.
+pub(super) fn plan(facts: &Facts) -> Option<Step> {
+    facts
+        .revocation()
+        .or_else(|| facts.backup())
+        .or_else(|| facts.publication())
+        .or_else(|| facts.succession())
+}
+
+/// A key of this holder.
+struct Ours<'a> {
+    name: String,
+    key: &'a SealingKey,
+    state: State,
+    created: Timestamp,
+    is_held: bool,
+}
+
+impl Ours<'_> {
+    fn successor(&self) -> Option<&String> {
+        self.key.annotations().get(SUCCESSOR_ANNOTATION)
+    }
+
+    /// Age decides, and between keys of the same second the name.
+    fn order(&self) -> (Timestamp, &str) {
+        (self.created, &self.name)
+    }
+}
+
+impl Facts {
+    /// A key stays revoked, whether its SealingKey or its identity Secret was made anew.
+    fn revocation(&self) -> Option<Step> {
+        self.identities.iter().find_map(|(fingerprint, stored)| {
+            let name = fingerprint.to_string();
+            let state = self.declared.get(&name).map(|key| key.spec.state);
+            let is_in_secret = stored.secret.is_some();
+            match (state, stored.is_marked()) {
+                (Some(State::Revoked), false) if is_in_secret => Some(Step::Mark(*fingerprint)),
+                (Some(State::Pending | State::Active | State::Retired), true) => {
+                    Some(Step::Revoke(name))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Before a key is sealed to, so that there is no moment in which its loss could not be mended.
+    fn backup(&self) -> Option<Step> {
+        let recovery = self.recovery.as_ref()?;
+        let wanted: BTreeSet<_> = recovery.iter().map(Recipient::fingerprint).collect();
+        let lacks = |fingerprint: &&Fingerprint| {
+            let stored = self.identities.get(*fingerprint);
+            let can = stored.is_some_and(|stored| keys::can_back_up(&stored.recipient, recovery));
+            let has = self.backups.get(*fingerprint).is_some_and(|backup| {
+                backup.recovery.iter().copied().collect::<BTreeSet<_>>() == wanted
+            });
+            can && !has
+        };
+        self.held.iter().find(lacks).map(|fingerprint| Step::BackUp(*fingerprint))
+    }
+
+    /// What is found, restored or mounted opens; only a person makes it Active.
+    fn publication(&self) -> Option<Step> {
+        let undeclared =
+            |fingerprint: &&Fingerprint| !self.declared.contains_key(&fingerprint.to_string());
+        let marked = self.identities.iter().filter(|(_, stored)| stored.is_marked());
+        if let Some((fingerprint, _)) = marked.into_iter().find(|(it, _)| undeclared(it)) {
+            return Some(Step::Publish(*fingerprint, State::Revoked));
+        }
+        let fingerprint = *self.held.iter().find(undeclared)?;
+        let state = match self.made == Some(fingerprint) {
+            true => State::Pending,
+            false => State::Retired,
+        };
+        Some(Step::Publish(fingerprint, state))
+    }
+
+    fn succession(&self) -> Option<Step> {
+        let ours = self.ours();
+        let mut active: Vec<_> = ours.iter().filter(|key| key.state == State::Active).collect();
+        active.sort_by(|one, other| one.order().cmp(&other.order()));
+        match active[..] {
+            [] => Some(self.first(&ours)),
+            [only] => self.renewal(only, &ours),
+            // Somebody has declared a second one by hand: the newest stays.
+            [oldest, .., newest] => {
+                Some(Step::HandOver { from: oldest.name.clone(), to: newest.name.clone() })
+            }
+        }
+    }
+
+    /// Completes what was begun, else makes a first key.
+    fn first(&self, ours: &[Ours<'_>]) -> Step {
+        let is_able =
+            |key: &&Ours<'_>| key.is_held && matches!(key.state, State::Pending | State::Retired);
+        let named: BTreeSet<_> = ours.iter().filter_map(Ours::successor).collect();
+        // The last of a chain: what names a successor itself has had its time.
+        let successor = ours
+            .iter()
+            .find(|key| is_able(key) && key.successor().is_none() && named.contains(&key.name));
+        let pending = || ours.iter().filter(|key| is_able(key) && key.state == State::Pending);
+        let claimed = || pending().find(|key| self.claim.as_ref() == Some(&key.name));
+        if let Some(next) = successor.or_else(claimed) {
+            return Step::Activate(next.name.clone());
+        }
+        match pending().max_by(|one, other| one.order().cmp(&other.order())) {
+            Some(candidate) => Step::Claim(candidate.name.clone()),
+            None => Step::Generate,
+        }
+    }
+
+    /// Replaces the Active key when it is due, and tidies up after the last time.
+    fn renewal(&self, active: &Ours<'_>, ours: &[Ours<'_>]) -> Option<Step> {
+        if let Some(settled) = ours.iter().find(|key| key.successor().is_some()) {
+            return Some(Step::Settle(settled.name.clone()));
+        }
+        let mut pending: Vec<_> =
+            ours.iter().filter(|key| key.state == State::Pending && key.is_held).collect();
+        pending.sort_by(|one, other| one.order().cmp(&other.order()));
+        if !self.is_due(active) {
+            return pending.first().map(|overtaken| Step::Retire(overtaken.name.clone()));
+        }
+        Some(match pending.last() {
+            Some(newest) => Step::HandOver { from: active.name.clone(), to: newest.name.clone() },
+            None => Step::Generate,
+        })
+    }
+
+    fn is_due(&self, active: &Ours<'_>) -> bool {
+        let is_old = self
+            .now
+            .zip(self.period)
+            .is_some_and(|(now, period)| now.duration_since(active.created) >= period);
+        is_old || active.key.annotations().contains_key(RENEW_ANNOTATION)
+    }
+
+    /// The keys of this holder that can be trusted.
+    fn ours(&self) -> Vec<Ours<'_>> {
+        let ours = self.declared.iter().filter_map(|(name, key)| {
+            let declared = DeclaredKey::try_from(key).ok()?;
+            let is_held = self.held.contains(&declared.recipient.fingerprint());
+            (declared.holder == self.holder).then(|| Ours {
+                name: name.clone(),
+                key,
+                state: declared.state,
+                created: declared.created,
+                is_held,
+            })
+        });
+        ours.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_sealing::{Identity, KeyType};
+
+    use super::*;
+    use crate::cache::Version;
+    use crate::keys::ring::StoredSecret;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_second(day * 86_400).unwrap()
+    }
+
+    /// A cluster in the small: steps are taken on it as `apply` takes them on the real one.
+    #[derive(Clone, Default)]
+    struct World {
+        declared: BTreeMap<String, SealingKey>,
+        identities: BTreeMap<Fingerprint, Stored>,
+        backups: BTreeMap<Fingerprint, StoredBackup>,
+        recovery: Option<Recipients>,
+        made: Option<Fingerprint>,
+        claim: Option<String>,
+        day: i64,
+    }
+
+    impl World {
+        fn facts(&self) -> Facts {
+            let is_revoked = |fingerprint: &Fingerprint| {
+                let key = self.declared.get(&fingerprint.to_string());
+                key.is_some_and(|key| key.spec.state == State::Revoked)
+                    || self.identities[fingerprint].is_marked()
+            };
+            let held = self.identities.keys().filter(|it| !is_revoked(it)).copied().collect();
+            Facts {
+                holder: "eu".into(),
+                declared: self.declared.clone(),
+                identities: self.identities.clone(),
+                held,
+                backups: self.backups.clone(),
+                recovery: self.recovery.clone(),
+                made: self.made,
+                claim: self.claim.clone(),
+                now: Some(at(self.day)),
+                period: Some(DAY * 30),
+                ..Facts::default()
+            }
+        }
+
+        fn find(&mut self) -> Fingerprint {
+            let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
+            let fingerprint = recipient.fingerprint();
+            let secret =
+                StoredSecret { version: Version::default(), created: None, is_marked: false };
+            let stored = Stored { recipient, secret: Some(secret), is_in_file: false };
+            self.identities.insert(fingerprint, stored);
+            fingerprint
+        }
+
+        fn key(&mut self, name: &str) -> &mut SealingKey {
+            self.declared.get_mut(name).unwrap()
+        }
+
+        fn set(&mut self, name: &str, state: State) {
+            self.key(name).spec.state = state;
+        }
+
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::Mark(of) => {
+                    self.identities.get_mut(&of).unwrap().secret.as_mut().unwrap().is_marked = true;
+                }
+                Step::Revoke(name) => self.set(&name, State::Revoked),
+                Step::BackUp(of) => {
+                    let recovery = self.recovery.iter().flat_map(Recipients::iter);
+                    let recovery = recovery.map(Recipient::fingerprint).collect();
+                    let version = Version::default();
+                    self.backups.insert(of, StoredBackup { version, recovery });
+                }
+                Step::Publish(of, state) => {
+                    let recipient = &self.identities[&of].recipient;
+                    let key =
+                        keys::sealing_key(recipient, "bulla-system", "eu", at(self.day), state);
+                    self.declared.insert(of.to_string(), key);
+                }
+                Step::Generate => self.made = Some(self.find()),
+                Step::Claim(name) => self.claim = Some(name),
+                Step::HandOver { from, to } => {
+                    self.set(&from, State::Retired);
+                    let annotation = (SUCCESSOR_ANNOTATION.to_owned(), to);
+                    self.key(&from).annotations_mut().extend([annotation]);
+                }
+                Step::Activate(name) => self.set(&name, State::Active),
+                Step::Settle(name) => {
+                    self.key(&name).annotations_mut().remove(SUCCESSOR_ANNOTATION);
+                }
+                Step::Retire(name) => self.set(&name, State::Retired),
+            }
+            assert!(self.in_state(State::Active).len() <= 1, "two Active keys");
+        }
+
+        fn settle(&mut self) -> Vec<Step> {
+            let mut taken = Vec::new();
+            while let Some(step) = plan(&self.facts()) {
+                taken.push(step.clone());
+                self.take(step);
+                assert!(taken.len() < 20, "it does not end: {taken:?}");
+            }
+            taken
+        }
+
+        fn in_state(&self, state: State) -> Vec<String> {
+            let keys = self.declared.iter().filter(|(_, key)| key.spec.state == state);
+            keys.map(|(name, _)| name.clone()).collect()
+        }
+    }
+
+    fn settled() -> (World, String) {
+        let mut world = World::default();
+        world.settle();
+        let active = world.in_state(State::Active).pop().unwrap();
+        (world, active)
+    }
+
+    #[test]
+    fn first_key_is_stored_declared_claimed_and_then_active() {
+        let mut world = World::default();
+        let steps = world.settle();
+        assert!(matches!(
+            &steps[..],
+            [Step::Generate, Step::Publish(_, State::Pending), Step::Claim(_), Step::Activate(_)]
+        ));
+    }
+
+    #[test]
+    fn renewal_backs_up_before_anything_is_sealed_to_the_new_key() {
+        let (mut world, old) = settled();
+        let recovery = Identity::generate(KeyType::Hybrid).unwrap().recipient();
+        world.recovery = Some(Recipients::new(vec![recovery]).unwrap());
+        assert!(matches!(&world.settle()[..], [Step::BackUp(_)]));
+        world.day = 30;
+        let steps = world.settle();
+        assert!(matches!(
+            &steps[..],
+            [
+                Step::Generate,
+                Step::BackUp(_),
+                Step::Publish(_, State::Pending),
+                Step::HandOver { .. },
+                Step::Activate(_),
+                Step::Settle(_)
+            ]
+        ));
+        assert_eq!(world.in_state(State::Retired), [old]);
+    }
+
+    #[test]
+    fn whoever_dies_after_any_step_leaves_something_that_the_next_completes() {
+        let (start, old) = settled();
+        for deaths in 0..6 {
+            let mut world = World { day: 30, ..start.clone() };
+            for _ in 0..deaths {
+                let step = plan(&world.facts()).unwrap();
+                world.take(step);
+            }
+            world.made = None; // what the dead one remembered
+            world.settle();
+            let active = world.in_state(State::Active);
+            assert!(active.len() == 1 && active[0] != old, "after {deaths} steps: {active:?}");
+            assert!(world.in_state(State::Pending).is_empty());
+        }
+    }
+
+    #[test]
+    fn of_two_who_renew_at_the_same_time_one_loses() {
+        let (mut world, old) = settled();
+        world.day = 30;
+        for _ in 0..2 {
+            let generated = world.find();
+            world.take(Step::Publish(generated, State::Pending));
+        }
+        let steps = world.settle();
+        assert_eq!(world.in_state(State::Active).len(), 1);
+        assert_eq!(world.in_state(State::Retired).len(), 2, "{steps:?}");
+        assert!(world.in_state(State::Retired).contains(&old));
+    }
+
+    #[test]
+    fn nothing_is_done_before_its_time_nor_when_clocks_go_back() {
+        for day in [29, 0, -400] {
+            let (mut world, _) = settled();
+            world.day = day;
+            assert_eq!(world.settle(), []);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_makes_one_key() {
+        let (mut world, _) = settled();
+        world.day = 4_000;
+        world.settle();
+        assert_eq!(world.declared.len(), 2);
+    }
+
+    #[test]
+    fn renewal_can_be_asked_for_on_the_active_key() {
+        let (mut world, old) = settled();
+        world.key(&old).annotations_mut().extend([(RENEW_ANNOTATION.to_owned(), String::new())]);
+        world.settle();
+        assert_eq!(world.in_state(State::Retired), [old]);
+        assert_eq!(world.settle(), [], "asked for once, done once");
+    }
+
+    #[test]
+    fn found_key_is_retired_until_a_person_hands_over_to_it() {
+        let (mut world, old) = settled();
+        let found = world.find().to_string();
+        world.settle();
+        assert_eq!(world.in_state(State::Retired), [found.clone()]);
+        // There and back again, with nobody to tidy up in between.
+        world.take(Step::HandOver { from: old.clone(), to: found.clone() });
+        world.settle();
+        assert_eq!(world.in_state(State::Active), [found.clone()]);
+        world.take(Step::HandOver { from: found.clone(), to: old.clone() });
+        world.settle();
+        assert_eq!(
+            (world.in_state(State::Active), world.in_state(State::Retired)),
+            (vec![old], vec![found])
+        );
+    }
+
+    #[test]
+    fn an_active_key_without_identity_is_not_replaced_by_itself() {
+        let (mut world, active) = settled();
+        world.identities.clear();
+        assert_eq!(world.settle(), []);
+        assert_eq!(world.in_state(State::Active), [active]);
+    }
+
+    #[test]
+    fn a_second_active_key_by_hand_leaves_the_newest() {
+        let (mut world, old) = settled();
+        world.day = 1;
+        let second = world.find();
+        world.settle();
+        world.declared.get_mut(&second.to_string()).unwrap().spec.state = State::Active;
+        let step = plan(&world.facts()).unwrap();
+        assert_eq!(step, Step::HandOver { from: old.clone(), to: second.to_string() });
+        world.take(step);
+        world.settle();
+        assert_eq!(world.in_state(State::Active), [second.to_string()]);
+    }
+
+    #[test]
+    fn keys_of_other_holders_are_left_alone() {
+        let (mut world, _) = settled();
+        let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
+        for state in [State::Active, State::Pending] {
+            let key = keys::sealing_key(&recipient, "bulla-system", "us", at(-900), state);
+            world.declared.insert(recipient.fingerprint().to_string(), key);
+            world.declared.retain(|_, key| key.spec.holder != "us" || key.spec.state == state);
+            assert_eq!(plan(&world.facts()), None);
+        }
+    }
+
+    #[test]
+    fn revoked_key_stays_revoked_whatever_is_made_anew() {
+        let (mut world, _) = settled();
+        let found = world.find();
+        world.settle();
+        world.set(&found.to_string(), State::Revoked);
+        assert_eq!(world.settle(), [Step::Mark(found)]);
+        world.declared.remove(&found.to_string());
+        assert_eq!(world.settle(), [Step::Publish(found, State::Revoked)]);
+        world.set(&found.to_string(), State::Retired);
+        assert_eq!(world.settle(), [Step::Revoke(found.to_string())]);
+    }
+
+    #[test]
+    fn backups_follow_the_recovery_recipients() {
+        let (mut world, _) = settled();
+        for _ in 0..2 {
+            let recovery = Identity::generate(KeyType::X25519).unwrap().recipient();
+            world.recovery = Some(Recipients::new(vec![recovery]).unwrap());
+            assert!(matches!(&world.settle()[..], [Step::BackUp(_)]));
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What is told on each SealingKey: whether it is well, held and backed up, and how much is sealed to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use bulla_crds::conditions::{self, BACKED_UP, HELD, READY};
+use bulla_crds::keys::{self, DeclaredKey, InvalidDeclaration};
+use bulla_crds::{LiveSealedSecrets, SealingKey, SealingKeyStatus, State};
+use bulla_sealing::Fingerprint;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::api::{Failure, within};
+use crate::context::{Context, FIELD_MANAGER};
+use crate::keys::plan::Facts;
+use crate::keys::sealing_keys;
+
+/// A count that changes is written this often at most: it changes with every object that is sealed.
+const COUNTED_EVERY: Duration = Duration::from_secs(30);
+
+/// The reason of BackedUp when a copy was taken out of the cluster. `bulla keys backup` writes it.
+const TAKEN_OUT: &str = "TakenOut";
+
+/// When each status was last written.
+pub(super) type Told = HashMap<String, Instant>;
+
+/// Writes the statuses that have changed.
+pub(super) async fn tell(ctx: &Context, told: &mut Told) -> Result<(), Failure> {
+    let facts = ctx.ring.facts(&ctx.args);
+    let mut counts = BTreeMap::<Fingerprint, i64>::new();
+    for (_, known) in ctx.sealed_secrets.all() {
+        for fingerprint in known.status.iter().flat_map(|status| &status.fingerprints) {
+            *counts.entry(*fingerprint).or_default() += 1;
+        }
+    }
+    told.retain(|name, _| facts.declared.contains_key(name));
+    for (name, key) in &facts.declared {
+        let now = Timestamp::now();
+        let count = name.parse().ok().and_then(|it| counts.get(&it).copied()).unwrap_or_default();
+        let previous = key.status.clone().unwrap_or_default();
+        let conditions = judge(key, &facts, &previous.conditions, now);
+        let is_count_new = previous.sealed_secrets.as_ref().map(|live| live.count) != Some(count);
+        let may_count = told.get(name).is_none_or(|written| written.elapsed() >= COUNTED_EVERY);
+        if conditions == previous.conditions && !(is_count_new && may_count) {
+            continue;
+        }
+        let sealed_secrets = match is_count_new {
+            true => Some(LiveSealedSecrets { count, at: Time(now) }),
+            false => previous.sealed_secrets,
+        };
+        match write(ctx, key, SealingKeyStatus { conditions, sealed_secrets }).await {
+            Ok(()) => {
+                told.insert(name.clone(), Instant::now());
+            }
+            // The watch brings what it is now.
+            Err(Failure::Conflict | Failure::NotFound) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// Says that nobody has a copy of the backup that is about to be made.
+pub(super) async fn forget_backup(ctx: &Context, key: &SealingKey) -> Result<(), Failure> {
+    let mut status = key.status.clone().unwrap_or_default();
+    if !conditions::is_true(&status.conditions, BACKED_UP) {
+        return Ok(());
+    }
+    status.conditions.retain(|condition| condition.type_ != BACKED_UP);
+    write(ctx, key, status).await
+}
+
+async fn write(ctx: &Context, key: &SealingKey, status: SealingKeyStatus) -> Result<(), Failure> {
+    let patch = json!({
+        "metadata": {"resourceVersion": key.resource_version(), "uid": key.uid()},
+        "status": status,
+    });
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let api = sealing_keys(ctx);
+    let patched = within(api.patch_status(&key.name_any(), &params, &Patch::Merge(&patch))).await?;
+    ctx.ring.declaration_came(patched);
+    Ok(())
+}
+
+/// What is to be said.
+type Said = (&'static str, &'static str, String);
+
+/// The conditions of a key.
+fn judge(
+    key: &SealingKey,
+    facts: &Facts,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let generation = key.metadata.generation.unwrap_or_default();
+    let condition = |type_: &str, (status, reason, message): Said| {
+        conditions::condition(type_, status, reason, &message, generation, previous, now)
+    };
+    let declared = match DeclaredKey::try_from(key) {
+        Ok(declared) => declared,
+        Err(error) => return vec![condition(READY, unusable(&error))],
+    };
+    let held = held(&declared, facts);
+    let is_ours = declared.holder == facts.holder;
+    let ready = match held {
+        ("False", reason, ref message) if is_ours && declared.state != State::Revoked => {
+            ("False", reason, message.clone())
+        }
+        _ => ("True", as_reason(declared.state), state(declared.state).to_owned()),
+    };
+    let is_open = facts.held.contains(&declared.recipient.fingerprint());
+    let mut conditions = vec![condition(READY, ready), condition(HELD, held)];
+    if is_open {
+        let kept = previous.iter().find(|earlier| {
+            earlier.type_ == BACKED_UP && earlier.status == "True" && earlier.reason == TAKEN_OUT
+        });
+        conditions.push(match kept {
+            Some(kept) => kept.clone(),
+            None => condition(BACKED_UP, backed_up(&declared, facts)),
+        });
+    }
+    conditions
+}
+
+fn unusable(error: &InvalidDeclaration) -> Said {
+    let reason = match error {
+        InvalidDeclaration::Recipient(_) => "Malformed",
+        InvalidDeclaration::Misnamed(_) => "Misnamed",
+    };
+    ("False", reason, format!("not used: {error}"))
+}
+
+fn as_reason(state: State) -> &'static str {
+    match state {
+        State::Pending => "Pending",
+        State::Active => "Active",
+        State::Retired => "Retired",
+        State::Revoked => "Revoked",
+    }
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Pending => "made, and not yet sealed to",
+        State::Active => "values are sealed to it",
+        State::Retired => "no longer sealed to; what is sealed to it opens",
+        State::Revoked => "no longer sealed to, and opens nothing any more",
+    }
+}
+
+fn held(key: &DeclaredKey, facts: &Facts) -> Said {
+    let fingerprint = key.recipient.fingerprint();
+    let is_stored = facts.identities.get(&fingerprint).is_some_and(|stored| stored.is_stored());
+    if key.state == State::Revoked {
+        return ("False", "Revoked", "its identity is not used any more".into());
+    }
+    if let Some(error) = facts.unusable.get(&fingerprint.to_string()) {
+        let message = format!("the Secret of its name holds no identity of it: {error}");
+        return ("False", "IdentityMalformed", message);
+    }
+    match (facts.held.contains(&fingerprint), is_stored) {
+        (true, true) => ("True", "Held", "its identity is held".into()),
+        (true, false) => {
+            let message = "the Secret with its identity is gone, and it opens only until the controller restarts: restore it from the backup with bulla keys restore, or revoke the key";
+            ("False", "IdentityMissing", message.into())
+        }
+        (false, _) if key.holder == facts.holder => {
+            let message = "its identity is not here, so what is sealed to it does not open: restore it from the backup with bulla keys restore";
+            ("False", "IdentityMissing", message.into())
+        }
+        (false, _) => ("False", "OfAnotherHolder", format!("{} has its identity", key.holder)),
+    }
+}
+
+fn backed_up(key: &DeclaredKey, facts: &Facts) -> Said {
+    let no = |reason, message: &str| ("False", reason, message.to_owned());
+    let Some(recovery) = &facts.recovery else {
+        return no(
+            "NoRecoveryRecipient",
+            "the controller is told of no recovery recipient: set one with --recovery-recipient, or take a copy with bulla keys backup --passphrase",
+        );
+    };
+    if !keys::can_back_up(&key.recipient, recovery) {
+        return no(
+            "WeakRecoveryRecipient",
+            "a hybrid identity is sealed to hybrid recovery recipients only: set such a one, or take a copy with bulla keys backup --passphrase",
+        );
+    }
+    match facts.backups.contains_key(&key.recipient.fingerprint()) {
+        true => no(
+            "NotTakenOut",
+            "its encrypted copy is in the cluster alone: take it out with bulla keys backup",
+        ),
+        false => no("NotSealed", "it is about to be sealed to the recovery recipients"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_sealing::{Identity, KeyType, Recipients};
+
+    use super::*;
+    use crate::cache::Version;
+    use crate::keys::ring::{Stored, StoredBackup, StoredSecret};
+
+    fn facts() -> (Facts, SealingKey) {
+        let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
+        let key = keys::sealing_key(
+            &recipient,
+            "bulla-system",
+            "eu",
+            Timestamp::UNIX_EPOCH,
+            State::Active,
+        );
+        let fingerprint = recipient.fingerprint();
+        let secret = StoredSecret { version: Version::default(), created: None, is_marked: false };
+        let stored = Stored { recipient, secret: Some(secret), is_in_file: false };
+        let facts = Facts {
+            holder: "eu".into(),
+            held: [fingerprint].into(),
+            identities: [(fingerprint, stored)].into(),
+            ..Facts::default()
+        };
+        (facts, key)
+    }
+
+    fn reasons(key: &SealingKey, facts: &Facts) -> Vec<String> {
+        let previous = key.status.clone().unwrap_or_default().conditions;
+        let conditions = judge(key, facts, &previous, Timestamp::UNIX_EPOCH);
+        conditions
+            .into_iter()
+            .map(|condition| {
+                format!("{}={} {}", condition.type_, condition.status, condition.reason)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn conditions_tell_the_truth() {
+        let (facts, key) = facts();
+        let held = ["Ready=True Active", "Held=True Held"];
+        assert_eq!(reasons(&key, &facts), [held[0], held[1], "BackedUp=False NoRecoveryRecipient"]);
+        let recovery = Identity::generate(KeyType::X25519).unwrap().recipient();
+        let recovery = Some(Recipients::new(vec![recovery]).unwrap());
+        let facts = Facts { recovery, ..facts };
+        assert_eq!(reasons(&key, &facts), [held[0], held[1], "BackedUp=False NotSealed"]);
+        let backup = StoredBackup { version: Version::default(), recovery: Vec::new() };
+        let backups = [(*facts.held.first().unwrap(), backup)].into();
+        let facts = Facts { backups, ..facts };
+        assert_eq!(reasons(&key, &facts), [held[0], held[1], "BackedUp=False NotTakenOut"]);
+
+        let mut taken = key.clone();
+        let condition =
+            conditions::condition(BACKED_UP, "True", TAKEN_OUT, "", 1, &[], Timestamp::UNIX_EPOCH);
+        taken.status = Some(SealingKeyStatus { conditions: vec![condition], sealed_secrets: None });
+        assert_eq!(reasons(&taken, &facts), [held[0], held[1], "BackedUp=True TakenOut"]);
+        taken.spec.state = State::Revoked;
+        let facts = Facts { held: [].into(), ..facts };
+        assert_eq!(reasons(&taken, &facts), ["Ready=True Revoked", "Held=False Revoked"]);
+    }
+
+    #[test]
+    fn what_is_lost_or_somebody_elses_is_told_apart() {
+        let (mut facts, mut key) = facts();
+        let missing = ["Ready=False IdentityMissing", "Held=False IdentityMissing"];
+        facts.identities.clear();
+        assert_eq!(reasons(&key, &facts)[..2], missing);
+        facts.held.clear();
+        assert_eq!(reasons(&key, &facts), missing);
+        facts.unusable.insert(key.name_any(), "it has no key identity.txt".into());
+        assert_eq!(reasons(&key, &facts)[1], "Held=False IdentityMalformed");
+        facts.unusable.clear();
+        key.spec.holder = "us".into();
+        assert_eq!(reasons(&key, &facts), ["Ready=True Active", "Held=False OfAnotherHolder"]);
+        key.metadata.name = Some("0123456789abcdef".into());
+        assert_eq!(reasons(&key, &facts), ["Ready=False Misnamed"]);
+        key.spec.recipient = "age1".into();
+        assert_eq!(reasons(&key, &facts), ["Ready=False Malformed"]);
+    }
+}
