@@ -58,10 +58,10 @@ pub(crate) async fn work(ctx: &Context) {
     let mut changes = ctx.ring.changes();
     loop {
         changes.mark_unchanged();
-        let pause = match pass(ctx, &mut memory).await {
+        let delay = match pass(ctx, &mut memory).await {
             Ok(()) => {
                 ctx.backoff.succeeded("keys");
-                TICK
+                pause(ctx)
             }
             Err(failure) => {
                 let delay = ctx.backoff.failed("keys", failure.least_delay());
@@ -71,7 +71,7 @@ pub(crate) async fn work(ctx: &Context) {
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(delay) => {}
             _ = changes.changed() => {}
         }
     }
@@ -107,6 +107,12 @@ async fn settle(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
         }
     }
     Err(Failure::Conflict)
+}
+
+/// Until it is looked again, when nothing happens.
+fn pause(ctx: &Context) -> Duration {
+    let period = ctx.args.renew_every;
+    if period.is_zero() { TICK } else { TICK.min(period / 2) }
 }
 
 /// What this replica knows.

@@ -56,7 +56,7 @@ pub(super) async fn apply(
             within(sealing_keys(ctx).create(&post_params(), &key)).await?;
             tracing::info!(key = %of, %state, "declared a key");
         }
-        Step::Generate => generate(ctx, memory, facts).await?,
+        Step::Generate => generate(ctx, memory).await?,
         Step::Claim(name) => take_claim(ctx, facts, name).await?,
         Step::HandOver { from, to } => {
             let patched = json!({
@@ -64,6 +64,8 @@ pub(super) async fn apply(
                 "spec": {"state": State::Retired},
             });
             patch(ctx, facts, &from, patched).await?;
+            // Asked for or not: the next one on schedule is a while away.
+            memory.renewed = Some(Instant::now());
             tracing::info!(key = from, successor = to, "retired a key in favour of its successor");
         }
         Step::Activate(name) => {
@@ -83,7 +85,7 @@ pub(super) async fn apply(
 }
 
 /// The identity first, so that nothing is ever sealed to a key that nobody holds.
-async fn generate(ctx: &Context, memory: &mut Memory, facts: &Facts) -> Result<(), Failure> {
+async fn generate(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
     let Ok(identity) = Identity::generate(ctx.args.key_type.into()) else {
         tracing::error!("no key can be made: the operating system gives no randomness");
         return Err(Failure::Unavailable(0));
@@ -94,8 +96,6 @@ async fn generate(ctx: &Context, memory: &mut Memory, facts: &Facts) -> Result<(
     let stored = secret.with(|secret| secret.metadata = created.metadata);
     ctx.ring.secret_came(&stored);
     memory.made = Some(fingerprint);
-    // Asked for or not: the next one on schedule is a while away.
-    memory.renewed = (!facts.declared.is_empty()).then(Instant::now);
     tracing::info!(key = %fingerprint, "made an identity");
     Ok(())
 }

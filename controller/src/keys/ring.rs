@@ -177,8 +177,7 @@ impl Ring {
             Err(error) => {
                 tracing::error!(secret = name, %error, "an identity Secret is unusable and was skipped");
                 self.known().unusable.insert(name.clone(), error.to_string());
-                // What it held before is in memory alone.
-                return self.secret_went(&name);
+                return self.lost(&name); // what it held before
             }
         };
         self.known().unusable.remove(&name);
@@ -217,8 +216,14 @@ impl Ring {
         self.known().backups.insert(of, stored);
     }
 
-    /// A Secret is gone. Its identity stays in memory, for as long as its key is declared and not revoked.
+    /// A Secret is gone.
     pub(crate) fn secret_went(&self, name: &str) -> Option<Fingerprint> {
+        self.known().unusable.remove(name);
+        self.lost(name)
+    }
+
+    /// A Secret holds its identity no more, which stays in memory as long as its key is declared and not revoked.
+    fn lost(&self, name: &str) -> Option<Fingerprint> {
         self.changed();
         let mut known = self.known();
         if let Some(of) = of_backup(name) {
