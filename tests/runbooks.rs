@@ -1,0 +1,623 @@
+//! The runbooks, followed to the letter on real clusters: each command of each page, in its order, by somebody with
+//! the rights that the page asks for. What must be true in between is checked by whoever looks over the shoulder.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use bulla_crds::{WipedSecret, decode_value, keys};
+use bulla_sealing::{Fingerprint, Recipient, Recipients, Scope, SealedValue};
+use bulla_tests::{
+    ControlPlane, Controller, Folder, Kubectl, Shell, Step, eventually, outdented, steps,
+};
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+
+const NEW_CLUSTER: &str = include_str!("../docs/runbooks/new-cluster.md");
+const KEY_ROTATION: &str = include_str!("../docs/runbooks/key-rotation.md");
+const COMPROMISE: &str = include_str!("../docs/runbooks/compromise.md");
+const RECOVERY_KEY: &str = include_str!("../docs/runbooks/recovery-key.md");
+const LOST_CLUSTER: &str = include_str!("../docs/runbooks/lost-cluster.md");
+const MOVING: &str = include_str!("../docs/runbooks/moving.md");
+const LEAVING: &str = include_str!("../docs/runbooks/leaving.md");
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// How many files the repository has in which keys are rotated.
+const FILES: usize = 500;
+
+/// Who is at the keyboard, and with which rights of `deploy/controller/people.yaml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Person {
+    /// May install.
+    Operator,
+    /// `bulla-keys`, and `bulla-view` everywhere.
+    KeyKeeper,
+    /// `bulla-seal`, and `bulla-rekey` everywhere. Reads no Secret.
+    Developer,
+    /// What applies manifests: `edit` everywhere.
+    GitOps,
+}
+
+impl Person {
+    /// Who runs a command.
+    fn of(line: &str) -> Self {
+        let developer = ["bulla keys fetch", "bulla keys generate", "bulla rekey", "bulla seal"];
+        let gitops = ["kubectl apply -f", "kubectl apply -R", "kubectl wait", "kubectl -n shop"];
+        let begins = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+        if begins(&developer) {
+            Self::Developer
+        } else if line.contains("bulla keys") {
+            Self::KeyKeeper
+        } else if begins(&gitops) {
+            Self::GitOps
+        } else if line.contains("kubectl") {
+            Self::Operator
+        } else {
+            Self::Developer
+        }
+    }
+}
+
+/// A cluster with its people, its controller, and a repository to work in.
+struct Site {
+    // First, so that it ends before the control plane.
+    controller: Option<Controller>,
+    people: BTreeMap<Person, Kubectl>,
+    plane: ControlPlane,
+}
+
+/// Where everybody works, and what the shell remembers.
+struct Desk {
+    shell: Shell,
+    variables: BTreeMap<String, String>,
+    _folder: Folder,
+}
+
+impl Desk {
+    fn new() -> Result<Self> {
+        let folder = Folder::new("bulla-runbooks-")?;
+        let shell = Shell::new(&folder, &PathBuf::from("/dev/null"))?;
+        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        let work = shell.path("");
+        // Beside the work tree, so that commits have nothing but what the pages say.
+        std::os::unix::fs::symlink(fs::canonicalize(root.join("deploy"))?, work.join("deploy"))?;
+        let desk = Self { shell, variables: BTreeMap::new(), _folder: folder };
+        desk.shell.run("git init -q && printf '%s\\n' deploy recovery* backups recipients.txt > .git/info/exclude")?;
+        Ok(desk)
+    }
+
+    fn recipient(&self, file: &str) -> Result<Recipient> {
+        Ok(fs::read_to_string(self.shell.path(file))?.trim().parse()?)
+    }
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let plane = ControlPlane::start()?;
+        let people = BTreeMap::from([(Person::Operator, plane.admin().clone())]);
+        Ok(Self { controller: None, people, plane })
+    }
+
+    /// Binds the roles, which are there once it is installed.
+    fn bind(&mut self) -> Result<()> {
+        let bind = |name: &str, kind: &str, role: &str, user: &str| {
+            let user = format!("--user={user}");
+            let role = format!("--{}={role}", if kind == "role" { "role" } else { "clusterrole" });
+            let mut command = vec!["create"];
+            match kind {
+                "role" => command.extend(["rolebinding", name, &role, &user, "-n", "bulla-system"]),
+                _ => command.extend(["clusterrolebinding", name, &role, &user]),
+            }
+            self.plane.kubectl(&command).map(drop)
+        };
+        bind("keeper", "role", "bulla-keys", "keeper")?;
+        bind("keeper", "everywhere", "bulla-view", "keeper")?;
+        bind("developer", "role", "bulla-seal", "developer")?;
+        bind("developer", "everywhere", "bulla-rekey", "developer")?;
+        bind("gitops", "everywhere", "edit", "gitops")?;
+        // `bulla keys fetch` in moving.md and others.
+        for (person, user) in [
+            (Person::KeyKeeper, "keeper"),
+            (Person::Developer, "developer"),
+            (Person::GitOps, "gitops"),
+        ] {
+            self.people.insert(person, self.plane.user(user, &[])?);
+        }
+        Ok(())
+    }
+
+    /// Follows a page. `look` is asked before each command.
+    fn follow(
+        &mut self,
+        desk: &mut Desk,
+        page: &str,
+        mut look: impl FnMut(&mut Self, &mut Desk, &str) -> Result<()>,
+    ) -> Result<()> {
+        for step in steps(page) {
+            match step {
+                Step::Write(name, text) => fs::write(desk.shell.path(name), outdented(text))?,
+                Step::Run(line) => {
+                    look(self, desk, line).with_context(|| format!("before `{line}`"))?;
+                    self.run(desk, line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, desk: &mut Desk, line: &str) -> Result<String> {
+        if line.contains("rollout status") {
+            return self.roll_out().map(|()| String::new());
+        }
+        let printed = self.run_as(desk, Person::of(line), line)?;
+        if line == "kubectl apply -k deploy/base" {
+            self.bind()?;
+        }
+        Ok(printed)
+    }
+
+    fn run_as(&self, desk: &mut Desk, person: Person, line: &str) -> Result<String> {
+        let person =
+            self.people.get(&person).with_context(|| format!("{person:?} has no rights"))?;
+        let variable = line
+            .split_once("=$(")
+            .map(|(name, _)| name)
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase()));
+        let script = match variable {
+            Some(name) => format!("set -e; {line}; printf %s \"${name}\""),
+            None => line.to_owned(),
+        };
+        let mut command = desk.shell.command(&script);
+        command.env("KUBECONFIG", person.kubeconfig()).envs(&desk.variables);
+        let output = command.output()?;
+        let (said, printed) =
+            (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        ensure!(output.status.success(), "`{line}`: {}\n{}", said.trim(), printed.trim());
+        if let Some(name) = variable {
+            ensure!(!printed.trim().is_empty(), "`{line}` gives nothing");
+            desk.variables.insert(name.to_owned(), printed.trim().to_owned());
+        }
+        Ok(printed.into_owned())
+    }
+
+    /// What no node does here: runs the pods of the Deployment, with its environment.
+    fn roll_out(&mut self) -> Result<()> {
+        let get = ["get", "deployment", "bulla-controller", "-n", "bulla-system"];
+        let deployment = self.plane.admin().json(&get)?;
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let mut command = Controller::command(&self.plane)?;
+        for variable in container["env"].as_array().context("no environment")? {
+            if let (Some(name), Some(value)) =
+                (variable["name"].as_str(), variable["value"].as_str())
+            {
+                command.env(name, value);
+            }
+        }
+        self.controller = None;
+        let controller = Controller::start(command)?;
+        controller.wait_until_ready()?;
+        self.controller = Some(controller);
+        eventually("an Active key", SOON, || {
+            let keys = self.plane.admin().json(&["get", "sealingkeys", "-n", "bulla-system"])?;
+            let keys = keys["items"].as_array().context("no list")?;
+            let is_active = |key: &Value| key["spec"]["state"] == "Active";
+            ensure!(keys.iter().any(is_active), "none yet");
+            Ok(())
+        })
+    }
+
+    /// All data of all Secrets of a namespace that belong to SealedSecrets.
+    fn secrets(&self, namespace: &str) -> Result<BTreeMap<String, Value>> {
+        let list = ["get", "secrets", "-n", namespace, "-l", "bulla.dev/target=owned"];
+        let list = self.plane.admin().json(&list)?;
+        let items = list["items"].as_array().context("no list")?;
+        let entry = |secret: &Value| {
+            let name = secret["metadata"]["name"].as_str().unwrap_or_default();
+            (name.to_owned(), json!([secret["type"], secret["data"]]))
+        };
+        Ok(items.iter().map(entry).collect())
+    }
+
+    /// Ends with the code, and says something.
+    fn is_refused(&self, desk: &Desk, line: &str, code: i32, said: &str) -> Result<()> {
+        let person = &self.people[&Person::of(line)];
+        let mut command = desk.shell.command(line);
+        let output =
+            command.env("KUBECONFIG", person.kubeconfig()).envs(&desk.variables).output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.code() == Some(code),
+            "`{line}` ends with {}: {stderr}",
+            output.status
+        );
+        ensure!(stderr.contains(said), "`{line}` does not say {said}: {stderr}");
+        Ok(())
+    }
+}
+
+/// Nobody looks over the shoulder.
+fn nobody(_: &mut Site, _: &mut Desk, _: &str) -> Result<()> {
+    Ok(())
+}
+
+/// A manifest as people keep it: with comments, and an order of their own.
+fn manifest(name: &str, recipients: &Recipients) -> Result<String> {
+    let secret = json!({
+        "metadata": {"name": name, "namespace": "shop"},
+        "stringData": {"user": name, "password": format!("the password of {name}")},
+    });
+    let mut secret: Secret = serde_json::from_value(secret)?;
+    let plain = secret.string_data.take().unwrap_or_default();
+    secret.data = Some(
+        plain
+            .into_iter()
+            .map(|(key, value)| (key, k8s_openapi::ByteString(value.into_bytes())))
+            .collect(),
+    );
+    let sealed =
+        bulla_crds::seal(&WipedSecret::new(secret), Some("shop"), Scope::Strict, recipients)?;
+    let value = |key: &str| &sealed.spec.sealed_data[key];
+    Ok(format!(
+        "# {name} belongs to the shop\nkind: SealedSecret\napiVersion: bulla.dev/v1alpha1\n\
+         metadata: {{namespace: shop, name: {name}}} # not sorted\nspec:\n    sealedData:\n\
+         \x20       # asked for every quarter\n        password: \"{}\" # quoted\n        user: {}\n\
+         \x20   template:\n        metadata: {{labels: {{team: shop}}}}\n",
+        value("password"),
+        value("user"),
+    ))
+}
+
+fn values(text: &str) -> impl Iterator<Item = Result<Vec<u8>>> {
+    let words = text.split(|c: char| c.is_whitespace() || c == '"');
+    words.filter(|word| word.starts_with("YWdl")).map(|word| Ok(decode_value(word)?))
+}
+
+#[test]
+fn keys_are_rotated_by_the_book() -> Result<()> {
+    let (mut site, mut desk) = (Site::new()?, Desk::new()?);
+    site.follow(&mut desk, NEW_CLUSTER, nobody)?;
+    let recovery = desk.recipient("recovery.pub")?;
+    let active = site.run(&mut desk, "bulla keys fetch -o -")?;
+    let of_cluster = active
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::parse)
+        .collect::<Result<Vec<Recipient>, _>>()?
+        .into_iter()
+        .find(|recipient| *recipient != recovery)
+        .context("no key")?;
+    let recipients = Recipients::new(vec![of_cluster.clone(), recovery.clone()])?;
+    for number in 0..FILES {
+        let name = format!("app-{number:03}");
+        let text = manifest(&name, &recipients)?;
+        fs::write(desk.shell.path(&format!("clusters/prod/shop/{name}.yaml")), text)?;
+    }
+    desk.shell.run("git add clusters && git commit -q -m 'Add the applications of the shop'")?;
+    let started = Instant::now();
+    site.run(&mut desk, "kubectl apply -R -f clusters/prod")?;
+    site.run(
+        &mut desk,
+        "kubectl wait --for=condition=Ready sealedsecrets --all --all-namespaces --timeout=10m",
+    )?;
+    let before = site.secrets("shop")?;
+    ensure!(before.len() > FILES, "{} Secrets", before.len());
+    println!("{FILES} files applied and unsealed in {:.1?}", started.elapsed());
+
+    let old = of_cluster.fingerprint();
+    let mut began = Instant::now();
+    site.follow(&mut desk, KEY_ROTATION, |site, desk, line| {
+        match line {
+            "bulla rekey" => {
+                ensure!(
+                    desk.shell.run("git status --porcelain")?.trim() == "M bulla.yaml",
+                    "a dry run that is none"
+                );
+                began = Instant::now();
+            }
+            "git diff --stat" => {
+                println!("{FILES} files rekeyed through the cluster in {:.1?}", began.elapsed());
+                only_headers_changed(desk, old, &recovery)?;
+            }
+            line if line.starts_with("kubectl apply -R") => {
+                // Live objects and the old commit still need it.
+                let revoke = |git: &str| format!("bulla keys revoke {old} {git} --yes");
+                site.is_refused(desk, &revoke("--no-git"), 1, "still")?;
+                site.is_refused(desk, &revoke("--git-ref HEAD"), 1, "still")?;
+            }
+            line if line.starts_with("bulla keys revoke") => {
+                // Somebody reverts a commit before: old values come back, and open.
+                site.is_refused(
+                    desk,
+                    &format!("bulla keys revoke {old} --git-ref HEAD~1 --yes"),
+                    1,
+                    "app-",
+                )?;
+                desk.shell.run("git revert --no-edit HEAD")?;
+                site.run(desk, "kubectl apply -f clusters/prod/shop/app-000.yaml")?;
+                let wait =
+                    "kubectl -n shop wait --for=condition=Ready sealedsecret/app-000 --timeout=60s";
+                site.run(desk, wait)?;
+                site.is_refused(
+                    desk,
+                    &format!("bulla keys revoke {old} --no-git --yes"),
+                    1,
+                    "app-000",
+                )?;
+                desk.shell.run("git revert --no-edit HEAD")?;
+                site.run(desk, "kubectl apply -f clusters/prod/shop/app-000.yaml")?;
+                site.run(desk, wait)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    // The Secrets never changed, and what is in Git opens without the old key.
+    ensure!(site.secrets("shop")? == before, "a Secret has changed");
+    site.run(&mut desk, "bulla unseal --check -i recovery.txt clusters/prod")?;
+    let key =
+        site.plane.admin().json(&["get", "sealingkey", &old.to_string(), "-n", "bulla-system"])?;
+    ensure!(key["spec"]["state"] == "Revoked", "{}", key["spec"]["state"]);
+    Ok(())
+}
+
+/// Each line of the diff is a sealed value or `bulla.yaml`'s, and each value differs in its header alone.
+fn only_headers_changed(desk: &Desk, old: Fingerprint, recovery: &Recipient) -> Result<()> {
+    let diff = desk.shell.run("git diff --unified=0 -- clusters")?;
+    let lines = |sign: &str| {
+        let header = sign.repeat(3);
+        diff.lines()
+            .filter(|line| line.starts_with(sign) && !line.starts_with(&header))
+            .map(|line| line[1..].to_owned())
+            .collect::<Vec<_>>()
+    };
+    let (minus, plus) = (lines("-"), lines("+"));
+    ensure!(minus.len() == plus.len() && minus.len() > 2 * FILES, "{} lines", minus.len());
+    for (before, after) in minus.iter().zip(&plus) {
+        let [Some(one), Some(other)] = [before, after].map(|line| values(line).next()) else {
+            bail!("no sealed value: {before}");
+        };
+        let (one, other) = (one?, other?);
+        let (one, other) = (SealedValue::parse(&one)?, SealedValue::parse(&other)?);
+        ensure!(one.payload() == other.payload() && one.binding() == other.binding(), "{after}");
+        let fingerprints: Vec<_> = other.fingerprints().collect();
+        ensure!(!fingerprints.contains(&old), "still sealed to the old key");
+        ensure!(
+            fingerprints.len() == 2 && fingerprints.contains(&recovery.fingerprint()),
+            "{fingerprints:?}"
+        );
+        let stripped = |line: &str| {
+            let value = line.split(|c: char| c.is_whitespace() || c == '"');
+            let value = value.clone().find(|word| word.starts_with("YWdl")).unwrap_or_default();
+            line.replace(value, "")
+        };
+        ensure!(stripped(before) == stripped(after), "more than the value: {after}");
+    }
+    Ok(())
+}
+
+#[test]
+fn lost_cluster_comes_back_byte_for_byte() -> Result<()> {
+    let (mut site, mut desk) = (Site::new()?, Desk::new()?);
+    site.follow(&mut desk, NEW_CLUSTER, nobody)?;
+    let recipients = fs::read_to_string(desk.shell.path("recipients.txt"))?;
+    let recipients = recipients
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(str::parse)
+        .collect::<Result<Vec<Recipient>, _>>()?;
+    let recipients = Recipients::new(recipients)?;
+    for number in 0..100 {
+        let name = format!("app-{number:03}");
+        let text = manifest(&name, &recipients)?;
+        fs::write(desk.shell.path(&format!("clusters/prod/shop/{name}.yaml")), text)?;
+    }
+    // A second generation of keys, so that more than one is to come back.
+    site.run(&mut desk, "kubectl apply -R -f clusters/prod")?;
+    site.run(&mut desk, "bulla keys renew")?;
+    site.run(&mut desk, "bulla keys backup -o backups")?;
+    site.run(
+        &mut desk,
+        "kubectl wait --for=condition=Ready sealedsecrets --all --all-namespaces --timeout=10m",
+    )?;
+    let before = site.secrets("shop")?;
+    ensure!(before.len() == 101, "{}", before.len());
+
+    drop(site); // with its data folder
+    let started = Instant::now();
+    let mut site = Site::new()?;
+    site.follow(&mut desk, LOST_CLUSTER, nobody)?;
+    ensure!(site.secrets("shop")? == before, "not byte for byte");
+    println!(
+        "100 SealedSecrets recovered in {:.1?}, the new control plane included",
+        started.elapsed()
+    );
+    let keys = site.run(&mut desk, "bulla keys list")?;
+    ensure!(keys.matches("Retired").count() == 2, "{keys}");
+    Ok(())
+}
+
+#[test]
+fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
+    let (mut site, mut desk) = (Site::new()?, Desk::new()?);
+    site.follow(&mut desk, NEW_CLUSTER, nobody)?;
+    site.follow(&mut desk, RECOVERY_KEY, nobody)?;
+    site.is_refused(&desk, "bulla unseal --check -i recovery.txt clusters/prod", 1, "first")?;
+
+    site.follow(&mut desk, COMPROMISE, nobody)?;
+    let leaked = desk.variables["OLD"].clone();
+    let sealed = desk.shell.run("cat clusters/prod/shop/*.yaml")?;
+    for file in values(&sealed) {
+        let file = file?;
+        let fingerprints: Vec<_> =
+            SealedValue::parse(&file)?.fingerprints().map(|it| it.to_string()).collect();
+        ensure!(!fingerprints.contains(&leaked), "{fingerprints:?}");
+    }
+
+    let theirs = "kubectl -n shop create secret generic legacy --from-literal=password=legacy";
+    site.run_as(&mut desk, Person::Operator, theirs)?;
+    desk.shell.run("rm -f recipients.txt")?;
+    site.follow(&mut desk, MOVING, nobody)?;
+    let moved = site.secrets("shop")?;
+    ensure!(moved["legacy"][1]["password"] == "bGVnYWN5", "the Secret that moved is another");
+
+    site.follow(&mut desk, LEAVING, |site, _, line| {
+        if line.starts_with("kubectl delete -k deploy/controller") {
+            site.controller = None; // its pods go
+        }
+        if line.starts_with("kubectl annotate namespace") {
+            for kept in [
+                &["delete", "namespace", "bulla-system"][..],
+                &["delete", "crd", "sealedsecrets.bulla.dev"],
+                &["delete", "sealingkeys", "--all", "-n", "bulla-system"],
+            ] {
+                let refused = site.plane.kubectl(kept).err().context("it was deleted")?;
+                ensure!(format!("{refused:#}").contains("allow-delete"), "{refused:#}");
+            }
+        }
+        Ok(())
+    })?;
+    let list = ["get", "secrets", "-n", "shop", "-o", "name"];
+    let left = site.plane.kubectl(&list)?;
+    ensure!(left.contains("secret/legacy") && left.contains("secret/first"), "{left}");
+    eventually("the end of the namespace", SOON, || {
+        let namespaces = site.plane.kubectl(&["get", "namespaces", "-o", "name"])?;
+        ensure!(!namespaces.contains("bulla-system"), "it is there");
+        Ok(())
+    })
+}
+
+/// Not a page, but what the pages amount to with two clusters and one repository.
+#[test]
+fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
+    let mut desk = Desk::new()?;
+    let mut sites = [Site::new()?, Site::new()?];
+    let holders = ["prod-eu", "prod-us"];
+    desk.shell.run("bulla keys generate -o recovery.txt > recovery.pub")?;
+    for (site, holder) in sites.iter_mut().zip(holders) {
+        site.run(&mut desk, "kubectl apply -k deploy/base")?;
+        let set = format!(
+            "kubectl -n bulla-system set env deployment/bulla-controller BULLA_HOLDER={holder} BULLA_RECOVERY_RECIPIENTS=\"$(cat recovery.pub)\""
+        );
+        site.run(&mut desk, &set)?;
+        site.roll_out()?;
+        site.run(&mut desk, "kubectl create namespace shop")?;
+        site.run(
+            &mut desk,
+            "bulla keys activate -r \"$(cat recovery.pub)\" --holder recovery --yes",
+        )?;
+    }
+    fs::write(
+        desk.shell.path("bulla.yaml"),
+        "environments:\n  eu:\n    paths: [eu/**]\n    recipients: []\n  us:\n    paths: [us/**]\n    recipients: []\n  both:\n    paths: [both/**]\n    recipients: []\n",
+    )?;
+    // Each cluster's keeper declares the other's key, so that either can rekey what is sealed to both.
+    let exchange = |sites: &mut [Site; 2], desk: &mut Desk| -> Result<()> {
+        for (own, other) in [(0, 1), (1, 0)] {
+            let holder = holders[other];
+            let list = format!(
+                "kubectl -n bulla-system get sealingkeys -o jsonpath='{{range .items[?(@.spec.state==\"Active\")]}}{{.spec.holder}} {{.spec.recipient}}{{\"\\n\"}}{{end}}'"
+            );
+            let active = sites[other].run_as(desk, Person::KeyKeeper, &list)?;
+            let recipient = active
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("{holder} ")))
+                .with_context(|| format!("no key of {holder} in {active}"))?;
+            let declare = format!("bulla keys activate -r {recipient} --holder {holder} --yes");
+            sites[own].run(desk, &declare)?;
+        }
+        Ok(())
+    };
+    exchange(&mut sites, &mut desk)?;
+    let pin = |sites: &mut [Site; 2], desk: &mut Desk| -> Result<()> {
+        let fetch = "bulla keys fetch --environment";
+        sites[0].run(desk, &format!("{fetch} eu --holder prod-eu --holder recovery --yes"))?;
+        sites[1].run(desk, &format!("{fetch} us --holder prod-us --holder recovery --yes"))?;
+        let all = "--holder prod-eu --holder prod-us --holder recovery --yes";
+        sites[0].run(desk, &format!("{fetch} both {all}")).map(drop)
+    };
+    pin(&mut sites, &mut desk)?;
+
+    let recovery = desk.recipient("recovery.pub")?;
+    let active = |site: &mut Site, desk: &mut Desk, holder: &str| -> Result<Recipient> {
+        let list = format!("bulla keys list --holder {holder} --state Active --quiet");
+        let name = site.run(desk, &list)?;
+        let get = ["get", "sealingkey", name.trim(), "-n", "bulla-system"];
+        let key = site.plane.admin().json(&get)?;
+        Ok(key["spec"]["recipient"].as_str().context("none")?.parse()?)
+    };
+    let eu = active(&mut sites[0], &mut desk, "prod-eu")?;
+    let us = active(&mut sites[1], &mut desk, "prod-us")?;
+    for (folder, to) in [
+        ("eu", vec![eu.clone(), recovery.clone()]),
+        ("us", vec![us.clone(), recovery.clone()]),
+        ("both", vec![eu.clone(), us.clone(), recovery.clone()]),
+    ] {
+        fs::create_dir_all(desk.shell.path(folder))?;
+        let recipients = Recipients::new(to)?;
+        for number in 0..5 {
+            let name = format!("{folder}-{number}");
+            let text = manifest(&name, &recipients)?;
+            fs::write(desk.shell.path(&format!("{folder}/{name}.yaml")), text)?;
+        }
+    }
+    desk.shell.run("git add -A && git commit -q -m 'Seal for two clusters'")?;
+    let wait =
+        "kubectl wait --for=condition=Ready sealedsecrets --all --all-namespaces --timeout=60s";
+    for (site, folder) in sites.iter_mut().zip(["eu", "us"]) {
+        site.run(&mut desk, &format!("kubectl apply -f {folder} -f both"))?;
+        site.run(&mut desk, wait)?;
+        ensure!(site.secrets("shop")?.len() == 10, "not its own environment and the shared one");
+    }
+    // What is for the other cluster does not open here.
+    sites[0].run(&mut desk, "kubectl apply -f us/us-0.yaml")?;
+    let unknown = "kubectl -n shop wait --for=jsonpath='{.status.conditions[0].reason}'=UnknownKey sealedsecret/us-0 --timeout=60s";
+    sites[0].run(&mut desk, unknown)?;
+    sites[0].run(&mut desk, "kubectl -n shop delete sealedsecret us-0")?;
+
+    // One of them renews, and a rekey follows it.
+    sites[0].run(&mut desk, "bulla keys renew")?;
+    exchange(&mut sites, &mut desk)?;
+    pin(&mut sites, &mut desk)?;
+    sites[0].run(&mut desk, "bulla rekey eu both")?;
+    let changed = desk.shell.run("git diff --name-only")?;
+    ensure!(changed.lines().filter(|file| file.starts_with("us/")).count() == 0, "{changed}");
+    ensure!(changed.lines().count() == 11, "ten files and bulla.yaml: {changed}");
+    let new = active(&mut sites[0], &mut desk, "prod-eu")?;
+    for file in values(&desk.shell.run("cat both/*.yaml")?) {
+        let file = file?;
+        let value = SealedValue::parse(&file)?;
+        let fingerprints: Vec<_> = value.fingerprints().collect();
+        let expected = [&new, &us, &recovery].map(Recipient::fingerprint);
+        ensure!(expected.iter().all(|it| fingerprints.contains(it)), "{fingerprints:?}");
+        ensure!(fingerprints.len() == 3 && keys::encode_value(&file).len() > 3, "{fingerprints:?}");
+    }
+    for (site, folder) in sites.iter_mut().zip(["eu", "us"]) {
+        site.run(&mut desk, &format!("kubectl apply -f {folder} -f both"))?;
+        site.run(&mut desk, wait)?;
+    }
+    desk.shell.run("bulla unseal --check -i recovery.txt eu us both")?;
+    Ok(())
+}
+
+#[test]
+fn every_page_is_followed() -> Result<()> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runbooks");
+    let followed =
+        [NEW_CLUSTER, KEY_ROTATION, COMPROMISE, RECOVERY_KEY, LOST_CLUSTER, MOVING, LEAVING];
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        let has_commands = !steps(&text).is_empty();
+        ensure!(
+            !has_commands || followed.contains(&text.as_str()),
+            "{} is not followed",
+            path.display()
+        );
+    }
+    Ok(())
+}
