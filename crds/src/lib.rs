@@ -73,6 +73,8 @@ pub const BACKUP_SECRET_TYPE: &str = "bulla.dev/identity-backup";
 pub const BACKUP_SECRET_KEY: &str = "identity.age";
 /// On an Active SealingKey, with any value: the controller is asked to make its successor now.
 pub const RENEW_ANNOTATION: &str = "bulla.dev/renew";
+/// On a SealingKey: since when it is Active, by the API server's time, if not since it was made.
+pub const ACTIVATED_ANNOTATION: &str = "bulla.dev/activated";
 /// On a SealingKey that was Active: the name of the key that takes over. It is written together with the state
 /// Retired, so that of two who renew at the same time one loses.
 pub const SUCCESSOR_ANNOTATION: &str = "bulla.dev/successor";

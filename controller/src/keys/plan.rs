@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_crds::keys::{self, DeclaredKey};
-use bulla_crds::{RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
+use bulla_crds::{ACTIVATED_ANNOTATION, RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
 use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -93,6 +93,13 @@ struct Ours<'a> {
 impl Ours<'_> {
     fn successor(&self) -> Option<&String> {
         self.key.annotations().get(SUCCESSOR_ANNOTATION)
+    }
+
+    /// Since when it is sealed to: one that was restored and activated is not renewed at once for its age.
+    fn since(&self) -> Timestamp {
+        let activated = self.key.annotations().get(ACTIVATED_ANNOTATION);
+        let activated = activated.and_then(|text| text.parse().ok());
+        activated.map_or(self.created, |activated: Timestamp| activated.max(self.created))
     }
 
     /// Age decides, and between keys of the same second the name.
@@ -204,7 +211,7 @@ impl Facts {
         let is_old = self
             .now
             .zip(self.period)
-            .is_some_and(|(now, period)| now.duration_since(active.created) >= period);
+            .is_some_and(|(now, period)| now.duration_since(active.since()) >= period);
         is_old || active.key.annotations().contains_key(RENEW_ANNOTATION)
     }
 
@@ -317,7 +324,12 @@ mod tests {
                     let annotation = (SUCCESSOR_ANNOTATION.to_owned(), to);
                     self.key(&from).annotations_mut().extend([annotation]);
                 }
-                Step::Activate(name) => self.set(&name, State::Active),
+                Step::Activate(name) => {
+                    self.set(&name, State::Active);
+                    let since = (ACTIVATED_ANNOTATION.to_owned(), at(self.day).to_string());
+                    self.key(&name).annotations_mut().remove(RENEW_ANNOTATION);
+                    self.key(&name).annotations_mut().extend([since]);
+                }
                 Step::Settle(name) => {
                     self.key(&name).annotations_mut().remove(SUCCESSOR_ANNOTATION);
                 }
@@ -454,6 +466,24 @@ mod tests {
             (world.in_state(State::Active), world.in_state(State::Retired)),
             (vec![old], vec![found])
         );
+    }
+
+    #[test]
+    fn an_old_key_that_a_person_activates_has_its_whole_time() {
+        let (mut world, first) = settled();
+        world.key(&first).annotations_mut().extend([(RENEW_ANNOTATION.to_owned(), String::new())]);
+        world.settle();
+        let second = world.in_state(State::Active).pop().unwrap();
+        world.day = 100;
+        world.take(Step::HandOver { from: second, to: first.clone() });
+        let steps = world.settle();
+        assert!(matches!(&steps[..], [Step::Activate(_), Step::Settle(_)]), "{steps:?}");
+        assert_eq!(world.in_state(State::Active), [first.clone()]);
+        world.day = 129;
+        assert_eq!(world.settle(), []);
+        world.day = 130;
+        world.settle();
+        assert_ne!(world.in_state(State::Active), [first]);
     }
 
     #[test]
