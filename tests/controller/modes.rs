@@ -92,7 +92,7 @@ fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
     };
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
     let role = rules(&format!("{deploy}/namespaced/watched/rbac.yaml"), "Role")?;
-    let cluster_role = rules(&format!("{deploy}/base/rbac.yaml"), "ClusterRole")?;
+    let cluster_role = rules(&format!("{deploy}/controller/rbac.yaml"), "ClusterRole")?;
     assert_eq!(role, cluster_role);
     fragile.give_back()
 }
