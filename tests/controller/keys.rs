@@ -80,7 +80,7 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     ensure!(fragile.controller.metric("bulla_identities")? >= 2.0, "it is not held");
 
     // An identity that disappears under a running controller still opens.
-    fragile.api.delete(&format!("{IDENTITIES}/{fingerprint}"), &Value::Null)?;
+    fragile.api.delete_kept(&format!("{IDENTITIES}/{fingerprint}"))?;
     let space = Space::fragile(&fragile, "disappeared")?;
     let recipients = Recipients::new(vec![found.recipient()])?;
     space.apply(&seal_for(&space.name, secret("db", &[("password", "1")]), &recipients)?)?;

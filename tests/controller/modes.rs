@@ -181,7 +181,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
         if key["spec"]["holder"] == "other" {
             let name = key["metadata"]["name"].as_str().context("no name")?;
             let path = format!("{}/{name}", crate::cluster::SEALING_KEYS);
-            fragile.api.delete(&path, &Value::Null)?;
+            fragile.api.delete_kept(&path)?;
         }
     }
     fragile.restart_and_give_back()
