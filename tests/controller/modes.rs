@@ -212,8 +212,8 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
         "bulla-other",
         "-n",
         system,
-        "--verb=get,list,create,update",
-        "--resource=sealingkeys.bulla.dev,leases.coordination.k8s.io",
+        "--verb=get,list,watch,create,update,patch",
+        "--resource=sealingkeys.bulla.dev,sealingkeys.bulla.dev/status,leases.coordination.k8s.io",
     ])?;
     fragile.plane.kubectl(&[
         "create",
