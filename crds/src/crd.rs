@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use crate::{Rekey, SealedSecret, SealingKey};
+use crate::{Rekey, SealedSecret, SealingKey, keys::keep_annotations};
 
 /// All three, in the order in which they are installed.
 pub fn all() -> [CustomResourceDefinition; 3] {
@@ -37,6 +37,8 @@ fn finish(
             status.default = default_status.cloned().map(JSON);
         }
     }
+    // Every object of the kind would go with it.
+    crd.metadata.annotations = Some(keep_annotations());
     crd
 }
 

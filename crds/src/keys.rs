@@ -185,12 +185,16 @@ pub const KEEP_ANNOTATIONS: [(&str, &str); 3] = [
     ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
 ];
 
+/// [`KEEP_ANNOTATIONS`] as metadata has them.
+pub(crate) fn keep_annotations() -> BTreeMap<String, String> {
+    KEEP_ANNOTATIONS.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
 fn kept(name: String, namespace: &str) -> ObjectMeta {
-    let annotations = KEEP_ANNOTATIONS.map(|(key, value)| (key.to_owned(), value.to_owned()));
     ObjectMeta {
         name: Some(name),
         namespace: Some(namespace.into()),
-        annotations: Some(annotations.into()),
+        annotations: Some(keep_annotations()),
         ..ObjectMeta::default()
     }
 }

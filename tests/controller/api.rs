@@ -8,7 +8,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// A client of one API server.
@@ -94,6 +94,13 @@ impl Api {
     /// Deletes what is at `path`; `options` may be null.
     pub(crate) fn delete(&self, path: &str, options: &Value) -> Result<Value> {
         self.request(Method::DELETE, path, "application/json", options)
+    }
+
+    /// Deletes what a policy keeps, as somebody who means it.
+    pub(crate) fn delete_kept(&self, path: &str) -> Result<Value> {
+        let allow = json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}});
+        self.merge(path, &allow)?;
+        self.delete(path, &Value::Null)
     }
 
     fn request(&self, method: Method, path: &str, content: &str, body: &Value) -> Result<Value> {

@@ -100,10 +100,15 @@ fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops
 fn controller_that_starts_before_its_definitions_works_when_they_come() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.kill()?;
-    let definitions = ["sealedsecrets", "sealingkeys", "rekeys"]
-        .map(|plural| format!("customresourcedefinition/{plural}.bulla.dev"));
-    let definitions = definitions.each_ref().map(String::as_str);
-    fragile.plane.kubectl(&[&["delete"][..], &definitions].concat())?;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    for plural in ["sealedsecrets", "sealingkeys", "rekeys"] {
+        fragile.api.delete_kept(&format!("{definitions}/{plural}.bulla.dev"))?;
+    }
+    eventually("the end of the definitions", SOON, || {
+        let left = fragile.plane.kubectl(&["get", "customresourcedefinitions", "-o", "name"])?;
+        ensure!(!left.contains("bulla.dev"), "{left}");
+        Ok(())
+    })?;
     let log_before = fragile.controller.log()?.len();
     fragile.controller.restart()?;
     eventually("the first failure", SOON, || {

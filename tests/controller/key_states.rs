@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     api::Api,
     cluster::{Fragile, HOLDER, SEALING_KEYS},
-    keys::{IDENTITIES, delete_kept},
+    keys::IDENTITIES,
     renewal::{active, restarted},
     space::{SOON, Space, clear, condition, message, seal_for, secret},
 };
@@ -167,10 +167,10 @@ fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
     // Neither a restart nor a new SealingKey brings it back.
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    delete_kept(&fragile.api, &found.key_path())?;
+    fragile.api.delete_kept(&found.key_path())?;
     found.in_state(&fragile.api, "Revoked")?;
     let declared = fragile.api.get(&found.key_path())?;
-    delete_kept(&fragile.api, &found.key_path())?;
+    fragile.api.delete_kept(&found.key_path())?;
     let anew = json!({
         "apiVersion": "bulla.dev/v1alpha1", "kind": "SealingKey",
         "metadata": {"name": found.name},
@@ -194,7 +194,7 @@ fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     let found = Found::held(&fragile.api)?;
     let missing = || fragile.controller.metric("bulla_identities_missing");
     let before = missing()?;
-    delete_kept(&fragile.api, &found.secret_path())?;
+    fragile.api.delete_kept(&found.secret_path())?;
     let key = found.said(&fragile.api, "Held", "IdentityMissing")?;
     assert_eq!(condition(&key, "Ready")["status"], "False");
     assert_eq!(missing()?, before + 1.0);
@@ -204,7 +204,7 @@ fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     found.store(&fragile.api)?;
     found.said(&fragile.api, "Held", "Held")?;
     assert_eq!(missing()?, before);
-    delete_kept(&fragile.api, &found.secret_path())?;
+    fragile.api.delete_kept(&found.secret_path())?;
     found.said(&fragile.api, "Held", "IdentityMissing")?;
     found.set_state(&fragile.api, "Revoked")?;
     space.refused("meanwhile", "RevokedKey")?;
@@ -220,7 +220,7 @@ fn lost_identity_of_the_active_key_is_told_and_not_replaced() -> Result<()> {
     let path = format!("{IDENTITIES}/{name}");
     let mut identity = fragile.api.get(&path)?;
     fragile.controller.stop(SOON)?;
-    delete_kept(&fragile.api, &path)?;
+    fragile.api.delete_kept(&path)?;
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
     eventually("the loss to be told", SOON, || {
@@ -311,9 +311,9 @@ fn malformed_key_objects_are_told_and_harm_nobody() -> Result<()> {
     sealed(&space, "swapped", &other.recipients()?)?;
     space.refused("swapped", "UnknownKey")?;
     for name in [one.name.as_str(), "empty", "torn"] {
-        delete_kept(&fragile.api, &format!("{IDENTITIES}/{name}"))?;
+        fragile.api.delete_kept(&format!("{IDENTITIES}/{name}"))?;
     }
-    delete_kept(&fragile.api, &format!("{SEALING_KEYS}/0123456789abcdef"))?;
+    fragile.api.delete_kept(&format!("{SEALING_KEYS}/0123456789abcdef"))?;
     eventually("the end of it", SOON, || {
         ensure!(unusable()? == before, "{}", unusable()?);
         Ok(())

@@ -80,7 +80,7 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     ensure!(fragile.controller.metric("bulla_identities")? >= 2.0, "it is not held");
 
     // An identity that disappears under a running controller still opens.
-    delete_kept(&fragile.api, &format!("{IDENTITIES}/{fingerprint}"))?;
+    fragile.api.delete_kept(&format!("{IDENTITIES}/{fingerprint}"))?;
     let space = Space::fragile(&fragile, "disappeared")?;
     let recipients = Recipients::new(vec![found.recipient()])?;
     space.apply(&seal_for(&space.name, secret("db", &[("password", "1")]), &recipients)?)?;
@@ -90,13 +90,6 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
 
 fn specs(keys: Vec<Value>) -> Vec<Value> {
     keys.into_iter().map(|mut key| key["spec"].take()).collect()
-}
-
-/// Deletes what the cluster keeps, as somebody who means it.
-pub(crate) fn delete_kept(api: &Api, path: &str) -> Result<()> {
-    let allowed = json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}});
-    api.merge(path, &allowed)?;
-    api.delete(path, &Value::Null).map(drop)
 }
 
 fn identities(api: &Api) -> Result<Vec<Value>> {

@@ -172,7 +172,7 @@ fn fail_in_every_way(space: &Space, identity: &Identity) -> Result<()> {
         Ok(())
     })?;
     for name in ["marker-0", "marker-1", "marker-2", "marker-3"] {
-        space.api.delete(&format!("{identities}/{name}"), &Value::Null)?;
+        space.api.delete_kept(&format!("{identities}/{name}"))?;
     }
     Ok(())
 }

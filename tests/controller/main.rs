@@ -11,6 +11,7 @@ mod conflict;
 mod deletion;
 mod drift;
 mod faults;
+mod guards;
 mod ha;
 mod http_endpoints;
 mod key_states;

@@ -92,7 +92,7 @@ fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
     };
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
     let role = rules(&format!("{deploy}/namespaced/watched/rbac.yaml"), "Role")?;
-    let cluster_role = rules(&format!("{deploy}/base/rbac.yaml"), "ClusterRole")?;
+    let cluster_role = rules(&format!("{deploy}/controller/rbac.yaml"), "ClusterRole")?;
     assert_eq!(role, cluster_role);
     fragile.give_back()
 }
@@ -181,7 +181,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
         if key["spec"]["holder"] == "other" {
             let name = key["metadata"]["name"].as_str().context("no name")?;
             let path = format!("{}/{name}", crate::cluster::SEALING_KEYS);
-            fragile.api.delete(&path, &Value::Null)?;
+            fragile.api.delete_kept(&path)?;
         }
     }
     fragile.restart_and_give_back()
@@ -212,8 +212,8 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
         "bulla-other",
         "-n",
         system,
-        "--verb=get,list,create,update",
-        "--resource=sealingkeys.bulla.dev,leases.coordination.k8s.io",
+        "--verb=get,list,watch,create,update,patch",
+        "--resource=sealingkeys.bulla.dev,sealingkeys.bulla.dev/status,leases.coordination.k8s.io",
     ])?;
     fragile.plane.kubectl(&[
         "create",

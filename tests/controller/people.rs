@@ -3,13 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{Folder, Shell};
+use bulla_tests::{Folder, Shell, eventually};
 use serde_json::json;
 
 use crate::{
     cluster::Cluster,
     marker::{in_base64, marked},
-    space::{Space, clear, condition, message},
+    rights::{Right, is_allowed},
+    space::{SOON, Space, clear, condition, message},
 };
 
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "correct horse battery staple")];
@@ -107,6 +108,91 @@ fn developer_may_not_make_keys_and_reads_no_identity() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn who_looks_after_keys_may_do_that_and_decides_nothing_else() -> Result<()> {
+    bind("keeper", "bulla-system", "Role", "bulla-keys")?;
+    bind("keeper", "", "ClusterRole", "bulla-view")?;
+    let needed: [Right; 13] = [
+        ("list", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("watch", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("create", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("update", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("patch", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("delete", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("trust", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("patch", "bulla.dev", "sealingkeys/status", "bulla-system"),
+        ("get", "", "secrets", "bulla-system"),
+        ("list", "", "secrets", "bulla-system"),
+        ("create", "", "secrets", "bulla-system"),
+        ("get", "bulla.dev", "sealedsecrets", "people-roles"),
+        ("list", "bulla.dev", "sealedsecrets", ""),
+    ];
+    let dangerous: [Right; 17] = [
+        // An identity is never lost or replaced by this role.
+        ("delete", "", "secrets", "bulla-system"),
+        ("deletecollection", "", "secrets", "bulla-system"),
+        ("update", "", "secrets", "bulla-system"),
+        ("patch", "", "secrets", "bulla-system"),
+        ("deletecollection", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("trust", "bulla.dev", "sealingkeys", "people-roles"),
+        ("create", "bulla.dev", "sealingkeys", "people-roles"),
+        ("list", "", "secrets", ""),
+        ("get", "", "secrets", "people-roles"),
+        ("create", "", "secrets", "people-roles"),
+        ("create", "bulla.dev", "sealedsecrets", "people-roles"),
+        ("patch", "bulla.dev", "sealedsecrets/status", "people-roles"),
+        ("create", "bulla.dev", "rekeys", "people-roles"),
+        ("create", "", "pods", "bulla-system"),
+        ("create", "", "serviceaccounts/token", "bulla-system"),
+        ("update", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
+        ("patch", "", "namespaces", ""),
+    ];
+    may("keeper", &needed, &dangerous)
+}
+
+#[test]
+fn who_rekeys_asks_for_headers_and_reads_no_secret() -> Result<()> {
+    let _space = Space::shared("people-roles")?;
+    bind("rekeyer", "people-roles", "ClusterRole", "bulla-rekey")?;
+    let needed: [Right; 5] = [
+        ("create", "bulla.dev", "rekeys", "people-roles"),
+        ("get", "bulla.dev", "rekeys", "people-roles"),
+        ("list", "bulla.dev", "rekeys", "people-roles"),
+        ("watch", "bulla.dev", "rekeys", "people-roles"),
+        ("delete", "bulla.dev", "rekeys", "people-roles"),
+    ];
+    let dangerous: [Right; 9] = [
+        // Who could write the answer could make it up.
+        ("patch", "bulla.dev", "rekeys/status", "people-roles"),
+        ("update", "bulla.dev", "rekeys/status", "people-roles"),
+        ("create", "bulla.dev", "rekeys", "people-elsewhere"),
+        ("list", "bulla.dev", "rekeys", ""),
+        ("get", "", "secrets", "people-roles"),
+        ("list", "", "secrets", "people-roles"),
+        ("create", "bulla.dev", "sealedsecrets", "people-roles"),
+        ("update", "bulla.dev", "sealedsecrets", "people-roles"),
+        ("create", "bulla.dev", "sealingkeys", "bulla-system"),
+    ];
+    may("rekeyer", &needed, &dangerous)?;
+    // It is nobody's by another role.
+    bind("editor", "people-roles", "ClusterRole", "admin")?;
+    may("editor", &[("create", "bulla.dev", "sealedsecrets", "people-roles")], &needed)
+}
+
+/// Checks that the user has rights and lacks others.
+fn may(user: &str, needed: &[Right], dangerous: &[Right]) -> Result<()> {
+    for right in needed {
+        eventually(&format!("{right:?} of {user}"), SOON, || {
+            ensure!(is_allowed(user, *right)?, "it is denied");
+            Ok(())
+        })?;
+    }
+    for right in dangerous {
+        ensure!(!is_allowed(user, *right)?, "{right:?} is allowed to {user}");
+    }
+    Ok(())
+}
+
 /// The Secret as a person writes it.
 fn manifest() -> String {
     let [user, password] = VALUES.map(|(_, value)| marked(value));
@@ -125,21 +211,25 @@ stringData:
 
 /// A shell of a user who may edit these namespaces and read public keys, by the roles of `deploy/base`.
 fn developer(folder: &Folder, namespaces: &[&str]) -> Result<Shell> {
-    let cluster = Cluster::shared()?;
     let user = format!("developer-of-{}", namespaces[0]);
-    let bind = |namespace: &str, kind: &str, role: &str| {
-        let group = "rbac.authorization.k8s.io";
-        let binding = json!({
-            "metadata": {"name": user},
-            "roleRef": {"apiGroup": group, "kind": kind, "name": role},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-        });
-        let path = format!("/apis/{group}/v1/namespaces/{namespace}/rolebindings");
-        cluster.api.create(&path, &binding).map(drop)
-    };
-    bind("bulla-system", "Role", "bulla-seal")?;
+    bind(&user, "bulla-system", "Role", "bulla-seal")?;
     for namespace in namespaces {
-        bind(namespace, "ClusterRole", "edit")?;
+        bind(&user, namespace, "ClusterRole", "edit")?;
     }
-    Shell::new(folder, cluster.plane.user(&user, &["developers"])?.kubeconfig())
+    Shell::new(folder, Cluster::shared()?.plane.user(&user, &["developers"])?.kubeconfig())
+}
+
+/// Binds the role in that namespace, or in all when that is empty.
+fn bind(user: &str, namespace: &str, kind: &str, role: &str) -> Result<()> {
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": {"name": format!("{user}.{role}")},
+        "roleRef": {"apiGroup": group, "kind": kind, "name": role},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    });
+    let path = match namespace {
+        "" => format!("/apis/{group}/v1/clusterrolebindings"),
+        namespace => format!("/apis/{group}/v1/namespaces/{namespace}/rolebindings"),
+    };
+    Cluster::shared()?.api.create(&path, &binding).map(drop)
 }

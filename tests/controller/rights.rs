@@ -1,7 +1,7 @@
 //! What the controller's account may do, and above all what not.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
@@ -9,7 +9,9 @@ use crate::{
 };
 
 /// Verb, API group, resource with subresource or, for a Lease, its name; namespace.
-type Right = (&'static str, &'static str, &'static str, &'static str);
+pub(crate) type Right = (&'static str, &'static str, &'static str, &'static str);
+
+const ACCOUNT: &str = "system:serviceaccount:bulla-system:bulla-controller";
 
 #[test]
 fn account_may_do_what_it_must() -> Result<()> {
@@ -41,14 +43,16 @@ fn account_may_do_what_it_must() -> Result<()> {
         ("delete", "bulla.dev", "rekeys", "rights"),
     ];
     for right in needed {
-        ensure!(is_allowed(right)?, "{right:?} is denied");
+        ensure!(is_allowed(ACCOUNT, right)?, "{right:?} is denied");
     }
     Ok(())
 }
 
 #[test]
 fn account_may_not_do_anything_else() -> Result<()> {
-    let dangerous: [Right; 31] = [
+    let dangerous: [Right; 33] = [
+        ("trust", "bulla.dev", "sealingkeys", "bulla-system"),
+        ("delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
         ("deletecollection", "", "secrets", "rights"),
         ("update", "coordination.k8s.io", "leases/another", "bulla-system"),
         ("get", "coordination.k8s.io", "leases/bulla-controller", "rights"),
@@ -82,7 +86,7 @@ fn account_may_not_do_anything_else() -> Result<()> {
         ("list", "", "events", "rights"),
     ];
     for right in dangerous {
-        ensure!(!is_allowed(right)?, "{right:?} is allowed");
+        ensure!(!is_allowed(ACCOUNT, right)?, "{right:?} is allowed");
     }
     Ok(())
 }
@@ -120,8 +124,15 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         "/api/v1/namespaces/bulla-system/secrets?fieldSelector=type=bulla.dev/identity";
     let identities = space.api.get(identities)?;
     let identity = identities["items"][0]["metadata"]["name"].as_str().context("no identity")?;
+    // For everybody else it may be deleted.
+    let backup = json!({
+        "metadata": {"name": "rights-backup", "annotations": {"bulla.dev/allow-delete": "true"}},
+        "type": "bulla.dev/identity-backup",
+    });
+    let backups = "/api/v1/namespaces/bulla-system/secrets";
+    space.api.create(backups, &backup)?;
     for command in [
-        &["delete", "secret", identity][..],
+        &["delete", "secret", "rights-backup"][..],
         &["label", "secret", identity, "bulla.dev/target=owned"],
         &["create", "secret", "generic", "planted"],
     ] {
@@ -129,22 +140,29 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         let said = account.run(&command).err().with_context(|| command.join(" "))?;
         ensure!(format!("{said:#}").contains("may only create identities and backups"), "{said:#}");
     }
+    space.api.delete(&format!("{backups}/rights-backup"), &Value::Null)?;
     Ok(())
 }
 
-fn is_allowed((verb, group, resource, namespace): Right) -> Result<bool> {
+/// What RBAC says about that user.
+pub(crate) fn is_allowed(user: &str, (verb, group, resource, namespace): Right) -> Result<bool> {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let (name, subresource) = match resource {
         "leases" => (subresource, ""),
         _ => ("", subresource),
     };
+    let groups: &[&str] = match user {
+        ACCOUNT => &[
+            "system:serviceaccounts",
+            "system:serviceaccounts:bulla-system",
+            "system:authenticated",
+        ],
+        _ => &["system:authenticated"],
+    };
     let review = json!({
         "spec": {
-            "user": "system:serviceaccount:bulla-system:bulla-controller",
-            "groups": [
-                "system:serviceaccounts", "system:serviceaccounts:bulla-system",
-                "system:authenticated",
-            ],
+            "user": user,
+            "groups": groups,
             "resourceAttributes": {
                 "verb": verb, "group": group, "resource": resource,
                 "subresource": subresource, "namespace": namespace, "name": name,

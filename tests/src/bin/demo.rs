@@ -94,7 +94,7 @@ fn install(story: &Story, cluster: &Cluster) -> Result<Option<Controller>> {
     let controller = match cluster.is_controller_there()? {
         true => None,
         false => {
-            story.say("The controller runs as its own ServiceAccount, with the rights of deploy/base/rbac.yaml.")?;
+            story.say("The controller runs as its own ServiceAccount, with the rights of deploy/controller/rbac.yaml.")?;
             story.command("bulla-controller --holder demo")?;
             let mut command = Command::new(program(Program::Controller)?);
             command

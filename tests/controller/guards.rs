@@ -1,0 +1,318 @@
+//! What nobody deletes by mistake, and who may declare keys: the policies of `deploy/kept`.
+
+use anyhow::{Context, Result, bail, ensure};
+use bulla_sealing::{Identity, KeyType};
+use bulla_tests::eventually;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Api, Refusal},
+    cluster::{Cluster, HOLDER},
+    space::{SOON, Space},
+};
+
+const UNTRUSTED: &str = "needs the verb trust on sealingkeys.bulla.dev there";
+
+#[test]
+fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
+    let space = Space::shared("guards-trust")?;
+    let elsewhere = Space::shared("guards-trust-elsewhere")?;
+    let controller_of =
+        |space: &Space| format!("system:serviceaccount:{}:bulla-controller", space.name);
+    let (ours, theirs) = (controller_of(&space), controller_of(&elsewhere));
+    for user in ["writer", &ours, &theirs] {
+        may_write_keys(&space, user, &[])?;
+    }
+    may_write_keys(&space, "trusted", &["trust"])?;
+    // Trust in one namespace is none in another.
+    may_write_keys(&elsewhere, "writer", &["trust"])?;
+    let user = |name: &str| Api::new(Cluster::shared()?.plane.user(name, &[])?.kubeconfig());
+    let (writer, ours, theirs, trusted) =
+        (user("writer")?, user(&ours)?, user(&theirs)?, user("trusted")?);
+
+    for untrusted in [&writer, &theirs] {
+        eventually("the policy to refuse", SOON, || {
+            let said = forbidden(untrusted.create(&dry_run(&keys(&space)), &key()?))?;
+            ensure!(said.contains(UNTRUSTED), "{said}");
+            Ok(())
+        })?;
+    }
+    for trusted in [&trusted, &ours] {
+        eventually("the rights to be known", SOON, || {
+            let created = trusted.create(&keys(&space), &key()?)?;
+            trusted.merge(&path(&keys(&space), &created)?, &state("Retired"))
+        })?;
+    }
+    writer.create(&keys(&elsewhere), &key()?)?;
+
+    let key = space.api.create(&keys(&space), &key()?)?;
+    let path = path(&keys(&space), &key)?;
+    for change in [
+        state("Revoked"),
+        json!({"metadata": {"annotations": {"bulla.dev/renew": "now"}}}),
+        json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}}),
+        json!({"metadata": {"labels": {"any": "1"}}}),
+        json!({"metadata": {"finalizers": ["example.com/any"]}, "spec": {"state": "Retired"}}),
+    ] {
+        for untrusted in [&writer, &theirs] {
+            let said = forbidden(untrusted.merge(&path, &change))?;
+            ensure!(said.contains(UNTRUSTED), "{change}: {said}");
+        }
+    }
+    ensure!(space.api.get(&path)? == key, "it was changed");
+    // As the garbage collector does, to which nobody gives trust.
+    for finalizers in [json!(["example.com/any"]), Value::Null] {
+        writer.merge(&path, &json!({"metadata": {"finalizers": finalizers}}))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()> {
+    let space = guarded("guards-kept")?;
+    let kept = [
+        keep_key(&space)?,
+        keep_identity(&space, "identity")?,
+        keep_identity(&space, "identity-backup")?,
+    ];
+    for path in [&*keys(&space), &*space.secrets()].into_iter().chain(kept.each_ref().map(|p| &**p))
+    {
+        for options in [Value::Null, json!({"propagationPolicy": "Foreground"})] {
+            let said = forbidden(space.api.delete(path, &options))?;
+            ensure!(said.contains(" -n guards-kept bulla.dev/allow-delete=true"), "{said}");
+        }
+    }
+    for (path, why) in kept.iter().zip([
+        "without this key nothing is sealed to its holder",
+        "opens nowhere without it",
+        "opens nowhere without it",
+    ]) {
+        let before = space.api.get(path)?;
+        ensure!(before["metadata"]["deletionTimestamp"].is_null(), "{path} is being deleted");
+        for other in ["false", "yes", ""] {
+            space.api.merge(path, &allow(other))?;
+            let said = forbidden(space.api.delete(path, &Value::Null))?;
+            ensure!(said.contains(why), "{said}");
+        }
+        obey(&forbidden(space.api.delete(path, &Value::Null))?)?;
+        space.api.delete(path, &Value::Null)?;
+        space.gone(path)?;
+    }
+
+    // Allowed at the namespace it is for all that is in it, and for as long as that says so.
+    let namespace = format!("/api/v1/namespaces/{}", space.name);
+    let kept = [keep_key(&space)?, keep_identity(&space, "identity")?];
+    space.api.merge(&namespace, &allow("true"))?;
+    for (path, collection) in kept.iter().zip([keys(&space), space.secrets()]) {
+        eventually("the annotation to be seen", SOON, || {
+            space.api.delete(&collection, &Value::Null)
+        })?;
+        space.gone(path)?;
+    }
+    space.api.merge(&namespace, &json!({"metadata": {"annotations": null}}))?;
+    let identity = keep_identity(&space, "identity")?;
+    eventually("the end of the permission", SOON, || {
+        forbidden(space.api.delete(&dry_run(&identity), &Value::Null))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
+    let space = guarded("guards-others")?;
+    let system = Space::existing("bulla-system")?;
+    let dockerconfig = json!({".dockerconfigjson": "{\"auths\": {}}"});
+    let tls = json!({"tls.crt": "", "tls.key": ""});
+    let account = json!({"kubernetes.io/service-account.name": "default"});
+    let annotated = |annotations: &Value| json!({"annotations": annotations});
+    for (type_, string_data, metadata) in [
+        (Value::Null, Value::Null, json!({})),
+        (json!("Opaque"), json!({"identity.txt": "no identity"}), json!({})),
+        (json!("kubernetes.io/tls"), tls, json!({})),
+        (json!("kubernetes.io/dockerconfigjson"), dockerconfig, json!({})),
+        (json!("kubernetes.io/dockercfg"), json!({".dockercfg": "{}"}), json!({})),
+        (json!("kubernetes.io/basic-auth"), json!({"username": "any"}), json!({})),
+        (json!("kubernetes.io/ssh-auth"), json!({"ssh-privatekey": "any"}), json!({})),
+        (json!("kubernetes.io/service-account-token"), Value::Null, annotated(&account)),
+        (json!("bootstrap.kubernetes.io/token"), json!({"token-id": "abcdef"}), json!({})),
+        (json!("helm.sh/release.v1"), json!({"release": "any"}), json!({})),
+        (json!("bulla.dev/other"), Value::Null, annotated(&json!({}))),
+        (Value::Null, Value::Null, json!({"labels": {"bulla.dev/target": "adopt"}})),
+        (Value::Null, Value::Null, annotated(&json!({"bulla.dev/allow-delete": "false"}))),
+    ] {
+        for space in [&space, &system] {
+            for immutable in [false, true] {
+                let mut secret = opaque("guards-any");
+                secret["type"] = type_.clone();
+                secret["stringData"] = string_data.clone();
+                secret["immutable"] = json!(immutable);
+                let marks = metadata.as_object().context("no map")?.clone();
+                secret["metadata"].as_object_mut().context("no map")?.extend(marks);
+                space.api.create(&space.secrets(), &secret)?;
+                space
+                    .api
+                    .delete(&space.secret_path("guards-any"), &Value::Null)
+                    .with_context(|| format!("{type_} in {}", space.name))?;
+                space.gone(&space.secret_path("guards-any"))?;
+            }
+        }
+    }
+
+    // By the garbage collector, in the foreground.
+    let maps = format!("/api/v1/namespaces/{}/configmaps", space.name);
+    let owner = space.api.create(&maps, &json!({"metadata": {"name": "owner"}}))?;
+    let mut owned = opaque("owned");
+    owned["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
+        "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true,
+    }]);
+    space.api.create(&space.secrets(), &owned)?;
+    let foreground = json!({"propagationPolicy": "Foreground"});
+    space.api.delete(&format!("{maps}/owner"), &foreground)?;
+    space.gone(&space.secret_path("owned"))?;
+    space.gone(&format!("{maps}/owner"))
+}
+
+#[test]
+fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
+    let open = guarded("guards-open")?;
+    let closed = Space::shared("guards-closed")?;
+    let path = |space: &Space| format!("/api/v1/namespaces/{}", space.name);
+    let label = |value: Value| json!({"metadata": {"labels": {"bulla.dev/keep": value}}});
+    for space in [&open, &closed] {
+        keep_key(space)?;
+        keep_identity(space, "identity")?;
+        keep_identity(space, "identity-backup")?;
+        space.api.create(&space.secrets(), &opaque("theirs"))?;
+    }
+    closed.api.merge(&path(&closed), &label(json!("true")))?;
+
+    // One that nobody guards goes, with all in it.
+    open.api.delete(&path(&open), &Value::Null)?;
+    open.gone(&path(&open))?;
+
+    let said = forbidden(closed.api.delete(&path(&closed), &Value::Null))?;
+    ensure!(said.contains("this namespace holds the identities"), "{said}");
+    for value in [Value::Null, json!("false")] {
+        let said = forbidden(closed.api.merge(&path(&closed), &label(value)))?;
+        ensure!(said.contains("without the label bulla.dev/keep nothing guards"), "{said}");
+    }
+    closed.api.merge(&path(&closed), &json!({"metadata": {"labels": {"any": "1"}}}))?;
+    let namespace = closed.api.get(&path(&closed))?;
+    assert_eq!(namespace["status"]["phase"], "Active");
+    ensure!(closed.has_secret("theirs")?, "half of it is gone");
+    obey(&said)?;
+    closed.api.delete(&path(&closed), &Value::Null)?;
+    closed.gone(&path(&closed))
+}
+
+#[test]
+fn namespace_of_the_controller_and_the_definitions_are_kept() -> Result<()> {
+    let space = guarded("guards-definitions")?;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let kept = ["sealedsecrets", "sealingkeys", "rekeys"]
+        .map(|plural| (format!("{definitions}/{plural}.bulla.dev"), "all objects of this kind go"));
+    let all = (definitions.to_owned(), "all objects of this kind go");
+    let namespace =
+        ("/api/v1/namespaces/bulla-system".to_owned(), "this namespace holds the identities");
+    for (path, why) in kept.into_iter().chain([all, namespace]) {
+        let said = forbidden(space.api.delete(&dry_run(&path), &Value::Null))?;
+        ensure!(said.contains(why), "{path}: {said}");
+    }
+    Ok(())
+}
+
+/// A namespace, on a cluster where what is kept is guarded by now.
+fn guarded(name: &str) -> Result<Space> {
+    let space = Space::shared(name)?;
+    let system = dry_run("/api/v1/namespaces/bulla-system");
+    eventually("the policy to be at work", SOON, || {
+        forbidden(space.api.delete(&system, &Value::Null))
+    })?;
+    Ok(space)
+}
+
+/// Gives the right to write SealingKeys, and these more.
+fn may_write_keys(space: &Space, user: &str, more: &[&str]) -> Result<()> {
+    let group = "rbac.authorization.k8s.io";
+    let name = user.replace(':', ".");
+    let rbac = format!("/apis/{group}/v1/namespaces/{}", space.name);
+    let verbs = [&["get", "create", "update", "patch", "delete"], more].concat();
+    let rule = json!({"apiGroups": ["bulla.dev"], "resources": ["sealingkeys"], "verbs": verbs});
+    let role = json!({"metadata": {"name": name}, "rules": [rule]});
+    let binding = json!({
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    });
+    space.api.create(&format!("{rbac}/roles"), &role)?;
+    space.api.create(&format!("{rbac}/rolebindings"), &binding)?;
+    Ok(())
+}
+
+fn keys(space: &Space) -> String {
+    format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealingkeys", space.name)
+}
+
+/// A declared key of nobody's.
+fn key() -> Result<Value> {
+    let recipient = Identity::generate(KeyType::X25519)?.recipient();
+    Ok(json!({
+        "apiVersion": "bulla.dev/v1alpha1", "kind": "SealingKey",
+        "metadata": {"name": recipient.fingerprint().to_string()},
+        "spec": {
+            "recipient": recipient.to_string(), "holder": HOLDER, "state": "Active",
+            "created": "2026-11-01T00:00:00Z",
+        },
+    }))
+}
+
+fn state(state: &str) -> Value {
+    json!({"spec": {"state": state}})
+}
+
+fn keep_key(space: &Space) -> Result<String> {
+    path(&keys(space), &space.api.create(&keys(space), &key()?)?)
+}
+
+/// A Secret of that type of ours; what is in it is for no policy to see.
+fn keep_identity(space: &Space, type_: &str) -> Result<String> {
+    let mut secret = opaque(type_);
+    secret["type"] = json!(format!("bulla.dev/{type_}"));
+    path(&space.secrets(), &space.api.create(&space.secrets(), &secret)?)
+}
+
+fn opaque(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
+}
+
+fn path(collection: &str, object: &Value) -> Result<String> {
+    let name = object["metadata"]["name"].as_str().context("no name")?;
+    Ok(format!("{collection}/{name}"))
+}
+
+fn dry_run(path: &str) -> String {
+    format!("{path}?dryRun=All")
+}
+
+fn allow(value: &str) -> Value {
+    json!({"metadata": {"annotations": {"bulla.dev/allow-delete": value}}})
+}
+
+/// What a policy said when it refused.
+fn forbidden<T>(outcome: Result<T>) -> Result<String> {
+    let error = outcome.err().context("it was not refused")?;
+    match error.downcast_ref::<Refusal>() {
+        Some(Refusal { code: 403, message }) if message.contains("denied request: ") => {
+            Ok(message.clone())
+        }
+        _ => bail!("not refused by a policy: {error:#}"),
+    }
+}
+
+/// Runs the command that the message tells.
+fn obey(said: &str) -> Result<()> {
+    let (_, command) = said.split_once("kubectl ").context("it tells no command")?;
+    let words: Vec<_> = command.split_whitespace().chain(["--overwrite"]).collect();
+    Cluster::shared()?.plane.kubectl(&words).map(drop)
+}

@@ -1,0 +1,296 @@
+//! Uninstalling and installing again loses nothing, nor does a deletion by mistake; and who leaves for good can.
+
+use std::{collections::BTreeMap, os::unix::fs::symlink, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use bulla_crds::keys::KEEP_ANNOTATIONS;
+use bulla_tests::{ControlPlane, Controller, Folder, Kubectl, Part, Shell, eventually};
+use serde_json::Value;
+
+const OPERATING: &str = include_str!("../docs/operating.md");
+
+/// So many Secrets are committed before anything happens.
+const COMMITTED: usize = 10;
+
+const SOON: Duration = Duration::from_secs(60);
+
+const DEFINITIONS: [&str; 3] = ["sealedsecrets", "sealingkeys", "rekeys"];
+
+#[test]
+fn uninstalling_loses_nothing_a_mistake_loses_nothing_and_leaving_keeps_the_secrets() -> Result<()>
+{
+    let site = Site::start()?;
+    let controller = site.start_controller()?;
+    for number in 0..COMMITTED {
+        site.seal(&format!("db-{number}"))?;
+    }
+    site.wait_until_unsealed()?;
+    let before = site.kept()?;
+    // Secrets, SealedSecrets, the identity and its public half.
+    assert_eq!(before.len(), 2 * COMMITTED + 2, "{before:#?}");
+
+    site.follow("### Uninstall and install again", |line| {
+        if line.contains("apply -k") {
+            // What is committed meanwhile waits; the public key is there.
+            site.seal("meanwhile")?;
+            site.let_collect()?;
+            assert_eq!(site.kept()?, before);
+        }
+        Ok(())
+    })?;
+    // Its account is another one of the same name, so the old pod's token is worth nothing.
+    drop(controller);
+    let controller = site.start_controller()?;
+    site.wait_until_unsealed()?;
+    ensure!(site.password("meanwhile")? == "correct horse meanwhile", "not the value");
+    site.seal("after")?;
+    site.wait_until_unsealed()?;
+    assert_eq!(site.kept()?, before, "something was written");
+    drop(controller);
+
+    // The whole folder by mistake, and again because it said that something is left.
+    site.shell.run("kubectl delete secret,sealedsecret meanwhile after")?;
+    for _ in 0..2 {
+        let said = refusal(site.shell.run("kubectl delete -k deploy/base"))?;
+        ensure!(said.contains("this namespace holds the identities"), "{said}");
+        for plural in DEFINITIONS {
+            let command = format!(
+                "kubectl annotate customresourcedefinitions/{plural}.bulla.dev \
+                 bulla.dev/allow-delete=true"
+            );
+            ensure!(said.contains(&command), "{said}");
+        }
+    }
+    site.let_collect()?;
+    // Marked as being deleted, the policy guards as before, also when the API server has forgotten everything.
+    let mut site = site;
+    site.plane.restart(Part::ApiServer)?;
+    for object in site.guarded()? {
+        eventually("the policy to be read again", SOON, || {
+            refusal(site.shell.run(&format!("kubectl delete --dry-run=server {object}")))
+        })?;
+        let said = refusal(site.shell.run(&format!("kubectl delete {object}")))?;
+        ensure!(said.contains("bulla.dev/allow-delete=true"), "{said}");
+    }
+    assert_eq!(site.kept()?, before);
+    site.follow("### When everything was deleted by mistake", |_| Ok(()))?;
+    let left = "kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings \
+                -o jsonpath='{.items[*].metadata.deletionTimestamp}'";
+    ensure!(site.shell.run(left)?.is_empty(), "policies are still marked as being deleted");
+    let controller = site.start_controller()?;
+    site.shell.run("kubectl delete secret db-0")?;
+    site.shell.run("kubectl wait --for=create secret/db-0 --timeout=60s")?;
+    ensure!(site.password("db-0")? == "correct horse db-0", "not the value");
+    drop(controller);
+
+    site.follow("### Leave for good", |_| Ok(()))?;
+    for gone in [
+        "namespace bulla-system",
+        "customresourcedefinition sealedsecrets.bulla.dev",
+        "customresourcedefinition sealingkeys.bulla.dev",
+        "validatingadmissionpolicy bulla-keep",
+        "validatingadmissionpolicybinding bulla-keep",
+        "clusterrole bulla-controller",
+    ] {
+        let said = refusal(site.shell.run(&format!("kubectl get {gone}")))?;
+        ensure!(said.contains("not found"), "{gone}: {said}");
+    }
+    for number in 0..COMMITTED {
+        let name = format!("db-{number}");
+        ensure!(site.password(&name)? == format!("correct horse {name}"), "{name} is gone");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_kept_says_so_to_every_tool_and_stands_apart() -> Result<()> {
+    let (kept, controller) = (rendered("kept")?, rendered("controller")?);
+    let objects = |objects: &[Value]| {
+        let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+        let mut names: Vec<_> = objects.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(objects(&rendered("base")?), objects(&[kept.clone(), controller.clone()].concat()));
+    let kinds = kept.iter().map(|object| object["kind"].as_str().unwrap_or_default());
+    let mut count = BTreeMap::new();
+    kinds.for_each(|kind| *count.entry(kind).or_insert(0) += 1);
+    let expected = [
+        ("CustomResourceDefinition", 3),
+        ("Namespace", 1),
+        ("ValidatingAdmissionPolicy", 2),
+        ("ValidatingAdmissionPolicyBinding", 2),
+    ];
+    assert_eq!(count, BTreeMap::from(expected));
+    let alone = rendered("../crds/generated")?;
+    assert_eq!(alone.len(), DEFINITIONS.len());
+    for object in kept.iter().chain(&alone) {
+        for (key, value) in KEEP_ANNOTATIONS {
+            let name = &object["metadata"]["name"];
+            assert_eq!(object["metadata"]["annotations"][key], value, "{name}: {key}");
+        }
+    }
+    // And of the rest nothing is left behind.
+    for object in controller {
+        for (key, _) in KEEP_ANNOTATIONS {
+            ensure!(object["metadata"]["annotations"][key].is_null(), "{key} on {object}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn roles_of_people_are_bound_to_nobody() -> Result<()> {
+    let is_binding = |object: &&Value| {
+        object["kind"].as_str().is_some_and(|kind| {
+            kind.ends_with("RoleBinding") && object["metadata"]["name"] != "bulla-controller"
+        })
+    };
+    let base = rendered("base")?;
+    ensure!(base.iter().find(is_binding).is_none(), "{:?}", base.iter().find(is_binding));
+    for role in ["bulla-seal", "bulla-keys", "bulla-rekey", "bulla-view", "bulla-edit"] {
+        ensure!(base.iter().any(|object| object["metadata"]["name"] == role), "no {role}");
+    }
+    Ok(())
+}
+
+/// A cluster with Bulla, and its administrator in a copy of this repository.
+struct Site {
+    shell: Shell,
+    plane: ControlPlane,
+    _folder: Folder,
+}
+
+impl Site {
+    fn start() -> Result<Self> {
+        let mut plane = ControlPlane::start()?;
+        let folder = Folder::new("bulla-uninstall-")?;
+        let shell = Shell::new(&folder, plane.admin().kubeconfig())?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")?;
+        for folder in ["crds", "deploy"] {
+            symlink(root.join(folder), shell.path(folder))?;
+        }
+        Controller::install(&plane)?;
+        // Otherwise the garbage collector looks for new kinds of objects only every half minute.
+        plane.restart(Part::ControllerManager)?;
+        let site = Self { shell, plane, _folder: folder };
+        eventually("the policy to be at work", SOON, || {
+            refusal(site.shell.run("kubectl delete --dry-run=server namespace bulla-system"))
+        })?;
+        Ok(site)
+    }
+
+    /// No node runs the Deployment's pod.
+    fn start_controller(&self) -> Result<Controller> {
+        let mut command = Controller::command(&self.plane)?;
+        command.args(["--lease-duration", "4s"]);
+        let controller = Controller::start(command)?;
+        controller.wait_until_ready()?;
+        eventually("a key to seal to", SOON, || self.shell.run("bulla keys fetch"))?;
+        Ok(controller)
+    }
+
+    fn seal(&self, name: &str) -> Result<()> {
+        let line = format!(
+            "kubectl create secret generic {name} --from-literal='password=correct horse {name}' \
+             --dry-run=client -o yaml | bulla seal -n default - | kubectl apply -f -"
+        );
+        self.shell.run(&line).map(drop)
+    }
+
+    fn wait_until_unsealed(&self) -> Result<()> {
+        let line = "kubectl wait --for=condition=Ready sealedsecrets --all --timeout=60s";
+        self.shell.run(line).map(drop)
+    }
+
+    fn password(&self, name: &str) -> Result<String> {
+        let line =
+            format!("kubectl get secret {name} -o 'jsonpath={{.data.password}}' | base64 -d");
+        self.shell.run(&line)
+    }
+
+    /// What was there at first, each with what would tell that it was made again or written: of keys what they say,
+    /// because their statuses count.
+    fn kept(&self) -> Result<BTreeMap<String, Value>> {
+        let admin = self.plane.admin();
+        let kinds = "secrets,sealedsecrets,sealingkeys";
+        let list = admin.json(&["get", kinds, "--all-namespaces"])?;
+        let list = list["items"].as_array().context("no list")?;
+        let is_later = |name: &str| ["meanwhile", "after"].contains(&name);
+        let kept = list.iter().filter_map(|object| {
+            let (kind, metadata) = (object["kind"].as_str()?, &object["metadata"]);
+            let name = metadata["name"].as_str().filter(|name| !is_later(name))?;
+            let state = match kind {
+                "SealingKey" => &object["spec"],
+                _ => &metadata["resourceVersion"],
+            };
+            Some((format!("{kind} {name} {}", metadata["uid"]), state.clone()))
+        });
+        Ok(kept.collect())
+    }
+
+    /// What the policy guards, in the words of `kubectl delete`.
+    fn guarded(&self) -> Result<Vec<String>> {
+        let name = |kind: &str| {
+            let line = format!("kubectl get {kind} -n bulla-system -o name");
+            anyhow::Ok(format!("{} -n bulla-system", self.shell.run(&line)?.trim()))
+        };
+        let identity = name("secrets --field-selector type=bulla.dev/identity")?;
+        let definitions = DEFINITIONS.map(|plural| format!("crd {plural}.bulla.dev"));
+        let guarded = ["namespace bulla-system".to_owned(), identity, name("sealingkeys")?];
+        Ok(guarded.into_iter().chain(definitions).collect())
+    }
+
+    /// Has the garbage collector handle something that was deleted after all else.
+    fn let_collect(&self) -> Result<()> {
+        let uid = self.shell.run(
+            "kubectl create configmap owner > /dev/null && \
+             kubectl get configmap owner -o jsonpath={.metadata.uid}",
+        )?;
+        let owned = format!(
+            r#"{{"metadata": {{"ownerReferences": [{{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "{uid}"}}]}}}}"#
+        );
+        self.shell.run(&format!(
+            "kubectl create configmap owned && kubectl patch configmap owned -p '{owned}' && \
+             kubectl delete configmap owner && \
+             kubectl wait --for=delete configmap/owned --timeout=60s"
+        ))?;
+        Ok(())
+    }
+
+    /// Runs the commands below that headline of the guide, each after `prepare` was called with it.
+    fn follow(&self, headline: &str, prepare: impl Fn(&str) -> Result<()>) -> Result<()> {
+        let (_, section) = OPERATING.split_once(headline).with_context(|| headline.to_owned())?;
+        let section = section.split("\n#").next().unwrap_or_default();
+        let mut is_command = false;
+        let mut count = 0;
+        for line in section.lines() {
+            match line {
+                "```sh" => is_command = true,
+                "```" => is_command = false,
+                line if is_command => {
+                    prepare(line)?;
+                    self.shell.run(line)?;
+                    count += 1;
+                }
+                _ => {}
+            }
+        }
+        ensure!(count > 1, "{headline} has lost its commands");
+        Ok(())
+    }
+}
+
+/// The objects of a folder of `deploy`.
+fn rendered(folder: &str) -> Result<Vec<Value>> {
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
+    // No cluster is asked.
+    let yaml = Kubectl::new("none")?.run(&["kustomize", &format!("{deploy}/{folder}")])?;
+    yaml.split("\n---\n").map(|document| Ok(yaml_serde::from_str(document)?)).collect()
+}
+
+/// What was said to something that must not work.
+fn refusal(outcome: Result<String>) -> Result<String> {
+    let error = outcome.err().context("it was not refused")?;
+    Ok(format!("{error:#}"))
+}
