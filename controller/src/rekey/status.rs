@@ -51,3 +51,37 @@ fn of(
     let status = RekeyStatus { observed_generation: Some(generation), conditions, headers };
     (situation, status)
 }
+
+#[cfg(test)]
+mod tests {
+    use bulla_crds::RekeySpec;
+
+    use super::*;
+
+    fn rekey(values: usize, length: usize) -> (Rekey, BTreeMap<String, String>) {
+        let headers: BTreeMap<_, _> =
+            (0..values).map(|it| (format!("key-{it}"), "Y".repeat(length))).collect();
+        let spec = RekeySpec { sealed_secret: "db".into(), headers: headers.clone() };
+        let mut rekey = Rekey::new("db", spec);
+        rekey.metadata.generation = Some(1);
+        (rekey, headers)
+    }
+
+    #[test]
+    fn all_values_of_an_object_fit_when_they_are_sealed_to_one_hybrid_key() {
+        let (rekey, headers) = rekey(256, 2344);
+        let (situation, status) = answer(rekey, Ok(headers.clone()));
+        assert_eq!(situation.reason(), Reason::Rekeyed);
+        assert_eq!((status.headers, status.observed_generation), (headers, Some(1)));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_stored_is_a_refusal_that_can() {
+        let (rekey, headers) = rekey(100, 8 * 1024);
+        let (situation, status) = answer(rekey, Ok(headers));
+        assert_eq!(situation.reason(), Reason::TooLarge);
+        assert!(situation.message().contains("100 headers"), "{}", situation.message());
+        assert!(situation.message().contains("fewer values"), "{}", situation.message());
+        assert!(status.headers.is_empty() && status.observed_generation == Some(1));
+    }
+}
