@@ -8,16 +8,19 @@ use std::fmt;
 use std::time::Duration;
 
 use bulla_crds::conditions::Reason;
-use bulla_crds::{SealedSecret, SealedSecretStatus, WipedSecret};
+use bulla_crds::{Rekey, SealedSecret, WipedSecret};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
+    VersionMatch,
+};
 use kube::client::Body;
-use kube::core::{ObjectMeta, PartialObjectMeta, Status};
+use kube::core::{ObjectList, ObjectMeta, PartialObjectMeta, Status};
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
-use serde::Deserialize;
+use kube::{Client, Resource};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::context::FIELD_MANAGER;
@@ -256,21 +259,25 @@ pub(crate) async fn delete_secret(client: &Client, found: &ObjectMeta) -> Result
     send::<IgnoredAny>(client, request, None).await.map(|_| ())
 }
 
-/// Writes a status at the resource version of `sealed_secret`; the new resource version.
-pub(crate) async fn patch_status(
+/// Writes a status at the resource version in `judged`; the new resource version.
+pub(crate) async fn patch_status<K>(
     client: &Client,
-    sealed_secret: &SealedSecret,
-    status: &SealedSecretStatus,
-) -> Result<Option<String>, Failure> {
+    judged: &ObjectMeta,
+    status: &impl Serialize,
+) -> Result<Option<String>, Failure>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
     let patch = Patch::Merge(json!({
-        "metadata": {"resourceVersion": sealed_secret.resource_version()},
+        "metadata": {"resourceVersion": judged.resource_version},
         "status": status,
     }));
     let params =
         PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let request = collection::<SealedSecret>(sealed_secret.namespace().as_deref())
-        .patch_subresource("status", &sealed_secret.name_any(), &params, &patch);
-    let written: PartialObjectMeta<SealedSecret> = send(client, request, None).await?;
+    let name = judged.name.as_deref().unwrap_or_default();
+    let request = collection::<K>(judged.namespace.as_deref())
+        .patch_subresource("status", name, &params, &patch);
+    let written: PartialObjectMeta<K> = send(client, request, None).await?;
     Ok(written.metadata.resource_version)
 }
 
@@ -284,6 +291,34 @@ pub(crate) async fn sealed_secret(
     let params = GetParams { resource_version: not_older_than.map(str::to_owned) };
     let request = collection::<SealedSecret>(Some(&object.namespace)).get(&object.name, &params);
     if_there(whole(client, request).await)
+}
+
+/// A Rekey, if it is there, from the API server's cache but at least as new as a resource version. As a list of one:
+/// there is no right to `get`, which the watch does not need.
+pub(crate) async fn rekey(
+    client: &Client,
+    object: &Object,
+    not_older_than: &str,
+) -> Result<Option<Rekey>, Failure> {
+    let params = ListParams::default()
+        .fields(&format!("metadata.name={}", object.name))
+        .at(not_older_than)
+        .matching(VersionMatch::NotOlderThan);
+    let request = collection::<Rekey>(Some(&object.namespace)).list(&params);
+    let list: ObjectList<Rekey> = whole(client, request).await?;
+    Ok(list.items.into_iter().next())
+}
+
+/// Deletes a Rekey, provided that it is still the one of this uid.
+pub(crate) async fn delete_rekey(
+    client: &Client,
+    object: &Object,
+    uid: &str,
+) -> Result<(), Failure> {
+    let preconditions = Preconditions { uid: Some(uid.into()), resource_version: None };
+    let params = DeleteParams::default().preconditions(preconditions);
+    let request = collection::<Rekey>(Some(&object.namespace)).delete(&object.name, &params);
+    send::<IgnoredAny>(client, request, None).await.map(|_| ())
 }
 
 /// The metadata of a Secret, if it is there.

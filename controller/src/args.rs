@@ -86,6 +86,10 @@ pub(crate) struct Args {
     #[arg(long, env = "BULLA_FULL_CHECK", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub(crate) full_check: Duration,
 
+    /// How long a Rekey is there before it is deleted, for tests
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration, hide = true)]
+    pub(crate) rekey_lifetime: Duration,
+
     /// Show the state of each SealedSecret in /metrics, by namespace and name
     #[arg(long, env = "BULLA_METRICS_PER_OBJECT")]
     pub(crate) metrics_per_object: bool,

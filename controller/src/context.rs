@@ -17,6 +17,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::object::Object;
 use crate::queue::{Lane, Queue};
+use crate::rekey::Rekeys;
 use crate::sealed_secret;
 
 /// The name under which all writes are made.
@@ -36,6 +37,7 @@ pub(crate) struct Context {
     /// The Secrets that carry our label.
     pub(crate) targets: Cache<Version>,
     pub(crate) ring: Ring,
+    pub(crate) rekeys: Rekeys,
     is_working: AtomicBool,
 }
 
@@ -52,6 +54,7 @@ impl Context {
             sealed_secrets: Cache::new(watches),
             targets: Cache::new(watches),
             ring: Ring::new(args.identities_folder.is_some()),
+            rekeys: Rekeys::default(),
             is_working: AtomicBool::default(),
             client,
             args,
@@ -86,12 +89,14 @@ impl Context {
                 self.queue.push_check(object);
             }
         }
+        self.rekeys.enqueue_all();
     }
 
     /// Leaves the work to another replica.
     pub(crate) fn end_work(&self) {
         self.is_working.store(false, Ordering::SeqCst);
         self.queue.clear();
+        self.rekeys.clear();
     }
 
     /// Queues every object on which something may be to do.

@@ -3,7 +3,7 @@
 //!
 //! Where to look: `watches` says what is watched and `cache` what of it is kept, `queue` what is looked at
 //! next, `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` is the life of the
-//! keys, `lease` decides which replica works. Everything else serves these.
+//! keys, `rekey` answers Rekeys, `lease` decides which replica works. Everything else serves these.
 
 mod api;
 mod args;
@@ -20,6 +20,7 @@ mod metrics;
 mod object;
 mod process;
 mod queue;
+mod rekey;
 mod sealed_secret;
 mod telemetry;
 mod watches;
@@ -108,22 +109,26 @@ async fn work(
 ) {
     while until_stopped(leads(&mut leadership, ctx), stop.clone()).await.is_some() {
         ctx.metrics.is_leader(true);
-        let mut lost = leadership.clone();
-        let over = async {
-            tokio::select! {
-                _ = lost.wait_for(|leads| !leads) => {}
-                () = stopped(stop.clone()) => {}
-            }
-        };
-        futures::pin_mut!(over);
+        let over = || Box::pin(over(leadership.clone(), stop.clone()));
         ctx.begin_work();
+        let objects = async {
+            tokio::join!(sealed_secret::work(ctx.clone(), over()), rekey::work(ctx.clone(), over()),)
+        };
         tokio::select! {
-            () = sealed_secret::work(ctx.clone(), &mut over) => {}
+            ((), ()) = objects => {}
             () = keys::work(ctx) => {}
             () = sealed_secret::check_in_full(ctx) => {}
         }
         ctx.end_work();
         ctx.metrics.is_leader(false);
+    }
+}
+
+/// Until this replica does not hold the Lease any more, or is told to stop.
+async fn over(mut leadership: watch::Receiver<bool>, stop: watch::Receiver<bool>) {
+    tokio::select! {
+        _ = leadership.wait_for(|leads| !leads) => {}
+        () = stopped(stop) => {}
     }
 }
 

@@ -25,6 +25,17 @@ struct OutcomeLabels {
     reason: &'static str,
 }
 
+impl From<&Situation> for OutcomeLabels {
+    fn from(situation: &Situation) -> Self {
+        let outcome = match situation {
+            Situation::Done { .. } => "done",
+            Situation::Retrying { .. } => "retrying",
+            Situation::NeedsPerson { .. } => "needs_person",
+        };
+        Self { outcome, reason: situation.reason().as_str() }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ConditionLabels {
     condition: &'static str,
@@ -64,6 +75,7 @@ struct KeyLabel {
 pub(crate) struct Metrics {
     registry: Registry,
     reconciles: Family<OutcomeLabels, Counter>,
+    rekeys: Family<OutcomeLabels, Counter>,
     seconds: Histogram,
     queue: Family<LaneLabel, Gauge>,
     /// Targets that somebody had edited or deleted and that were restored.
@@ -92,6 +104,7 @@ impl Metrics {
             [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let metrics = Self {
             reconciles: Family::default(),
+            rekeys: Family::default(),
             seconds: Histogram::new(buckets),
             queue: Family::default(),
             drift_repaired: Counter::default(),
@@ -117,6 +130,7 @@ impl Metrics {
     fn name(&self, registry: &mut Registry) {
         let r = registry;
         r.register("reconciles", "Reconciles by what they came to", self.reconciles.clone());
+        r.register("rekeys", "Rekeys by what they were answered", self.rekeys.clone());
         let help = "Time from taking up to leaving an object";
         r.register_with_unit("reconcile_duration", help, Unit::Seconds, self.seconds.clone());
         r.register("queue_depth", "Objects that wait for a worker or a delay", self.queue.clone());
@@ -150,6 +164,11 @@ impl Metrics {
     pub(crate) fn reconcile(&self) -> ReconcileTimer<'_> {
         let labels = OutcomeLabels { outcome: "failed", reason: "Unavailable" };
         ReconcileTimer { metrics: self, started: Instant::now(), labels }
+    }
+
+    /// Counts a Rekey that was answered.
+    pub(crate) fn rekey(&self, situation: &Situation) {
+        self.rekeys.get_or_create(&OutcomeLabels::from(situation)).inc();
     }
 
     /// Counts a failed request.
@@ -252,12 +271,7 @@ impl ReconcileTimer<'_> {
 
     /// What it came to.
     pub(crate) fn come_to(&mut self, situation: &Situation) {
-        let outcome = match situation {
-            Situation::Done { .. } => "done",
-            Situation::Retrying { .. } => "retrying",
-            Situation::NeedsPerson { .. } => "needs_person",
-        };
-        self.labels = OutcomeLabels { outcome, reason: situation.reason().as_str() };
+        self.labels = situation.into();
     }
 }
 

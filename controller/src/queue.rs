@@ -149,6 +149,35 @@ impl Drop for Taken {
     }
 }
 
+/// Takes objects from `queue` and handles them until told to stop, so many at a time.
+pub(crate) async fn work<F>(
+    queue: &Arc<Queue>,
+    workers: usize,
+    handle: impl Fn(Taken) -> F,
+    mut stopped: impl Future<Output = ()> + Unpin,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut running = tokio::task::JoinSet::new();
+    loop {
+        let taken = tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            Some(ended) = running.join_next(), if !running.is_empty() => {
+                if let Err(error) = ended {
+                    // The object comes again after a while; the panic's text may not be shown.
+                    tracing::error!(is_panic = error.is_panic(), "a reconcile ended badly");
+                }
+                continue;
+            }
+            taken = queue.pop(), if running.len() < workers => taken,
+        };
+        running.spawn(handle(taken));
+    }
+    // What is in flight ends; every write names what it was decided on.
+    while running.join_next().await.is_some() {}
+}
+
 struct State {
     /// The lane that each waiting object is in; what the lanes hold beyond that is outdated.
     queued: HashMap<Object, Lane>,

@@ -27,7 +27,7 @@ use crate::cache::Known;
 use crate::context::Context;
 use crate::damping::Found;
 use crate::object::Object;
-use crate::queue::{Next, Taken};
+use crate::queue::{self, Next, Taken};
 use crate::sealed_secret::apply::{Change, ChangeKind};
 use crate::sealed_secret::glance::Glance;
 use crate::sealed_secret::observe::{Observed, Reading};
@@ -271,27 +271,13 @@ fn first_reading(ctx: &Context, object: &Object, known: &Known) -> Reading {
 }
 
 /// Takes objects from the queue and reconciles them until dropped, so many at a time.
-pub(crate) async fn work(ctx: Arc<Context>, mut stopped: impl Future<Output = ()> + Unpin) {
-    let workers = usize::from(ctx.args.workers);
-    let mut running = tokio::task::JoinSet::new();
-    loop {
-        let taken = tokio::select! {
-            biased;
-            () = &mut stopped => break,
-            Some(ended) = running.join_next(), if !running.is_empty() => {
-                if let Err(error) = ended {
-                    // The object comes again after a while; the panic's text may not be shown.
-                    tracing::error!(is_panic = error.is_panic(), "a reconcile ended badly");
-                }
-                continue;
-            }
-            taken = ctx.queue.pop(), if running.len() < workers => taken,
-        };
+pub(crate) async fn work(ctx: Arc<Context>, stopped: impl Future<Output = ()> + Unpin) {
+    let (queue, workers) = (ctx.queue.clone(), ctx.args.workers.into());
+    let reconcile = |taken| {
         let ctx = ctx.clone();
-        running.spawn(async move { reconcile(&ctx, taken).await });
-    }
-    // What is in flight ends; every write names what it was decided on.
-    while running.join_next().await.is_some() {}
+        async move { reconcile(&ctx, taken).await }
+    };
+    queue::work(&queue, workers, reconcile, stopped).await;
 }
 
 /// How many parts of the interval there are at which objects are checked.

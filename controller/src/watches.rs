@@ -1,5 +1,5 @@
 //! What is watched: SealedSecrets, the metadata of the Secrets that carry our label, identities with their
-//! backups, and SealingKeys.
+//! backups, SealingKeys, and the metadata of Rekeys.
 //!
 //! Each watch is a task that feeds its cache, tells the queue what may need work, and is opened again for
 //! ever. kube's watcher does the protocol. What it leaves to its caller is here: to begin anew where a
@@ -9,7 +9,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use bulla_crds::{BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, SealingKey, TARGET_LABEL, WipedSecret};
+use bulla_crds::{
+    BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, Rekey, SealingKey, TARGET_LABEL, WipedSecret,
+};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Secret;
@@ -26,6 +28,7 @@ use crate::context::Context;
 use crate::keys::{self, Origin};
 use crate::object::Object;
 use crate::queue::Lane;
+use crate::rekey;
 use crate::sealed_secret;
 
 /// Larger pages cost memory: 500 hybrid SealedSecrets are 25 MiB while they are read.
@@ -35,7 +38,8 @@ const PAGE_SIZE: u32 = 100;
 pub(crate) fn spawn(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
     for namespace in ctx.args.scopes() {
         tasks.spawn(sealed_secrets(ctx.clone(), namespace.clone()));
-        tasks.spawn(targets(ctx.clone(), namespace));
+        tasks.spawn(targets(ctx.clone(), namespace.clone()));
+        tasks.spawn(rekeys(ctx.clone(), namespace));
     }
     tasks.spawn(sealing_keys(ctx.clone()));
     for type_ in [IDENTITY_SECRET_TYPE, BACKUP_SECRET_TYPE] {
@@ -167,6 +171,29 @@ async fn sealing_keys(ctx: Arc<Context>) {
             }
         };
         ctx.keys_changed(&changed);
+    }
+}
+
+/// Their metadata: what they ask for is read when it is their turn.
+async fn rekeys(ctx: Arc<Context>, namespace: Option<String>) {
+    let api: Api<PartialObjectMeta<Rekey>> = scoped(&ctx.client, namespace.as_deref());
+    let events = follow(api, watcher::Config::default(), "Rekeys");
+    futures::pin_mut!(events);
+    let mut listed = HashSet::new();
+    while let Some(heard) = events.next().await {
+        let Heard::Event(event) = heard else { continue };
+        match event {
+            Event::Init => listed.clear(),
+            Event::InitApply(rekey) => {
+                listed.insert(Object::of(&rekey.metadata));
+                rekey::came(&ctx, &rekey.metadata);
+            }
+            Event::Apply(rekey) => rekey::came(&ctx, &rekey.metadata),
+            Event::Delete(rekey) => rekey::went(&ctx, &Object::of(&rekey.metadata)),
+            Event::InitDone => {
+                rekey::listed(&ctx, namespace.as_deref(), &std::mem::take(&mut listed));
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | situation | Ready | Reconciling | Stalled |
 //! | --- | --- | --- | --- |
-//! | done | True `Unsealed` | absent | absent |
+//! | done | True, reason | absent | absent |
 //! | working, or retrying | Unknown, reason | True, reason | absent |
 //! | needs a person | False, reason | absent | True, reason |
 
@@ -57,6 +57,8 @@ pub fn condition(
 pub enum Reason {
     /// The Secret is as declared.
     Unsealed,
+    /// A Rekey is answered with new headers.
+    Rekeyed,
     /// A value is for another namespace, name or key.
     WrongBinding,
     /// A value is sealed to keys of which none is held here.
@@ -69,6 +71,14 @@ pub enum Reason {
     Malformed,
     /// A value is no sealed value at all.
     NotSealed,
+    /// A holder that a value is sealed to has no Active key.
+    NoActiveKey,
+    /// A holder that a value is sealed to has more than one Active key.
+    SeveralActiveKeys,
+    /// The holders that a value is sealed to have Active keys of both types, which one header cannot name.
+    MixedTypes,
+    /// More than the API server can store in one object.
+    TooLarge,
     /// The object breaks a rule that needs no key.
     Invalid,
     /// A plaintext is not what the Secret's type demands.
@@ -108,12 +118,17 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unsealed => "Unsealed",
+            Self::Rekeyed => "Rekeyed",
             Self::WrongBinding => "WrongBinding",
             Self::UnknownKey => "UnknownKey",
             Self::RevokedKey => "RevokedKey",
             Self::Damaged => "Damaged",
             Self::Malformed => "Malformed",
             Self::NotSealed => "NotSealed",
+            Self::NoActiveKey => "NoActiveKey",
+            Self::SeveralActiveKeys => "SeveralActiveKeys",
+            Self::MixedTypes => "MixedTypes",
+            Self::TooLarge => "TooLarge",
             Self::Invalid => "Invalid",
             Self::InvalidForType => "InvalidForType",
             Self::TemplateFailed => "TemplateFailed",
@@ -143,8 +158,10 @@ impl fmt::Display for Reason {
 /// What a reconcile came to, in the three rows of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Situation {
-    /// The target is as declared.
+    /// All is as the object says.
     Done {
+        /// What that means for its kind.
+        reason: Reason,
         /// What was done, in a phrase.
         message: String,
     },
@@ -168,15 +185,16 @@ impl Situation {
     /// The reason of the Ready condition.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Done { .. } => Reason::Unsealed,
-            Self::Retrying { reason, .. } | Self::NeedsPerson { reason, .. } => *reason,
+            Self::Done { reason, .. }
+            | Self::Retrying { reason, .. }
+            | Self::NeedsPerson { reason, .. } => *reason,
         }
     }
 
     /// The message of every condition.
     pub fn message(&self) -> &str {
         match self {
-            Self::Done { message }
+            Self::Done { message, .. }
             | Self::Retrying { message, .. }
             | Self::NeedsPerson { message, .. } => message,
         }
@@ -227,7 +245,7 @@ mod tests {
     #[test]
     fn the_three_rows_of_the_contract_hold() {
         let pair = |type_: &str, status: &str| (type_.to_owned(), status.to_owned());
-        let done = Situation::Done { message: "as declared".into() };
+        let done = Situation::Done { reason: Reason::Unsealed, message: "as declared".into() };
         assert_eq!(summary(&done), [pair(READY, "True")]);
         let retrying = Situation::Retrying { reason: Reason::Conflict, message: String::new() };
         assert_eq!(summary(&retrying), [pair(READY, "Unknown"), pair(RECONCILING, "True")]);
@@ -240,7 +258,9 @@ mod tests {
         let stuck = Situation::NeedsPerson { reason: Reason::Damaged, message: String::new() };
         let first = stuck.conditions(1, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(stuck.conditions(1, &first, Timestamp::MAX), first);
-        let done = Situation::Done { message: String::new() }.conditions(2, &first, Timestamp::MAX);
+        let done = Situation::Done { reason: Reason::Rekeyed, message: String::new() };
+        let done = done.conditions(2, &first, Timestamp::MAX);
+        assert_eq!(done[0].reason, "Rekeyed");
         assert_eq!(done[0].last_transition_time, Time(Timestamp::MAX));
     }
 }

@@ -41,7 +41,7 @@ mod unseal;
 mod wiped;
 
 pub use length::json_length;
-pub use rekey::{Rekey, RekeySpec, RekeyStatus};
+pub use rekey::{MAX_REKEY_BYTES, Rekey, RekeySpec, RekeyStatus};
 pub use seal::{SealError, seal};
 pub use sealed_secret::{
     Policy, SealedSecret, SealedSecretSpec, SealedSecretStatus, Target, TargetStatus, Template,

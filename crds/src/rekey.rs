@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
+/// The most that a Rekey and its answer may take together, in bytes as JSON: etcd stores no object above 1.5 MiB. A
+/// new header is as long as the old one, when it is for as many keys of the same type.
+pub const MAX_REKEY_BYTES: usize = 1_400_000;
+
 /// A request for new headers, for the keys that are active today, over the values of one SealedSecret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,7 +39,7 @@ pub struct RekeySpec {
     pub sealed_secret: String,
 
     /// Data key to the base64 of the age header of its value.
-    #[schemars(schema_with = "schema::headers")]
+    #[schemars(schema_with = "schema::asked_headers")]
     pub headers: BTreeMap<String, String>,
 }
 

@@ -77,6 +77,13 @@ pub(crate) fn sealed_data(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Headers over which others are to be made.
+pub(crate) fn asked_headers(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = headers(generator);
+    schema.insert("minProperties".into(), json!(1));
+    schema
+}
+
 pub(crate) fn headers(_: &mut SchemaGenerator) -> Schema {
     let is_sealed = format!("self[k].startsWith('{SEALED_PREFIX}')");
     json_schema!({

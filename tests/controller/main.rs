@@ -24,6 +24,7 @@ mod outage;
 mod people;
 mod policies;
 mod refusal;
+mod rekeys;
 mod renewal;
 mod rights;
 mod rules;

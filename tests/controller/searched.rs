@@ -137,8 +137,9 @@ pub(crate) fn said_in_objects(api: &Api, namespace: Option<&str>) -> Result<Vec<
             event.to_string(),
         )
     });
-    let sealed_secrets = list(&format!("/apis/bulla.dev/v1alpha1/{within}sealedsecrets"))?;
-    let statuses = sealed_secrets
+    let mut objects = list(&format!("/apis/bulla.dev/v1alpha1/{within}sealedsecrets"))?;
+    objects.extend(list(&format!("/apis/bulla.dev/v1alpha1/{within}rekeys"))?);
+    let statuses = objects
         .iter()
         .map(|object| (format!("the status of {}", named(object)), object["status"].to_string()));
     Ok(events.chain(statuses).collect())

@@ -8,7 +8,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bulla_crds::{
     API_VERSION, Policy, SealedSecretStatus, TARGET_LABEL, TARGET_OWNED, TargetStatus,
-    conditions::Situation, fingerprints,
+    conditions::{Reason, Situation},
+    fingerprints,
 };
 use bulla_sealing::Identity;
 use jiff::Timestamp;
@@ -156,7 +157,10 @@ fn secret(index: usize, values: u16, owner_uid: &str) -> String {
 
 /// The controller's write of a status, at the resource version that was judged.
 fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[String]) -> String {
-    let done = Situation::Done { message: format!("{values} keys are unsealed") };
+    let done = Situation::Done {
+        reason: Reason::Unsealed,
+        message: format!("{values} keys are unsealed"),
+    };
     let status = SealedSecretStatus {
         observed_generation: Some(1),
         conditions: done.conditions(1, &[], Timestamp::now()),

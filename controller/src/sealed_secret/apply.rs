@@ -1,6 +1,6 @@
 //! Writes of the target. An answer never holds data, and an error never holds text of the API server's.
 
-use bulla_crds::conditions::Situation;
+use bulla_crds::conditions::{Reason, Situation};
 use bulla_crds::{Policy, TargetStatus, WipedSecret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{ObjectMeta, PartialObjectMeta};
@@ -78,7 +78,7 @@ pub(super) async fn apply(
         1 => "1 key is unsealed".to_owned(),
         count => format!("{count} keys are unsealed"),
     };
-    Ok((Situation::Done { message }, Some(Change { kind, target })))
+    Ok((Situation::Done { reason: Reason::Unsealed, message }, Some(Change { kind, target })))
 }
 
 /// Nothing is deleted unless the API server would take what comes after it.

@@ -30,7 +30,8 @@ pub(super) async fn write(
     let previous = sealed_secret.status.clone().unwrap_or_default();
     let status = status(ctx, sealed_secret, &previous, situation, change);
     if status != previous {
-        match api::patch_status(&ctx.client, sealed_secret, &status).await {
+        let judged = &sealed_secret.metadata;
+        match api::patch_status::<SealedSecret>(&ctx.client, judged, &status).await {
             Ok(written) => {
                 let written = remembered(sealed_secret, written, &status);
                 ctx.memory.remember(object, written, &ctx.sealed_secrets, &ctx.targets);

@@ -1,0 +1,508 @@
+//! What a Rekey is answered. It is pure and synchronous, and knows neither client nor clock.
+//!
+//! All headers are made or none. What needs no key is judged first, for all of them, so that no private key works
+//! on what is refused anyway; the binding comes before anything else that could be said of a header.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulla_crds::conditions::Reason;
+use bulla_crds::keys::{DeclaredKeys, NoSuccessor, encode_value};
+use bulla_crds::{RekeySpec, ValueError, decode_value};
+use bulla_sealing::{
+    Fingerprint, NoRandomness, Recipient, Recipients, RecipientsError, RekeyError, SealedHeader,
+    Target, UnsealError,
+};
+
+/// What is known of keys.
+pub(super) struct Keys<'a> {
+    /// Those that can be trusted.
+    pub(super) declared: &'a DeclaredKeys,
+    /// Those that were revoked, whatever their SealingKeys say.
+    pub(super) revoked: &'a BTreeSet<Fingerprint>,
+}
+
+/// Why a Rekey gets no headers. It never quotes what it was given, but for names in a binding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// It is in the controller's own namespace.
+    #[error(
+        "no value is for the controller's own namespace; create the Rekey where the SealedSecret is"
+    )]
+    Protected,
+    /// It asks for nothing.
+    #[error("no header is given; name each value's")]
+    Empty,
+    /// A header that is none, is for something else, or does not open.
+    #[error("key {key}: {error}")]
+    Value { key: String, error: ValueError },
+    /// More than a header came.
+    #[error("key {0}: more than a header came; give the header alone, without the payload")]
+    Trailing(String),
+    /// A header for keys of which one was revoked and none is held.
+    #[error("key {key}: sealed to {fingerprint}, which was revoked; seal it again")]
+    Revoked { key: String, fingerprint: Fingerprint },
+    /// The key that a holder is sealed to today was revoked.
+    #[error(
+        "key {key}: the Active key {fingerprint} was revoked; have its holder's next key declared"
+    )]
+    RevokedSuccessor { key: String, fingerprint: Fingerprint },
+    /// There are no keys to seal to instead.
+    #[error("key {key}: {error}{}", advice(.error))]
+    NoSuccessor { key: String, error: NoSuccessor },
+    /// The answer would not fit.
+    #[error(
+        "{count} headers and their answer are more than the API server can store; ask for fewer values at once"
+    )]
+    TooLarge { count: usize },
+    /// There is nothing to draw an ephemeral key from.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+fn advice(error: &NoSuccessor) -> &'static str {
+    match error {
+        NoSuccessor::UnknownFingerprint(_) => "; have it declared with its holder",
+        NoSuccessor::NoActiveKey(_) => "; have one declared or activated",
+        NoSuccessor::SeveralActiveKeys(_) => "; have all but one retired",
+        NoSuccessor::Recipients(_) => "",
+    }
+}
+
+impl Refusal {
+    /// The reason for the conditions.
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Protected => Reason::NamespaceRefused,
+            Self::Empty | Self::Trailing(_) => Reason::Invalid,
+            Self::Value { error, .. } => error.reason(),
+            Self::Revoked { .. } | Self::RevokedSuccessor { .. } => Reason::RevokedKey,
+            Self::NoSuccessor { error, .. } => match error {
+                NoSuccessor::UnknownFingerprint(_) => Reason::UnknownKey,
+                NoSuccessor::NoActiveKey(_) => Reason::NoActiveKey,
+                NoSuccessor::SeveralActiveKeys(_) => Reason::SeveralActiveKeys,
+                NoSuccessor::Recipients(RecipientsError::Mixed(..)) => Reason::MixedTypes,
+                NoSuccessor::Recipients(RecipientsError::TooMany { .. }) => Reason::TooLarge,
+                NoSuccessor::Recipients(RecipientsError::None | RecipientsError::Twice(_)) => {
+                    Reason::Invalid
+                }
+            },
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::NoRandomness(_) => Reason::Unavailable,
+        }
+    }
+
+    /// Whether a moment may change it: in the middle of a renewal no key is Active, and what has just been declared
+    /// or stored is known only once its watch has told.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::NoSuccessor { error, .. } => !matches!(error, NoSuccessor::Recipients(_)),
+            Self::Value { error: ValueError::Unseal(UnsealError::NoIdentity { .. }), .. }
+            | Self::NoRandomness(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The new headers by data key, in base64, for values of a SealedSecret in `namespace`. `rekey` makes one of them,
+/// as [`SealedHeader::rekey`] does.
+pub(super) fn judge(
+    namespace: &str,
+    spec: &RekeySpec,
+    keys: &Keys<'_>,
+    mut rekey: impl FnMut(&SealedHeader<'_>, &Target, &Recipients) -> Result<Vec<u8>, RekeyError>,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    if spec.headers.is_empty() {
+        return Err(Refusal::Empty);
+    }
+    let mut files = Vec::with_capacity(spec.headers.len());
+    for (key, header) in &spec.headers {
+        let file = decode_value(header).map_err(of(key))?;
+        let target = Target::new(namespace, &spec.sealed_secret, key)
+            .map_err(|error| of(key)(error.into()))?;
+        files.push((key, file, target));
+    }
+    let mut permitted = Vec::with_capacity(files.len());
+    for (key, file, target) in &files {
+        permitted.push((*key, target, permitted_header(key, file, target)?));
+    }
+    let mut planned = Vec::with_capacity(permitted.len());
+    for (key, target, header) in permitted {
+        let recipients = successors(key, &header, keys)?;
+        planned.push((key, target, header, recipients));
+    }
+    planned
+        .into_iter()
+        .map(|(key, target, header, recipients)| {
+            let new = rekey(&header, target, &recipients).map_err(|error| match error {
+                RekeyError::Unseal(error) => unopened(key, error, keys.revoked),
+                RekeyError::NoRandomness(error) => error.into(),
+            })?;
+            Ok((key.clone(), encode_value(&new)))
+        })
+        .collect()
+}
+
+/// The header in `file`, with nothing behind it, and for this target.
+fn permitted_header<'a>(
+    key: &str,
+    file: &'a [u8],
+    target: &Target,
+) -> Result<SealedHeader<'a>, Refusal> {
+    let (header, rest) = SealedHeader::parse(file).map_err(|error| of(key)(error.into()))?;
+    if !header.binding().permits(target) {
+        let expected = target.clone().into();
+        let found = header.binding().clone().into();
+        return Err(of(key)(UnsealError::WrongBinding { expected, found }.into()));
+    }
+    match rest.is_empty() {
+        true => Ok(header),
+        false => Err(Refusal::Trailing(key.into())),
+    }
+}
+
+/// Whom the new header is for.
+fn successors(
+    key: &str,
+    header: &SealedHeader<'_>,
+    keys: &Keys<'_>,
+) -> Result<Recipients, Refusal> {
+    let recipients = keys
+        .declared
+        .successors(header.fingerprints())
+        .map_err(|error| Refusal::NoSuccessor { key: key.into(), error })?;
+    // A SealingKey that was deleted and created again says nothing of it.
+    let revoked =
+        recipients.iter().map(Recipient::fingerprint).find(|it| keys.revoked.contains(it));
+    match revoked {
+        Some(fingerprint) => Err(Refusal::RevokedSuccessor { key: key.into(), fingerprint }),
+        None => Ok(recipients),
+    }
+}
+
+fn unopened(key: &str, error: UnsealError, revoked: &BTreeSet<Fingerprint>) -> Refusal {
+    if let UnsealError::NoIdentity { fingerprints } = &error
+        && let Some(fingerprint) = fingerprints.iter().find(|it| revoked.contains(it))
+    {
+        return Refusal::Revoked { key: key.into(), fingerprint: *fingerprint };
+    }
+    of(key)(error.into())
+}
+
+fn of(key: &str) -> impl Fn(ValueError) -> Refusal {
+    move |error| Refusal::Value { key: key.into(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_crds::State;
+    use bulla_crds::keys::{DeclaredKey, with_header};
+    use bulla_sealing::{Binding, Identity, KeyType, Keyring, Scope, SealedValue, seal};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const MARKER: &str = "MARKER-correct-horse-battery-staple";
+
+    /// Some holders with their keys, and what this controller holds of them.
+    struct World {
+        keys: BTreeMap<&'static str, Recipient>,
+        /// Each identity by itself.
+        alone: BTreeMap<&'static str, Keyring>,
+        held: Keyring,
+        declared: DeclaredKeys,
+        revoked: BTreeSet<Fingerprint>,
+    }
+
+    const DECLARED: [(&str, &str, State); 13] = [
+        ("old", "prod", State::Retired),
+        ("new", "prod", State::Active),
+        ("dr-old", "dr", State::Retired),
+        ("dr-new", "dr", State::Active),
+        ("recovery", "recovery", State::Active),
+        ("cold", "cold", State::Retired),
+        ("twin-1", "twin", State::Active),
+        ("twin-2", "twin", State::Active),
+        ("pq-old", "pq", State::Retired),
+        ("pq-held", "pq", State::Retired),
+        ("pq-new", "pq", State::Active),
+        ("leaked", "prod", State::Revoked),
+        ("back-again", "again", State::Active),
+    ];
+
+    impl World {
+        fn new() -> Self {
+            let mut world = Self {
+                keys: BTreeMap::new(),
+                alone: BTreeMap::new(),
+                held: Keyring::new(),
+                declared: DeclaredKeys::default(),
+                revoked: BTreeSet::new(),
+            };
+            let mut declared = Vec::new();
+            for (name, holder, state) in DECLARED {
+                let type_ = if name == "pq-new" { KeyType::Hybrid } else { KeyType::X25519 };
+                let recipient = world.key(name, type_);
+                let (holder, created) = (holder.into(), Timestamp::UNIX_EPOCH);
+                declared.push(DeclaredKey { recipient, holder, state, created });
+            }
+            world.declared = declared.into_iter().collect();
+            world.key("stranger", KeyType::X25519);
+            world.revoked = ["leaked", "back-again"].map(|it| world.keys[it].fingerprint()).into();
+            world
+        }
+
+        fn key(&mut self, name: &'static str, type_: KeyType) -> Recipient {
+            let identity = Identity::generate(type_).unwrap();
+            let recipient = identity.recipient();
+            if ["old", "new", "pq-held"].contains(&name) {
+                self.held.insert(Identity::parse(&identity.to_secret_string()).unwrap());
+            }
+            self.alone.insert(name, Keyring::from_iter([identity]));
+            self.keys.insert(name, recipient.clone());
+            recipient
+        }
+
+        fn recipients(&self, names: &[&str]) -> Recipients {
+            Recipients::new(names.iter().map(|name| self.keys[name].clone()).collect()).unwrap()
+        }
+
+        /// An age file for that place, sealed to those keys.
+        fn sealed(&self, scope: Scope, place: [&str; 3], to: &[&str]) -> Vec<u8> {
+            let [namespace, name, key] = place;
+            let target = Target::new(namespace, name, key).unwrap();
+            let binding = Binding::new(scope, &target);
+            seal(MARKER.as_bytes(), &binding, &self.recipients(to)).unwrap()
+        }
+
+        fn judge(&self, spec: &RekeySpec) -> Result<BTreeMap<String, String>, Refusal> {
+            let keys = Keys { declared: &self.declared, revoked: &self.revoked };
+            judge("prod", spec, &keys, |header, target, recipients| {
+                header.rekey(target, &self.held, recipients)
+            })
+        }
+    }
+
+    const HERE: [&str; 3] = ["prod", "db", "password"];
+
+    /// The header alone.
+    fn header(file: &[u8]) -> Vec<u8> {
+        let payload = SealedValue::parse(file).unwrap().payload().len();
+        file[..file.len() - payload].to_vec()
+    }
+
+    fn asked<'a>(headers: impl IntoIterator<Item = (&'a str, Vec<u8>)>) -> RekeySpec {
+        let headers =
+            headers.into_iter().map(|(key, header)| (key.into(), encode_value(&header))).collect();
+        RekeySpec { sealed_secret: "db".into(), headers }
+    }
+
+    #[test]
+    fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() {
+        let world = World::new();
+        let cases: [(&[&str], &[&str]); 7] = [
+            (&["old"], &["new"]),
+            (&["new"], &["new"]),
+            (&["old", "dr-old", "recovery"], &["new", "dr-new", "recovery"]),
+            (&["recovery", "dr-new", "old"], &["recovery", "dr-new", "new"]),
+            // Two keys of one holder: its Active key stands where the first of them stood.
+            (&["dr-old", "old", "dr-new", "new"], &["dr-new", "new"]),
+            // Sealed to a revoked key too, and to one that is held.
+            (&["leaked", "old"], &["new"]),
+            (&["new", "leaked"], &["new"]),
+        ];
+        for (from, to) in cases {
+            for scope in [Scope::Strict, Scope::Namespace, Scope::Cluster] {
+                let file = world.sealed(scope, HERE, from);
+                let answer = world.judge(&asked([("password", header(&file))])).unwrap();
+                assert_eq!(answer.len(), 1, "{from:?}");
+                let new = decode_value(&answer["password"]).unwrap();
+                let recipients = world.recipients(to);
+                let value = with_header(&encode_value(&file), &new, &recipients).unwrap();
+                let file = decode_value(&value).unwrap();
+                let value = SealedValue::parse(&file).unwrap();
+                let target = Target::new(HERE[0], HERE[1], HERE[2]).unwrap();
+                for (name, identity) in &world.alone {
+                    let opened = value.unseal(&target, identity).ok();
+                    let is_marker =
+                        opened.map(|plaintext| plaintext.as_bytes() == MARKER.as_bytes());
+                    assert_eq!(is_marker, to.contains(name).then_some(true), "{name}: {to:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn types_may_change_for_all_holders_of_a_value_at_once() {
+        let world = World::new();
+        let file = world.sealed(Scope::Strict, HERE, &["pq-held"]);
+        let answer = world.judge(&asked([("password", header(&file))])).unwrap();
+        let new = decode_value(&answer["password"]).unwrap();
+        with_header(&encode_value(&file), &new, &world.recipients(&["pq-new"])).unwrap();
+    }
+
+    /// What is asked, why it is refused, and what of the message helps.
+    type Case = (&'static str, RekeySpec, Reason, String);
+
+    fn refused_before_any_key(world: &World) -> Vec<Case> {
+        let good = header(&world.sealed(Scope::Strict, HERE, &["old"]));
+        let password = |header: Vec<u8>| asked([("password", header)]);
+        let elsewhere = |scope, place| password(header(&world.sealed(scope, place, &["old"])));
+        let to = |keys: &[&str]| password(header(&world.sealed(Scope::Strict, HERE, keys)));
+        let whole = world.sealed(Scope::Strict, HERE, &["old"]);
+        let name = |name: &str| world.keys[name].fingerprint().to_string();
+        let mut cut = good.clone();
+        cut.truncate(good.len() - 2);
+        let foreign = b"age-encryption.org/v1\n-> X25519 TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc\nEmECAEcKN+n/Vs9SbWiV+Hu0r+E8R77DdWYyd83nw7U\n--- Vn+54jqiiUCE+WZcEVY3f1sqHjlu/z1LCQ/T7Xm7qI0\n";
+        let spec = |key: &str, text: &str| RekeySpec {
+            sealed_secret: "db".into(),
+            headers: [(key.to_owned(), text.to_owned())].into(),
+        };
+        let unnamed =
+            RekeySpec { sealed_secret: "No Name".into(), ..asked([("password", good.clone())]) };
+        vec![
+            ("nothing", asked([]), Reason::Invalid, "no header".into()),
+            ("plaintext", spec("password", MARKER), Reason::NotSealed, "key password".into()),
+            (
+                "base64 of plaintext",
+                password(MARKER.into()),
+                Reason::NotSealed,
+                "key password".into(),
+            ),
+            ("a foreign age file", password(foreign.to_vec()), Reason::NotSealed, "binding".into()),
+            ("a header that is cut", password(cut), Reason::Malformed, "key password".into()),
+            ("a whole value", password(whole), Reason::Invalid, "the header alone".into()),
+            (
+                "more than a header",
+                password([good.as_slice(), MARKER.as_bytes()].concat()),
+                Reason::Invalid,
+                "the header alone".into(),
+            ),
+            ("a name that is none", unnamed, Reason::Invalid, "the name is not".into()),
+            (
+                "a key that is none",
+                spec("..", &encode_value(&good)),
+                Reason::Invalid,
+                "the key is not".into(),
+            ),
+            (
+                "another namespace's",
+                elsewhere(Scope::Strict, ["dev", "db", "password"]),
+                Reason::WrongBinding,
+                "sealed for key password of dev/db, not for key password of prod/db".into(),
+            ),
+            (
+                "another namespace's, of its scope",
+                elsewhere(Scope::Namespace, ["dev", "db", "password"]),
+                Reason::WrongBinding,
+                "dev".into(),
+            ),
+            (
+                "another name's",
+                elsewhere(Scope::Strict, ["prod", "other", "password"]),
+                Reason::WrongBinding,
+                "prod/other".into(),
+            ),
+            (
+                "another key's, in the widest scope",
+                elsewhere(Scope::Cluster, ["prod", "db", "user"]),
+                Reason::WrongBinding,
+                "key user".into(),
+            ),
+            ("a stranger's", to(&["stranger"]), Reason::UnknownKey, name("stranger")),
+            ("a stranger's too", to(&["old", "stranger"]), Reason::UnknownKey, name("stranger")),
+            ("without Active key", to(&["old", "cold"]), Reason::NoActiveKey, "holder cold".into()),
+            (
+                "with two Active keys",
+                to(&["old", "twin-1"]),
+                Reason::SeveralActiveKeys,
+                "holder twin".into(),
+            ),
+            ("of two types", to(&["old", "pq-old"]), Reason::MixedTypes, name("pq-new")),
+            (
+                "whose Active key was revoked",
+                to(&["old", "back-again"]),
+                Reason::RevokedKey,
+                name("back-again"),
+            ),
+        ]
+    }
+
+    #[test]
+    fn what_needs_no_key_is_refused_before_any_key_is_used() {
+        let world = World::new();
+        for (what, spec, reason, helps) in refused_before_any_key(&world) {
+            // Beside a good one, which is not answered either.
+            let good = header(&world.sealed(Scope::Strict, ["prod", "db", "a"], &["old"]));
+            let mut both = spec.clone();
+            both.headers.insert("a".into(), encode_value(&good));
+            for spec in [Some(spec.clone()), (!spec.headers.is_empty()).then_some(both)] {
+                let Some(spec) = spec else { continue };
+                let keys = Keys { declared: &world.declared, revoked: &world.revoked };
+                let judged = judge("prod", &spec, &keys, |_, _, _| panic!("{what}: a key is used"));
+                let refusal = judged.expect_err(what);
+                let message = refusal.to_string();
+                assert_eq!(refusal.reason(), reason, "{what}: {message}");
+                assert!(message.contains(&helps), "{what}: {message}");
+                let in_base64 = encode_value(MARKER.as_bytes());
+                assert!(!message.contains(MARKER) && !message.contains(&in_base64), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_open_is_refused_and_so_is_all_beside_it() {
+        let world = World::new();
+        let good = |key| (key, header(&world.sealed(Scope::Strict, ["prod", "db", key], &["old"])));
+        let to = |keys: &[&str]| header(&world.sealed(Scope::Strict, HERE, keys));
+        let changed = |at: fn(&[u8]) -> usize| {
+            let mut header = to(&["old"]);
+            let at = at(&header);
+            header[at] = if header[at] == b'A' { b'B' } else { b'A' };
+            header
+        };
+        let mac = changed(|header| header.len() - 10);
+        let stanza = changed(|header| {
+            let last = header.windows(4).rposition(|it| it == b"\n---").unwrap();
+            last - 10
+        });
+        // Made to pass for a value sealed to others: only the MAC can tell.
+        let readdressed = {
+            let file = world.sealed(Scope::Strict, ["dev", "db", "password"], &["old"]);
+            let text = String::from_utf8(header(&file)).unwrap();
+            text.replace(" dev db ", " prod db ").into_bytes()
+        };
+        let to_both = to(&["old", "dr-old"]);
+        let widened = {
+            let text = String::from_utf8(to(&["old"])).unwrap();
+            text.replace("strict prod db", "namespace prod -").into_bytes()
+        };
+        let cases = [
+            ("a changed MAC", mac, Reason::Damaged),
+            ("a changed stanza", stanza, Reason::Damaged),
+            ("a changed binding", readdressed, Reason::Damaged),
+            ("a wider scope", widened, Reason::Damaged),
+            ("for holders elsewhere", to(&["dr-old", "recovery"]), Reason::UnknownKey),
+            ("for a revoked key", to(&["leaked", "recovery"]), Reason::RevokedKey),
+        ];
+        for (what, header, reason) in cases {
+            let spec = asked([good("a"), ("password", header), good("z")]);
+            let refusal = world.judge(&spec).expect_err(what);
+            assert_eq!(refusal.reason(), reason, "{what}: {refusal}");
+            assert!(refusal.to_string().starts_with("key password: "), "{what}: {refusal}");
+        }
+        let all = asked([good("a"), ("password", to_both), good("z")]);
+        assert_eq!(world.judge(&all).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn only_what_a_watch_may_be_about_to_tell_is_looked_at_again() {
+        let world = World::new();
+        let judged = |keys: &[&str]| {
+            let file = world.sealed(Scope::Strict, HERE, keys);
+            world.judge(&asked([("password", header(&file))])).unwrap_err().may_pass()
+        };
+        assert!(judged(&["stranger"]) && judged(&["cold"]) && judged(&["dr-old"]));
+        assert!(!judged(&["leaked"]) && !judged(&["old", "pq-old"]));
+        assert!(!world.judge(&asked([("password", MARKER.into())])).unwrap_err().may_pass());
+    }
+}

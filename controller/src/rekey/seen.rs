@@ -1,0 +1,164 @@
+//! The Rekeys that are there, as the watch tells of them: a few dozen bytes for each, however much they ask for.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::core::ObjectMeta;
+
+use crate::object::Object;
+use crate::queue::{Lane, Queue};
+
+/// How many Rekeys are worked on at the same time. They have workers of their own, and few, so that any number of
+/// them costs SealedSecrets little.
+pub(super) const WORKERS: usize = 2;
+
+/// The Rekeys that are there, and which of them are to be looked at next.
+pub(crate) struct Rekeys {
+    pub(super) queue: Arc<Queue>,
+    seen: Mutex<HashMap<Object, Seen>>,
+}
+
+/// What is kept of one.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) uid: String,
+    pub(super) resource_version: String,
+    /// Whether it is known to be.
+    pub(super) is_answered: bool,
+    since: Instant,
+}
+
+impl Seen {
+    /// How long it may still be there.
+    pub(super) fn remaining(&self, lifetime: Duration) -> Duration {
+        lifetime.saturating_sub(self.since.elapsed())
+    }
+}
+
+impl Default for Rekeys {
+    fn default() -> Self {
+        Self { queue: Arc::new(Queue::new(WORKERS)), seen: Mutex::default() }
+    }
+}
+
+impl Rekeys {
+    /// Notes one as it is now; whether it was not known. One that is being deleted is as good as gone.
+    pub(super) fn note(&self, metadata: &ObjectMeta) -> bool {
+        let object = Object::of(metadata);
+        let mut seen = self.lock();
+        if metadata.deletion_timestamp.is_some() {
+            seen.remove(&object);
+            return false;
+        }
+        let uid = metadata.uid.clone().unwrap_or_default();
+        let resource_version = metadata.resource_version.clone().unwrap_or_default();
+        if let Some(known) = seen.get_mut(&object).filter(|known| known.uid == uid) {
+            known.resource_version = resource_version;
+            return false;
+        }
+        let since = Instant::now();
+        seen.insert(object, Seen { uid, resource_version, is_answered: false, since });
+        true
+    }
+
+    /// Notes that it needs no answer any more.
+    pub(super) fn is_answered(&self, object: &Object, uid: &str) {
+        if let Some(known) = self.lock().get_mut(object).filter(|known| known.uid == uid) {
+            known.is_answered = true;
+        }
+    }
+
+    /// Forgets one.
+    pub(super) fn forget(&self, object: &Object) {
+        self.lock().remove(object);
+    }
+
+    /// Forgets what a list of `namespace`, or of all, no longer has; what that was.
+    pub(super) fn retain(&self, namespace: Option<&str>, listed: &HashSet<Object>) -> Vec<Object> {
+        let is_gone = |object: &Object| {
+            namespace.is_none_or(|namespace| *object.namespace == *namespace)
+                && !listed.contains(object)
+        };
+        self.lock().extract_if(|object, _| is_gone(object)).map(|(object, _)| object).collect()
+    }
+
+    /// One of them, if it is there.
+    pub(super) fn get(&self, object: &Object) -> Option<Seen> {
+        self.lock().get(object).cloned()
+    }
+
+    /// Queues all of them: to be answered, or to be deleted when their time has come.
+    pub(crate) fn enqueue_all(&self) {
+        let objects: Vec<_> = self.lock().keys().cloned().collect();
+        for object in objects {
+            self.queue.push(object, Lane::Backlog);
+        }
+    }
+
+    /// Leaves the work to another replica.
+    pub(crate) fn clear(&self) {
+        self.queue.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Object, Seen>> {
+        // Nothing that holds the lock can panic half way.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(name: &str, uid: &str, resource_version: &str) -> ObjectMeta {
+        ObjectMeta {
+            namespace: Some("prod".into()),
+            name: Some(name.into()),
+            uid: Some(uid.into()),
+            resource_version: Some(resource_version.into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    #[test]
+    fn one_that_is_known_keeps_its_age_and_its_answer() {
+        let (rekeys, object) = (Rekeys::default(), Object::from("prod/db"));
+        assert!(rekeys.note(&metadata("db", "1", "10")));
+        rekeys.is_answered(&object, "1");
+        let before = rekeys.get(&object).unwrap();
+        assert!(!rekeys.note(&metadata("db", "1", "11")));
+        let after = rekeys.get(&object).unwrap();
+        assert!(after.is_answered && after.since == before.since);
+        assert_eq!(after.resource_version, "11");
+        assert_eq!(after.remaining(Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn one_of_the_same_name_is_another() {
+        let (rekeys, object) = (Rekeys::default(), Object::from("prod/db"));
+        rekeys.note(&metadata("db", "1", "10"));
+        assert!(rekeys.note(&metadata("db", "2", "12")));
+        rekeys.is_answered(&object, "1");
+        assert!(!rekeys.get(&object).unwrap().is_answered);
+    }
+
+    #[test]
+    fn what_is_being_deleted_or_not_listed_is_forgotten() {
+        let rekeys = Rekeys::default();
+        for name in ["a", "b", "c"] {
+            rekeys.note(&metadata(name, name, "1"));
+        }
+        let deleted = serde_json::from_value(serde_json::json!({
+            "namespace": "prod", "name": "a", "uid": "a", "deletionTimestamp": "2026-11-01T00:00:00Z",
+        }));
+        assert!(!rekeys.note(&deleted.unwrap()));
+        assert!(rekeys.retain(Some("dev"), &HashSet::new()).is_empty());
+        assert_eq!(
+            rekeys.retain(Some("prod"), &HashSet::from(["prod/b".into()])),
+            ["prod/c".into()]
+        );
+        assert!(rekeys.get(&"prod/b".into()).is_some());
+        assert!(rekeys.get(&"prod/a".into()).is_none());
+    }
+}

@@ -1,0 +1,87 @@
+//! The answer as it stands in a Rekey's status.
+
+use std::collections::BTreeMap;
+
+use bulla_crds::conditions::{Reason, Situation};
+use bulla_crds::{MAX_REKEY_BYTES, Rekey, RekeyStatus, json_length};
+use jiff::Timestamp;
+
+use crate::rekey::judge::Refusal;
+
+/// What the API server adds to the metadata of a Rekey for what we write into its status, at most: who wrote it and
+/// when, and for each key `"f:KEY":{},`.
+const NOTED_BYTES: usize = 1024;
+const NOTED_BYTES_PER_KEY: usize = 8;
+
+/// What a Rekey comes to, and the status that says so. Headers that leave no room for themselves are a refusal.
+pub(super) fn answer(
+    mut rekey: Rekey,
+    judged: Result<BTreeMap<String, String>, Refusal>,
+) -> (Situation, RekeyStatus) {
+    let (situation, status) = of(&rekey, judged);
+    let keys = status.headers.keys();
+    let noted = NOTED_BYTES + keys.map(|key| key.len() + NOTED_BYTES_PER_KEY).sum::<usize>();
+    rekey.status = Some(status);
+    if json_length(&rekey) + noted <= MAX_REKEY_BYTES {
+        return (situation, rekey.status.unwrap_or_default());
+    }
+    let count = rekey.spec.headers.len();
+    of(&rekey, Err(Refusal::TooLarge { count }))
+}
+
+fn of(
+    rekey: &Rekey,
+    judged: Result<BTreeMap<String, String>, Refusal>,
+) -> (Situation, RekeyStatus) {
+    let (situation, headers) = match judged {
+        Ok(headers) => {
+            let message = match headers.len() {
+                1 => "there is a new header for the one value".into(),
+                count => format!("there are new headers for all {count} values"),
+            };
+            (Situation::Done { reason: Reason::Rekeyed, message }, headers)
+        }
+        Err(refusal) => {
+            let (reason, message) = (refusal.reason(), refusal.to_string());
+            (Situation::NeedsPerson { reason, message }, BTreeMap::new())
+        }
+    };
+    let generation = rekey.metadata.generation.unwrap_or_default();
+    let conditions = situation.conditions(generation, &[], Timestamp::now());
+    let status = RekeyStatus { observed_generation: Some(generation), conditions, headers };
+    (situation, status)
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_crds::RekeySpec;
+
+    use super::*;
+
+    fn rekey(values: usize, length: usize) -> (Rekey, BTreeMap<String, String>) {
+        let headers: BTreeMap<_, _> =
+            (0..values).map(|it| (format!("key-{it}"), "Y".repeat(length))).collect();
+        let spec = RekeySpec { sealed_secret: "db".into(), headers: headers.clone() };
+        let mut rekey = Rekey::new("db", spec);
+        rekey.metadata.generation = Some(1);
+        (rekey, headers)
+    }
+
+    #[test]
+    fn all_values_of_an_object_fit_when_they_are_sealed_to_one_hybrid_key() {
+        let (rekey, headers) = rekey(256, 2344);
+        let (situation, status) = answer(rekey, Ok(headers.clone()));
+        assert_eq!(situation.reason(), Reason::Rekeyed);
+        assert_eq!((status.headers, status.observed_generation), (headers, Some(1)));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_stored_is_a_refusal_that_can() {
+        let (rekey, headers) = rekey(100, 8 * 1024);
+        let (situation, status) = answer(rekey, Ok(headers));
+        assert_eq!(situation.reason(), Reason::TooLarge);
+        assert!(situation.message().contains("100 headers"), "{}", situation.message());
+        assert!(situation.message().contains("fewer values"), "{}", situation.message());
+        assert!(status.headers.is_empty() && status.observed_generation == Some(1));
+    }
+}

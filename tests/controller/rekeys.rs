@@ -1,0 +1,663 @@
+//! Rekeys: what is answered, what is refused and why, and what a person who may create them cannot obtain.
+
+use std::{collections::BTreeMap, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use bulla_crds::{
+    State, decode_value,
+    keys::{encode_value, with_header},
+};
+use bulla_sealing::{
+    Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedValue, Target, seal,
+};
+use bulla_tests::{Controller, Fault, Proxy, Rule, Status, Verdict, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{self, Api},
+    cluster::{Fragile, HOLDER, SEALING_KEYS, sealing_keys},
+    marker::{MARKER, is_in, marked},
+    searched::{Searched, search_objects},
+    space::{SOON, Space, clear, condition, message, refusal},
+};
+
+const IDENTITIES: &str = "/api/v1/namespaces/bulla-system/secrets";
+
+const VALUES: [(&str, &str); 2] = [("password", "horse"), ("user", "shop")];
+
+#[test]
+fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-holders")?;
+    let mut keys = Keys::new(&fragile)?;
+    let old = keys.found()?;
+    let [dr_old, dr_new, recovery] = [
+        keys.declare("dr", State::Retired)?,
+        keys.declare("dr", State::Active)?,
+        keys.declare("recovery", State::Active)?,
+    ];
+    let active = &keys.active;
+    let cases = [
+        (
+            "all",
+            [&old, &dr_old.recipient(), &recovery.recipient()],
+            [active, &dr_new.recipient(), &recovery.recipient()],
+        ),
+        (
+            "order",
+            [&recovery.recipient(), &old, &dr_new.recipient()],
+            [&recovery.recipient(), active, &dr_new.recipient()],
+        ),
+    ]
+    .map(|(name, from, to)| (name, from.map(Clone::clone), to.map(Clone::clone)));
+    for (name, from, to) in cases {
+        let (from, to) = (Recipients::new(from.into())?, Recipients::new(to.into())?);
+        let files = VALUES.map(|(key, value)| {
+            let file = sealed(Scope::Strict, [&space.name, name, key], value, &from);
+            (key, file)
+        });
+        let files: Vec<_> =
+            files.into_iter().map(|(key, file)| Ok((key, file?))).collect::<Result<_>>()?;
+        let manifest = manifest(name, files.iter().map(|(key, file)| (*key, encode_value(file))));
+        space.apply(&manifest)?;
+        let before = space.done(name)?;
+        ask(
+            &space.api,
+            &space.name,
+            name,
+            name,
+            files.iter().map(|(key, file)| (*key, header(file))),
+        )?;
+        let answer = answered(&space, name)?;
+        let ready = condition(&answer, "Ready");
+        ensure!(ready["status"] == "True" && ready["reason"] == "Rekeyed", "{ready}");
+        ensure!(condition(&answer, "Stalled").is_null(), "{answer}");
+        assert_eq!(Verdict::of(&answer)?.status, Status::Current);
+        // The object that Git has is as it was.
+        assert_eq!(
+            space.sealed_secret(name)?["metadata"]["resourceVersion"],
+            before["metadata"]["resourceVersion"]
+        );
+
+        let headers = headers(&answer)?;
+        assert_eq!(headers.keys().collect::<Vec<_>>(), VALUES.map(|(key, _)| key));
+        let mut rekeyed = Vec::new();
+        for ((key, file), (_, value)) in files.iter().zip(VALUES) {
+            let new = with_header(&encode_value(file), &decode_value(&headers[*key])?, &to)?;
+            let target = Target::new(&space.name, name, key)?;
+            for (what, identity, opens) in [
+                ("the new key", &dr_new, true),
+                ("the recovery key", &recovery, true),
+                ("the old key", &dr_old, false),
+            ] {
+                let keyring = Keyring::from_iter([copy(identity)?]);
+                let file = decode_value(&new)?;
+                let opened = SealedValue::parse(&file)?.unseal(&target, &keyring);
+                let is_value =
+                    opened.is_ok_and(|opened| opened.as_bytes() == marked(value).as_bytes());
+                ensure!(is_value == opens, "{what} of {key}");
+            }
+            rekeyed.push((*key, new));
+        }
+        // And this cluster opens it, to the same values.
+        space.apply(&self::manifest(name, rekeyed.into_iter()))?;
+        space.done(name)?;
+        ensure!(space.data(name)? == clear(&VALUES), "not the values");
+    }
+    keys.withdraw()?;
+    fragile.give_back()
+}
+
+#[test]
+fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-refused")?;
+    let mut keys = Keys::new(&fragile)?;
+    keys.declare("cold-1", State::Pending)?;
+    let cold = keys.declare("cold-1", State::Retired)?.recipient();
+    let twin = keys.declare("twin", State::Active)?.recipient();
+    keys.declare("twin", State::Active)?;
+    let elsewhere = keys.declare("elsewhere", State::Active)?.recipient();
+    let classical = keys.declare("post-quantum", State::Retired)?.recipient();
+    let quantum = keys.declare_of(KeyType::Hybrid, "post-quantum", State::Active)?.recipient();
+    let revoked = keys.declare("elsewhere", State::Revoked)?.recipient();
+    let stranger = Identity::generate(KeyType::X25519)?.recipient();
+    let active = keys.active.clone();
+
+    let here = [space.name.as_str(), "db", "password"];
+    let to = |recipients: &[&Recipient]| {
+        let recipients = Recipients::new(recipients.iter().map(|it| (*it).clone()).collect())?;
+        anyhow::Ok(header(&sealed(Scope::Strict, here, "horse", &recipients)?))
+    };
+    let of = |scope, place: [&str; 3]| {
+        let recipients = Recipients::new(vec![active.clone()])?;
+        anyhow::Ok(header(&sealed(scope, place, "horse", &recipients)?))
+    };
+    let whole = sealed(Scope::Strict, here, "horse", &Recipients::new(vec![active.clone()])?)?;
+    let good = of(Scope::Strict, here)?;
+    let mut damaged = good.clone();
+    let mac = damaged.len() - 10;
+    damaged[mac] = if damaged[mac] == b'A' { b'B' } else { b'A' };
+    let renamed = {
+        let header = of(Scope::Strict, ["kube-system", "db", "password"])?;
+        let text = String::from_utf8(header)?;
+        text.replace(" kube-system ", &format!(" {} ", space.name)).into_bytes()
+    };
+    let mut cut = good.clone();
+    cut.truncate(good.len() - 20);
+    let name = |recipient: &Recipient| recipient.fingerprint().to_string();
+    let cases = [
+        ("stranger", to(&[&active, &stranger])?, "UnknownKey", name(&stranger)),
+        ("no-active-key", to(&[&active, &cold])?, "NoActiveKey", "holder cold-1".into()),
+        ("two-active-keys", to(&[&twin, &active])?, "SeveralActiveKeys", "holder twin".into()),
+        ("mixed", to(&[&active, &classical])?, "MixedTypes", name(&quantum)),
+        ("not-held", to(&[&elsewhere])?, "UnknownKey", name(&elsewhere)),
+        ("revoked", to(&[&revoked])?, "RevokedKey", name(&revoked)),
+        (
+            "namespace",
+            of(Scope::Strict, ["kube-system", "db", "password"])?,
+            "WrongBinding",
+            "kube-system/db".into(),
+        ),
+        (
+            "wide-namespace",
+            of(Scope::Namespace, ["kube-system", "db", "password"])?,
+            "WrongBinding",
+            "kube-system".into(),
+        ),
+        ("name", of(Scope::Strict, [here[0], "other", here[2]])?, "WrongBinding", "/other".into()),
+        ("key", of(Scope::Cluster, [here[0], here[1], "user"])?, "WrongBinding", "user".into()),
+        ("damaged", damaged, "Damaged", "key password".into()),
+        ("readdressed", renamed, "Damaged", "key password".into()),
+        ("cut", cut, "Malformed", "key password".into()),
+        ("whole", whole, "Invalid", "the header alone".into()),
+        (
+            "trailing",
+            [&good, marked("pasted").as_bytes()].concat(),
+            "Invalid",
+            "the header alone".into(),
+        ),
+    ];
+    for (case, header, ..) in &cases {
+        let beside = of(Scope::Strict, [&space.name, "db", "beside"])?;
+        let asked = [("beside", beside), ("password", header.clone())];
+        ask(&space.api, &space.name, case, "db", asked)?;
+    }
+    for (case, _, reason, helps) in &cases {
+        let answer = answered(&space, case)?;
+        let (ready, stalled) = (condition(&answer, "Ready"), condition(&answer, "Stalled"));
+        ensure!(ready["status"] == "False" && ready["reason"] == **reason, "{case}: {ready}");
+        ensure!(stalled["status"] == "True" && stalled["reason"] == **reason, "{case}: {stalled}");
+        ensure!(message(&answer).contains(helps.as_str()), "{case}: {}", message(&answer));
+        ensure!(answer["status"].get("headers").is_none(), "{case}: it got headers");
+        ensure!(Verdict::of(&answer)?.status == Status::Failed, "{case}: {answer}");
+    }
+    // A Rekey where no SealedSecret is worked on either.
+    ask(&space.api, Controller::NAMESPACE, "own", "db", [("password", good)])?;
+    let path = rekey_path(Controller::NAMESPACE, "own");
+    eventually("a refusal", SOON, || {
+        let ready = condition(&space.api.get(&path)?, "Ready").clone();
+        ensure!(ready["reason"] == "NamespaceRefused", "{ready}");
+        Ok(())
+    })?;
+    space.api.delete(&path, &Value::Null)?;
+
+    let refused = fragile.controller.metric("bulla_rekeys_total{outcome=\"needs_person\"")?;
+    ensure!(refused >= 16.0, "only {refused} are counted");
+    search_objects(&space.api, Some(&space.name))?;
+    keys.withdraw()?;
+    fragile.give_back()
+}
+
+#[test]
+fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-schema")?;
+    let place = [space.name.as_str(), "db", "password"];
+    let header = header(&sealed(Scope::Strict, place, "horse", &space.recipients)?);
+    // As another age implementation writes it.
+    let foreign = {
+        let stanza = header.windows(9).position(|it| it == b"-> X25519").context("no stanza")?;
+        encode_value(&[b"age-encryption.org/v1\n", &header[stanza..]].concat())
+    };
+    let header = encode_value(&header);
+    let asked = |headers: Value| rekey("db", "db", &headers);
+    let pasted =
+        [MARKER.to_owned(), encode_value(MARKER.as_bytes()), format!("{MARKER}{header}"), foreign];
+    for pasted in pasted {
+        let said = refusal(
+            space
+                .api
+                .create(&rekeys(&space.name), &asked(json!({"password": pasted, "user": header}))),
+        )?;
+        ensure!(said.contains("not the header of a sealed value: password"), "{said}");
+        ensure!(!is_in(&said), "it says the value");
+    }
+    let long = format!("{header}{}", MARKER.repeat(3000));
+    let said = refusal(space.api.create(&rekeys(&space.name), &asked(json!({"password": long}))))?;
+    ensure!(!is_in(&said), "it says the value");
+    refusal(space.api.create(&rekeys(&space.name), &asked(json!({}))))?;
+    refusal(space.api.create(&rekeys(&space.name), &asked(json!({"..": header}))))?;
+
+    space.api.create(&rekeys(&space.name), &asked(json!({"password": header})))?;
+    let changed = json!({"spec": {"sealedSecret": "other"}});
+    let said = refusal(space.api.merge(&rekey_path(&space.name, "db"), &changed))?;
+    ensure!(said.contains("immutable"), "{said}");
+    fragile.give_back()
+}
+
+#[test]
+fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-person")?;
+    let elsewhere = Space::fragile(&fragile, "rekey-person-elsewhere")?;
+    space.unseal("db", &VALUES)?;
+    elsewhere.unseal("db", &VALUES)?;
+    role(&space.api)?;
+    bind(&space.api, &space.name, "bulla-rekey", "rekeyer")?;
+    let person = Api::new(fragile.plane.user("rekeyer", &[])?.kubeconfig())?;
+
+    let live = |space: &Space| {
+        let live = space.sealed_secret("db")?;
+        let values = live["spec"]["sealedData"].as_object().context("no values")?.clone();
+        let files = values.into_iter().map(|(key, value)| {
+            let file = decode_value(value.as_str().context("no text")?)?;
+            anyhow::Ok((key, header(&file)))
+        });
+        files.collect::<Result<BTreeMap<_, _>>>()
+    };
+    let (own, foreign) = (live(&space)?, live(&elsewhere)?);
+    ask(&person, &space.name, "own", "db", own.iter().map(|(key, it)| (key.as_str(), it.clone())))?;
+    let path = rekey_path(&space.name, "own");
+    let answer = eventually("an answer", SOON, || {
+        let answer = person.get(&path)?;
+        ensure!(answer["status"]["observedGeneration"] == 1, "{}", answer["status"]);
+        Ok(answer)
+    })?;
+    assert_eq!(headers(&answer)?.len(), VALUES.len());
+
+    // Values of another namespace, asked for where this person may ask.
+    let foreign = || foreign.iter().map(|(key, it)| (key.as_str(), it.clone()));
+    ask(&person, &space.name, "foreign", "db", foreign())?;
+    let answer = answered(&space, "foreign")?;
+    assert_eq!(condition(&answer, "Ready")["reason"], "WrongBinding");
+    ensure!(answer["status"].get("headers").is_none(), "it got headers");
+
+    let forged = json!({"status": {"headers": {"password": "YWdlLWVuY3J5cHRpb24u"}}});
+    let denied = [
+        ("a Rekey elsewhere", ask(&person, &elsewhere.name, "foreign", "db", foreign())),
+        ("a status", person.merge(&format!("{path}/status"), &forged).map(drop)),
+        ("a spec", person.merge(&path, &json!({"metadata": {"labels": {"a": "b"}}})).map(drop)),
+        ("a Secret", person.get(&space.secret_path("db")).map(drop)),
+        ("all Secrets", person.get(&space.secrets()).map(drop)),
+        ("identities", person.get(IDENTITIES).map(drop)),
+        ("a SealedSecret", person.merge(&space.sealed_secret_path("db"), &json!({})).map(drop)),
+        (
+            "a SealingKey",
+            person.create(SEALING_KEYS, &json!({"metadata": {"name": "a"}})).map(drop),
+        ),
+    ];
+    for (what, outcome) in denied {
+        let error = outcome.err().with_context(|| format!("{what} is allowed"))?;
+        ensure!(api::code(&error) == Some(403), "{what}: {error:#}");
+    }
+    person.get(&rekeys(&space.name))?;
+    person.delete(&path, &Value::Null)?;
+    ensure!(space.data("db")? == clear(&VALUES), "not the values");
+    fragile.give_back()
+}
+
+#[test]
+fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-once")?;
+    let good = || {
+        let place = [space.name.as_str(), "db", "password"];
+        anyhow::Ok([("password", header(&sealed(Scope::Strict, place, "1", &space.recipients)?))])
+    };
+    let other = || {
+        let place = ["kube-system", "db", "password"];
+        anyhow::Ok([("password", header(&sealed(Scope::Strict, place, "1", &space.recipients)?))])
+    };
+    ask(&space.api, &space.name, "done", "db", good()?)?;
+    ask(&space.api, &space.name, "refused", "db", other()?)?;
+    let before = [answered(&space, "done")?, answered(&space, "refused")?];
+    let as_before = || {
+        for before in &before {
+            let name = before["metadata"]["name"].as_str().context("no name")?;
+            assert_eq!(space.api.get(&rekey_path(&space.name, name))?, *before);
+        }
+        anyhow::Ok(())
+    };
+    fragile.controller.restart()?;
+    fragile.controller.wait_until_ready()?;
+    ask(&space.api, &space.name, "after-restart", "db", good()?)?;
+    answered(&space, "after-restart")?;
+    as_before()?;
+    assert_eq!(fragile.controller.metric("bulla_rekeys_total")?, 1.0);
+
+    // One is created while nobody works, and its SealedSecret is nowhere.
+    fragile.controller.stop(SOON)?;
+    ask(&space.api, &space.name, "while-away", "db", good()?)?;
+    let replicas = [short_lease(&fragile)?, short_lease(&fragile)?];
+    answered(&space, "while-away")?;
+    let counted = || -> Result<Vec<f64>> {
+        replicas.iter().map(|replica| replica.metric("bulla_rekeys_total")).collect()
+    };
+    assert_eq!(counted()?.iter().sum::<f64>(), 1.0, "both have answered");
+    let leader = counted()?.iter().position(|count| *count == 1.0).context("nobody")?;
+    let [first, second] = replicas;
+    let (mut leader, other) = if leader == 0 { (first, second) } else { (second, first) };
+    leader.kill()?;
+    ask(&space.api, &space.name, "after-crash", "db", good()?)?;
+    answered(&space, "after-crash")?;
+    assert_eq!(other.metric("bulla_rekeys_total")?, 1.0);
+    as_before()?;
+    drop((leader, other));
+    fragile.restart_and_give_back()
+}
+
+#[test]
+fn rekeys_are_deleted_when_they_have_had_their_time_answered_or_not() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-lifetime")?;
+    let place = [space.name.as_str(), "db", "password"];
+    let good = header(&sealed(Scope::Strict, place, "1", &space.recipients)?);
+    fragile.controller.stop(SOON)?;
+    // Somebody else holds on to it, and it was deleted before anybody could answer.
+    let mut held = rekey("deleted", "db", &json!({"password": encode_value(&good)}));
+    held["metadata"]["finalizers"] = json!(["example.com/held"]);
+    space.api.create(&rekeys(&space.name), &held)?;
+    let deleted = rekey_path(&space.name, "deleted");
+    space.api.delete(&deleted, &Value::Null)?;
+    ask(&space.api, &space.name, "before", "db", [("password", good.clone())])?;
+
+    let mut command = command(&fragile)?;
+    command.args(["--rekey-lifetime", "4s"]);
+    let mut controller = Searched::start(command)?;
+    controller.wait_until_ready()?;
+    answered(&space, "before")?;
+    ask(&space.api, &space.name, "after", "db", [("password", good.clone())])?;
+    ask(&space.api, &space.name, "refused", "other", [("password", good)])?;
+    for name in ["after", "refused"] {
+        answered(&space, name)?;
+    }
+    for name in ["before", "after", "refused"] {
+        space.gone(&rekey_path(&space.name, name))?;
+    }
+    assert_eq!(space.api.get(&deleted)?["status"], json!({"observedGeneration": -1}));
+    space.api.merge(&deleted, &json!({"metadata": {"finalizers": null}}))?;
+    space.gone(&deleted)?;
+    controller.stop(SOON)?;
+    drop(controller);
+    fragile.restart_and_give_back()
+}
+
+#[test]
+fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
+    let fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-large")?;
+    let mut keys = Keys::new(&fragile)?;
+    let mut recipients = vec![keys.active.clone()];
+    for number in 0..20 {
+        recipients.push(keys.declare(&format!("holder-{number}"), State::Active)?.recipient());
+    }
+    let recipients = Recipients::new(recipients)?;
+    let values = (0..240).map(|number| {
+        let key = format!("key-{number}");
+        let file = sealed(Scope::Strict, [&space.name, "db", &key], "1", &recipients)?;
+        Ok((key, header(&file)))
+    });
+    let values: Vec<_> = values.collect::<Result<_>>()?;
+    let of =
+        |count: usize| values[..count].iter().map(|(key, header)| (key.as_str(), header.clone()));
+    ask(&space.api, &space.name, "all", "db", of(240))?;
+    let answer = answered(&space, "all")?;
+    assert_eq!(condition(&answer, "Ready")["reason"], "TooLarge");
+    ensure!(message(&answer).contains("ask for fewer values at once"), "{}", message(&answer));
+    ensure!(answer["status"].get("headers").is_none(), "it got headers");
+    ask(&space.api, &space.name, "some", "db", of(120))?;
+    assert_eq!(headers(&answered(&space, "some")?)?.len(), 120);
+    keys.withdraw()?;
+    fragile.give_back()
+}
+
+#[test]
+fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for() -> Result<()> {
+    let mut fragile = Fragile::lock()?;
+    let space = Space::fragile(&fragile, "rekey-faults")?;
+    fragile.controller.stop(SOON)?;
+    let proxy = Proxy::start(&fragile.plane)?;
+    let mut command = Controller::command_through(&fragile.plane, &proxy)?;
+    command.args(["--holder", HOLDER, "--type", "x25519"]);
+    let mut controller = Searched::start(command)?;
+    controller.wait_until_ready()?;
+    let place = [space.name.as_str(), "db", "password"];
+    let good = header(&sealed(Scope::Strict, place, "1", &space.recipients)?);
+    let path = format!("/namespaces/{}/rekeys", space.name);
+    let faults = [format!("GET *{path}*"), format!("PATCH *{path}/*/status*")].map(|pattern| {
+        let faults =
+            [Fault::Status(500), Fault::TooMany(1), Fault::Garbage(200), Fault::LoseAnswer];
+        proxy.inject(Rule::one_of(&pattern, &faults).times(3))
+    });
+    for number in 0..3 {
+        let name = format!("number-{number}");
+        ask(&space.api, &space.name, &name, "db", [("password", good.clone())])?;
+    }
+    for number in 0..3 {
+        let answer = answered(&space, &format!("number-{number}"))?;
+        assert_eq!(condition(&answer, "Ready")["reason"], "Rekeyed");
+    }
+    for fault in &faults {
+        ensure!(fault.hits() == 3, "{} faults", fault.hits());
+    }
+
+    // Its holder is declared only when the Rekey is there.
+    let mut keys = Keys::new(&fragile)?;
+    let late = Identity::generate(KeyType::X25519)?;
+    let recipients = Recipients::new(vec![keys.active.clone(), late.recipient()])?;
+    let place = [space.name.as_str(), "late", "password"];
+    let header = header(&sealed(Scope::Strict, place, "1", &recipients)?);
+    ask(&space.api, &space.name, "late", "late", [("password", header)])?;
+    keys.publish(&late.recipient(), "late", State::Active)?;
+    let answer = answered(&space, "late")?;
+    assert_eq!(condition(&answer, "Ready")["reason"], "Rekeyed");
+    keys.withdraw()?;
+    controller.stop(SOON)?;
+    drop(controller);
+    fragile.restart_and_give_back()
+}
+
+/// The keys of a test: what administrators declare, gone again in the end.
+struct Keys<'a> {
+    fragile: &'a Fragile,
+    /// The one that this cluster is sealed to.
+    active: Recipient,
+    declared: Vec<String>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(fragile: &'a Fragile) -> Result<Self> {
+        let keys = sealing_keys(&fragile.api)?;
+        let active = keys
+            .iter()
+            .map(|key| &key["spec"])
+            .find(|spec| spec["holder"] == HOLDER && spec["state"] == "Active");
+        let active = active.and_then(|spec| spec["recipient"].as_str()).context("no Active key")?;
+        Ok(Self { fragile, active: active.parse()?, declared: Vec::new() })
+    }
+
+    /// An identity of this cluster that somebody has restored: it opens, and is not sealed to.
+    fn found(&mut self) -> Result<Recipient> {
+        let identity = Identity::generate(KeyType::X25519)?;
+        let recipient = identity.recipient();
+        let name = recipient.fingerprint().to_string();
+        let secret = json!({
+            "metadata": {"name": name}, "type": "bulla.dev/identity",
+            "stringData": {"identity.txt": &*identity.to_secret_string()},
+        });
+        self.fragile.api.create(IDENTITIES, &secret)?;
+        eventually("the found key to be declared", SOON, || {
+            let key = self.fragile.api.get(&format!("{SEALING_KEYS}/{name}"))?;
+            ensure!(key["spec"]["state"] == "Retired", "{key}");
+            Ok(())
+        })?;
+        self.declared.push(name);
+        Ok(recipient)
+    }
+
+    fn declare(&mut self, holder: &str, state: State) -> Result<Identity> {
+        self.declare_of(KeyType::X25519, holder, state)
+    }
+
+    fn declare_of(&mut self, type_: KeyType, holder: &str, state: State) -> Result<Identity> {
+        let identity = Identity::generate(type_)?;
+        self.publish(&identity.recipient(), holder, state)?;
+        Ok(identity)
+    }
+
+    fn publish(&mut self, recipient: &Recipient, holder: &str, state: State) -> Result<()> {
+        let manifest = json!({
+            "apiVersion": bulla_crds::API_VERSION, "kind": "SealingKey",
+            "metadata": {"name": recipient.fingerprint().to_string()},
+            "spec": {
+                "recipient": recipient.as_str(), "holder": holder, "state": state,
+                "created": "2026-11-01T00:00:00Z",
+            },
+        });
+        self.fragile.api.create(SEALING_KEYS, &manifest)?;
+        self.declared.push(recipient.fingerprint().to_string());
+        Ok(())
+    }
+
+    /// Leaves the control plane as it was to the next test.
+    fn withdraw(self) -> Result<()> {
+        let api = &self.fragile.api;
+        let allow = json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}});
+        for name in &self.declared {
+            for path in [format!("{IDENTITIES}/{name}"), format!("{SEALING_KEYS}/{name}")] {
+                if api.get_opt(&path)?.is_some() {
+                    api.merge(&path, &allow)?;
+                    api.delete(&path, &Value::Null)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks for new headers.
+fn ask<K: AsRef<str>>(
+    api: &Api,
+    namespace: &str,
+    name: &str,
+    sealed_secret: &str,
+    headers: impl IntoIterator<Item = (K, Vec<u8>)>,
+) -> Result<()> {
+    let headers: BTreeMap<_, _> = headers
+        .into_iter()
+        .map(|(key, header)| (key.as_ref().to_owned(), encode_value(&header)))
+        .collect();
+    let rekey = rekey(name, sealed_secret, &json!(headers));
+    api.create(&rekeys(namespace), &rekey).map(drop)
+}
+
+/// A Rekey as a person writes it.
+fn rekey(name: &str, sealed_secret: &str, headers: &Value) -> Value {
+    json!({
+        "apiVersion": bulla_crds::API_VERSION, "kind": "Rekey", "metadata": {"name": name},
+        "spec": {"sealedSecret": sealed_secret, "headers": headers},
+    })
+}
+
+/// Waits until a Rekey is judged; the Rekey as it then is.
+fn answered(space: &Space, name: &str) -> Result<Value> {
+    eventually(&format!("an answer to {}/{name}", space.name), SOON, || {
+        let rekey = space.api.get(&rekey_path(&space.name, name))?;
+        let (generation, status) = (&rekey["metadata"]["generation"], &rekey["status"]);
+        ensure!(status["observedGeneration"] == *generation, "generation {generation}: {status}");
+        Ok(rekey)
+    })
+}
+
+/// The new headers.
+fn headers(rekey: &Value) -> Result<BTreeMap<String, String>> {
+    let headers = rekey["status"].get("headers");
+    let headers = headers.with_context(|| format!("no headers: {}", message(rekey)))?;
+    Ok(serde_json::from_value(headers.clone())?)
+}
+
+fn rekeys(namespace: &str) -> String {
+    format!("/apis/bulla.dev/v1alpha1/namespaces/{namespace}/rekeys")
+}
+
+fn rekey_path(namespace: &str, name: &str) -> String {
+    format!("{}/{name}", rekeys(namespace))
+}
+
+/// An age file with a marked value, for this namespace, name and key.
+fn sealed(scope: Scope, place: [&str; 3], value: &str, to: &Recipients) -> Result<Vec<u8>> {
+    let [namespace, name, key] = place;
+    let binding = Binding::new(scope, &Target::new(namespace, name, key)?);
+    Ok(seal(marked(value).as_bytes(), &binding, to)?)
+}
+
+/// The header of an age file, alone.
+fn header(file: &[u8]) -> Vec<u8> {
+    let payload = SealedValue::parse(file).map_or(0, |value| value.payload().len());
+    file[..file.len() - payload].to_vec()
+}
+
+/// A SealedSecret with these values.
+fn manifest<'a>(name: &str, values: impl Iterator<Item = (&'a str, String)>) -> Value {
+    json!({
+        "apiVersion": bulla_crds::API_VERSION, "kind": "SealedSecret",
+        "metadata": {"name": name},
+        "spec": {"sealedData": values.collect::<BTreeMap<_, _>>()},
+    })
+}
+
+/// An identity that another keyring can hold.
+fn copy(identity: &Identity) -> Result<Identity> {
+    Ok(Identity::parse(&identity.to_secret_string())?)
+}
+
+/// Gives a user that role in a namespace.
+fn bind(api: &Api, namespace: &str, role: &str, user: &str) -> Result<()> {
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    });
+    api.create(&format!("/apis/{group}/v1/namespaces/{namespace}/rolebindings"), &binding).map(drop)
+}
+
+fn command(fragile: &Fragile) -> Result<Command> {
+    let mut command = Controller::command(&fragile.plane)?;
+    command.args(["--holder", HOLDER, "--type", "x25519"]);
+    Ok(command)
+}
+
+/// A replica that is not waited for long.
+fn short_lease(fragile: &Fragile) -> Result<Searched> {
+    let mut command = command(fragile)?;
+    command.args(["--lease-duration", "4s"]);
+    let controller = Searched::start(command)?;
+    controller.wait_until_ready()?;
+    Ok(controller)
+}
+
+/// The ClusterRole of people who rekey.
+fn role(api: &Api) -> Result<()> {
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    if api.get_opt(&format!("{path}/bulla-rekey"))?.is_some() {
+        return Ok(());
+    }
+    let verbs = ["create", "get", "list", "watch", "delete"];
+    let role = json!({
+        "metadata": {"name": "bulla-rekey"},
+        "rules": [{"apiGroups": ["bulla.dev"], "resources": ["rekeys"], "verbs": verbs}],
+    });
+    api.create(path, &role).map(drop)
+}
