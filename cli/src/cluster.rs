@@ -4,7 +4,9 @@
 //! Its children say what is asked; here is how. Errors are our own phrases: a client library's can repeat a
 //! kubeconfig or a credential plugin's output, and an API server's what it was sent.
 
+mod identity_secrets;
 mod kubeconfig;
+mod sealed_secrets;
 mod sealing_keys;
 
 use std::error::Error;
@@ -15,7 +17,8 @@ use anyhow::{Context, Result, anyhow};
 use kube::{Api, Client, Resource};
 use tokio::runtime::Runtime;
 
-pub(crate) use self::sealing_keys::{ClusterKey, own_key};
+pub(crate) use self::identity_secrets::Stored;
+pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys, own_key};
 use crate::failure::Failure;
 use crate::flags::ClusterFlags;
 

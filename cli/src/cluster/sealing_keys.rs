@@ -1,18 +1,22 @@
 //! The cluster's public keys: read, and changed at the resource version that was read.
 
 use std::ops::Deref;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use bulla_crds::keys::{DeclaredKey, DeclaredKeys, InvalidDeclaration};
-use bulla_crds::{SealingKey, State};
-use bulla_sealing::Recipients;
+use bulla_crds::keys::{DeclaredKey, DeclaredKeys, InvalidDeclaration, sealing_key};
+use bulla_crds::{RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
+use bulla_sealing::{Fingerprint, Recipient, Recipients};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
-use super::{Cluster, Refusal};
+use super::{Cluster, MANAGER, Refusal};
 use crate::failure::{Failure, OrHint};
 use crate::flags::ClusterFlags;
-use crate::{output, recipients};
+use crate::{escape, output, recipients};
 
 /// What to do when it cannot be told which key is meant.
 const USE_A_FILE: &str =
@@ -21,6 +25,26 @@ const USE_A_FILE: &str =
 /// Who may read SealingKeys.
 const READERS: &str =
     "an administrator binds the Role bulla-seal there, or sends you the recipient";
+
+/// Who may write SealingKeys.
+const TRUSTED: &str =
+    "an administrator of keys has the Role bulla-keys there, and the verb trust on sealingkeys";
+
+/// How long between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Whether the cluster has the private half of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Possession {
+    /// It has.
+    Held,
+    /// It should, and has not.
+    Missing,
+    /// Somebody else should.
+    OfAnotherHolder,
+    /// The controller has not said yet.
+    Unknown,
+}
 
 /// A SealingKey that can be trusted, and what the cluster says of it.
 pub(crate) struct ClusterKey {
@@ -37,11 +61,46 @@ impl Deref for ClusterKey {
 }
 
 impl ClusterKey {
+    /// The short public id.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.recipient.fingerprint()
+    }
+
     /// Whether the controller says that it has the private half.
     pub(crate) fn is_held(&self) -> bool {
+        self.possession() == Possession::Held
+    }
+
+    /// What the controller says of the private half.
+    pub(crate) fn possession(&self) -> Possession {
+        match self.condition("Held") {
+            Some(held) if held.status == "True" => Possession::Held,
+            Some(held) if held.reason == "OfAnotherHolder" => Possession::OfAnotherHolder,
+            Some(held) if held.status == "False" => Possession::Missing,
+            _ => Possession::Unknown,
+        }
+    }
+
+    /// A condition of its status.
+    pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
         let status = self.object.status.as_ref();
-        let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
-        conditions.any(|it| it.type_ == "Held" && it.status == "True")
+        status.into_iter().flat_map(|status| &status.conditions).find(|it| it.type_ == type_)
+    }
+
+    /// How many live SealedSecrets have a value sealed to it, if that was counted.
+    pub(crate) fn sealed_secrets(&self) -> Option<i64> {
+        Some(self.object.status.as_ref()?.sealed_secrets.as_ref()?.count)
+    }
+
+    /// The conditions with this one in place of the one of its type.
+    fn conditions_with(&self, condition: Condition) -> Vec<Condition> {
+        let status = self.object.status.as_ref();
+        let mut conditions = status.map(|status| status.conditions.clone()).unwrap_or_default();
+        match conditions.iter_mut().find(|it| it.type_ == condition.type_) {
+            Some(place) => *place = condition,
+            None => conditions.push(condition),
+        }
+        conditions
     }
 }
 
@@ -61,6 +120,49 @@ impl SealingKeys {
                 "a SealingKey is named by its recipient's fingerprint: somebody may have put in a key of his own",
             ),
             None => Ok(self.keys),
+        }
+    }
+
+    /// The key of this fingerprint, or why there is none that can be used.
+    pub(crate) fn find(&self, fingerprint: Fingerprint) -> Result<&ClusterKey, Failure> {
+        let name = fingerprint.to_string();
+        if let Some((_, error)) = self.malformed.iter().find(|(malformed, _)| *malformed == name) {
+            return Err(anyhow!("SealingKey {name} cannot be trusted: {error}"))
+                .or_hint("find out who declared it, and delete it");
+        }
+        self.keys
+            .iter()
+            .find(|key| key.fingerprint() == fingerprint)
+            .ok_or_else(|| anyhow!("there is no SealingKey {name}"))
+            .or_hint("bulla keys list shows all of them")
+    }
+
+    /// The holders whose keys this cluster has or should have.
+    pub(crate) fn own_holders(&self) -> Vec<&str> {
+        let is_own =
+            |key: &&ClusterKey| matches!(key.possession(), Possession::Held | Possession::Missing);
+        let mut holders: Vec<_> =
+            self.keys.iter().filter(is_own).map(|key| key.holder.as_str()).collect();
+        holders.dedup();
+        holders
+    }
+
+    /// The one key of this holder that is sealed to, if there is one.
+    pub(crate) fn active(&self, holder: &str) -> Result<Option<&ClusterKey>, Failure> {
+        let is_active = |key: &&ClusterKey| key.holder == holder && key.state == State::Active;
+        let mut active = self.keys.iter().filter(is_active);
+        match (active.next(), active.next()) {
+            (key, None) => Ok(key),
+            (_, Some(_)) => Err(anyhow!("holder {holder} has several Active keys"))
+                .or_hint("retire all but one: bulla keys list shows them"),
+        }
+    }
+
+    /// Says on stderr which ones cannot be trusted.
+    pub(crate) fn warn_of_malformed(&self) {
+        for (name, error) in &self.malformed {
+            let warning = format!("SealingKey {name} is malformed and not trusted: {error}");
+            output::stderr(&format!("warning: {}\n", escape::line(&warning)));
         }
     }
 
@@ -102,6 +204,105 @@ impl Cluster {
             }
         })?;
         Ok(listed.items.into_iter().collect())
+    }
+
+    /// The SealingKeys, looked at again and again until `seen` finds something in them. `None` after the deadline.
+    pub(crate) fn wait_for<T>(
+        &self,
+        deadline: Duration,
+        mut seen: impl FnMut(&SealingKeys) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = seen(&self.sealing_keys()?) {
+                return Ok(Some(found));
+            }
+            if start.elapsed() > deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Declares a key, which is not sealed to yet.
+    pub(crate) fn declare(&self, recipient: &Recipient, holder: &str) -> Result<(), Failure> {
+        // Nothing is decided by it on this machine; order and age of keys are for people.
+        let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
+        let namespace = self.controller_namespace();
+        let key = sealing_key(recipient, namespace, holder, created, State::Pending);
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let created = self.ask(self.own::<SealingKey>().create(&params, &key));
+        created.map(drop).map_err(|refusal| {
+            refusal.of(format_args!("create SealingKeys in namespace {namespace}"), TRUSTED)
+        })
+    }
+
+    /// Changes the state of a key, if nobody else has changed the key since it was read.
+    pub(crate) fn set_state(&self, key: &ClusterKey, state: State) -> Result<(), Failure> {
+        self.change(key, json!({"spec": {"state": state}}))
+    }
+
+    /// Retires an Active key and names the one that takes over, at once.
+    pub(crate) fn retire_for(
+        &self,
+        key: &ClusterKey,
+        successor: Fingerprint,
+    ) -> Result<(), Failure> {
+        let annotations = json!({SUCCESSOR_ANNOTATION: successor.to_string()});
+        let change = json!({
+            "metadata": {"annotations": annotations},
+            "spec": {"state": State::Retired},
+        });
+        self.change(key, change)
+    }
+
+    /// Asks the controller for the successor of an Active key.
+    pub(crate) fn ask_to_renew(&self, key: &ClusterKey) -> Result<(), Failure> {
+        let annotations = json!({RENEW_ANNOTATION: Timestamp::now().to_string()});
+        self.change(key, json!({"metadata": {"annotations": annotations}}))
+    }
+
+    fn change(&self, key: &ClusterKey, mut change: Value) -> Result<(), Failure> {
+        let name = key.fingerprint().to_string();
+        change["metadata"]["resourceVersion"] = json!(key.object.resource_version());
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let api = self.own::<SealingKey>();
+        let changed = self.ask(api.patch(&name, &params, &Patch::Merge(&change)));
+        changed
+            .map(drop)
+            .map_err(|refusal| refusal.of(format_args!("change SealingKey {name}"), TRUSTED))
+    }
+
+    /// Says in a key's status that its backup was taken out of the cluster and read back.
+    pub(crate) fn mark_taken_out(&self, fingerprint: Fingerprint) -> Result<(), Refusal> {
+        const ATTEMPTS: usize = 5;
+        let name = fingerprint.to_string();
+        let api = self.own::<SealingKey>();
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let mut attempt = 1;
+        loop {
+            let object = self.ask(api.get(&name))?;
+            let key = SealingKeys::from_iter([object]).keys.pop().ok_or(Refusal::Invalid)?;
+            let was = key.condition("BackedUp").filter(|condition| condition.status == "True");
+            let since =
+                was.map_or_else(|| Time(Timestamp::now()), |was| was.last_transition_time.clone());
+            let condition = Condition {
+                type_: "BackedUp".into(),
+                status: "True".into(),
+                reason: "TakenOut".into(),
+                message: "its backup was taken out of the cluster and read back".into(),
+                last_transition_time: since,
+                observed_generation: key.object.metadata.generation,
+            };
+            let change = json!({
+                "metadata": {"resourceVersion": key.object.resource_version()},
+                "status": {"conditions": key.conditions_with(condition)},
+            });
+            match self.ask(api.patch_status(&name, &params, &Patch::Merge(&change))) {
+                Err(Refusal::Conflict) if attempt < ATTEMPTS => attempt += 1,
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     /// That there is nothing to seal to.
