@@ -1,9 +1,11 @@
 //! Identity files: as `age-keygen` writes them, encrypted with a passphrase, or sealed to another identity.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor};
+use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use age::secrecy::SecretString;
+use age::{DecryptError, Decryptor, Encryptor};
 use anyhow::{Result, anyhow};
 use bulla_crds::keys::{self, OpenBackupError};
 use bulla_sealing::{Fingerprint, Identity, KeyType, Keyring, ParseError};
@@ -21,6 +23,9 @@ const AGE: &[u8] = b"age-encryption.org/";
 
 /// More than hundreds of identities take. The `age` crate's parser of headers takes quadratic time.
 const MAX_ENCRYPTED_BYTES: usize = 64 * 1024;
+
+/// The work that opening a passphrase file takes, as in age: 2^18, about a second.
+const WORK_FACTOR: u8 = 18;
 
 /// The work that a passphrase file may demand, as in age: 2^22, which takes seconds and 4 GiB.
 const MAX_WORK_FACTOR: u8 = 22;
@@ -208,17 +213,49 @@ impl File {
         if !decryptor.is_scrypt() {
             return Ok(Self::Closed(Closed { name, bytes, to: To::Others }));
         }
-        let mut identity = age::scrypt::Identity::new(passphrases.of(&name)?);
-        identity.set_max_work_factor(MAX_WORK_FACTOR);
-        match decryptor.decrypt([&identity as &dyn age::Identity].into_iter()) {
-            Ok(plaintext) => Ok(Self::Open(decrypted(&name, plaintext, bytes.len())?)),
-            Err(error) => Err(Failure::no(anyhow!("{name}: {}", trouble_with(&error)))),
-        }
+        Ok(Self::Open(unprotect(&name, &bytes, passphrases.of(&name)?)?))
     }
 }
 
+/// An identity as an armored age file that a passphrase opens, as `age -p -a` writes it.
+pub(crate) fn protect(identity: &Identity, passphrase: &SecretString) -> Result<Vec<u8>> {
+    let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
+    recipient.set_work_factor(WORK_FACTOR);
+    let recipients = [&recipient as &dyn age::Recipient];
+    let encryptor = Encryptor::with_recipients(recipients.into_iter())
+        .map_err(|_| anyhow!("cannot encrypt to a passphrase"))?;
+    let mut file = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
+    let mut writer = encryptor.wrap_output(&mut file)?;
+    writer.write_all(keys::identity_file(identity).as_bytes())?;
+    writer.finish()?;
+    Ok(file.finish()?)
+}
+
+/// The identities in an age file that a passphrase opens.
+pub(crate) fn unprotect(
+    name: &str,
+    file: &[u8],
+    passphrase: SecretString,
+) -> Result<Vec<Identity>, Failure> {
+    let decryptor = Decryptor::new_buffered(file)
+        .map_err(|error| anyhow!("{name}: {}", trouble_with(&error)))?;
+    let mut identity = age::scrypt::Identity::new(passphrase);
+    identity.set_max_work_factor(MAX_WORK_FACTOR);
+    match decryptor.decrypt([&identity as &dyn age::Identity].into_iter()) {
+        Ok(plaintext) => Ok(decrypted(name, plaintext, file.len())?),
+        Err(error) => Err(Failure::no(anyhow!("{name}: {}", trouble_with(&error)))),
+    }
+}
+
+/// An age file as a text that any age reads.
+pub(crate) fn armor(file: &[u8]) -> Result<Vec<u8>> {
+    let mut armored = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
+    armored.write_all(file)?;
+    Ok(armored.finish()?)
+}
+
 /// The age file in its binary form, if it is one.
-fn age_file(name: &str, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn age_file(name: &str, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
     if bytes.starts_with(AGE) {
         return Ok(Some(Zeroizing::new(bytes.to_vec())));
     }
@@ -229,7 +266,7 @@ fn age_file(name: &str, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>> {
     binary.map(Some).map_err(|_| anyhow!("{name}: its armor is damaged"))
 }
 
-fn decrypted(name: &str, plaintext: impl std::io::Read, length: usize) -> Result<Vec<Identity>> {
+fn decrypted(name: &str, plaintext: impl Read, length: usize) -> Result<Vec<Identity>> {
     let plaintext = input::read_wiped(plaintext, length)
         .map_err(|_| anyhow!("{name}: damaged: it was cut or changed"))?;
     parse(name, &plaintext)

@@ -56,7 +56,7 @@ pub(crate) struct PassphraseFlags {
 impl PassphraseFlags {
     /// The passphrase by which the file of this name was encrypted.
     pub(crate) fn of(&self, name: &str) -> Result<SecretString, Failure> {
-        match self.from_file()? {
+        match self.given()? {
             Some(passphrase) => Ok(passphrase),
             None => ask_unseen(&format!("Passphrase of {}: ", escape::line(name))),
         }
@@ -65,7 +65,7 @@ impl PassphraseFlags {
     /// A passphrase by which files are to be encrypted; it is typed twice.
     pub(crate) fn chosen(&self) -> Result<SecretString, Failure> {
         use age::secrecy::ExposeSecret;
-        if let Some(passphrase) = self.from_file()? {
+        if let Some(passphrase) = self.given()? {
             return Ok(passphrase);
         }
         let passphrase = ask_unseen("New passphrase: ")?;
@@ -76,7 +76,7 @@ impl PassphraseFlags {
         }
     }
 
-    fn from_file(&self) -> anyhow::Result<Option<SecretString>> {
+    fn given(&self) -> anyhow::Result<Option<SecretString>> {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
         let file = input::read(path)?;
         let Ok(text) = str::from_utf8(&file.bytes) else {

@@ -17,6 +17,9 @@ use crate::failure::{Failure, OrHint};
 /// Who may read and write identities and their backups.
 const KEEPERS: &str = "an administrator of keys has the Role bulla-keys there";
 
+/// What was found, by the name of the Secret that it was found in.
+type Named<T> = Vec<(String, T)>;
+
 /// What became of an identity that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -31,8 +34,8 @@ pub(crate) enum Stored {
 }
 
 impl Cluster {
-    /// The encrypted copies, as the name of each Secret and the age file in it, if there is one.
-    pub(crate) fn backups(&self) -> Result<Vec<(String, Option<Vec<u8>>)>, Failure> {
+    /// The encrypted copies, the age file in each Secret, if there is one.
+    pub(crate) fn backups(&self) -> Result<Named<Option<Vec<u8>>>, Failure> {
         let secrets = self.secrets(BACKUP_SECRET_TYPE)?;
         let backup = |secret: WipedSecret| {
             let file = secret.data.as_ref().and_then(|data| data.get(BACKUP_SECRET_KEY));
@@ -41,10 +44,10 @@ impl Cluster {
         Ok(secrets.into_iter().map(backup).collect())
     }
 
-    /// The identities themselves, with the name of each Secret.
+    /// The identities themselves.
     pub(crate) fn identities(
         &self,
-    ) -> Result<Vec<(String, Result<Identity, InvalidIdentitySecret>)>, Failure> {
+    ) -> Result<Named<Result<Identity, InvalidIdentitySecret>>, Failure> {
         let secrets = self.secrets(IDENTITY_SECRET_TYPE)?;
         let identity = |secret: WipedSecret| (secret.name_any(), keys::identity_of(&secret));
         Ok(secrets.into_iter().map(identity).collect())

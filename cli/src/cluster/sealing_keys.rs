@@ -76,7 +76,8 @@ impl ClusterKey {
         match self.condition("Held") {
             Some(held) if held.status == "True" => Possession::Held,
             Some(held) if held.reason == "OfAnotherHolder" => Possession::OfAnotherHolder,
-            Some(held) if held.status == "False" => Possession::Missing,
+            // Of a revoked key it is not said whose it was.
+            Some(held) if held.status == "False" && held.reason != "Revoked" => Possession::Missing,
             _ => Possession::Unknown,
         }
     }
