@@ -4,11 +4,12 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use bulla_crds::keys::{DeclaredKey, DeclaredKeys, InvalidDeclaration, sealing_key};
+use bulla_crds::conditions::{self, BACKED_UP, HELD};
+use bulla_crds::keys::{DeclaredKey, DeclaredKeys, InvalidDeclaration, NoSuccessor, sealing_key};
 use bulla_crds::{RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
 use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -73,7 +74,7 @@ impl ClusterKey {
 
     /// What the controller says of the private half.
     pub(crate) fn possession(&self) -> Possession {
-        match self.condition("Held") {
+        match self.condition(HELD) {
             Some(held) if held.status == "True" => Possession::Held,
             Some(held) if held.reason == "OfAnotherHolder" => Possession::OfAnotherHolder,
             // Of a revoked key it is not said whose it was.
@@ -93,13 +94,22 @@ impl ClusterKey {
         Some(self.object.status.as_ref()?.sealed_secrets.as_ref()?.count)
     }
 
-    /// The conditions with this one in place of the one of its type.
-    fn conditions_with(&self, condition: Condition) -> Vec<Condition> {
+    /// The conditions, with one that says that a copy of the identity is out of the cluster.
+    fn conditions_when_taken_out(&self) -> Vec<Condition> {
         let status = self.object.status.as_ref();
         let mut conditions = status.map(|status| status.conditions.clone()).unwrap_or_default();
-        match conditions.iter_mut().find(|it| it.type_ == condition.type_) {
-            Some(place) => *place = condition,
-            None => conditions.push(condition),
+        let taken_out = conditions::condition(
+            BACKED_UP,
+            "True",
+            "TakenOut",
+            "its backup was taken out of the cluster and read back",
+            self.object.metadata.generation.unwrap_or_default(),
+            &conditions,
+            Timestamp::now(),
+        );
+        match conditions.iter_mut().find(|it| it.type_ == BACKED_UP) {
+            Some(place) => *place = taken_out,
+            None => conditions.push(taken_out),
         }
         conditions
     }
@@ -150,12 +160,12 @@ impl SealingKeys {
 
     /// The one key of this holder that is sealed to, if there is one.
     pub(crate) fn active(&self, holder: &str) -> Result<Option<&ClusterKey>, Failure> {
-        let is_active = |key: &&ClusterKey| key.holder == holder && key.state == State::Active;
-        let mut active = self.keys.iter().filter(is_active);
-        match (active.next(), active.next()) {
-            (key, None) => Ok(key),
-            (_, Some(_)) => Err(anyhow!("holder {holder} has several Active keys"))
-                .or_hint("retire all but one: bulla keys list shows them"),
+        match self.declared().active(holder) {
+            Ok(active) => Ok(self.keys.iter().find(|key| key.recipient == active.recipient)),
+            Err(NoSuccessor::NoActiveKey(_)) => Ok(None),
+            Err(error) => {
+                Err(anyhow!(error)).or_hint("retire all but one: bulla keys list shows them")
+            }
         }
     }
 
@@ -238,9 +248,14 @@ impl Cluster {
         })
     }
 
-    /// Changes the state of a key, if nobody else has changed the key since it was read.
+    /// Changes the state of a key, if nobody else has changed the key since it was read. What was asked of it in
+    /// its old state is over.
     pub(crate) fn set_state(&self, key: &ClusterKey, state: State) -> Result<(), Failure> {
-        self.change(key, json!({"spec": {"state": state}}))
+        let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
+        self.change(
+            key,
+            json!({"metadata": {"annotations": annotations}, "spec": {"state": state}}),
+        )
     }
 
     /// Retires an Active key and names the one that takes over, at once.
@@ -284,20 +299,9 @@ impl Cluster {
         loop {
             let object = self.ask(api.get(&name))?;
             let key = SealingKeys::from_iter([object]).keys.pop().ok_or(Refusal::Invalid)?;
-            let was = key.condition("BackedUp").filter(|condition| condition.status == "True");
-            let since =
-                was.map_or_else(|| Time(Timestamp::now()), |was| was.last_transition_time.clone());
-            let condition = Condition {
-                type_: "BackedUp".into(),
-                status: "True".into(),
-                reason: "TakenOut".into(),
-                message: "its backup was taken out of the cluster and read back".into(),
-                last_transition_time: since,
-                observed_generation: key.object.metadata.generation,
-            };
             let change = json!({
                 "metadata": {"resourceVersion": key.object.resource_version()},
-                "status": {"conditions": key.conditions_with(condition)},
+                "status": {"conditions": key.conditions_when_taken_out()},
             });
             match self.ask(api.patch_status(&name, &params, &Patch::Merge(&change))) {
                 Err(Refusal::Conflict) if attempt < ATTEMPTS => attempt += 1,

@@ -12,10 +12,8 @@ mod revoke;
 
 use std::time::Duration;
 
-use bulla_crds::State;
 use clap::{Args, Subcommand};
 
-use crate::cluster::{Cluster, ClusterKey};
 use crate::failure::{Answer, Failure};
 
 /// Make keys, and see to a cluster's: fetch, back up, renew, retire, recover
@@ -64,29 +62,5 @@ impl Wait {
     /// How long, if at all.
     fn deadline(&self) -> Option<Duration> {
         (!self.no_wait).then(|| Duration::from_secs(self.timeout))
-    }
-
-    /// The key of the holder that is sealed to once `is_it` agrees; `None` if that was not waited for.
-    fn for_active(
-        &self,
-        cluster: &Cluster,
-        holder: &str,
-        is_it: impl Fn(&ClusterKey) -> bool,
-    ) -> Result<Option<String>, Failure> {
-        let Some(deadline) = self.deadline() else { return Ok(None) };
-        let seen = cluster.wait_for(deadline, |keys| {
-            let mut keys = keys.keys.iter();
-            let key =
-                keys.find(|it| it.holder == holder && it.state == State::Active && is_it(it))?;
-            Some(key.fingerprint().to_string())
-        })?;
-        match seen {
-            Some(fingerprint) => Ok(Some(fingerprint)),
-            None => Err(Failure::unable(anyhow::anyhow!(
-                "the controller has not made the key Active within {} seconds",
-                self.timeout
-            ))
-            .hint("does it run, and does its log say why? It goes on when it can: bulla keys list shows it")),
-        }
     }
 }

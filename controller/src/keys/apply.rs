@@ -1,7 +1,9 @@
 //! Steps as requests.
 
 use bulla_crds::keys;
-use bulla_crds::{REVOKED_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State, WipedSecret};
+use bulla_crds::{
+    RENEW_ANNOTATION, REVOKED_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State, WipedSecret,
+};
 use bulla_sealing::Identity;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -69,7 +71,12 @@ pub(super) async fn apply(
             tracing::info!(key = from, successor = to, "retired a key in favour of its successor");
         }
         Step::Activate(name) => {
-            patch(ctx, facts, &name, json!({"spec": {"state": State::Active}})).await?;
+            // A key that is activated again was perhaps renewed on demand once; that is done.
+            let patched = json!({
+                "metadata": {"annotations": {RENEW_ANNOTATION: null}},
+                "spec": {"state": State::Active},
+            });
+            patch(ctx, facts, &name, patched).await?;
             tracing::info!(key = name, "values are sealed to this key from now on");
         }
         Step::Settle(name) => {

@@ -1,18 +1,21 @@
 //! `bulla keys activate`.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use bulla_crds::State;
 use bulla_sealing::{Fingerprint, Recipient};
 use clap::Args;
 
-use super::Wait;
 use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
 use crate::terminal::Consent;
 use crate::{escape, output};
+
+/// How long the controller has for its own keys.
+const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 
 /// Make a key the one that its holder is sealed to
 ///
@@ -46,9 +49,6 @@ pub(crate) struct Activate {
 
     #[command(flatten)]
     consent: Consent,
-
-    #[command(flatten)]
-    wait: Wait,
 
     #[command(flatten)]
     cluster: ClusterFlags,
@@ -128,7 +128,7 @@ impl Activate {
     }
 
     /// Retires the holder's Active key in favour of this one, by a write that fails when somebody else was
-    /// faster. What comes after it the controller does for its own keys, and nobody but us for others'.
+    /// faster. The rest the cluster's own controller does, and nobody but us for other holders.
     fn take_over(
         &self,
         cluster: &Cluster,
@@ -136,28 +136,26 @@ impl Activate {
         key: &ClusterKey,
         is_own: bool,
     ) -> Result<Answer, Failure> {
-        let fingerprint = key.fingerprint();
-        match keys.active(&key.holder)? {
-            Some(old) => {
-                cluster.retire_for(old, fingerprint)?;
-                let note =
-                    format!("{}: {} is Retired and still opens\n", old.holder, old.fingerprint());
-                output::stderr(&escape::lines(&note));
-                if !is_own {
-                    cluster.set_state(key, State::Active)?;
-                }
-            }
-            None => cluster.set_state(key, State::Active)?,
+        let (fingerprint, holder) = (key.fingerprint(), &key.holder);
+        let Some(old) = keys.active(holder)? else {
+            cluster.set_state(key, State::Active)?;
+            return done(key);
+        };
+        cluster.retire_for(old, fingerprint)?;
+        let note = format!("{holder}: {} is Retired and still opens\n", old.fingerprint());
+        output::stderr(&escape::lines(&note));
+        let is_active = |keys: &SealingKeys| {
+            let mut keys = keys.keys.iter();
+            keys.any(|it| it.fingerprint() == fingerprint && it.state == State::Active)
+        };
+        let patience = if is_own { CONTROLLERS_TURN } else { Duration::ZERO };
+        if cluster.wait_for(patience, |keys| is_active(keys).then_some(()))?.is_some() {
+            return done(key);
         }
-        if is_own
-            && self
-                .wait
-                .for_active(cluster, &key.holder, |it| it.fingerprint() == fingerprint)?
-                .is_none()
-        {
-            let note = format!("{}: {fingerprint} is to be Active\n", key.holder);
-            output::stdout(escape::lines(&note).as_bytes())?;
-            return Ok(Answer::Yes);
+        // No controller is there that sees to this holder. What was begun can be completed by whoever finds it.
+        let keys = cluster.sealing_keys()?;
+        if keys.active(holder)?.is_none() {
+            cluster.set_state(keys.find(fingerprint)?, State::Active)?;
         }
         done(key)
     }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use age::secrecy::SecretString;
 use anyhow::{Context, anyhow};
 use bulla_crds::State;
+use bulla_crds::conditions::BACKED_UP;
 use bulla_crds::keys::{self, OpenBackupError};
 use bulla_sealing::{Fingerprint, Identity, Keyring, UnsealError};
 use clap::Args;
 
-use crate::cluster::{Cluster, Refusal, SealingKeys};
+use crate::cluster::{Cluster, ClusterKey, Refusal, SealingKeys};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
 use crate::identities::{self, IdentityFlags};
@@ -73,7 +74,7 @@ impl Backup {
             false => sealed(&cluster)?,
         };
         let held = keys.keys.iter().filter(|key| key.is_held() && key.state != State::Revoked);
-        let held: BTreeSet<_> = held.map(crate::cluster::ClusterKey::fingerprint).collect();
+        let held: BTreeSet<_> = held.map(ClusterKey::fingerprint).collect();
         let copied: BTreeSet<_> = copies.iter().map(|copy| copy.of).collect();
         if held.is_empty() && copied.is_empty() {
             return Err(anyhow!("the cluster holds no key that could be backed up"))
@@ -232,7 +233,8 @@ fn check(keys: &SealingKeys, copy: &Copy, recovery: &Keyring) -> Result<(), Fail
 
 /// Tells the cluster. The files are worth as much if that fails.
 fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
-    if !keys.keys.iter().any(|key| key.fingerprint() == of && key.is_held()) {
+    let is_told = |key: &ClusterKey| key.is_held() || key.condition(BACKED_UP).is_some();
+    if !keys.keys.iter().any(|key| key.fingerprint() == of && is_told(key)) {
         return;
     }
     let trouble = match cluster.mark_taken_out(of) {

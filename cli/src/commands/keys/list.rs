@@ -1,6 +1,7 @@
 //! `bulla keys list`.
 
 use bulla_crds::State;
+use bulla_crds::conditions::{BACKED_UP, HELD};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -88,7 +89,7 @@ fn held(key: &ClusterKey) -> &'static str {
 }
 
 fn backed_up(key: &ClusterKey) -> String {
-    match key.condition("BackedUp") {
+    match key.condition(BACKED_UP) {
         Some(condition) if condition.status == "True" => "yes".into(),
         Some(condition) => format!("NO: {}", condition.reason),
         None if key.is_held() => "?".into(),
@@ -108,8 +109,8 @@ fn to_json(keys: &SealingKeys) -> Value {
             "state": key.state,
             "type": key.recipient.key_type().as_str(),
             "created": key.created.to_string(),
-            "held": is_true(key, "Held"),
-            "backedUp": is_true(key, "BackedUp"),
+            "held": is_true(key, HELD),
+            "backedUp": is_true(key, BACKED_UP),
             "sealedSecrets": key.sealed_secrets(),
             "recipient": key.recipient.as_str(),
         })

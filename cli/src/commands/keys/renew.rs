@@ -42,15 +42,23 @@ impl Renew {
         }
         let fingerprint = old.fingerprint();
         cluster.ask_to_renew(old)?;
-        let new = self.wait.for_active(&cluster, holder, |key| key.fingerprint() != fingerprint)?;
-        let text = match new {
-            Some(new) => {
-                format!(
-                    "{holder}: {fingerprint} is Retired and still opens\n{holder}: {new} is Active\n"
-                )
-            }
-            None => format!("{holder}: {fingerprint} is to be renewed\n"),
+        let Some(deadline) = self.wait.deadline() else {
+            output::stdout(format!("{holder}: {fingerprint} is to be renewed\n").as_bytes())?;
+            return Ok(Answer::Yes);
         };
+        let new = cluster.wait_for(deadline, |keys| {
+            let active = keys.active(holder).ok()??.fingerprint();
+            (active != fingerprint).then_some(active)
+        })?;
+        let Some(new) = new else {
+            let seconds = self.wait.timeout;
+            return Err(anyhow!("the controller has not renewed the key within {seconds} seconds")).or_hint(
+                "does it run, and does its log say why? It renews when it can: bulla keys list shows it",
+            );
+        };
+        let text = format!(
+            "{holder}: {fingerprint} is Retired and still opens\n{holder}: {new} is Active\n"
+        );
         output::stdout(text.as_bytes())?;
         Ok(Answer::Yes)
     }
