@@ -30,6 +30,10 @@ const WORK_FACTOR: u8 = 18;
 /// The work that a passphrase file may demand, as in age: 2^22, which takes seconds and 4 GiB.
 const MAX_WORK_FACTOR: u8 = 22;
 
+const DAMAGED: &str = "damaged: it was changed after it was encrypted";
+
+const WRONG_PASSPHRASE: &str = "the passphrase is wrong";
+
 /// What to do about a file that none of the identities opens.
 const GIVE_ANOTHER: &str = "give the identity that opens it with another -i";
 
@@ -141,12 +145,12 @@ impl Held {
             },
             To::Others => {
                 let decryptor = Decryptor::new_buffered(file.bytes.as_slice())
-                    .map_err(|error| anyhow!("{name}: {}", trouble_with(&error)))?;
+                    .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
                 let identities = self.for_age.iter().map(|identity| identity as &dyn age::Identity);
                 match decryptor.decrypt(identities) {
                     Ok(plaintext) => decrypted(name, plaintext, file.bytes.len()).map(Some),
                     Err(DecryptError::NoMatchingKeys) => Ok(None),
-                    Err(error) => Err(anyhow!("{name}: {}", trouble_with(&error))),
+                    Err(error) => Err(anyhow!("{name}: {}", trouble_with(&error, DAMAGED))),
                 }
             }
         }
@@ -209,7 +213,7 @@ impl File {
             return Err(anyhow!("{name}: larger than 64 KiB, so no file of identities").into());
         }
         let decryptor = Decryptor::new_buffered(bytes.as_slice())
-            .map_err(|error| anyhow!("{name}: {}", trouble_with(&error)))?;
+            .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
         if !decryptor.is_scrypt() {
             return Ok(Self::Closed(Closed { name, bytes, to: To::Others }));
         }
@@ -238,12 +242,14 @@ pub(crate) fn unprotect(
     passphrase: SecretString,
 ) -> Result<Vec<Identity>, Failure> {
     let decryptor = Decryptor::new_buffered(file)
-        .map_err(|error| anyhow!("{name}: {}", trouble_with(&error)))?;
+        .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
     let mut identity = age::scrypt::Identity::new(passphrase);
     identity.set_max_work_factor(MAX_WORK_FACTOR);
     match decryptor.decrypt([&identity as &dyn age::Identity].into_iter()) {
         Ok(plaintext) => Ok(decrypted(name, plaintext, file.len())?),
-        Err(error) => Err(Failure::no(anyhow!("{name}: {}", trouble_with(&error)))),
+        Err(error) => {
+            Err(Failure::no(anyhow!("{name}: {}", trouble_with(&error, WRONG_PASSPHRASE))))
+        }
     }
 }
 
@@ -277,13 +283,13 @@ fn parse(name: &str, file: &[u8]) -> Result<Vec<Identity>> {
 }
 
 /// Our own words: the library's are for its own program.
-fn trouble_with(error: &DecryptError) -> &'static str {
+fn trouble_with(error: &DecryptError, otherwise: &'static str) -> &'static str {
     match error {
         DecryptError::ExcessiveWork { .. } => "it demands more work than any passphrase needs",
         DecryptError::InvalidHeader | DecryptError::UnknownFormat => {
             "it is no age file of a version that is known here"
         }
-        DecryptError::InvalidMac => "damaged: it was changed after it was encrypted",
-        _ => "the passphrase is wrong",
+        DecryptError::InvalidMac => DAMAGED,
+        _ => otherwise,
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Revoke {
     #[arg(value_name = "FINGERPRINT")]
     fingerprint: Fingerprint,
 
-    /// Also look at the files of this branch, tag or commit; repeat for several [default: HEAD of the
+    /// Look at the files of this branch, tag or commit; repeat for several [default: HEAD of the
     /// repository around the current folder]
     #[arg(long = "git-ref", value_name = "REF")]
     git_refs: Vec<String>,
