@@ -1,25 +1,26 @@
-//! The cluster's public keys, read through its API server.
+//! A cluster, asked through its API server.
 //!
-//! The only module that talks to an API server, and only when a command has no other way to know a key.
-//! Errors are our own phrases: a client library's can repeat a kubeconfig or a credential plugin's output.
+//! The only module that talks to an API server, and only when a command has no other way to know what it must.
+//! Its children say what is asked; here is how. Errors are our own phrases: a client library's can repeat a
+//! kubeconfig or a credential plugin's output, and an API server's what it was sent.
+
+mod identity_secrets;
+mod kubeconfig;
+mod sealed_secrets;
+mod sealing_keys;
 
 use std::error::Error;
-use std::ffi::OsString;
-use std::io;
-use std::path::PathBuf;
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use bulla_crds::{SealingKey, State};
-use bulla_sealing::{Recipient, Recipients};
-use jiff::Timestamp;
-use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, Resource};
+use tokio::runtime::Runtime;
 
-use crate::failure::{Failure, OrHint};
+pub(crate) use self::identity_secrets::Stored;
+pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys, own_key};
+use crate::failure::Failure;
 use crate::flags::ClusterFlags;
-use crate::{output, recipients};
 
 /// How long a cluster may take to answer, credential plugins included.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -27,201 +28,130 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What to do when it cannot be told which key is meant.
-const USE_A_FILE: &str =
-    "write the recipients to a file with bulla keys fetch and choose with -R, or name one with -r";
+/// The field manager of all writes. Flux strips managers whose name begins with `kubectl`.
+const MANAGER: &str = "bulla";
 
-/// A SealingKey whose name was found to be the fingerprint of its recipient.
-pub(crate) struct FetchedKey {
-    pub(crate) recipient: Recipient,
-    pub(crate) holder: String,
-    pub(crate) created: Timestamp,
-    pub(crate) state: State,
-    is_held: bool,
+/// A connection to a cluster whose API server has proved who it is.
+pub(crate) struct Cluster {
+    runtime: Runtime,
+    client: Client,
+    server: String,
+    controller_namespace: String,
 }
 
-/// All SealingKeys of the cluster, by holder and age.
-pub(crate) fn sealing_keys(flags: &ClusterFlags) -> Result<Vec<FetchedKey>, Failure> {
-    let kubeconfig = kubeconfig(flags)?;
-    refuse_unverified(&kubeconfig, flags)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start a runtime")?;
-    let listed = runtime.block_on(async {
-        tokio::time::timeout(DEADLINE, list(kubeconfig, flags)).await.unwrap_or_else(|_| {
-            let seconds = DEADLINE.as_secs();
-            Err(Failure::unable(anyhow!("the cluster did not answer within {seconds} seconds"))
-                .hint("is it the right context, and can it be reached from here?"))
-        })
-    })?;
-    let mut keys = listed.into_iter().map(verify).collect::<Result<Vec<_>, _>>()?;
-    keys.sort_by(|one, other| (&one.holder, one.created).cmp(&(&other.holder, other.created)));
-    Ok(keys)
+/// Why a cluster did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The user has not the right, or a policy of the cluster forbids it.
+    Forbidden,
+    /// The object, or its kind, is not there.
+    NotFound,
+    /// Somebody else was faster: the object is there already, or has changed.
+    Conflict,
+    /// What was sent breaks a rule of its kind or of a policy.
+    Invalid,
+    /// Whatever has nothing to do with what was asked.
+    Other(Failure),
 }
 
-/// The recipient of the cluster's own Active key.
-pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
-    let mut keys = sealing_keys(flags).map_err(|failure| {
-        failure.context("no recipient is given with -r or -R, and the cluster's key cannot be had")
-    })?;
-    keys.retain(|key| key.state == State::Active);
-    // Keys of other clusters may lie beside its own; those that it can open are marked.
-    if keys.len() > 1 && keys.iter().any(|key| key.is_held) {
-        keys.retain(|key| key.is_held);
-    }
-    match <[FetchedKey; 1]>::try_from(keys) {
-        Ok([key]) => {
-            output::stderr(&format!(
-                "note: sealing to the Active key of {}, fingerprint {}\n",
-                key.holder,
-                key.recipient.fingerprint()
-            ));
-            recipients::together(vec![key.recipient])
-        }
-        Err(keys) if keys.is_empty() => Err(no_active_key(flags)),
-        Err(keys) => {
-            let name = |key: &FetchedKey| format!("{} {}", key.holder, key.recipient.fingerprint());
-            let names = keys.iter().map(name).collect::<Vec<_>>().join(", ");
-            Err(anyhow!("the cluster has several Active keys: {names}")).or_hint(USE_A_FILE)
+impl Refusal {
+    /// What the refusal means, where nothing better is known: `what` was to be done, `right` tells who may.
+    pub(crate) fn of(self, what: impl fmt::Display, right: impl fmt::Display) -> Failure {
+        match self {
+            Self::Forbidden => Failure::unable(anyhow!("you may not {what}")).hint(right),
+            Self::NotFound => {
+                Failure::unable(anyhow!("cannot {what}: the cluster does not know it"))
+                    .hint("is Bulla installed in this cluster, and is it the right context?")
+            }
+            Self::Conflict => {
+                Failure::unable(anyhow!("cannot {what}: somebody else changed it at the same time"))
+                    .hint("look at it again, with bulla keys list, and then try again")
+            }
+            Self::Invalid => Failure::unable(anyhow!(
+                "the cluster refuses to {what}: a rule or policy forbids it"
+            ))
+            .hint(right),
+            Self::Other(failure) => failure,
         }
     }
 }
 
-/// That there is nothing to seal to.
-pub(crate) fn no_active_key(flags: &ClusterFlags) -> Failure {
-    let namespace = &flags.controller_namespace;
-    Failure::unable(anyhow!("there is no Active SealingKey in namespace {namespace}"))
-        .hint("does the controller run there? --controller-namespace names another namespace")
-}
-
-/// The recipient decides; a name that is not its fingerprint was given to another recipient.
-fn verify(key: SealingKey) -> Result<FetchedKey, Failure> {
-    let name = key.name_any();
-    let recipient: Recipient =
-        key.spec.recipient.parse().with_context(|| format!("SealingKey {name}"))?;
-    if recipient.fingerprint().to_string() != name {
-        return Err(anyhow!("SealingKey {name} holds recipient {}", recipient.fingerprint())).or_hint(
-            "a SealingKey is named by its recipient's fingerprint: somebody may have put in a key of his own",
-        );
-    }
-    let conditions = key.status.into_iter().flat_map(|status| status.conditions);
-    let is_held = conditions.into_iter().any(|it| it.type_ == "Held" && it.status == "True");
-    let created = key.spec.created.0;
-    Ok(FetchedKey { recipient, holder: key.spec.holder, created, state: key.spec.state, is_held })
-}
-
-/// The kubeconfig that kubectl would use: `--kubeconfig` or `KUBECONFIG`, a list of files, or the one at home.
-fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
-    let given = flags.kubeconfig.as_ref().filter(|paths| !paths.is_empty());
-    let paths: Vec<PathBuf> = match given {
-        Some(paths) => paths_of(paths),
-        None => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
-    };
-    let is_list = paths.len() > 1;
-    let mut merged: Option<Kubeconfig> = None;
-    for path in paths {
-        let name = path.display();
-        let read = match Kubeconfig::read_from(&path) {
-            Err(KubeconfigError::ReadConfig(error, _))
-                if error.kind() == io::ErrorKind::NotFound =>
-            {
-                match is_list {
-                    true => continue,
-                    false => Err(anyhow!("there is no kubeconfig {name}")),
-                }
-            }
-            Err(KubeconfigError::ReadConfig(error, _)) => {
-                Err(anyhow!(error).context(format!("cannot read kubeconfig {name}")))
-            }
-            Err(_) => Err(anyhow!("{name} is not a kubeconfig")),
-            Ok(kubeconfig) => match merged.take() {
-                Some(earlier) => earlier
-                    .merge(kubeconfig)
-                    .map_err(|_| anyhow!("{name} does not fit the kubeconfigs before it")),
-                None => Ok(kubeconfig),
-            },
+impl Cluster {
+    /// Connects to the cluster that the flags name.
+    pub(crate) fn connect(flags: &ClusterFlags) -> Result<Self, Failure> {
+        let kubeconfig = kubeconfig::read(flags)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("cannot start a runtime")?;
+        let config = async {
+            let mut config = kubeconfig::config(kubeconfig, flags).await?;
+            config.connect_timeout = Some(CONNECT_TIMEOUT);
+            config.read_timeout = Some(DEADLINE);
+            let server = config.cluster_url.authority().map(ToString::to_string);
+            let server = server.unwrap_or_default();
+            let client = Client::try_from(config).map_err(|error| failure(&error, &server))?;
+            Ok::<_, Failure>((client, server))
         };
-        merged = Some(read.or_hint("--kubeconfig names another one")?);
+        let (client, server) = runtime.block_on(in_time(config))?;
+        let controller_namespace = flags.controller_namespace.clone();
+        Ok(Self { runtime, client, server, controller_namespace })
     }
-    merged.ok_or_else(|| anyhow!("there is no kubeconfig")).or_hint("--kubeconfig names one")
-}
 
-fn paths_of(list: &OsString) -> Vec<PathBuf> {
-    std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
-}
-
-/// A key that came over an unverified connection may be anybody's.
-fn refuse_unverified(kubeconfig: &Kubeconfig, flags: &ClusterFlags) -> Result<(), Failure> {
-    let current = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
-    let Some(name) = current.filter(|name| !name.is_empty()) else {
-        return Err(anyhow!("the kubeconfig has no current context"))
-            .or_hint("name one with --context");
-    };
-    let context = kubeconfig.contexts.iter().find(|context| context.name == *name);
-    let Some(context) = context.and_then(|context| context.context.as_ref()) else {
-        let names: Vec<_> = kubeconfig.contexts.iter().map(|it| it.name.as_str()).collect();
-        return Err(anyhow!("the kubeconfig has no context {name}"))
-            .or_hint(format!("it has: {}", names.join(", ")));
-    };
-    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster);
-    let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) else {
-        return Err(Failure::unable(anyhow!(
-            "context {name} names a cluster that the kubeconfig has not"
-        )));
-    };
-    let is_https = cluster.server.as_deref().is_some_and(|server| server.starts_with("https://"));
-    if cluster.insecure_skip_tls_verify == Some(true) || !is_https {
-        return Err(anyhow!("context {name} does not verify whom it talks to"))
-            .or_hint("a key that anybody may have sent is not sealed to: use https and certificate-authority-data");
+    /// The namespace in which the controller keeps its keys.
+    pub(crate) fn controller_namespace(&self) -> &str {
+        &self.controller_namespace
     }
-    Ok(())
-}
 
-async fn list(kubeconfig: Kubeconfig, flags: &ClusterFlags) -> Result<Vec<SealingKey>, Failure> {
-    let options = KubeConfigOptions { context: flags.context.clone(), ..Default::default() };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| anyhow!("the kubeconfig cannot be used: {}", trouble_with(&error)))?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    config.read_timeout = Some(DEADLINE);
-    let server = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
-    let client = Client::try_from(config).map_err(|error| refusal(&error, &server, flags))?;
-    let api: Api<SealingKey> = Api::namespaced(client, &flags.controller_namespace);
-    let keys = api.list(&ListParams::default()).await;
-    keys.map(|keys| keys.items).map_err(|error| refusal(&error, &server, flags))
-}
+    /// The API server, as the kubeconfig names it.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
 
-fn trouble_with(error: &KubeconfigError) -> &'static str {
-    match error {
-        KubeconfigError::LoadContext(_) => "its context is incomplete",
-        KubeconfigError::LoadClusterOfContext(_) => "its cluster is missing",
-        KubeconfigError::MissingClusterUrl | KubeconfigError::ParseClusterUrl(_) => {
-            "the server's address is not valid"
-        }
-        KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
-            "its certificate authority cannot be loaded"
-        }
-        KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
-            "its client certificate or key cannot be loaded"
-        }
-        _ => "something in it is not valid",
+    /// Waits for the answer to a request, for a limited time.
+    fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+        let request = async {
+            request.await.map_err(|error| match error {
+                kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden,
+                kube::Error::Api(status) if status.code == 404 => Refusal::NotFound,
+                kube::Error::Api(status) if status.code == 409 => Refusal::Conflict,
+                kube::Error::Api(status) if status.code == 422 => Refusal::Invalid,
+                error => Refusal::Other(failure(&error, &self.server)),
+            })
+        };
+        self.runtime.block_on(in_time(request))
+    }
+
+    /// The objects of a kind in the controller's namespace.
+    fn own<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.controller_namespace)
     }
 }
 
-fn refusal(error: &kube::Error, server: &str, flags: &ClusterFlags) -> Failure {
-    let namespace = &flags.controller_namespace;
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+async fn in_time<T, E: From<Failure>>(request: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    tokio::time::timeout(DEADLINE, request).await.unwrap_or_else(|_| {
+        let seconds = DEADLINE.as_secs();
+        let failure =
+            Failure::unable(anyhow!("the cluster did not answer within {seconds} seconds"))
+                .hint("is it the right context, and can it be reached from here?");
+        Err(failure.into())
+    })
+}
+
+/// What has nothing to do with what was asked.
+fn failure(error: &kube::Error, server: &str) -> Failure {
     match error {
         kube::Error::Api(status) if status.code == 401 => {
             Failure::unable(anyhow!("{server} does not accept the kubeconfig's credentials"))
-        }
-        kube::Error::Api(status) if status.code == 403 => Failure::unable(anyhow!(
-            "you may not list SealingKeys in namespace {namespace}"
-        ))
-        .hint("an administrator binds the Role bulla-seal there, or sends you the recipient"),
-        kube::Error::Api(status) if status.code == 404 => {
-            Failure::unable(anyhow!("{server} does not know SealingKeys"))
-                .hint("is Bulla installed in this cluster, and is it the right context?")
         }
         kube::Error::Api(status) => {
             Failure::unable(anyhow!("{server} answered with status {}", status.code))
@@ -231,7 +161,7 @@ fn refusal(error: &kube::Error, server: &str, flags: &ClusterFlags) -> Failure {
                 .hint("try kubectl with the same context")
         }
         kube::Error::SerdeError(_) => {
-            Failure::unable(anyhow!("{server} sent what is not a list of SealingKeys"))
+            Failure::unable(anyhow!("{server} sent something else than it was asked for"))
                 .hint("the cluster's version of Bulla may be another")
         }
         error => Failure::unable(anyhow!("cannot reach {server}: {}", innermost(error)))

@@ -63,7 +63,10 @@ pub(crate) fn paths<'a>(
 }
 
 /// `read_to_end` for secrets: a buffer that grows leaves a copy behind, so each old one is wiped.
-fn read_wiped(reader: impl Read, expected_bytes: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_wiped(
+    reader: impl Read,
+    expected_bytes: usize,
+) -> io::Result<Zeroizing<Vec<u8>>> {
     let capacity = expected_bytes.clamp(READ_BYTES, MAX_FILE_BYTES) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     let mut reader = reader.take(MAX_FILE_BYTES as u64 + 1);

@@ -15,6 +15,7 @@ mod input;
 mod manifest;
 mod output;
 mod recipients;
+mod terminal;
 
 use std::process::ExitCode;
 

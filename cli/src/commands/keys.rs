@@ -1,17 +1,33 @@
 //! `bulla keys`.
 
+mod activate;
+mod backup;
 mod fetch;
 mod generate;
+mod list;
+mod renew;
+mod restore;
+mod retire;
+mod revoke;
 
-use clap::Subcommand;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
 
 use crate::failure::{Answer, Failure};
 
-/// Make keys, and fetch a cluster's
+/// Make keys, and see to a cluster's: fetch, back up, renew, retire, recover
 #[derive(Subcommand)]
 pub(crate) enum Keys {
     Generate(generate::Generate),
     Fetch(fetch::Fetch),
+    List(list::List),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Renew(renew::Renew),
+    Activate(activate::Activate),
+    Retire(retire::Retire),
+    Revoke(revoke::Revoke),
 }
 
 impl Keys {
@@ -19,6 +35,32 @@ impl Keys {
         match self {
             Self::Generate(generate) => generate.run(),
             Self::Fetch(fetch) => fetch.run(),
+            Self::List(list) => list.run(),
+            Self::Backup(backup) => backup.run(),
+            Self::Restore(restore) => restore.run(),
+            Self::Renew(renew) => renew.run(),
+            Self::Activate(activate) => activate.run(),
+            Self::Retire(retire) => retire.run(),
+            Self::Revoke(revoke) => revoke.run(),
         }
+    }
+}
+
+/// How long a command waits for the controller to do its part.
+#[derive(Args)]
+struct Wait {
+    /// How many seconds to wait for the controller
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+
+    /// Do not wait for the controller
+    #[arg(long)]
+    no_wait: bool,
+}
+
+impl Wait {
+    /// How long, if at all.
+    fn deadline(&self) -> Option<Duration> {
+        (!self.no_wait).then(|| Duration::from_secs(self.timeout))
     }
 }

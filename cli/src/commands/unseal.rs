@@ -1,7 +1,5 @@
 //! `bulla unseal`.
 
-use std::path::PathBuf;
-
 use anyhow::anyhow;
 use bulla_crds::rules::Violation;
 use bulla_crds::{Policy, UnsealError, ValueError, WipedSecret};
@@ -10,9 +8,10 @@ use clap::Args;
 
 use crate::failure::{Answer, Failure};
 use crate::flags::{Manifests as Files, Output};
+use crate::identities::IdentityFlags;
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::output::{self, Content, Existing};
-use crate::{escape, identities, input};
+use crate::{escape, input};
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
@@ -24,9 +23,8 @@ pub(crate) struct Unseal {
     #[command(flatten)]
     files: Files,
 
-    /// An age identity file, - for stdin; repeat for several
-    #[arg(short, long = "identity", value_name = "FILE", required = true)]
-    identities: Vec<PathBuf>,
+    #[command(flatten)]
+    identities: IdentityFlags,
 
     #[command(flatten)]
     output: Output,
@@ -38,12 +36,12 @@ pub(crate) struct Unseal {
 
 impl Unseal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let paths = input::paths(&self.files.files, &self.identities)?;
+        let paths = input::paths(&self.files.files, &self.identities.identities)?;
         let path = output::file(self.output.output.as_deref());
         if let Some(path) = path.filter(|_| !self.force) {
             output::refuse_work_tree(path)?;
         }
-        let keyring = identities::read(self.identities.iter().map(PathBuf::as_path))?;
+        let keyring = self.identities.read_some()?;
         let manifests = Manifests::read(paths)?;
         let secrets = manifests
             .objects()?

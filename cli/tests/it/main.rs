@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
+mod encrypted_identities;
 mod examples;
 mod files;
 mod inspect;

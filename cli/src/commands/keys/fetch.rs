@@ -4,7 +4,7 @@ use bulla_crds::State;
 use clap::Args;
 use serde_json::json;
 
-use crate::cluster::{self, FetchedKey};
+use crate::cluster::{Cluster, ClusterKey};
 use crate::failure::{Answer, Failure};
 use crate::flags::{ClusterFlags, Format, Output};
 use crate::output::{self, Content, Existing};
@@ -33,10 +33,11 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let mut keys = cluster::sealing_keys(&self.cluster)?;
+        let cluster = Cluster::connect(&self.cluster)?;
+        let mut keys = cluster.sealing_keys()?.all_trusted()?;
         keys.retain(|key| key.state == State::Active);
         if keys.is_empty() {
-            return Err(cluster::no_active_key(&self.cluster));
+            return Err(cluster.no_active_key());
         }
         let text = match self.format {
             Format::Human => recipients_file(&keys),
@@ -53,8 +54,8 @@ impl Fetch {
     }
 }
 
-fn recipients_file(keys: &[FetchedKey]) -> String {
-    let entry = |key: &FetchedKey| {
+fn recipients_file(keys: &[ClusterKey]) -> String {
+    let entry = |key: &ClusterKey| {
         format!(
             "# holder {}, fingerprint {}, created {}\n{}\n",
             key.holder,
@@ -66,7 +67,7 @@ fn recipients_file(keys: &[FetchedKey]) -> String {
     keys.iter().map(entry).collect()
 }
 
-fn to_json(key: &FetchedKey) -> serde_json::Value {
+fn to_json(key: &ClusterKey) -> serde_json::Value {
     json!({
         "holder": key.holder,
         "fingerprint": key.recipient.fingerprint().to_string(),

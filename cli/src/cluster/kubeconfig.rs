@@ -1,0 +1,114 @@
+//! The kubeconfig: which file, which context, and whether it says whom it talks to.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use kube::Config;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+use crate::failure::{Failure, OrHint};
+use crate::flags::ClusterFlags;
+
+/// Reads the kubeconfig that the flags name; a context that does not verify its server is refused.
+pub(super) fn read(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
+    let kubeconfig = kubeconfig(flags)?;
+    refuse_unverified(&kubeconfig, flags)?;
+    Ok(kubeconfig)
+}
+
+/// What a client needs of it.
+pub(super) async fn config(
+    kubeconfig: Kubeconfig,
+    flags: &ClusterFlags,
+) -> Result<Config, Failure> {
+    let options = KubeConfigOptions { context: flags.context.clone(), ..Default::default() };
+    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
+        Failure::unable(anyhow!("the kubeconfig cannot be used: {}", trouble_with(&error)))
+    })
+}
+
+/// The kubeconfig that kubectl would use: `--kubeconfig` or `KUBECONFIG`, a list of files, or the one at home.
+fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
+    let given = flags.kubeconfig.as_ref().filter(|paths| !paths.is_empty());
+    let paths: Vec<PathBuf> = match given {
+        Some(paths) => paths_of(paths),
+        None => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
+    };
+    let is_list = paths.len() > 1;
+    let mut merged: Option<Kubeconfig> = None;
+    for path in paths {
+        let name = path.display();
+        let read = match Kubeconfig::read_from(&path) {
+            Err(KubeconfigError::ReadConfig(error, _))
+                if error.kind() == io::ErrorKind::NotFound =>
+            {
+                match is_list {
+                    true => continue,
+                    false => Err(anyhow!("there is no kubeconfig {name}")),
+                }
+            }
+            Err(KubeconfigError::ReadConfig(error, _)) => {
+                Err(anyhow!(error).context(format!("cannot read kubeconfig {name}")))
+            }
+            Err(_) => Err(anyhow!("{name} is not a kubeconfig")),
+            Ok(kubeconfig) => match merged.take() {
+                Some(earlier) => earlier
+                    .merge(kubeconfig)
+                    .map_err(|_| anyhow!("{name} does not fit the kubeconfigs before it")),
+                None => Ok(kubeconfig),
+            },
+        };
+        merged = Some(read.or_hint("--kubeconfig names another one")?);
+    }
+    merged.ok_or_else(|| anyhow!("there is no kubeconfig")).or_hint("--kubeconfig names one")
+}
+
+fn paths_of(list: &OsString) -> Vec<PathBuf> {
+    std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
+}
+
+/// A key that came over an unverified connection may be anybody's.
+fn refuse_unverified(kubeconfig: &Kubeconfig, flags: &ClusterFlags) -> Result<(), Failure> {
+    let current = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
+    let Some(name) = current.filter(|name| !name.is_empty()) else {
+        return Err(anyhow!("the kubeconfig has no current context"))
+            .or_hint("name one with --context");
+    };
+    let context = kubeconfig.contexts.iter().find(|context| context.name == *name);
+    let Some(context) = context.and_then(|context| context.context.as_ref()) else {
+        let names: Vec<_> = kubeconfig.contexts.iter().map(|it| it.name.as_str()).collect();
+        return Err(anyhow!("the kubeconfig has no context {name}"))
+            .or_hint(format!("it has: {}", names.join(", ")));
+    };
+    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster);
+    let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) else {
+        return Err(Failure::unable(anyhow!(
+            "context {name} names a cluster that the kubeconfig has not"
+        )));
+    };
+    let is_https = cluster.server.as_deref().is_some_and(|server| server.starts_with("https://"));
+    if cluster.insecure_skip_tls_verify == Some(true) || !is_https {
+        return Err(anyhow!("context {name} does not verify whom it talks to"))
+            .or_hint("a key that anybody may have sent is not sealed to: use https and certificate-authority-data");
+    }
+    Ok(())
+}
+
+fn trouble_with(error: &KubeconfigError) -> &'static str {
+    match error {
+        KubeconfigError::LoadContext(_) => "its context is incomplete",
+        KubeconfigError::LoadClusterOfContext(_) => "its cluster is missing",
+        KubeconfigError::MissingClusterUrl | KubeconfigError::ParseClusterUrl(_) => {
+            "the server's address is not valid"
+        }
+        KubeconfigError::LoadCertificateAuthority(_) | KubeconfigError::ParseCertificates(_) => {
+            "its certificate authority cannot be loaded"
+        }
+        KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
+            "its client certificate or key cannot be loaded"
+        }
+        _ => "something in it is not valid",
+    }
+}

@@ -1,0 +1,352 @@
+//! The cluster's public keys: read, and changed at the resource version that was read.
+
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use bulla_crds::conditions::{self, BACKED_UP, HELD};
+use bulla_crds::keys::{DeclaredKey, DeclaredKeys, InvalidDeclaration, NoSuccessor, sealing_key};
+use bulla_crds::{RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
+use bulla_sealing::{Fingerprint, Recipient, Recipients};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::{Cluster, MANAGER, Refusal};
+use crate::failure::{Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::{escape, output, recipients};
+
+/// What to do when it cannot be told which key is meant.
+const USE_A_FILE: &str =
+    "write the recipients to a file with bulla keys fetch and choose with -R, or name one with -r";
+
+/// Who may read SealingKeys.
+const READERS: &str =
+    "an administrator binds the Role bulla-seal there, or sends you the recipient";
+
+/// Who may write SealingKeys.
+const TRUSTED: &str =
+    "an administrator of keys has the Role bulla-keys there, and the verb trust on sealingkeys";
+
+/// How long between two looks at what is waited for.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Whether the cluster has the private half of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Possession {
+    /// It has.
+    Held,
+    /// It should, and has not.
+    Missing,
+    /// Somebody else should.
+    OfAnotherHolder,
+    /// The controller has not said yet.
+    Unknown,
+}
+
+/// A SealingKey that can be trusted, and what the cluster says of it.
+pub(crate) struct ClusterKey {
+    declared: DeclaredKey,
+    object: SealingKey,
+}
+
+impl Deref for ClusterKey {
+    type Target = DeclaredKey;
+
+    fn deref(&self) -> &DeclaredKey {
+        &self.declared
+    }
+}
+
+impl ClusterKey {
+    /// The short public id.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.recipient.fingerprint()
+    }
+
+    /// Whether the controller says that it has the private half.
+    pub(crate) fn is_held(&self) -> bool {
+        self.possession() == Possession::Held
+    }
+
+    /// What the controller says of the private half.
+    pub(crate) fn possession(&self) -> Possession {
+        match self.condition(HELD) {
+            Some(held) if held.status == "True" => Possession::Held,
+            Some(held) if held.reason == "OfAnotherHolder" => Possession::OfAnotherHolder,
+            // Of a revoked key it is not said whose it was.
+            Some(held) if held.status == "False" && held.reason != "Revoked" => Possession::Missing,
+            _ => Possession::Unknown,
+        }
+    }
+
+    /// A condition of its status.
+    pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
+        let status = self.object.status.as_ref();
+        status.into_iter().flat_map(|status| &status.conditions).find(|it| it.type_ == type_)
+    }
+
+    /// How many live SealedSecrets have a value sealed to it, if that was counted.
+    pub(crate) fn sealed_secrets(&self) -> Option<i64> {
+        Some(self.object.status.as_ref()?.sealed_secrets.as_ref()?.count)
+    }
+
+    /// The conditions, with one that says that a copy of the identity is out of the cluster.
+    fn conditions_when_taken_out(&self) -> Vec<Condition> {
+        let status = self.object.status.as_ref();
+        let mut conditions = status.map(|status| status.conditions.clone()).unwrap_or_default();
+        let taken_out = conditions::condition(
+            BACKED_UP,
+            "True",
+            "TakenOut",
+            "its backup was taken out of the cluster and read back",
+            self.object.metadata.generation.unwrap_or_default(),
+            &conditions,
+            Timestamp::now(),
+        );
+        match conditions.iter_mut().find(|it| it.type_ == BACKED_UP) {
+            Some(place) => *place = taken_out,
+            None => conditions.push(taken_out),
+        }
+        conditions
+    }
+}
+
+/// All SealingKeys of a cluster.
+pub(crate) struct SealingKeys {
+    /// Those that can be trusted, by holder and age.
+    pub(crate) keys: Vec<ClusterKey>,
+    /// The names of the others.
+    pub(crate) malformed: Vec<(String, InvalidDeclaration)>,
+}
+
+impl SealingKeys {
+    /// The keys, if all of them can be trusted.
+    pub(crate) fn all_trusted(self) -> Result<Vec<ClusterKey>, Failure> {
+        match self.malformed.first() {
+            Some((name, error)) => Err(anyhow!("SealingKey {name}: {error}")).or_hint(
+                "a SealingKey is named by its recipient's fingerprint: somebody may have put in a key of his own",
+            ),
+            None => Ok(self.keys),
+        }
+    }
+
+    /// The key of this fingerprint, or why there is none that can be used.
+    pub(crate) fn find(&self, fingerprint: Fingerprint) -> Result<&ClusterKey, Failure> {
+        let name = fingerprint.to_string();
+        if let Some((_, error)) = self.malformed.iter().find(|(malformed, _)| *malformed == name) {
+            return Err(anyhow!("SealingKey {name} cannot be trusted: {error}"))
+                .or_hint("find out who declared it, and delete it");
+        }
+        self.keys
+            .iter()
+            .find(|key| key.fingerprint() == fingerprint)
+            .ok_or_else(|| anyhow!("there is no SealingKey {name}"))
+            .or_hint("bulla keys list shows all of them")
+    }
+
+    /// The holders whose keys this cluster has or should have.
+    pub(crate) fn own_holders(&self) -> Vec<&str> {
+        let is_own =
+            |key: &&ClusterKey| matches!(key.possession(), Possession::Held | Possession::Missing);
+        let mut holders: Vec<_> =
+            self.keys.iter().filter(is_own).map(|key| key.holder.as_str()).collect();
+        holders.dedup();
+        holders
+    }
+
+    /// The one key of this holder that is sealed to, if there is one.
+    pub(crate) fn active(&self, holder: &str) -> Result<Option<&ClusterKey>, Failure> {
+        match self.declared().active(holder) {
+            Ok(active) => Ok(self.keys.iter().find(|key| key.recipient == active.recipient)),
+            Err(NoSuccessor::NoActiveKey(_)) => Ok(None),
+            Err(error) => {
+                Err(anyhow!(error)).or_hint("retire all but one: bulla keys list shows them")
+            }
+        }
+    }
+
+    /// Says on stderr which ones cannot be trusted.
+    pub(crate) fn warn_of_malformed(&self) {
+        for (name, error) in &self.malformed {
+            let warning = format!("SealingKey {name} is malformed and not trusted: {error}");
+            output::stderr(&format!("warning: {}\n", escape::line(&warning)));
+        }
+    }
+
+    /// Those that can be trusted, as rules speak of them.
+    pub(crate) fn declared(&self) -> DeclaredKeys {
+        self.keys.iter().map(|key| key.declared.clone()).collect()
+    }
+}
+
+impl FromIterator<SealingKey> for SealingKeys {
+    fn from_iter<I: IntoIterator<Item = SealingKey>>(objects: I) -> Self {
+        let (mut keys, mut malformed) = (Vec::new(), Vec::new());
+        for object in objects {
+            match DeclaredKey::try_from(&object) {
+                Ok(declared) => keys.push(ClusterKey { declared, object }),
+                Err(error) => malformed.push((object.name_any(), error)),
+            }
+        }
+        let order = |key: &ClusterKey| (key.holder.clone(), key.created);
+        keys.sort_by_cached_key(order);
+        Self { keys, malformed }
+    }
+}
+
+impl Cluster {
+    /// All SealingKeys.
+    pub(crate) fn sealing_keys(&self) -> Result<SealingKeys, Failure> {
+        let api = self.own::<SealingKey>();
+        let listed = self.ask(api.list(&ListParams::default())).map_err(|refusal| {
+            let namespace = self.controller_namespace();
+            match refusal {
+                Refusal::NotFound => {
+                    Failure::unable(anyhow!("{} does not know SealingKeys", self.server()))
+                        .hint("is Bulla installed in this cluster, and is it the right context?")
+                }
+                refusal => {
+                    refusal.of(format_args!("list SealingKeys in namespace {namespace}"), READERS)
+                }
+            }
+        })?;
+        Ok(listed.items.into_iter().collect())
+    }
+
+    /// The SealingKeys, looked at again and again until `seen` finds something in them. `None` after the deadline.
+    pub(crate) fn wait_for<T>(
+        &self,
+        deadline: Duration,
+        mut seen: impl FnMut(&SealingKeys) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = seen(&self.sealing_keys()?) {
+                return Ok(Some(found));
+            }
+            if start.elapsed() > deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Declares a key, which is not sealed to yet.
+    pub(crate) fn declare(&self, recipient: &Recipient, holder: &str) -> Result<(), Failure> {
+        // Nothing is decided by it on this machine; order and age of keys are for people.
+        let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
+        let namespace = self.controller_namespace();
+        let key = sealing_key(recipient, namespace, holder, created, State::Pending);
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let created = self.ask(self.own::<SealingKey>().create(&params, &key));
+        created.map(drop).map_err(|refusal| {
+            refusal.of(format_args!("create SealingKeys in namespace {namespace}"), TRUSTED)
+        })
+    }
+
+    /// Changes the state of a key, if nobody else has changed the key since it was read. What was asked of it in
+    /// its old state is over.
+    pub(crate) fn set_state(&self, key: &ClusterKey, state: State) -> Result<(), Failure> {
+        let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
+        self.change(
+            key,
+            json!({"metadata": {"annotations": annotations}, "spec": {"state": state}}),
+        )
+    }
+
+    /// Retires an Active key and names the one that takes over, at once.
+    pub(crate) fn retire_for(
+        &self,
+        key: &ClusterKey,
+        successor: Fingerprint,
+    ) -> Result<(), Failure> {
+        let annotations = json!({SUCCESSOR_ANNOTATION: successor.to_string()});
+        let change = json!({
+            "metadata": {"annotations": annotations},
+            "spec": {"state": State::Retired},
+        });
+        self.change(key, change)
+    }
+
+    /// Asks the controller for the successor of an Active key.
+    pub(crate) fn ask_to_renew(&self, key: &ClusterKey) -> Result<(), Failure> {
+        let annotations = json!({RENEW_ANNOTATION: Timestamp::now().to_string()});
+        self.change(key, json!({"metadata": {"annotations": annotations}}))
+    }
+
+    fn change(&self, key: &ClusterKey, mut change: Value) -> Result<(), Failure> {
+        let name = key.fingerprint().to_string();
+        change["metadata"]["resourceVersion"] = json!(key.object.resource_version());
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let api = self.own::<SealingKey>();
+        let changed = self.ask(api.patch(&name, &params, &Patch::Merge(&change)));
+        changed
+            .map(drop)
+            .map_err(|refusal| refusal.of(format_args!("change SealingKey {name}"), TRUSTED))
+    }
+
+    /// Says in a key's status that its backup was taken out of the cluster and read back.
+    pub(crate) fn mark_taken_out(&self, fingerprint: Fingerprint) -> Result<(), Refusal> {
+        const ATTEMPTS: usize = 5;
+        let name = fingerprint.to_string();
+        let api = self.own::<SealingKey>();
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let mut attempt = 1;
+        loop {
+            let object = self.ask(api.get(&name))?;
+            let key = SealingKeys::from_iter([object]).keys.pop().ok_or(Refusal::Invalid)?;
+            let change = json!({
+                "metadata": {"resourceVersion": key.object.resource_version()},
+                "status": {"conditions": key.conditions_when_taken_out()},
+            });
+            match self.ask(api.patch_status(&name, &params, &Patch::Merge(&change))) {
+                Err(Refusal::Conflict) if attempt < ATTEMPTS => attempt += 1,
+                answer => return answer.map(drop),
+            }
+        }
+    }
+
+    /// That there is nothing to seal to.
+    pub(crate) fn no_active_key(&self) -> Failure {
+        let namespace = self.controller_namespace();
+        Failure::unable(anyhow!("there is no Active SealingKey in namespace {namespace}"))
+            .hint("does the controller run there? --controller-namespace names another namespace")
+    }
+}
+
+/// The recipient of the cluster's own Active key.
+pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
+    let read = || {
+        let cluster = Cluster::connect(flags)?;
+        let keys = cluster.sealing_keys()?.all_trusted()?;
+        Ok((cluster, keys))
+    };
+    let (cluster, mut keys) = read().map_err(|failure: Failure| {
+        failure.context("no recipient is given with -r or -R, and the cluster's key cannot be had")
+    })?;
+    keys.retain(|key| key.state == State::Active);
+    // Keys of other clusters may lie beside its own; those that it can open are marked.
+    if keys.len() > 1 && keys.iter().any(ClusterKey::is_held) {
+        keys.retain(ClusterKey::is_held);
+    }
+    match <[ClusterKey; 1]>::try_from(keys) {
+        Ok([key]) => {
+            output::stderr(&format!(
+                "note: sealing to the Active key of {}, fingerprint {}\n",
+                key.holder,
+                key.recipient.fingerprint()
+            ));
+            recipients::together(vec![key.recipient.clone()])
+        }
+        Err(keys) if keys.is_empty() => Err(cluster.no_active_key()),
+        Err(keys) => {
+            let name = |key: &ClusterKey| format!("{} {}", key.holder, key.recipient.fingerprint());
+            let names = keys.iter().map(name).collect::<Vec<_>>().join(", ");
+            Err(anyhow!("the cluster has several Active keys: {names}")).or_hint(USE_A_FILE)
+        }
+    }
+}

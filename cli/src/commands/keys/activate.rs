@@ -1,0 +1,203 @@
+//! `bulla keys activate`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use bulla_crds::State;
+use bulla_sealing::{Fingerprint, Recipient};
+use clap::Args;
+
+use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::terminal::Consent;
+use crate::{escape, output};
+
+/// How long the controller has for its own keys.
+const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
+
+/// Make a key the one that its holder is sealed to
+///
+/// FINGERPRINT names a key of the cluster: the holder's Active key is retired and this one takes over. With
+/// -r a key of another holder is declared first: of another cluster, or the recovery key, whose holder is
+/// called recovery. Whatever is sealed from then on can be read by who has the private half, so compare the
+/// fingerprint with its owner over another channel.
+#[derive(Args)]
+pub(crate) struct Activate {
+    /// The key, by the 16 digits that bulla keys list shows
+    #[arg(value_name = "FINGERPRINT", required_unless_present = "recipient")]
+    fingerprint: Option<Fingerprint>,
+
+    /// Declare this recipient, the key of another holder
+    #[arg(
+        short,
+        long,
+        value_name = "RECIPIENT",
+        requires = "holder",
+        conflicts_with = "fingerprint"
+    )]
+    recipient: Option<OsString>,
+
+    /// The holder of the private half of the recipient
+    #[arg(long, value_name = "HOLDER", requires = "recipient")]
+    holder: Option<String>,
+
+    /// Activate even a key that the cluster does not hold although it should
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+impl Activate {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        match (&self.recipient, &self.holder, self.fingerprint) {
+            (Some(recipient), Some(holder), _) => self.declare(&parse(recipient)?, holder),
+            (_, _, Some(fingerprint)) => self.activate(fingerprint),
+            _ => Err(Failure::unable(anyhow!("no key is named"))),
+        }
+    }
+
+    fn activate(&self, fingerprint: Fingerprint) -> Result<Answer, Failure> {
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        let key = keys.find(fingerprint)?;
+        if key.state == State::Active {
+            return done(key);
+        }
+        refuse_revoked(key)?;
+        let is_own = match key.possession() {
+            Possession::Held | Possession::Missing => true,
+            Possession::OfAnotherHolder => false,
+            Possession::Unknown => keys.own_holders().contains(&key.holder.as_str()),
+        };
+        if !self.force {
+            refuse_not_held(key, is_own)?;
+        }
+        self.take_over(&cluster, &keys, key, is_own)
+    }
+
+    /// Declares the key of another holder, and makes it Active.
+    fn declare(&self, recipient: &Recipient, holder: &str) -> Result<Answer, Failure> {
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        let fingerprint = recipient.fingerprint();
+        let is_own = keys.own_holders().contains(&holder);
+        if is_own && !self.force {
+            return Err(anyhow!("{holder} is the cluster's own holder, and it does not hold {fingerprint}"))
+                .or_hint("what is sealed to it would not open here. bulla keys restore brings in the identity; --force insists");
+        }
+        let name = fingerprint.to_string();
+        let is_declared = keys.keys.iter().any(|key| key.fingerprint() == fingerprint)
+            || keys.malformed.iter().any(|(malformed, _)| *malformed == name);
+        if is_declared {
+            let key = keys.find(fingerprint)?;
+            if key.holder != holder {
+                return Err(Failure::unable(anyhow!(
+                    "SealingKey {fingerprint} is declared already, for holder {}",
+                    key.holder
+                )));
+            }
+            if key.state == State::Active {
+                return done(key);
+            }
+            refuse_revoked(key)?;
+        }
+        let old = match keys.active(holder)? {
+            Some(old) => old.recipient.long_fingerprint(),
+            None => "none".into(),
+        };
+        output::stderr(&escape::lines(&format!(
+            "holder       {holder}\nsealed to    {old}\nfrom now on  {}\n",
+            recipient.long_fingerprint()
+        )));
+        let question = format!("Is {} the key of {holder}?", recipient.long_fingerprint());
+        self.consent.ask(&question)?;
+        if !is_declared {
+            cluster.declare(recipient, holder)?;
+        }
+        let keys = cluster.sealing_keys()?;
+        self.take_over(&cluster, &keys, keys.find(fingerprint)?, is_own)
+    }
+
+    /// Retires the holder's Active key in favour of this one, by a write that fails when somebody else was
+    /// faster. The rest the cluster's own controller does, and nobody but us for other holders.
+    fn take_over(
+        &self,
+        cluster: &Cluster,
+        keys: &SealingKeys,
+        key: &ClusterKey,
+        is_own: bool,
+    ) -> Result<Answer, Failure> {
+        let (fingerprint, holder) = (key.fingerprint(), &key.holder);
+        let Some(old) = keys.active(holder)? else {
+            cluster.set_state(key, State::Active)?;
+            return done(key);
+        };
+        cluster.retire_for(old, fingerprint)?;
+        let note = format!("{holder}: {} is Retired and still opens\n", old.fingerprint());
+        output::stderr(&escape::lines(&note));
+        let is_active = |keys: &SealingKeys| {
+            let mut keys = keys.keys.iter();
+            keys.any(|it| it.fingerprint() == fingerprint && it.state == State::Active)
+        };
+        let patience = if is_own { CONTROLLERS_TURN } else { Duration::ZERO };
+        if cluster.wait_for(patience, |keys| is_active(keys).then_some(()))?.is_some() {
+            return done(key);
+        }
+        // No controller is there that sees to this holder. What was begun can be completed by whoever finds it.
+        let keys = cluster.sealing_keys()?;
+        if keys.active(holder)?.is_none() {
+            cluster.set_state(keys.find(fingerprint)?, State::Active)?;
+        }
+        done(key)
+    }
+}
+
+fn parse(recipient: &OsString) -> Result<Recipient, Failure> {
+    let text = recipient.to_string_lossy();
+    if escape::holds_identity(&text) {
+        return Err(Failure::identity_in_arguments());
+    }
+    text.parse().map_err(|error| Failure::unable(anyhow!("the recipient of -r: {error}")))
+}
+
+fn done(key: &ClusterKey) -> Result<Answer, Failure> {
+    let text = format!("{}: {} is Active\n", key.holder, key.fingerprint());
+    output::stdout(escape::lines(&text).as_bytes())?;
+    Ok(Answer::Yes)
+}
+
+fn refuse_revoked(key: &ClusterKey) -> Result<(), Failure> {
+    match key.state {
+        State::Revoked => Err(anyhow!("key {} is Revoked, and stays so", key.fingerprint()))
+            .or_hint("bulla keys renew makes a new one"),
+        _ => Ok(()),
+    }
+}
+
+/// What is sealed to a key that nobody has opens nowhere.
+fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
+    let fingerprint = key.fingerprint();
+    match key.possession() {
+        Possession::Held | Possession::OfAnotherHolder => Ok(()),
+        Possession::Missing => Err(anyhow!(
+            "the cluster does not hold the identity of {fingerprint}"
+        ))
+        .or_hint("what is sealed to it would not open here. bulla keys restore brings it back"),
+        Possession::Unknown if is_own => Err(anyhow!(
+            "the controller has not said whether it holds {fingerprint}"
+        ))
+        .or_hint(
+            "does it run? What is sealed to a key that is not held does not open; --force insists",
+        ),
+        Possession::Unknown => Ok(()),
+    }
+}

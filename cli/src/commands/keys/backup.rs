@@ -1,0 +1,272 @@
+//! `bulla keys backup`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use age::secrecy::SecretString;
+use anyhow::{Context, anyhow};
+use bulla_crds::State;
+use bulla_crds::conditions::BACKED_UP;
+use bulla_crds::keys::{self, OpenBackupError};
+use bulla_sealing::{Fingerprint, Identity, Keyring, UnsealError};
+use clap::Args;
+
+use crate::cluster::{Cluster, ClusterKey, Refusal, SealingKeys};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::identities::{self, IdentityFlags};
+use crate::output::{self, Content, Existing};
+use crate::{escape, input};
+
+/// Take the cluster's keys out of it, encrypted
+///
+/// Writes one file for each key into a folder: the copy that the controller has sealed to the recovery
+/// recipients, or with --passphrase the identity itself under a passphrase. Every file is an age file that
+/// any age opens. It is read back and checked before the key counts as backed up. Without its keys a cluster
+/// cannot be rebuilt: keep the folder elsewhere, and what opens it somewhere else again.
+#[derive(Args)]
+pub(crate) struct Backup {
+    /// The folder to write into, made if it is not there
+    #[arg(short, long, value_name = "FOLDER")]
+    output: PathBuf,
+
+    /// Read the identities themselves and encrypt each with a passphrase, which is asked for
+    #[arg(long, conflicts_with = "identities")]
+    passphrase: bool,
+
+    #[command(flatten)]
+    identities: IdentityFlags,
+
+    /// Write over files with another content
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+/// An encrypted identity, on its way into a file.
+struct Copy {
+    of: Fingerprint,
+    /// The age file, armored.
+    armored: Vec<u8>,
+    /// What has to be found in the file.
+    content: CopyContent,
+}
+
+enum CopyContent {
+    /// A sealed value, the same as in the cluster.
+    Sealed { file: Vec<u8>, recovery: Vec<Fingerprint> },
+    /// An identity, which this passphrase gives back.
+    Protected { passphrase: SecretString },
+}
+
+impl Backup {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let recovery = self.identities.read()?;
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        let copies = match self.passphrase {
+            true => self.protected(&cluster)?,
+            false => sealed(&cluster)?,
+        };
+        let held = keys.keys.iter().filter(|key| key.is_held() && key.state != State::Revoked);
+        let held: BTreeSet<_> = held.map(ClusterKey::fingerprint).collect();
+        let copied: BTreeSet<_> = copies.iter().map(|copy| copy.of).collect();
+        if held.is_empty() && copied.is_empty() {
+            return Err(anyhow!("the cluster holds no key that could be backed up"))
+                .or_hint("does the controller run? bulla keys list shows what it holds");
+        }
+        // All is known to be in order before the first file is written.
+        for copy in &copies {
+            check(&keys, copy, &recovery)?;
+        }
+        make_folder(&self.output)?;
+        for copy in &copies {
+            self.write(copy)?;
+            mark(&cluster, &keys, copy.of);
+        }
+        let missing: Vec<_> = held.difference(&copied).map(ToString::to_string).collect();
+        if missing.is_empty() {
+            return Ok(Answer::Yes);
+        }
+        let missing = missing.join(", ");
+        Err(match self.passphrase {
+            true => Failure::no(anyhow!("not backed up, because there is no identity Secret: {missing}"))
+                .hint("an identity that the controller reads from a file is backed up where the file comes from"),
+            false => Failure::no(anyhow!("not backed up, because there is no encrypted copy: {missing}"))
+                .hint("name a recovery recipient to the controller with --recovery-recipient, or use --passphrase"),
+        })
+    }
+
+    /// The identities themselves, encrypted here.
+    fn protected(&self, cluster: &Cluster) -> Result<Vec<Copy>, Failure> {
+        let mut found: Vec<Identity> = Vec::new();
+        for (name, identity) in cluster.identities()? {
+            match identity {
+                Ok(identity) => found.push(identity),
+                Err(error) => warn(&format!("Secret {name} is passed over: {error}")),
+            }
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let passphrase = self.identities.passphrase.chosen()?;
+        let copy = |identity: &Identity| {
+            let of = identity.recipient().fingerprint();
+            // What is there already under this passphrase stays: each encryption looks different.
+            let armored = match self.existing(of, &passphrase) {
+                Some(armored) => armored,
+                None => identities::protect(identity, &passphrase)?,
+            };
+            let content = CopyContent::Protected { passphrase: passphrase.clone() };
+            Ok(Copy { of, armored, content })
+        };
+        found.iter().map(copy).collect()
+    }
+
+    /// A file that holds the identity already.
+    fn existing(&self, of: Fingerprint, passphrase: &SecretString) -> Option<Vec<u8>> {
+        let armored = fs::read(self.path(of)).ok()?;
+        let file = identities::age_file("", &armored).ok()??;
+        let held = identities::unprotect("", &file, passphrase.clone()).ok()?;
+        (one_fingerprint(&held) == Some(of)).then_some(armored)
+    }
+
+    fn path(&self, of: Fingerprint) -> PathBuf {
+        self.output.join(format!("{of}.age"))
+    }
+
+    /// Writes the file, unless it is there, and reads it back.
+    fn write(&self, copy: &Copy) -> Result<(), Failure> {
+        let path = self.path(copy.of);
+        let is_there = fs::read(&path).is_ok_and(|existing| existing == copy.armored);
+        if !is_there {
+            let existing = match self.force {
+                true => Existing::Replace,
+                false => Existing::Keep(
+                    "it holds something else: choose another folder, or write over it with --force",
+                ),
+            };
+            output::write_file(&path, &copy.armored, existing, Content::Secret)?;
+        }
+        let name = path.display();
+        let not_the_same =
+            || anyhow!("{name} was written, and does not read back as the backup of {}", copy.of);
+        let read = input::read(&path)?;
+        let file = identities::age_file(&read.name, &read.bytes)?.ok_or_else(not_the_same)?;
+        let how = match &copy.content {
+            CopyContent::Sealed { file: expected, recovery } => {
+                let backup = keys::read_backup(&file).map_err(|_| not_the_same())?;
+                if backup.of != copy.of || *file != *expected {
+                    return Err(not_the_same().into());
+                }
+                format!("sealed to {}", join(recovery))
+            }
+            CopyContent::Protected { passphrase } => {
+                let held = identities::unprotect(&read.name, &file, passphrase.clone())?;
+                if one_fingerprint(&held) != Some(copy.of) {
+                    return Err(not_the_same().into());
+                }
+                "protected by the passphrase".into()
+            }
+        };
+        Ok(output::stdout(escape::lines(&format!("{name}: {how}\n")).as_bytes())?)
+    }
+}
+
+/// The copies that the controller has sealed.
+fn sealed(cluster: &Cluster) -> Result<Vec<Copy>, Failure> {
+    let mut copies = Vec::new();
+    for (name, file) in cluster.backups()? {
+        let Some(file) = file else {
+            warn(&format!("Secret {name} is passed over: there is no backup in it"));
+            continue;
+        };
+        match keys::read_backup(&file) {
+            Ok(backup) if keys::backup_name(backup.of) == name => copies.push(Copy {
+                of: backup.of,
+                armored: identities::armor(&file)?,
+                content: CopyContent::Sealed { file, recovery: backup.recovery },
+            }),
+            Ok(backup) => {
+                warn(&format!(
+                    "Secret {name} is passed over: it holds the backup of {}",
+                    backup.of
+                ));
+            }
+            Err(error) => warn(&format!("Secret {name} is passed over: {error}")),
+        }
+    }
+    Ok(copies)
+}
+
+/// Opens a sealed copy, if there is something to open it with, and compares what is in it.
+fn check(keys: &SealingKeys, copy: &Copy, recovery: &Keyring) -> Result<(), Failure> {
+    let CopyContent::Sealed { file, .. } = &copy.content else { return Ok(()) };
+    if recovery.is_empty() {
+        return Ok(());
+    }
+    let of = copy.of;
+    let identity = keys::open_backup(file, recovery).map_err(|error| {
+        let failure = Failure::no(anyhow!("the backup of {of} does not open: {error}"));
+        match error {
+            OpenBackupError::Unseal(UnsealError::NoIdentity { .. }) => {
+                failure.hint("give the recovery identity with -i")
+            }
+            _ => failure.hint(
+                "do not rely on it: delete the backup Secret, and the controller makes it again",
+            ),
+        }
+    })?;
+    let declared = keys.keys.iter().find(|key| key.fingerprint() == of);
+    match declared {
+        Some(key) if key.recipient != identity.recipient() => Err(Failure::no(anyhow!(
+            "the backup of {of} holds an identity of another recipient than its SealingKey"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Tells the cluster. The files are worth as much if that fails.
+fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
+    let is_told = |key: &ClusterKey| key.is_held() || key.condition(BACKED_UP).is_some();
+    if !keys.keys.iter().any(|key| key.fingerprint() == of && is_told(key)) {
+        return;
+    }
+    let trouble = match cluster.mark_taken_out(of) {
+        Ok(()) => return,
+        Err(Refusal::Forbidden) => "you may not change its status",
+        Err(Refusal::Conflict) => "somebody else keeps changing it",
+        Err(_) => "its status could not be changed",
+    };
+    warn(&format!("{of} is backed up, and its SealingKey does not say so: {trouble}"));
+}
+
+fn make_folder(path: &Path) -> Result<(), Failure> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => Ok(made.with_context(|| format!("cannot make the folder {}", path.display()))?),
+    }
+}
+
+fn one_fingerprint(identities: &[Identity]) -> Option<Fingerprint> {
+    match identities {
+        [identity] => Some(identity.recipient().fingerprint()),
+        _ => None,
+    }
+}
+
+fn join(fingerprints: &[Fingerprint]) -> String {
+    fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn warn(text: &str) {
+    output::stderr(&format!("warning: {}\n", escape::line(text)));
+}

@@ -1,0 +1,141 @@
+//! `bulla keys list`.
+
+use bulla_crds::State;
+use bulla_crds::conditions::{BACKED_UP, HELD};
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
+use crate::failure::{Answer, Failure};
+use crate::flags::{ClusterFlags, Format};
+use crate::{escape, output};
+
+/// List a cluster's keys with their state
+///
+/// Shows every SealingKey: whose it is, whether it is sealed to, whether the cluster has its private half,
+/// whether that is backed up, and how many live SealedSecrets are sealed to it. A SealingKey that cannot be
+/// trusted is named in a warning and does not stand in the table.
+#[derive(Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    cluster: ClusterFlags,
+
+    /// The form of what is printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl List {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let keys = Cluster::connect(&self.cluster)?.sealing_keys()?;
+        keys.warn_of_malformed();
+        let text = match self.format {
+            Format::Human => table(&keys.keys, Timestamp::now()),
+            Format::Json => format!("{:#}\n", to_json(&keys)),
+        };
+        output::stdout(text.as_bytes())?;
+        Ok(Answer::Yes)
+    }
+}
+
+fn table(keys: &[ClusterKey], now: Timestamp) -> String {
+    const TITLES: [&str; 8] =
+        ["FINGERPRINT", "HOLDER", "STATE", "TYPE", "AGE", "HELD", "BACKED UP", "SEALEDSECRETS"];
+    let rows = keys.iter().map(|key| {
+        [
+            key.fingerprint().to_string(),
+            key.holder.clone(),
+            key.state.to_string(),
+            key.recipient.key_type().as_str().to_owned(),
+            age(key.created, now),
+            held(key).to_owned(),
+            backed_up(key),
+            key.sealed_secrets().map_or_else(|| "?".to_owned(), |count| count.to_string()),
+        ]
+    });
+    let rows: Vec<_> = std::iter::once(TITLES.map(ToOwned::to_owned)).chain(rows).collect();
+    let mut widths = [0; TITLES.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; TITLES.len()]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
+        escape::line(cells.collect::<String>().trim_end()) + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// As `kubectl` has it: the largest unit that gives two or more.
+fn age(created: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(created).as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    match units.iter().find(|(unit, _)| seconds >= 2 * unit) {
+        Some((unit, letter)) => format!("{}{letter}", seconds / unit),
+        None => format!("{}s", seconds.max(0)),
+    }
+}
+
+fn held(key: &ClusterKey) -> &'static str {
+    match key.possession() {
+        Possession::Held => "yes",
+        Possession::Missing => "NO",
+        Possession::OfAnotherHolder => "elsewhere",
+        Possession::Unknown if key.state == State::Revoked => "-",
+        Possession::Unknown => "?",
+    }
+}
+
+fn backed_up(key: &ClusterKey) -> String {
+    match key.condition(BACKED_UP) {
+        Some(condition) if condition.status == "True" => "yes".into(),
+        Some(condition) => format!("NO: {}", condition.reason),
+        None if key.is_held() => "?".into(),
+        None => "-".into(),
+    }
+}
+
+fn to_json(keys: &SealingKeys) -> Value {
+    let is_true = |key: &ClusterKey, type_: &str| {
+        key.condition(type_).map(|condition| condition.status == "True")
+    };
+    let key = |key: &ClusterKey| {
+        json!({
+            "fingerprint": key.fingerprint().to_string(),
+            "longFingerprint": key.recipient.long_fingerprint(),
+            "holder": key.holder,
+            "state": key.state,
+            "type": key.recipient.key_type().as_str(),
+            "created": key.created.to_string(),
+            "held": is_true(key, HELD),
+            "backedUp": is_true(key, BACKED_UP),
+            "sealedSecrets": key.sealed_secrets(),
+            "recipient": key.recipient.as_str(),
+        })
+    };
+    let malformed = keys.malformed.iter();
+    let malformed =
+        malformed.map(|(name, error)| json!({"name": name, "reason": error.to_string()}));
+    json!({
+        "keys": keys.keys.iter().map(key).collect::<Vec<_>>(),
+        "malformed": malformed.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_short() {
+        let now = Timestamp::UNIX_EPOCH;
+        let ago = |seconds: i64| age(Timestamp::from_second(-seconds).unwrap(), now);
+        for (seconds, text) in
+            [(-5, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (7_200, "2h"), (2_592_000, "30d")]
+        {
+            assert_eq!(ago(seconds), text);
+        }
+    }
+}

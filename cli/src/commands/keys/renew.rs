@@ -1,0 +1,78 @@
+//! `bulla keys renew`.
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::Wait;
+use crate::cluster::{Cluster, SealingKeys};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::output;
+
+/// Have the controller make a new key to seal to
+///
+/// Asks the controller for the successor of the cluster's own Active key, and waits until it is Active.
+/// What is sealed already keeps opening: the old key is Retired, not gone.
+#[derive(Args)]
+pub(crate) struct Renew {
+    #[command(flatten)]
+    cluster: ClusterFlags,
+
+    /// The holder whose key is renewed [default: the cluster's own]
+    #[arg(long, value_name = "HOLDER")]
+    holder: Option<String>,
+
+    #[command(flatten)]
+    wait: Wait,
+}
+
+impl Renew {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        let holder = self.holder(&keys)?;
+        let Some(old) = keys.active(holder)? else {
+            return Err(anyhow!("holder {holder} has no Active key to renew"))
+                .or_hint("bulla keys activate makes one Active that is there");
+        };
+        if !old.is_held() {
+            return Err(anyhow!("the cluster does not hold the Active key of {holder}"))
+                .or_hint("only the controller of the holder's own cluster renews its key");
+        }
+        let fingerprint = old.fingerprint();
+        cluster.ask_to_renew(old)?;
+        let Some(deadline) = self.wait.deadline() else {
+            output::stdout(format!("{holder}: {fingerprint} is to be renewed\n").as_bytes())?;
+            return Ok(Answer::Yes);
+        };
+        let new = cluster.wait_for(deadline, |keys| {
+            let active = keys.active(holder).ok()??.fingerprint();
+            (active != fingerprint).then_some(active)
+        })?;
+        let Some(new) = new else {
+            let seconds = self.wait.timeout;
+            return Err(anyhow!("the controller has not renewed the key within {seconds} seconds")).or_hint(
+                "does it run, and does its log say why? It renews when it can: bulla keys list shows it",
+            );
+        };
+        let text = format!(
+            "{holder}: {fingerprint} is Retired and still opens\n{holder}: {new} is Active\n"
+        );
+        output::stdout(text.as_bytes())?;
+        Ok(Answer::Yes)
+    }
+
+    fn holder<'a>(&'a self, keys: &'a SealingKeys) -> Result<&'a str, Failure> {
+        if let Some(holder) = &self.holder {
+            return Ok(holder);
+        }
+        match keys.own_holders()[..] {
+            [holder] => Ok(holder),
+            [] => Err(anyhow!("no SealingKey says that the cluster holds its identity"))
+                .or_hint("does the controller run? --holder names the holder"),
+            ref holders => Err(anyhow!("the cluster has keys of {}", holders.join(", ")))
+                .or_hint("say with --holder which one is to be renewed"),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `bulla keys restore`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use bulla_crds::State;
+use bulla_sealing::{Fingerprint, Identity};
+use clap::Args;
+
+use super::Wait;
+use crate::cluster::{Cluster, SealingKeys, Stored};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::identities::IdentityFlags;
+use crate::{escape, input, output};
+
+/// What a revoked key is good for.
+const REVOKED: &str =
+    "a revoked key opens nothing, and stays revoked; --force stores its identity all the same";
+
+/// Bring identities back into a cluster
+///
+/// Reads backups, passphrase files and plain identity files, and creates a Secret for each identity in them.
+/// Nothing that is there is written over. The controller takes them up while it runs and unseals at once what
+/// waited for them. A restored key opens and is not sealed to until bulla keys activate says so.
+#[derive(Args)]
+pub(crate) struct Restore {
+    /// Files of identities, or folders of backups
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    identities: IdentityFlags,
+
+    /// Store even the identities of revoked keys
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    wait: Wait,
+
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+/// An identity that was found, and in which file.
+struct Found {
+    identity: Identity,
+    file: String,
+}
+
+impl Restore {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let found = self.find()?;
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        self.refuse_revoked(&keys, &found)?;
+        show(&cluster, &found);
+        let mut taken = Vec::new();
+        let mut usable = Vec::new();
+        for (fingerprint, found) in &found {
+            let stored = cluster.store(&found.identity)?;
+            let text = match stored {
+                Stored::Created => "restored",
+                Stored::Already => "is there already",
+                Stored::Revoked => "is there already, and revoked",
+                Stored::Taken => "another Secret has its name",
+            };
+            output::stdout(format!("{fingerprint}: {text}\n").as_bytes())?;
+            match stored {
+                Stored::Taken => taken.push(fingerprint.to_string()),
+                Stored::Created | Stored::Already if !is_revoked(&keys, *fingerprint) => {
+                    usable.push(*fingerprint);
+                }
+                Stored::Created | Stored::Already | Stored::Revoked => {}
+            }
+        }
+        self.wait_until_held(&cluster, &usable)?;
+        match taken.is_empty() {
+            true => Ok(Answer::Yes),
+            false => Err(anyhow!(
+                "not restored, because another Secret has its name: {}",
+                taken.join(", ")
+            ))
+            .or_hint("find out whose it is; nothing that is there is ever written over"),
+        }
+    }
+
+    /// The identities of all files, each once.
+    fn find(&self) -> Result<BTreeMap<Fingerprint, Found>, Failure> {
+        input::paths(&self.files, &self.identities.identities)?;
+        let opening = self.identities.hold()?;
+        let mut all = BTreeMap::new();
+        for path in self.paths()? {
+            let file = path.display().to_string();
+            for identity in opening.read_file(&path, &self.identities.passphrase)? {
+                let fingerprint = identity.recipient().fingerprint();
+                all.entry(fingerprint).or_insert(Found { identity, file: file.clone() });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The files, and for a folder the backups in it.
+    fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
+        let mut paths = Vec::new();
+        for path in &self.files {
+            match path.is_dir() {
+                true => paths.extend(backups_in(path)?),
+                false => paths.push(path.clone()),
+            }
+        }
+        Ok(paths)
+    }
+
+    fn refuse_revoked(
+        &self,
+        keys: &SealingKeys,
+        found: &BTreeMap<Fingerprint, Found>,
+    ) -> Result<(), Failure> {
+        let revoked = found.keys().find(|fingerprint| is_revoked(keys, **fingerprint));
+        match revoked.filter(|_| !self.force) {
+            Some(fingerprint) => {
+                Err(anyhow!("key {fingerprint} is Revoked in this cluster")).or_hint(REVOKED)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn wait_until_held(&self, cluster: &Cluster, restored: &[Fingerprint]) -> Result<(), Failure> {
+        let Some(deadline) = self.wait.deadline().filter(|_| !restored.is_empty()) else {
+            return Ok(());
+        };
+        let mut missing = Vec::new();
+        let held = cluster.wait_for(deadline, |keys| {
+            let state = |fingerprint: &Fingerprint| {
+                let mut keys = keys.keys.iter();
+                let key = keys.find(|key| key.fingerprint() == *fingerprint && key.is_held());
+                key.map(|key| (*fingerprint, key.state))
+            };
+            missing =
+                restored.iter().filter(|it| state(it).is_none()).map(ToString::to_string).collect();
+            missing.is_empty().then(|| restored.iter().filter_map(state).collect::<Vec<_>>())
+        })?;
+        let Some(held) = held else {
+            let seconds = self.wait.timeout;
+            let missing = missing.join(", ");
+            return Err(anyhow!("stored, but not taken up by the controller within {seconds} seconds: {missing}"))
+                .or_hint("does it run? It takes them up as soon as it does: bulla keys list shows what is held");
+        };
+        for (fingerprint, state) in held {
+            let text = match state {
+                State::Active => "is held, and Active",
+                _ => "is held: it opens. Only bulla keys activate makes it one that is sealed to",
+            };
+            output::stderr(&format!("note: {fingerprint} {text}\n"));
+        }
+        Ok(())
+    }
+}
+
+fn is_revoked(keys: &SealingKeys, fingerprint: Fingerprint) -> bool {
+    let mut keys = keys.keys.iter();
+    keys.any(|key| key.fingerprint() == fingerprint && key.state == State::Revoked)
+}
+
+fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, Found>) {
+    let (server, namespace) = (cluster.server(), cluster.controller_namespace());
+    let mut text = format!("restoring into namespace {namespace} of {server}:\n");
+    for (fingerprint, found) in found {
+        text.push_str(&format!("  {fingerprint} from {}\n", found.file));
+    }
+    text.push_str(
+        "warning: while two clusters live with one key, who can read Secrets in one opens what is sealed for the other\n",
+    );
+    output::stderr(&escape::lines(&text));
+}
+
+fn backups_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let name = folder.display();
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {name}"))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {name}"))?.path();
+        if path.extension().is_some_and(|extension| extension == "age") && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    match paths.is_empty() {
+        true => Err(anyhow!("there is no backup in {name}")).or_hint(
+            "bulla keys backup writes files that end with .age; others are named one by one",
+        ),
+        false => Ok(paths),
+    }
+}

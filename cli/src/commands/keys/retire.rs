@@ -1,0 +1,61 @@
+//! `bulla keys retire`.
+
+use anyhow::anyhow;
+use bulla_crds::State;
+use bulla_sealing::Fingerprint;
+use clap::Args;
+
+use crate::cluster::{Cluster, Possession};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::{escape, output};
+
+/// Stop sealing to a key, which still opens
+#[derive(Args)]
+pub(crate) struct Retire {
+    /// The key, by the 16 digits that bulla keys list shows
+    #[arg(value_name = "FINGERPRINT")]
+    fingerprint: Fingerprint,
+
+    /// Retire even the Active key of another holder, who then has none
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+impl Retire {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        let key = keys.find(self.fingerprint)?;
+        let (fingerprint, holder) = (self.fingerprint, &key.holder);
+        match key.state {
+            State::Retired => {}
+            State::Revoked => {
+                return Err(anyhow!("key {fingerprint} is Revoked, and stays so").into());
+            }
+            State::Active => {
+                let is_of_another = key.possession() == Possession::OfAnotherHolder
+                    || key.possession() == Possession::Unknown
+                        && !keys.own_holders().contains(&holder.as_str());
+                let failure = anyhow!("key {fingerprint} is the Active key of {holder}");
+                match (is_of_another, self.force) {
+                    (true, true) => cluster.set_state(key, State::Retired)?,
+                    (true, false) => return Err(failure).or_hint(
+                        "activate another of its keys instead, or leave the holder without one by --force",
+                    ),
+                    (false, _) => return Err(failure).or_hint(
+                        "nothing could be sealed any more: bulla keys renew or activate retires it in favour of another",
+                    ),
+                }
+            }
+            State::Pending => cluster.set_state(key, State::Retired)?,
+        }
+        let text = format!("{holder}: {fingerprint} is Retired and still opens\n");
+        output::stdout(escape::lines(&text).as_bytes())?;
+        Ok(Answer::Yes)
+    }
+}

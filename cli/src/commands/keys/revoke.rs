@@ -1,0 +1,155 @@
+//! `bulla keys revoke`.
+
+mod git;
+mod need;
+
+use anyhow::anyhow;
+use bulla_crds::State;
+use bulla_sealing::Fingerprint;
+use clap::Args;
+
+use self::need::{Need, Usable};
+use crate::cluster::{Cluster, Refusal};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::terminal::Consent;
+use crate::{escape, output};
+
+/// How many of those that need the key are named.
+const NAMED: usize = 10;
+
+/// Stop opening with a key, for good
+///
+/// Refuses while anything still needs the key: a live SealedSecret of any namespace, or a file in Git, with a
+/// value that no other key of this cluster opens. bulla rekey moves them to today's keys. A revoked key stays
+/// revoked. Revoking does not undo disclosure: what the holder of the private half could read, he has read, so
+/// change the credentials themselves first.
+#[derive(Args)]
+pub(crate) struct Revoke {
+    /// The key, by the 16 digits that bulla keys list shows
+    #[arg(value_name = "FINGERPRINT")]
+    fingerprint: Fingerprint,
+
+    /// Look at the files of this branch, tag or commit; repeat for several [default: HEAD of the
+    /// repository around the current folder]
+    #[arg(long = "git-ref", value_name = "REF")]
+    git_refs: Vec<String>,
+
+    /// Look at no files in Git
+    #[arg(long, conflicts_with = "git_refs")]
+    no_git: bool,
+
+    /// Revoke although something still needs the key, or although that cannot be found out
+    #[arg(long)]
+    force: bool,
+
+    #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
+    cluster: ClusterFlags,
+}
+
+impl Revoke {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let fingerprint = self.fingerprint;
+        let cluster = Cluster::connect(&self.cluster)?;
+        let keys = cluster.sealing_keys()?;
+        keys.warn_of_malformed();
+        let key = keys.find(fingerprint)?;
+        let done = format!("{}: {fingerprint} is Revoked\n", key.holder);
+        match key.state {
+            State::Revoked => {
+                output::stdout(escape::lines(&done).as_bytes())?;
+                return Ok(Answer::Yes);
+            }
+            State::Active => {
+                return Err(anyhow!("key {fingerprint} is the Active key of {}", key.holder))
+                    .or_hint("first bulla keys renew, or activate another; then bulla rekey what is sealed to this one");
+            }
+            State::Pending | State::Retired => {}
+        }
+        let usable = Usable::new(&keys, fingerprint);
+        let live = self.live(&cluster, &usable)?;
+        self.refuse("live SealedSecrets", &live)?;
+        let in_git = self.in_git(&usable)?;
+        self.refuse("files in Git", &in_git)?;
+        output::stderr(&format!(
+            "note: git revert, or an old branch, brings back values that only {fingerprint} opens\n\
+             note: revoking does not undo disclosure: change credentials that may have been read first\n"
+        ));
+        self.consent.ask(&format!("Revoke {fingerprint} of {} for good?", key.holder))?;
+        cluster.set_state(key, State::Revoked)?;
+        output::stdout(escape::lines(&done).as_bytes())?;
+        Ok(Answer::Yes)
+    }
+
+    /// The values of live SealedSecrets that need the key.
+    fn live(&self, cluster: &Cluster, usable: &Usable) -> Result<Need, Failure> {
+        let mut need = Need::default();
+        let listed = cluster.for_each_sealed_secret(|sealed_secret| {
+            need.add_sealed_secret(&sealed_secret, usable);
+        });
+        match listed {
+            Ok(()) => Ok(need),
+            Err(Refusal::Forbidden) if self.force => {
+                warn("live SealedSecrets were not looked at: you may not list them in all namespaces");
+                Ok(need)
+            }
+            Err(refusal) => Err(refusal.of(
+                "list SealedSecrets in all namespaces",
+                "the ClusterRole bulla-view gives that right; without it nobody knows what needs the key, and only --force revokes",
+            )),
+        }
+    }
+
+    /// The values in Git that need the key.
+    fn in_git(&self, usable: &Usable) -> Result<Need, Failure> {
+        let mut need = Need::default();
+        if self.no_git {
+            return Ok(need);
+        }
+        let default = ["HEAD".to_owned()];
+        let git_refs = match &self.git_refs[..] {
+            [] if !git::is_here()? => {
+                output::stderr(
+                    "note: there is no Git repository here, so no files were looked at\n",
+                );
+                return Ok(need);
+            }
+            [] => &default,
+            git_refs => git_refs,
+        };
+        git::for_each_blob(git_refs, |file, content| need.add_file(file, content, usable))?;
+        Ok(need)
+    }
+
+    /// The answer is no while something needs the key.
+    fn refuse(&self, what: &str, need: &Need) -> Result<(), Failure> {
+        if need.unreadable() > 0 {
+            warn(&format!(
+                "{} values in {what} cannot be read, so nobody knows what they need",
+                need.unreadable()
+            ));
+        }
+        let Some(count) = need.count() else { return Ok(()) };
+        let mut text =
+            need.places().take(NAMED).map(|place| format!("  {place}\n")).collect::<String>();
+        if count > NAMED {
+            text.push_str(&format!("  and {} more\n", count - NAMED));
+        }
+        output::stderr(&escape::lines(&format!("these {what} need {}:\n{text}", self.fingerprint)));
+        match self.force {
+            true => Ok(()),
+            false => Err(Failure::no(anyhow!(
+                "key {} is still needed by {count} values in {what}",
+                self.fingerprint
+            ))
+            .hint("bulla rekey moves them to today's keys; --force revokes all the same")),
+        }
+    }
+}
+
+fn warn(text: &str) {
+    output::stderr(&format!("warning: {}\n", escape::line(text)));
+}

@@ -1,0 +1,141 @@
+//! What Git has: the files of a commit, asked of the `git` program.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, anyhow, bail, ensure};
+
+use crate::failure::{Failure, OrHint};
+use crate::input::MAX_FILE_BYTES;
+
+/// Only files with this word have sealed values.
+const WORD: &[u8] = b"sealedData";
+
+/// Whether the current folder is in a repository with at least one commit.
+pub(super) fn is_here() -> Result<bool, Failure> {
+    let found = git(&["rev-parse", "--quiet", "--verify", "HEAD"]).output();
+    if found.as_ref().is_ok_and(|output| output.status.success()) {
+        return Ok(true);
+    }
+    let is_repository = git(&["rev-parse", "--git-dir"]).output();
+    if is_repository.is_ok_and(|output| output.status.success()) {
+        return Ok(false); // nothing is committed yet
+    }
+    // Git may be missing, or refuse a repository of another user: then files would be overlooked.
+    let here = std::env::current_dir().context("there is no current folder")?;
+    match here.ancestors().any(|folder| folder.join(".git").exists()) {
+        true => Err(anyhow!("git cannot read the repository here"))
+            .or_hint("try git status; --no-git leaves out what is in Git"),
+        false => Ok(false),
+    }
+}
+
+/// Shows each file that may have sealed values to `look`, under the name that Git has for it: `REF:path`.
+pub(super) fn for_each_blob(
+    git_refs: &[String],
+    mut look: impl FnMut(&str, &[u8]),
+) -> Result<(), Failure> {
+    let mut blobs = Vec::new();
+    let mut seen = HashSet::new();
+    for git_ref in git_refs {
+        let files = files(git_ref).or_hint(
+            "run it in the repository; --git-ref names a branch, tag or commit that is there",
+        )?;
+        // A file that is the same in several of them is looked at once.
+        blobs.extend(files.into_iter().filter(|(id, _)| seen.insert(id.clone())));
+    }
+    Ok(read(&blobs, &mut look).context("cannot read files out of Git")?)
+}
+
+/// The id and name of each file.
+fn files(git_ref: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let tree = format!("{git_ref}^{{tree}}");
+    let tree = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &tree])
+        .with_context(|| format!("there is no {git_ref} in Git here"))?;
+    let tree = String::from_utf8_lossy(&tree).trim().to_owned();
+    let listed = run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
+        .with_context(|| format!("cannot list the files of {git_ref}"))?;
+    let mut files = Vec::new();
+    for entry in listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+        // `<mode> <type> <id>\t<path>`
+        let tab = entry.iter().position(|byte| *byte == b'\t');
+        let (about, path) = entry.split_at(tab.context("git listed something else than files")?);
+        let about = String::from_utf8_lossy(about);
+        let [_, kind, id] = about.split(' ').collect::<Vec<_>>()[..] else {
+            bail!("git listed something else than files");
+        };
+        if kind == "blob" {
+            let path = String::from_utf8_lossy(&path[1..]);
+            files.push((id.to_owned(), format!("{git_ref}:{path}")));
+        }
+    }
+    Ok(files)
+}
+
+/// One process for all files. What is asked and what is answered flow at the same time.
+fn read(blobs: &[(String, String)], look: &mut impl FnMut(&str, &[u8])) -> anyhow::Result<()> {
+    let mut child = git(&["cat-file", "--batch"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot run git")?;
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let (mut stdin, stdout) = stdin.zip(stdout).context("cannot talk to git")?;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // If git ends early, what is missing is noticed where it is read.
+            blobs.iter().try_for_each(|(id, _)| writeln!(stdin, "{id}"))
+        });
+        let mut answers = BufReader::new(stdout);
+        let read = blobs.iter().try_for_each(|(_, name)| {
+            let content = answer(&mut answers).with_context(|| name.clone())?;
+            if content.windows(WORD.len()).any(|window| window == WORD) {
+                look(name, &content);
+            }
+            anyhow::Ok(())
+        });
+        // So that git, and with it the writer, comes to an end when reading does.
+        drop(answers);
+        read
+    })?;
+    child.wait().context("cannot wait for git")?;
+    Ok(())
+}
+
+/// `<id> blob <length>\n<content>\n`
+fn answer(answers: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
+    let mut head = String::new();
+    answers.read_line(&mut head)?;
+    let (_, length) = head.trim_end().rsplit_once(" blob ").context("git has not got it")?;
+    let length: u64 = length.parse().context("git has not got it")?;
+    let mut content = Vec::new();
+    if length > MAX_FILE_BYTES as u64 {
+        // No manifest; API servers take a fraction of it.
+        io::copy(&mut answers.take(length), &mut io::sink())?;
+    } else {
+        answers.take(length).read_to_end(&mut content)?;
+        ensure!(content.len() as u64 == length, "git ended early");
+    }
+    answers.read_exact(&mut [0])?;
+    Ok(content)
+}
+
+fn run(args: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let output = git(args).output().context("cannot run git")?;
+    ensure!(output.status.success(), "git says no");
+    Ok(output.stdout)
+}
+
+/// Git, which changes nothing and asks nobody.
+fn git(args: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command
+        .arg("--no-replace-objects")
+        .args(args)
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdin(Stdio::null());
+    command
+}
