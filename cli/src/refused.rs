@@ -16,7 +16,7 @@ use crate::{escape, output};
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     pub(crate) file: String,
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<Box<Place>>,
     /// With its place in it, if `place` is none.
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
@@ -34,7 +34,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn refuse(self, message: impl fmt::Display, hint: Option<String>) -> Refused {
         let file = self.position.file.clone();
-        Refused { file, place: Some(self), message: message.to_string(), hint }
+        Refused { file, place: Some(self.into()), message: message.to_string(), hint }
     }
 }
 
@@ -64,7 +64,7 @@ impl Refused {
     }
 
     fn to_text(&self) -> String {
-        match &self.place {
+        match self.place.as_deref() {
             None => self.message.clone(),
             Some(Place { position, object, key }) => {
                 let key = key.iter().map(|key| format!(": key {key}")).collect::<String>();

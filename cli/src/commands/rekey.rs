@@ -86,10 +86,7 @@ impl Rekey {
         let today = Today { source: self.source()?, cluster: None };
         let found = walk::manifests(&self.paths)?;
         let (maker, today) = match self.identities.identities.is_empty() {
-            false => (
-                Maker::Keyring(self.identities.read()?),
-                today,
-            ),
+            false => (Maker::Keyring(self.identities.read()?), today),
             true => {
                 let cluster = Cluster::connect(&self.cluster).map_err(|failure| {
                     failure.context("no identity is given with -i, and the cluster cannot be asked")

@@ -238,3 +238,104 @@ fn line_start(text: &str, offset: usize) -> usize {
 fn line_end(text: &str, offset: usize) -> usize {
     text[offset..].find('\n').map_or(text.len(), |newline| offset + newline + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bulla_sealing::{Identity, KeyType};
+
+    use super::*;
+
+    fn recipient(key_type: KeyType) -> Recipient {
+        Identity::generate(key_type).unwrap().recipient()
+    }
+
+    fn config(text: &str) -> Config {
+        let input = Input { name: "bulla.yaml".into(), bytes: Zeroizing::new(text.into()) };
+        Config::parse(Path::new("bulla.yaml"), input).unwrap()
+    }
+
+    fn renewal(holder: &str, recipient: &Recipient) -> Renewal {
+        let (holder, recipient) = (holder.to_owned(), recipient.clone());
+        Renewal { holder, recipient, fetched: jiff::civil::date(2026, 11, 21) }
+    }
+
+    fn renewed(text: &str, renewals: &[Renewal]) -> String {
+        String::from_utf8(config(text).renewed("prod", renewals).unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_new_key_takes_the_place_of_the_old_one_and_all_else_stays() {
+        let [old, new, other] = [(); 3].map(|()| recipient(KeyType::X25519));
+        let text = format!(
+            "# ours\nenvironments:\n  prod: # the live one\n    paths:\n    - prod/**   # all\n    recipients:\n    # of eu\n    - recipient: {old}\n      holder: eu # in Frankfurt\n      state: \"Active\" # since spring\n      fetched: 2026-05-01\n    # of the safe\n    - fetched: 2026-05-01\n      holder: recovery\n      recipient: {other} # printed\n      state: Active\n    # the end\n  dev:\n    paths: [dev/**]\n"
+        );
+        for text in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+            let line_break = if text.contains('\r') { "\r\n" } else { "\n" };
+            let item = format!(
+                "    - recipient: {new}\n      holder: eu\n      state: Active\n      fetched: 2026-11-21\n"
+            );
+            let expected = text.replace("\"Active\" # since", "\"Retired\" # since").replace(
+                "    # the end",
+                &format!("{}    # the end", item.replace('\n', line_break)),
+            );
+            assert_eq!(renewed(&text, &[renewal("eu", &new)]), expected);
+            // What is there already changes nothing, and what was retired can come back.
+            assert!(config(&text).renewed("prod", &[renewal("eu", &old)]).unwrap().is_none());
+            let back = renewed(&expected, &[renewal("eu", &old)]);
+            let pins = &config(&back).environments[1].pins;
+            let states: Vec<_> = pins.iter().map(|pin| pin.state.as_str()).collect();
+            assert_eq!(states, ["Active", "Active", "Retired"]);
+            assert_eq!(pins[0].fetched, jiff::civil::date(2026, 11, 21));
+        }
+    }
+
+    #[test]
+    fn first_keys_are_pinned_where_none_are() {
+        let [one, two] = [(); 2].map(|()| recipient(KeyType::Hybrid));
+        let renewals = [renewal("eu", &one), renewal("123", &two)];
+        let item = |recipient: &Recipient, holder: &str| {
+            format!(
+                "    - recipient: {recipient}\n      holder: {holder}\n      state: Active\n      fetched: 2026-11-21\n"
+            )
+        };
+        let items = item(&one, "eu") + &item(&two, "\"123\"");
+        let head = "environments:\n  prod:\n    paths: [prod/**] # all\n";
+        for (list, list_after) in [
+            ("", "    recipients:\n"),
+            ("    recipients:", "    recipients:\n"),
+            ("    recipients: [] # none\n", "    recipients:  # none\n"),
+            ("    recipients: null\n", "    recipients: \n"),
+        ] {
+            let after = renewed(&format!("{head}{list}"), &renewals);
+            assert_eq!(after, format!("{head}{list_after}{items}"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_edited_or_does_not_fit_is_refused() {
+        let [old, new] = [KeyType::X25519, KeyType::Hybrid].map(recipient);
+        let flow = format!(
+            "environments: {{prod: {{paths: [prod/**], recipients: [{{recipient: {old}, holder: eu, state: Active, fetched: 2026-05-01}}]}}}}"
+        );
+        let other = recipient(KeyType::X25519);
+        let (message, hint) =
+            config(&flow).renewed("prod", &[renewal("eu", &other)]).unwrap_err().into_parts();
+        assert_eq!(
+            message,
+            "bulla.yaml: recipients cannot be changed in the form that they are in"
+        );
+        assert!(hint.unwrap().starts_with("write each recipient as a list item"));
+        // Another holder of another type.
+        let block = format!(
+            "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n    - recipient: {old}\n      holder: eu\n      state: Active\n      fetched: 2026-05-01\n"
+        );
+        let (message, hint) =
+            config(&block).renewed("prod", &[renewal("us", &new)]).unwrap_err().into_parts();
+        assert!(message.starts_with("the new recipients do not fit: bulla.yaml: document 1, line 4: environments.prod.recipients: "), "{message}");
+        assert!(hint.unwrap().starts_with("age forbids both types"));
+        // The type of all of them changes at once.
+        assert!(renewed(&block, &[renewal("eu", &new)]).contains("state: Retired"));
+    }
+}

@@ -87,7 +87,7 @@ impl ManifestFile {
                 |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
             let length =
                 text.as_bytes()[offset..].iter().take_while(|byte| is_base64(byte)).count();
-            let begins = !text[..offset].as_bytes().last().is_some_and(is_base64);
+            let begins = !text.as_bytes()[..offset].last().is_some_and(is_base64);
             if begins {
                 by_text.entry(&text[offset..offset + length]).or_default().push(offset);
             }
@@ -114,11 +114,11 @@ impl ManifestFile {
         let bytes = self.with_mark(text.len() + added, |bytes| {
             let mut end = 0;
             for (offset, new) in by_offset {
-                bytes.extend(text[end..offset].as_bytes());
+                bytes.extend(&text.as_bytes()[end..offset]);
                 bytes.extend(new.text.as_bytes());
                 end = offset + new.old_len;
             }
-            bytes.extend(text[end..].as_bytes());
+            bytes.extend(&text.as_bytes()[end..]);
         });
         let again = Input { name: String::new(), bytes: bytes.clone() };
         let again = Self::parse(again).map_err(|_| NotEdited)?;
