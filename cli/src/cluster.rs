@@ -6,6 +6,7 @@
 
 mod identity_secrets;
 mod kubeconfig;
+mod rekeys;
 mod sealed_secrets;
 mod sealing_keys;
 
@@ -18,6 +19,7 @@ use kube::{Api, Client, Resource};
 use tokio::runtime::Runtime;
 
 pub(crate) use self::identity_secrets::Stored;
+pub(crate) use self::rekeys::HeaderRequest;
 pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys, own_key};
 use crate::failure::Failure;
 use crate::flags::ClusterFlags;
@@ -110,6 +112,14 @@ impl Cluster {
 
     /// Waits for the answer to a request, for a limited time.
     fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+        self.runtime.block_on(self.answer(request))
+    }
+
+    /// The answer to a request, or in limited time why there is none.
+    async fn answer<T>(
+        &self,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Refusal> {
         let request = async {
             request.await.map_err(|error| match error {
                 kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden,
@@ -119,7 +129,7 @@ impl Cluster {
                 error => Refusal::Other(failure(&error, &self.server)),
             })
         };
-        self.runtime.block_on(in_time(request))
+        in_time(request).await
     }
 
     /// The objects of a kind in the controller's namespace.

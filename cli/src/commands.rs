@@ -4,6 +4,7 @@ mod completions;
 mod inspect;
 mod keys;
 mod lint;
+mod rekey;
 mod seal;
 mod unseal;
 
@@ -17,6 +18,7 @@ pub(crate) enum Command {
     Unseal(unseal::Unseal),
     Inspect(inspect::Inspect),
     Lint(lint::Lint),
+    Rekey(rekey::Rekey),
     #[command(subcommand)]
     Keys(keys::Keys),
     Completions(completions::Completions),
@@ -29,6 +31,7 @@ impl Command {
             Self::Unseal(unseal) => unseal.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Lint(lint) => lint.run(),
+            Self::Rekey(rekey) => rekey.run(),
             Self::Keys(keys) => keys.run(),
             Self::Completions(completions) => completions.run(),
         }

@@ -74,6 +74,11 @@ impl Failure {
         Self { error: self.error.context(context), ..self }
     }
 
+    /// The message with its causes, and the hint: for one refusal among others.
+    pub(crate) fn into_parts(self) -> (String, Option<String>) {
+        (format!("{:#}", self.error), self.hint)
+    }
+
     /// Prints one line, then the causes, then the hint.
     pub(crate) fn report(&self) -> ExitCode {
         let mut causes = self.error.chain().map(|error| escape::line(&error.to_string()));

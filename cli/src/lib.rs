@@ -7,6 +7,7 @@
 
 mod cluster;
 mod commands;
+mod config;
 mod escape;
 mod failure;
 mod flags;
@@ -14,8 +15,13 @@ mod identities;
 mod input;
 mod manifest;
 mod output;
+mod parallel;
+mod progress;
 mod recipients;
+mod refused;
+mod signals;
 mod terminal;
+mod walk;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@
 //! not UTF-8, too large, empty or malformed anywhere is refused as a whole, with file, document, line and
 //! column. Messages are our own fixed phrases, never the YAML library's, which can quote the input.
 
+mod edit;
 mod metadata;
 mod schema;
 mod sealed_secret;
@@ -18,20 +19,30 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::input;
+use crate::input::{self, Input};
 
-pub(crate) use metadata::{name_of, namespace_of};
+pub(crate) use edit::{ManifestFile, NewText, Places};
+pub(crate) use metadata::{metadata_of, name_of, namespace_of};
 pub(crate) use schema::{FlawKind, flaws};
 pub(crate) use sealed_secret::{
     deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,
 };
 pub(crate) use secret::{read_secret, secret_to_tree};
-use stream::Document;
+pub(crate) use stream::Document;
 pub(crate) use tree::{Step, Tree, path_text};
 pub(crate) use write::to_yaml;
 
 /// Everything that a command was asked to read.
 pub(crate) struct Manifests(Vec<Document>);
+
+/// Reads a file that is one document, of whatever kind.
+pub(crate) fn read_document(input: Input) -> Result<Document> {
+    let name = input.name.clone();
+    match <[Document; 1]>::try_from(stream::parse(input)?) {
+        Ok([document]) => Ok(document),
+        Err(_) => bail!("{name}: there is more than one document in it"),
+    }
+}
 
 /// A place in a file, for people: file, document, item of a list, line and column, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,13 +196,18 @@ impl Object<'_> {
 
     /// Where `path` within the object stands, or the innermost part of it that there is.
     pub(crate) fn position(&self, path: &[Step<'_>]) -> Position {
+        let item = self.item.map(|item| item + 1);
+        Position { item, ..self.document.position(&self.steps_of(path)) }
+    }
+
+    /// A path within the object as one within its document.
+    fn steps_of<'a>(&self, path: &[Step<'a>]) -> Vec<Step<'a>> {
         let mut steps = Vec::with_capacity(path.len() + 2);
         if let Some(item) = self.item {
             steps.extend([Step::Key("items"), Step::Index(item)]);
         }
         steps.extend_from_slice(path);
-        let item = self.item.map(|item| item + 1);
-        Position { item, ..self.document.position(&steps) }
+        steps
     }
 
     /// An error at `path` within the object.
@@ -200,6 +216,11 @@ impl Object<'_> {
             [] => anyhow!("{}: {what}", self.position(path)),
             _ => anyhow!("{}: {}: {what}", self.position(path), path_text(path)),
         }
+    }
+
+    /// The number of the document, counted from 1, and of the item in its list, counted from 0.
+    fn place(&self) -> (usize, Option<usize>) {
+        (self.document.number, self.item)
     }
 
     fn text(&self, field: &str) -> Option<&str> {

@@ -3,13 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::{Failure, OrHint};
+use crate::signals::HeldSignals;
 
 /// Whether a file that is there may be written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +54,11 @@ pub(crate) fn stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// `1 file`, `2 files`.
+pub(crate) fn count(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whether `-o` asks for stdout: it is not given, or `-`.
 pub(crate) fn file(output: Option<&Path>) -> Option<&Path> {
     output.filter(|path| *path != Path::new("-"))
@@ -97,6 +101,47 @@ pub(crate) fn write_file(
     let result = write().with_context(|| format!("cannot write {name}"));
     signals.deliver();
     Ok(result?)
+}
+
+/// Why a file is still what it was.
+#[derive(Debug)]
+pub(crate) enum NotExchanged {
+    /// Somebody else wrote to it.
+    Changed,
+    /// It could not be written.
+    Failed(anyhow::Error),
+}
+
+/// Writes `new` over a file that holds `old`, and only while it does. Its mode is kept.
+pub(crate) fn exchange_file(path: &Path, old: &[u8], new: &[u8]) -> Result<(), NotExchanged> {
+    let failed = |error: io::Error| {
+        let error = anyhow!(error).context(format!("cannot write {}", path.display()));
+        NotExchanged::Failed(error)
+    };
+    let path = follow(path).map_err(NotExchanged::Failed)?;
+    let folder = folder_of(&path);
+    let signals = HeldSignals::new();
+    let write = || -> io::Result<bool> {
+        // To rename over a file that may not be written to would be to get round its mode.
+        let mode = File::options().write(true).open(&path)?.metadata()?.permissions();
+        let mut file = temporary_file(folder, Content::Public)?;
+        file.write_all(new)?;
+        file.as_file().set_permissions(mode)?;
+        file.as_file().sync_all()?;
+        if fs::read(&path)? != old {
+            return Ok(false);
+        }
+        file.persist(&path)?;
+        sync_folder(folder)?;
+        Ok(true)
+    };
+    let result = write();
+    signals.deliver();
+    match result {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(NotExchanged::Changed),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Refuses a place in which `git add` would find a private file.
@@ -159,50 +204,6 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Signals that would end the process wait until no temporary file lies about.
-struct HeldSignals {
-    received: Arc<AtomicUsize>,
-    registrations: Vec<signal_hook::SigId>,
-}
-
-impl HeldSignals {
-    fn new() -> Self {
-        #[cfg(unix)]
-        const SIGNALS: [i32; 3] = [
-            signal_hook::consts::SIGINT,
-            signal_hook::consts::SIGTERM,
-            signal_hook::consts::SIGHUP,
-        ];
-        #[cfg(not(unix))]
-        const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
-        let received = Arc::new(AtomicUsize::new(0));
-        let register = |signal: i32| {
-            signal_hook::flag::register_usize(
-                signal,
-                received.clone(),
-                signal.unsigned_abs() as usize,
-            )
-        };
-        // A signal that cannot be held acts as it always did.
-        let registrations =
-            SIGNALS.into_iter().filter_map(|signal| register(signal).ok()).collect();
-        Self { received, registrations }
-    }
-
-    /// Does what the signal asked for, if one came.
-    fn deliver(self) {
-        self.registrations.into_iter().for_each(|id| {
-            signal_hook::low_level::unregister(id);
-        });
-        match i32::try_from(self.received.load(Ordering::SeqCst)) {
-            Ok(0) | Err(_) => {}
-            Ok(signal) => {
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +263,19 @@ mod tests {
             assert!(write(&tree.join(link), Existing::Replace, Content::Public).is_err());
         }
         assert_eq!(fs::read(folder.path().join("outside")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_is_exchanged_only_while_it_is_what_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "old").unwrap();
+        exchange_file(&path, b"old", b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let error = exchange_file(&path, b"old", b"newer").unwrap_err();
+        assert!(matches!(error, NotExchanged::Changed));
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -164,6 +164,20 @@ fn render<'a>(
     Ok(secret)
 }
 
+/// What the value of `key` is to be opened for: where it stands. In an object without a namespace that is only
+/// what any namespace may use.
+pub fn target_of(
+    namespace: Option<&str>,
+    name: &str,
+    key: &str,
+    binding: &Binding,
+) -> Result<Target, ValueError> {
+    if namespace.is_none() && binding.namespace().is_some() {
+        return Err(ValueError::NoNamespace(binding.clone().into()));
+    }
+    Ok(Target::new(namespace.unwrap_or(UNBOUND_NAMESPACE), name, key)?)
+}
+
 fn unseal_value(
     namespace: Option<&str>,
     name: &str,
@@ -171,14 +185,9 @@ fn unseal_value(
     value: &str,
     keyring: &Keyring,
 ) -> Result<ByteString, ValueError> {
-    // A target that is not valid is not worth reading a value for.
-    let target = Target::new(namespace.unwrap_or(UNBOUND_NAMESPACE), name, key)?;
     let file = decode_value(value)?;
     let sealed_value = SealedValue::parse(&file)?;
-    // Without a namespace only what any namespace may use can be opened.
-    if namespace.is_none() && sealed_value.binding().namespace().is_some() {
-        return Err(ValueError::NoNamespace(sealed_value.binding().clone().into()));
-    }
+    let target = target_of(namespace, name, key, sealed_value.binding())?;
     let plaintext = sealed_value.unseal(&target, keyring)?;
     Ok(ByteString(plaintext.as_bytes().to_vec()))
 }

@@ -1,5 +1,7 @@
 //! `bulla unseal`.
 
+mod check;
+
 use anyhow::anyhow;
 use bulla_crds::rules::Violation;
 use bulla_crds::{Policy, UnsealError, ValueError, WipedSecret};
@@ -11,13 +13,17 @@ use crate::flags::{Manifests as Files, Output};
 use crate::identities::IdentityFlags;
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::output::{self, Content, Existing};
-use crate::{escape, input};
+use crate::{escape, input, refused};
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
 /// Prints the Secret that each SealedSecret describes, its values in base64 and its templates rendered.
 /// What a value is opened for is taken from the object that it stands in, so a value that was moved does
 /// not open. All of them open, or nothing is printed or written.
+///
+/// With --check nothing is printed but what does not open: whether an identity, or a backup of one, is still
+/// good for everything. FILE may then be a folder too, in which *.yaml, *.yml and *.json are looked at, less
+/// what Git ignores; the exit code is 1 when something does not open.
 #[derive(Args)]
 pub(crate) struct Unseal {
     #[command(flatten)]
@@ -25,6 +31,10 @@ pub(crate) struct Unseal {
 
     #[command(flatten)]
     identities: IdentityFlags,
+
+    /// Open everything in files and folders, and print only what does not open
+    #[arg(long, conflicts_with_all = ["output", "force"])]
+    check: bool,
 
     #[command(flatten)]
     output: Output,
@@ -36,6 +46,9 @@ pub(crate) struct Unseal {
 
 impl Unseal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        if self.check {
+            return check::run(&self.files.files, &self.identities.read_some()?);
+        }
         let paths = input::paths(&self.files.files, &self.identities.identities)?;
         let path = output::file(self.output.output.as_deref());
         if let Some(path) = path.filter(|_| !self.force) {
@@ -84,40 +97,31 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
 
 /// Why an object does not open: an answer when it was understood, an inability when it is malformed.
 fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failure {
+    let position = object.position(&path_of(error));
+    let message = anyhow!("{position}: {}: {error}", object.title());
+    let (failure, value_error) = match error {
+        UnsealError::Value { error, .. } => {
+            let is_answer = matches!(error, ValueError::Unseal(_));
+            (if is_answer { Failure::no(message) } else { Failure::unable(message) }, Some(error))
+        }
+        UnsealError::Unfit { .. } => (Failure::no(message), None),
+        UnsealError::Violation(_) => (Failure::unable(message), None),
+    };
+    match value_error.and_then(|error| refused::hint_for(error, Some(keyring))) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// What within the object an error is about.
+fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
     let sealed = |key| vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
-    let path: Vec<_> = match error {
+    match error {
         UnsealError::Value { key, .. } => sealed(key.as_str()),
         UnsealError::Unfit { key, .. } => sealed(*key),
         UnsealError::Violation(Violation::Template { key, .. }) => {
             vec![Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)]
         }
         UnsealError::Violation(_) => Vec::new(),
-    };
-    let message = anyhow!("{}: {}: {error}", object.position(&path), object.title());
-    let UnsealError::Value { error, .. } = error else {
-        return match error {
-            UnsealError::Unfit { .. } => Failure::no(message),
-            _ => Failure::unable(message),
-        };
-    };
-    match error {
-        ValueError::Unseal(bulla_sealing::UnsealError::WrongBinding { .. }) => Failure::no(message)
-            .hint("a sealed value opens only where it was sealed for: seal it again for its new place"),
-        ValueError::Unseal(bulla_sealing::UnsealError::NoIdentity { .. }) => {
-            Failure::no(message).hint(format!("-i holds {}", held(keyring)))
-        }
-        ValueError::Unseal(bulla_sealing::UnsealError::Damaged) => {
-            Failure::no(message).hint("take the value from an earlier commit, or seal it again")
-        }
-        ValueError::NoNamespace(_) => {
-            Failure::unable(message).hint("give the SealedSecret the metadata.namespace that it is deployed to")
-        }
-        _ => Failure::unable(message),
     }
-}
-
-fn held(keyring: &Keyring) -> String {
-    let mut fingerprints: Vec<_> = keyring.fingerprints().collect();
-    fingerprints.sort_unstable();
-    fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

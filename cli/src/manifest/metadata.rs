@@ -78,6 +78,11 @@ impl Object<'_> {
     }
 }
 
+/// Name, namespace, labels and annotations of an object.
+pub(crate) fn metadata_of(object: &Object<'_>) -> Result<ObjectMeta> {
+    object.read_metadata()
+}
+
 /// The name of an object, which a sealed value may be bound to.
 pub(crate) fn name_of<'a>(
     object: &Object<'_>,

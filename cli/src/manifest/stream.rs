@@ -1,7 +1,7 @@
 //! From the bytes of a file to its documents.
 
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use serde::de::IgnoredAny;
@@ -13,18 +13,18 @@ use crate::manifest::Position;
 use crate::manifest::tree::{self, Mistake, Step, Tree};
 
 /// A text and the name under which messages speak of it.
-struct Source {
-    name: String,
-    text: Zeroizing<String>,
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) text: Zeroizing<String>,
 }
 
 /// One document of a stream.
-pub(super) struct Document {
-    source: Rc<Source>,
+pub(crate) struct Document {
+    pub(super) source: Arc<Source>,
     range: Range<usize>,
     syntax: Syntax,
     /// Counted from 1, without empty documents.
-    number: usize,
+    pub(super) number: usize,
     /// The line of the file in which `range` begins, counted from 0.
     lines_before: usize,
     /// The line of the file in which its content begins, counted from 1.
@@ -49,8 +49,40 @@ struct Chunk {
 
 impl Document {
     /// The tree of values.
-    pub(super) fn value(&self) -> &Value {
+    pub(crate) fn value(&self) -> &Value {
         self.tree.value()
+    }
+
+    /// The whole text that it stands in, without a byte order mark.
+    pub(crate) fn text(&self) -> &str {
+        &self.source.text
+    }
+
+    /// An error at `path`.
+    pub(crate) fn mistake(&self, path: &[Step<'_>], what: &str) -> anyhow::Error {
+        match path {
+            [] => anyhow!("{}: {what}", self.position(path)),
+            _ => anyhow!("{}: {}: {what}", self.position(path), tree::path_text(path)),
+        }
+    }
+
+    /// Where in the file the last key of `path` stands, or ends: its offset in bytes.
+    pub(crate) fn offset(&self, path: &[Step<'_>]) -> Option<usize> {
+        let text = &self.source.text[self.range.clone()];
+        let (line, column) = match self.syntax {
+            Syntax::Yaml => tree::locate_in_yaml(text, path),
+            Syntax::Json => tree::locate_in_json(text, path),
+        }?;
+        let line_start = match line {
+            0 | 1 => 0,
+            line => text.match_indices('\n').nth(line - 2)?.0 + 1,
+        };
+        let before = column.saturating_sub(1);
+        let within = match self.syntax {
+            Syntax::Yaml => text[line_start..].char_indices().nth(before)?.0,
+            Syntax::Json => before,
+        };
+        Some(self.range.start + line_start + within)
     }
 
     /// Where `path` stands, or the innermost part of it that there is.
@@ -66,7 +98,7 @@ impl Document {
             item: None,
             line: match (path, line) {
                 ([], _) | (_, None) => self.line,
-                (_, Some(line)) => self.lines_before + line,
+                (_, Some((line, _))) => self.lines_before + line,
             },
             column: None,
         }
@@ -75,7 +107,7 @@ impl Document {
 
 /// All documents of a file: at least one, each a whole tree.
 pub(super) fn parse(input: Input) -> Result<Vec<Document>> {
-    let source = Rc::new(Source { text: text_of(&input)?, name: input.name });
+    let source = Arc::new(Source { text: text_of(&input)?, name: input.name });
     let mut documents = Vec::new();
     for chunk in chunks(&source.text) {
         let Some((content, lines_before_content)) = chunk.content else { continue };
@@ -107,7 +139,7 @@ pub(super) fn parse(input: Input) -> Result<Vec<Document>> {
 
 /// Takes `range` for one or more JSON documents; false when it is no JSON, and so perhaps YAML's flow style.
 fn push_json(
-    source: &Rc<Source>,
+    source: &Arc<Source>,
     range: Range<usize>,
     lines_before: usize,
     documents: &mut Vec<Document>,

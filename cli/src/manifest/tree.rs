@@ -319,16 +319,17 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
     }
 }
 
-/// The line of `path` in a YAML text, counted from 1, or of the innermost part of it that there is.
-pub(super) fn locate_in_yaml(text: &str, path: &[Step<'_>]) -> Option<usize> {
+/// The line and column of `path` in a YAML text, counted from 1 and in characters, or of the innermost part of
+/// it that there is.
+pub(super) fn locate_in_yaml(text: &str, path: &[Step<'_>]) -> Option<(usize, usize)> {
     let error = Locator(path).deserialize(yaml_serde::Deserializer::from_str(text)).err()?;
-    error.location().map(|location| location.line())
+    error.location().map(|location| (location.line(), location.column()))
 }
 
-/// The same for a JSON text.
-pub(super) fn locate_in_json(text: &str, path: &[Step<'_>]) -> Option<usize> {
+/// The same for a JSON text, where the column counts bytes and is where the key ends.
+pub(super) fn locate_in_json(text: &str, path: &[Step<'_>]) -> Option<(usize, usize)> {
     let error = Locator(path).deserialize(&mut serde_json::Deserializer::from_str(text)).err()?;
-    (error.line() > 0).then(|| error.line())
+    (error.line() > 0).then(|| (error.line(), error.column()))
 }
 
 /// Follows a path and fails where it ends: the libraries tell positions only of errors, so there, exactly,

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
+mod config;
 mod encrypted_identities;
 mod examples;
 mod files;
 mod inspect;
 mod lint;
 mod refusals;
+mod rekey;
 mod round_trip;
 mod sandbox;
 mod transcripts;

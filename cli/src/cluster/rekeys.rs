@@ -1,0 +1,296 @@
+//! New headers through the cluster: a Rekey for each SealedSecret, answered by the controller, and deleted whatever
+//! becomes of it. Only headers go there, and only headers come back.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use bulla_crds::keys::encode_value;
+use bulla_crds::{Rekey, RekeySpec, RekeyStatus, decode_value};
+use futures::{StreamExt, stream};
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, ResourceExt};
+use tokio::time::Instant;
+
+use super::{Cluster, MANAGER, Refusal};
+use crate::failure::Failure;
+use crate::output;
+use crate::signals::HeldSignals;
+
+/// How long the controller may take for one answer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long to wait before the first look, and at most between two.
+const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
+/// How many are asked for at once.
+const AT_ONCE: usize = 8;
+
+/// What the headers of one Rekey may take in base64: far less than what the API server takes, answer included.
+const MAX_HEADERS_LENGTH: usize = 128 * 1024;
+
+/// Who may ask.
+const REKEYERS: &str = "an administrator binds the ClusterRole bulla-rekey to you there, or an identity is given with -i";
+
+/// Headers by data key.
+pub(crate) type Headers = BTreeMap<String, Vec<u8>>;
+
+/// New headers that are wanted for values of one SealedSecret.
+pub(crate) struct HeaderRequest {
+    namespace: String,
+    sealed_secret: String,
+    /// The old ones.
+    pub(crate) headers: Headers,
+}
+
+impl HeaderRequest {
+    /// Without headers as yet.
+    pub(crate) fn new(namespace: &str, sealed_secret: &str) -> Self {
+        let (namespace, sealed_secret) = (namespace.to_owned(), sealed_secret.to_owned());
+        Self { namespace, sealed_secret, headers: Headers::new() }
+    }
+
+    /// Its Rekeys: as many as its headers need.
+    fn rekeys(&self) -> Vec<Rekey> {
+        let mut parts: Vec<BTreeMap<String, String>> = Vec::new();
+        let mut length = 0;
+        for (key, header) in &self.headers {
+            let header = encode_value(header);
+            length += key.len() + header.len();
+            if parts.is_empty() || length > MAX_HEADERS_LENGTH {
+                length = key.len() + header.len();
+                parts.push(BTreeMap::new());
+            }
+            if let Some(part) = parts.last_mut() {
+                part.insert(key.clone(), header);
+            }
+        }
+        parts.into_iter().map(|headers| self.rekey(headers)).collect()
+    }
+
+    fn rekey(&self, headers: BTreeMap<String, String>) -> Rekey {
+        let spec = RekeySpec { sealed_secret: self.sealed_secret.clone(), headers };
+        let mut rekey = Rekey::new("", spec);
+        rekey.metadata.name = None;
+        rekey.metadata.generate_name = Some("bulla-".into());
+        rekey
+    }
+}
+
+/// Why there are no new headers: for one request, or for none of them.
+enum Trouble {
+    Refused(Failure),
+    GivenUp(Failure),
+}
+
+impl Cluster {
+    /// The new headers for each request, or why there are none; or why nothing can be asked at all. `done` is called
+    /// after each.
+    pub(crate) fn new_headers(
+        &self,
+        requests: &[HeaderRequest],
+        done: impl Fn(),
+    ) -> Result<Vec<Result<Headers, Failure>>, Failure> {
+        let asking =
+            Asking { cluster: self, signals: HeldSignals::new(), is_over: Cell::new(false) };
+        let answers = stream::iter(requests).map(async |request| {
+            let answer = asking.ask(request).await;
+            done();
+            answer
+        });
+        // All of them to their ends, so that nothing of theirs is left in the cluster.
+        let answers: Vec<_> = self.runtime.block_on(answers.buffered(AT_ONCE).collect());
+        asking.signals.deliver();
+        answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(headers) => Ok(Ok(headers)),
+                Err(Trouble::Refused(failure)) => Ok(Err(failure)),
+                Err(Trouble::GivenUp(failure)) => Err(failure),
+            })
+            .collect()
+    }
+}
+
+struct Asking<'a> {
+    cluster: &'a Cluster,
+    signals: HeldSignals,
+    /// Whether another request met what would meet all of them.
+    is_over: Cell<bool>,
+}
+
+impl Asking<'_> {
+    async fn ask(&self, request: &HeaderRequest) -> Result<Headers, Trouble> {
+        let api: Api<Rekey> = Api::namespaced(self.cluster.client.clone(), &request.namespace);
+        let mut headers = Headers::new();
+        for rekey in request.rekeys() {
+            let answer = self.answer(&api, &request.namespace, &rekey).await;
+            self.is_over.set(self.is_over.get() || matches!(answer, Err(Trouble::GivenUp(_))));
+            headers.extend(answer?);
+        }
+        Ok(headers)
+    }
+
+    /// Creates a Rekey, waits for its answer, and deletes it.
+    async fn answer(
+        &self,
+        api: &Api<Rekey>,
+        namespace: &str,
+        rekey: &Rekey,
+    ) -> Result<Headers, Trouble> {
+        self.go_on()?;
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        let created = self.cluster.answer(api.create(&params, rekey)).await;
+        let name = match created {
+            Ok(created) => created.name_any(),
+            Err(Refusal::NotFound) => {
+                let message =
+                    format!("the cluster has no namespace {namespace}, or knows no Rekeys");
+                return Err(Trouble::Refused(
+                    Failure::unable(anyhow!(message)).hint("is it the right context?"),
+                ));
+            }
+            Err(Refusal::Other(failure)) => return Err(Trouble::GivenUp(failure)),
+            Err(refusal) => {
+                let what = format!("create Rekeys in namespace {namespace}");
+                return Err(Trouble::Refused(refusal.of(what, REKEYERS)));
+            }
+        };
+        let answer = self.wait(api, namespace, &name).await;
+        match self.cluster.answer(api.delete(&name, &DeleteParams::default())).await {
+            Ok(_) | Err(Refusal::NotFound) => {}
+            Err(_) => output::stderr(&format!(
+                "warning: Rekey {namespace}/{name} could not be deleted; the controller deletes it within ten minutes\n"
+            )),
+        }
+        answer
+    }
+
+    async fn wait(
+        &self,
+        api: &Api<Rekey>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Headers, Trouble> {
+        let start = Instant::now();
+        let [mut delay, longest] = DELAYS;
+        loop {
+            tokio::time::sleep(delay).await;
+            delay = longest.min(delay * 2);
+            self.go_on()?;
+            let rekey = match self.cluster.answer(api.get(name)).await {
+                Ok(rekey) => rekey,
+                Err(Refusal::Other(failure)) => return Err(Trouble::GivenUp(failure)),
+                Err(Refusal::NotFound) => {
+                    let message = anyhow!("somebody deleted the Rekey before it was answered");
+                    return Err(Trouble::Refused(Failure::unable(message).hint("try again")));
+                }
+                Err(refusal) => {
+                    let what = format!("read Rekeys in namespace {namespace}");
+                    return Err(Trouble::Refused(refusal.of(what, REKEYERS)));
+                }
+            };
+            if let Some(answer) = rekey.status.as_ref().and_then(answer_in) {
+                return answer.map_err(Trouble::Refused);
+            }
+            if start.elapsed() > DEADLINE {
+                let seconds = DEADLINE.as_secs();
+                let message = format!(
+                    "nobody answered a Rekey in namespace {namespace} within {seconds} seconds"
+                );
+                return Err(Trouble::GivenUp(Failure::unable(anyhow!(message)).hint(
+                    "does the controller run, and is this one of the namespaces that it works for?",
+                )));
+            }
+        }
+    }
+
+    /// Whether there is still reason to.
+    fn go_on(&self) -> Result<(), Trouble> {
+        match self.signals.is_received() || self.is_over.get() {
+            true => {
+                Err(Trouble::GivenUp(Failure::unable(anyhow!("interrupted; nothing was written"))))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+/// The answer in a status, if it is the last word.
+fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, Failure>> {
+    let condition = |type_: &str| status.conditions.iter().find(|it| it.type_ == type_);
+    let ready = condition("Ready")?;
+    match ready.status.as_str() {
+        "True" => {
+            let headers = status.headers.iter().map(|(key, header)| {
+                let header = decode_value(header)
+                    .map_err(|_| anyhow!("the cluster's answer for key {key} is not base64"))?;
+                Ok((key.clone(), header))
+            });
+            Some(headers.collect::<anyhow::Result<_>>().map_err(Failure::unable))
+        }
+        "False" if condition("Reconciling").is_none_or(|it| it.status != "True") => {
+            let message = match ready.message.is_empty() {
+                true => format!("the cluster refuses it: {}", ready.reason),
+                false => ready.message.clone(),
+            };
+            Some(Err(Failure::unable(anyhow!(message))))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+    use super::*;
+
+    fn status(conditions: &[(&str, &str)]) -> RekeyStatus {
+        let condition = |&(type_, status): &(&str, &str)| Condition {
+            type_: type_.into(),
+            status: status.into(),
+            reason: "NoActiveKey".into(),
+            message: "holder eu has no Active key".into(),
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+            observed_generation: None,
+        };
+        RekeyStatus {
+            conditions: conditions.iter().map(condition).collect(),
+            headers: [("a".to_owned(), "aGVhZGVy".to_owned())].into(),
+            ..RekeyStatus::default()
+        }
+    }
+
+    #[test]
+    fn only_the_last_word_is_an_answer() {
+        for open in
+            [&[][..], &[("Ready", "Unknown")], &[("Ready", "False"), ("Reconciling", "True")]]
+        {
+            assert!(answer_in(&status(open)).is_none(), "{open:?}");
+        }
+        let headers = answer_in(&status(&[("Ready", "True")])).unwrap().unwrap();
+        assert_eq!(headers["a"], b"header");
+        let refused = answer_in(&status(&[("Ready", "False"), ("Stalled", "True")])).unwrap();
+        let (message, _) = refused.unwrap_err().into_parts();
+        assert_eq!(message, "holder eu has no Active key");
+    }
+
+    #[test]
+    fn many_headers_are_asked_for_in_parts() {
+        let mut request = HeaderRequest::new("prod", "db");
+        for number in 0..100 {
+            request.headers.insert(format!("key-{number}"), vec![b'x'; 3000]);
+        }
+        let rekeys = request.rekeys();
+        let lengths = rekeys.iter().map(|rekey| {
+            rekey.spec.headers.iter().map(|(key, header)| key.len() + header.len()).sum::<usize>()
+        });
+        assert!(lengths.clone().all(|length| length <= MAX_HEADERS_LENGTH));
+        assert_eq!((rekeys.len(), rekeys.iter().map(|it| it.spec.headers.len()).sum()), (4, 100));
+        // One that is too large by itself goes alone, and the API server judges it.
+        request.headers = [("a".to_owned(), vec![0; 200_000]), ("b".to_owned(), vec![0])].into();
+        assert_eq!(request.rekeys().len(), 2);
+    }
+}

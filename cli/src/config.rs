@@ -1,0 +1,164 @@
+//! `bulla.yaml`: which paths of a repository belong to which environment, and whom their values are sealed to.
+//!
+//! It is data, and one file at the root of the Git work tree: a second one would be an override that nobody sees
+//! in a review of the first. The recipients in it are pins, whole and not by fingerprint, so whoever reviews the
+//! file decides who can read.
+
+mod edit;
+mod parse;
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use bulla_sealing::{Fingerprint, Recipient, Recipients};
+use globset::GlobSet;
+use jiff::civil::Date;
+
+use crate::failure::{Failure, OrHint};
+use crate::manifest::Document;
+use crate::{input, walk};
+
+pub(crate) use edit::Renewal;
+
+/// What the file is called.
+pub(crate) const NAME: &str = "bulla.yaml";
+
+/// A file that was read and found to be right.
+pub(crate) struct Config {
+    pub(crate) path: PathBuf,
+    /// Where its globs begin, without links.
+    root: PathBuf,
+    pub(crate) environments: Vec<Environment>,
+    document: Document,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Some paths of the repository, and whom their values are sealed to.
+pub(crate) struct Environment {
+    pub(crate) name: String,
+    globs: GlobSet,
+    pub(crate) pins: Vec<Pin>,
+}
+
+/// A recipient, as it was fetched and reviewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pin {
+    pub(crate) recipient: Recipient,
+    pub(crate) holder: String,
+    pub(crate) state: PinState,
+    /// The day on which it was fetched.
+    pub(crate) fetched: Date,
+}
+
+/// What a pin is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PinState {
+    /// Sealed to.
+    Active,
+    /// Sealed to once.
+    Retired,
+}
+
+impl PinState {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Retired => "Retired",
+        }
+    }
+}
+
+impl Config {
+    /// The file that `--config` names, or the one of the Git work tree that `start` lies in.
+    pub(crate) fn find(named: Option<&Path>, start: &Path) -> Result<Option<Self>, Failure> {
+        match named {
+            Some(path) => Self::read(path).map(Some),
+            None => match of_work_tree(start)? {
+                Some(path) => Self::read(&path).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Reads one file.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        Self::parse(path, input::read(path)?)
+    }
+
+    /// The environment that a file belongs to, if any.
+    pub(crate) fn environment_of(&self, file: &Path) -> Result<Option<&Environment>, Failure> {
+        let real = std::fs::canonicalize(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let Ok(path) = real.strip_prefix(&self.root) else { return Ok(None) };
+        let mut matching = self.environments.iter().filter(|it| it.globs.is_match(path));
+        match (matching.next(), matching.next()) {
+            (first, None) => Ok(first),
+            (Some(one), Some(other)) => {
+                let (name, config) = (file.display(), self.path.display());
+                let (one, other) = (&one.name, &other.name);
+                Err(anyhow!("{name}: {config} has it in two environments, {one} and {other}"))
+                    .or_hint("a file belongs to one environment: make their paths disjoint")
+            }
+            (None, Some(_)) => Ok(None), // never: the first comes first
+        }
+    }
+
+    /// The environment of this name.
+    pub(crate) fn environment(&self, name: &str) -> Result<&Environment, Failure> {
+        let found = self.environments.iter().find(|environment| environment.name == name);
+        let names: Vec<_> = self.environments.iter().map(|it| it.name.as_str()).collect();
+        found
+            .ok_or_else(|| anyhow!("{} has no environment {name}", self.path.display()))
+            .or_hint(format!("it has: {}", names.join(", ")))
+    }
+
+    /// Who holds the key of this fingerprint, as far as any pin says so.
+    pub(crate) fn holder_of(&self, fingerprint: Fingerprint) -> Option<&str> {
+        let mut pins = self.environments.iter().flat_map(|environment| &environment.pins);
+        let pin = pins.find(|pin| pin.recipient.fingerprint() == fingerprint)?;
+        Some(&pin.holder)
+    }
+}
+
+impl Environment {
+    /// Whom values are sealed to today; `None` as long as nothing is pinned.
+    pub(crate) fn recipients(&self) -> Option<Recipients> {
+        let active = self.pins.iter().filter(|pin| pin.state == PinState::Active);
+        // That they fit together was found when they were read.
+        Recipients::new(active.map(|pin| pin.recipient.clone()).collect()).ok()
+    }
+
+    /// The pins of a holder.
+    pub(crate) fn pins_of<'a>(&'a self, holder: &'a str) -> impl Iterator<Item = &'a Pin> {
+        self.pins.iter().filter(move |pin| pin.holder == holder)
+    }
+}
+
+/// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
+fn of_work_tree(start: &Path) -> Result<Option<PathBuf>, Failure> {
+    let real =
+        std::fs::canonicalize(start).with_context(|| format!("cannot read {}", start.display()))?;
+    // A file in place of the folder marks a linked work tree or a submodule.
+    let Some(root) = real.ancestors().find(|folder| folder.join(".git").exists()) else {
+        return Ok(None);
+    };
+    let config = root.join(NAME);
+    let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|it| it.exists());
+    let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
+    let other = above.into_iter().chain(below).find(|other| *other != config);
+    match other {
+        Some(other) => Err(anyhow!("{} is not at the root of the work tree", other.display()))
+            .or_hint(format!(
+                "there is one {NAME}, in {}; name another file with --config",
+                root.display()
+            )),
+        None => Ok(config.is_file().then(|| shortest(&config))),
+    }
+}
+
+/// As a person in the current folder would write it.
+fn shortest(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(std::fs::canonicalize);
+    let within = here.ok().and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
+    within.filter(|path| path.components().next() != Some(Component::CurDir)).unwrap_or(path.into())
+}

@@ -1,0 +1,55 @@
+//! Signals that are to end the process, held while something must not be left half done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Signals that would end the process wait until it has tidied up. Once they were held they no longer act by
+/// themselves, so who works on for long holds them all the while, and asks.
+pub(crate) struct HeldSignals {
+    received: Arc<AtomicUsize>,
+    registrations: Vec<signal_hook::SigId>,
+}
+
+impl HeldSignals {
+    /// Holds them from now on.
+    pub(crate) fn new() -> Self {
+        #[cfg(unix)]
+        const SIGNALS: [i32; 3] = [
+            signal_hook::consts::SIGINT,
+            signal_hook::consts::SIGTERM,
+            signal_hook::consts::SIGHUP,
+        ];
+        #[cfg(not(unix))]
+        const SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+        let received = Arc::new(AtomicUsize::new(0));
+        let register = |signal: i32| {
+            signal_hook::flag::register_usize(
+                signal,
+                received.clone(),
+                signal.unsigned_abs() as usize,
+            )
+        };
+        // A signal that cannot be held acts as it always did.
+        let registrations =
+            SIGNALS.into_iter().filter_map(|signal| register(signal).ok()).collect();
+        Self { received, registrations }
+    }
+
+    /// Whether one came.
+    pub(crate) fn is_received(&self) -> bool {
+        self.received.load(Ordering::SeqCst) != 0
+    }
+
+    /// Does what the signal asked for, if one came.
+    pub(crate) fn deliver(self) {
+        self.registrations.into_iter().for_each(|id| {
+            signal_hook::low_level::unregister(id);
+        });
+        match i32::try_from(self.received.load(Ordering::SeqCst)) {
+            Ok(0) | Err(_) => {}
+            Ok(signal) => {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! `bulla.yaml`: where it stands, what it may say, and whom values are sealed to by it.
+
+use std::fs;
+
+use crate::sandbox::Sandbox;
+
+const HEAD: &str = "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n";
+
+/// A work tree with `prod/db.yaml`, which is sealed for `old.txt`, and `new.txt` with the recipients of both.
+fn repository() -> (Sandbox, [String; 2]) {
+    let sandbox = Sandbox::new();
+    let recipients = ["old", "new"].map(|name| {
+        let file = format!("{name}.txt");
+        sandbox.done(&["keys", "generate", "--type", "x25519", "-o", &file]).trim().to_owned()
+    });
+    fs::create_dir_all(sandbox.path("tree/.git")).unwrap();
+    fs::create_dir_all(sandbox.path("tree/prod")).unwrap();
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod}\nstringData: {a: b}\n";
+    let run = sandbox.run_with_input(&["seal", "-r", &recipients[0]], secret.as_bytes());
+    sandbox.write("tree/prod/db.yaml", run.stdout);
+    (sandbox, recipients)
+}
+
+fn pin(recipient: &str, holder: &str, state: &str) -> String {
+    format!(
+        "    - recipient: {recipient}\n      holder: {holder}\n      state: {state}\n      fetched: 2026-11-21\n"
+    )
+}
+
+#[test]
+fn values_are_rekeyed_to_the_pins_of_their_environment() {
+    let (sandbox, [old, new]) = repository();
+    let pins = pin(&old, "eu", "Retired") + &pin(&new, "eu", "Active");
+    sandbox.write("tree/bulla.yaml", format!("{HEAD}{pins}"));
+    fs::create_dir(sandbox.path("tree/dev")).unwrap();
+    let sealed = sandbox.read("tree/prod/db.yaml");
+    sandbox.write("tree/dev/db.yaml", &sealed);
+    let run = sandbox.run(&["rekey", "-i", "old.txt", "--dry-run", "tree/prod"]);
+    let lines: Vec<_> = run.stdout.lines().collect();
+    assert_eq!(lines[0], "tree/prod/db.yaml: 1 value would be rekeyed");
+    assert!(
+        lines[1].starts_with("  1 value: ") && lines[1].matches(" (eu)").count() == 2,
+        "{}",
+        lines[1]
+    );
+    let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, "tree/prod/db.yaml: 1 value rekeyed\n"));
+    let error = "error: tree/dev/db.yaml: document 1, line 1: prod/db: no environment of tree/bulla.yaml has this file, so it is not said whom its values are for\nhint: add its path to an environment, or name the recipients with -r or -R\n";
+    assert!(run.stderr.starts_with(error), "{}", run.stderr);
+    assert_eq!(sandbox.read("tree/dev/db.yaml"), sealed);
+    sandbox.done(&["unseal", "-i", "new.txt", "tree/prod/db.yaml"]);
+    // What is named on the command line is what counts.
+    sandbox.done(&["rekey", "-i", "new.txt", "-r", &old, "tree/prod"]);
+    sandbox.done(&["unseal", "-i", "old.txt", "tree/prod/db.yaml"]);
+}
+
+#[test]
+fn an_environment_without_an_active_pin_seals_nothing() {
+    let (sandbox, [old, _]) = repository();
+    sandbox.write("tree/bulla.yaml", format!("{HEAD}{}", pin(&old, "eu", "Retired")));
+    let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
+    assert_eq!(run.code, 1);
+    let error = "error: tree/prod/db.yaml: document 1, line 1: prod/db: environment prod of tree/bulla.yaml pins no Active recipient\nhint: pin the cluster's: bulla keys fetch --environment prod\n";
+    assert!(run.stderr.starts_with(error), "{}", run.stderr);
+}
+
+#[test]
+fn there_is_one_at_the_root_of_the_work_tree() {
+    let (sandbox, [_, new]) = repository();
+    let config = format!("{HEAD}{}", pin(&new, "eu", "Active"));
+    let rekey = ["rekey", "-i", "old.txt", "--dry-run", "tree/prod"];
+    for place in ["bulla.yaml", "tree/prod/bulla.yaml"] {
+        for has_root in [true, false] {
+            sandbox.write("tree/bulla.yaml", &config);
+            sandbox.write(place, &config);
+            if !has_root {
+                fs::remove_file(sandbox.path("tree/bulla.yaml")).unwrap();
+            }
+            let run = sandbox.run(&rekey);
+            assert_eq!(run.code, 2, "{place}: {}", run.stderr);
+            assert!(run.stderr.contains(&format!("{place} is not at the root of the work tree\nhint: there is one bulla.yaml, in ")), "{}", run.stderr);
+            fs::remove_file(sandbox.path(place)).unwrap();
+        }
+    }
+    sandbox.write("tree/bulla.yaml", &config);
+    sandbox.done(&rekey);
+    // Without a work tree there is none, until it is named. Its paths begin where it stands.
+    fs::remove_dir(sandbox.path("tree/.git")).unwrap();
+    let run = sandbox.run(&rekey);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.starts_with("error: it is not said whom"), "{}", run.stderr);
+    let run = sandbox.run(&[&rekey[..], &["--config", "tree/bulla.yaml"]].concat());
+    assert_eq!(
+        (run.code, run.stdout.lines().next()),
+        (0, Some("tree/prod/db.yaml: 1 value would be rekeyed"))
+    );
+    let run = sandbox.run(&[&rekey[..], &["--config", "nowhere.yaml"]].concat());
+    assert_eq!((run.code, run.stderr.starts_with("error: cannot read nowhere.yaml")), (2, true));
+}
+
+#[test]
+fn a_file_belongs_to_one_environment() {
+    let (sandbox, [_, new]) = repository();
+    // Neither glob names the other, and both name the file.
+    sandbox.write(
+        "tree/bulla.yaml",
+        format!("{HEAD}{}  other: {{paths: ['*/db.yaml']}}\n", pin(&new, "eu", "Active")),
+    );
+    let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
+    assert_eq!(run.code, 2);
+    assert_eq!(
+        run.stderr,
+        "error: tree/prod/db.yaml: tree/bulla.yaml has it in two environments, other and prod\nhint: a file belongs to one environment: make their paths disjoint\n"
+    );
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_its_line() {
+    let (sandbox, [old, new]) = repository();
+    let hybrid = sandbox.done(&["keys", "generate", "-o", "hybrid.txt"]).trim().to_owned();
+    let good = format!("{HEAD}{}", pin(&new, "eu", "Active"));
+    let wrong = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        good.replacen(from, to, 1)
+    };
+    let with = |pin: &str| format!("{good}{pin}");
+    for (config, message) in [
+        ("".to_owned(), "tree/bulla.yaml: the file is empty"),
+        (format!("{good}---\n{good}"), "tree/bulla.yaml: there is more than one document in it"),
+        (
+            "environments: []\n".into(),
+            "tree/bulla.yaml: document 1, line 1: environments: not a mapping of names to environments",
+        ),
+        (
+            format!("commands: [rm]\n{good}"),
+            "tree/bulla.yaml: document 1, line 1: commands: unknown field",
+        ),
+        (
+            wrong("    paths", "    run: x\n    paths"),
+            "line 3: environments.prod.run: unknown field",
+        ),
+        (
+            wrong("      state", "      url: x\n      state"),
+            "line 7: environments.prod.recipients[0].url: unknown field",
+        ),
+        (
+            wrong("prod:", "Prod:"),
+            "line 2: environments.Prod: the name of an environment has lower-case letters, digits and -",
+        ),
+        (wrong("[prod/**]", "[]"), "line 3: environments.prod.paths: a list of paths is wanted"),
+        (
+            wrong("prod/**", "../prod/**"),
+            "line 3: environments.prod.paths[0]: a path that leads out of the repository",
+        ),
+        (
+            wrong("prod/**", "/prod/**"),
+            "line 3: environments.prod.paths[0]: an absolute path, where one relative to this file is wanted",
+        ),
+        (wrong("prod/**", "'C:/prod'"), "line 3: environments.prod.paths[0]: an absolute path"),
+        (wrong("prod/**", "'https://a.example/prod'"), "line 3: environments.prod.paths[0]: a URL"),
+        (
+            wrong("prod/**", "prod\\x"),
+            "line 3: environments.prod.paths[0]: folders are separated by /",
+        ),
+        (
+            wrong("prod/**", "prod/"),
+            "line 3: environments.prod.paths[0]: a path without . and empty parts is wanted",
+        ),
+        (wrong("prod/**", "'prod/[a'"), "line 3: environments.prod.paths[0]: not a glob"),
+        (wrong("prod/**", "5"), "line 3: environments.prod.paths[0]: not text; quote it"),
+        (wrong(&new, "age1nonsense"), "line 5: environments.prod.recipients[0].recipient: "),
+        (
+            wrong("holder: eu", "holder: EU"),
+            "line 6: environments.prod.recipients[0].holder: the name of a holder has",
+        ),
+        (
+            wrong("Active", "Pending"),
+            "line 7: environments.prod.recipients[0].state: neither Active nor Retired",
+        ),
+        (
+            wrong("2026-11-21", "yesterday"),
+            "line 8: environments.prod.recipients[0].fetched: not a day, like 2026-11-21",
+        ),
+        (
+            wrong("      fetched: 2026-11-21\n", ""),
+            "line 5: environments.prod.recipients[0]: fetched is missing",
+        ),
+        (
+            with(&pin(&new, "us", "Retired")),
+            "line 9: environments.prod.recipients[1]: a recipient that stands there twice",
+        ),
+        (
+            with(&pin(&old, "eu", "Active")),
+            "line 9: environments.prod.recipients[1]: a second Active recipient of holder eu\nhint: a holder has one Active key",
+        ),
+        (with(&pin(&hybrid, "us", "Active")), "line 4: environments.prod.recipients: "),
+        (
+            with("  other: {paths: [prod/db.yaml]}\n"),
+            "environments.other.paths[0]: prod/** of environment prod names the same paths\nhint: a file belongs to one environment",
+        ),
+    ] {
+        sandbox.write("tree/bulla.yaml", &config);
+        let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{config}");
+        assert!(run.stderr.contains(message), "{message}: {}", run.stderr);
+        assert!(run.stderr.starts_with("error: tree/bulla.yaml: "), "{}", run.stderr);
+    }
+    sandbox.write("tree/bulla.yaml", with(&pin(&hybrid, "us", "Retired")));
+    sandbox.done(&["rekey", "-i", "old.txt", "tree"]);
+}
+
+#[test]
+fn pinning_needs_a_file_an_environment_and_somebody_who_agrees() {
+    let (sandbox, [_, new]) = repository();
+    let fetch = |args: &[&str], folder: &str| {
+        let mut command = sandbox.command(&[&["keys", "fetch", "--environment"], args].concat());
+        let output = command.current_dir(sandbox.path(folder)).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = "error: there is no bulla.yaml at the root of a Git work tree here\nhint: write one with the environment and its paths, or name one with --config\n";
+    assert_eq!(fetch(&["prod"], "tree/prod"), error);
+    let config = format!("{HEAD}{}", pin(&new, "eu", "Active"));
+    sandbox.write("tree/bulla.yaml", &config);
+    assert!(
+        fetch(&["dev"], "tree/prod")
+            .ends_with("/bulla.yaml has no environment dev\nhint: it has: prod\n")
+    );
+    let error = "error: there is no terminal to ask on whether the keys are the right ones\nhint: compare the fingerprints that bulla keys fetch --format json shows, then give --yes\n";
+    assert_eq!(fetch(&["prod"], "tree"), error);
+    assert!(
+        fetch(&["prod", "--yes", "--kubeconfig", "nowhere"], "tree")
+            .starts_with("error: there is no kubeconfig nowhere")
+    );
+    assert!(fetch(&["prod", "-o", "x"], "tree").starts_with("error: the argument"));
+    assert_eq!(sandbox.read("tree/bulla.yaml"), config);
+}
