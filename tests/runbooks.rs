@@ -358,7 +358,7 @@ fn keys_are_rotated_by_the_book() -> Result<()> {
     })?;
     // The Secrets never changed, and what is in Git opens without the old key.
     ensure!(site.secrets("shop")? == before, "a Secret has changed");
-    site.run(&mut desk, "bulla unseal --check -i recovery.txt clusters/prod")?;
+    site.run(&mut desk, "bulla unseal --check -i ../recovery.txt clusters/prod")?;
     let key =
         site.plane.admin().json(&["get", "sealingkey", &old.to_string(), "-n", "bulla-system"])?;
     ensure!(key["spec"]["state"] == "Revoked", "{}", key["spec"]["state"]);
@@ -446,7 +446,7 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
     let (mut site, mut desk) = (Site::new()?, Desk::new()?);
     site.follow(&mut desk, NEW_CLUSTER, nobody)?;
     site.follow(&mut desk, RECOVERY_KEY, nobody)?;
-    site.is_refused(&desk, "bulla unseal --check -i recovery.txt clusters/prod", 1, "first")?;
+    site.is_refused(&desk, "bulla unseal --check -i ../recovery.txt clusters/prod", 1, "first")?;
 
     site.follow(&mut desk, COMPROMISE, nobody)?;
     let leaked = desk.variables["OLD"].clone();
@@ -497,7 +497,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
     let mut desk = Desk::new()?;
     let mut sites = [Site::new()?, Site::new()?];
     let holders = ["prod-eu", "prod-us"];
-    desk.shell.run("bulla keys generate -o recovery.txt > recovery.pub")?;
+    desk.shell.run("bulla keys generate -o ../recovery.txt > recovery.pub")?;
     for (site, holder) in sites.iter_mut().zip(holders) {
         site.run(&mut desk, "kubectl apply -k deploy/base")?;
         let set = format!(
@@ -600,7 +600,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
         site.run(&mut desk, &format!("kubectl apply -f {folder} -f both"))?;
         site.run(&mut desk, wait)?;
     }
-    desk.shell.run("bulla unseal --check -i recovery.txt eu us both")?;
+    desk.shell.run("bulla unseal --check -i ../recovery.txt eu us both")?;
     Ok(())
 }
 

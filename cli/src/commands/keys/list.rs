@@ -2,7 +2,7 @@
 
 use bulla_crds::State;
 use bulla_crds::conditions::{BACKED_UP, HELD};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -21,16 +21,64 @@ pub(crate) struct List {
     #[command(flatten)]
     cluster: ClusterFlags,
 
+    /// Only the keys of this holder
+    #[arg(long, value_name = "HOLDER")]
+    holder: Option<String>,
+
+    /// Only the keys in this state
+    #[arg(long, value_enum, ignore_case = true)]
+    state: Option<StateFlag>,
+
+    /// Print fingerprints and nothing else
+    #[arg(short, long, conflicts_with = "format")]
+    quiet: bool,
+
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
+/// A state, as SealingKeys spell it.
+#[derive(Clone, Copy, ValueEnum)]
+enum StateFlag {
+    /// Made, not yet sealed to
+    #[value(name = "Pending")]
+    Pending,
+    /// Sealed to
+    #[value(name = "Active")]
+    Active,
+    /// No longer sealed to; it still opens
+    #[value(name = "Retired")]
+    Retired,
+    /// Opens nothing any more
+    #[value(name = "Revoked")]
+    Revoked,
+}
+
+impl From<StateFlag> for State {
+    fn from(state: StateFlag) -> Self {
+        match state {
+            StateFlag::Pending => Self::Pending,
+            StateFlag::Active => Self::Active,
+            StateFlag::Retired => Self::Retired,
+            StateFlag::Revoked => Self::Revoked,
+        }
+    }
+}
+
 impl List {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let keys = Cluster::connect(&self.cluster)?.sealing_keys()?;
+        let mut keys = Cluster::connect(&self.cluster)?.sealing_keys()?;
         keys.warn_of_malformed();
+        let state = self.state.map(State::from);
+        keys.keys.retain(|key| {
+            self.holder.as_ref().is_none_or(|holder| key.holder == *holder)
+                && state.is_none_or(|state| key.state == state)
+        });
         let text = match self.format {
+            _ if self.quiet => {
+                keys.keys.iter().map(|key| format!("{}\n", key.fingerprint())).collect()
+            }
             Format::Human => table(&keys.keys, Timestamp::now()),
             Format::Json => format!("{:#}\n", to_json(&keys)),
         };
