@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bulla_crds::State;
-use bulla_crds::conditions::{READY, Situation};
+use bulla_crds::conditions::{READY, Reason, Situation};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -131,6 +131,9 @@ impl Metrics {
         let r = registry;
         r.register("reconciles", "Reconciles by what they came to", self.reconciles.clone());
         r.register("rekeys", "Rekeys by what they were answered", self.rekeys.clone());
+        // There before the first one is, so that the rate of the first is not lost.
+        let rekeyed = OutcomeLabels { outcome: "done", reason: Reason::Rekeyed.as_str() };
+        drop(self.rekeys.get_or_create(&rekeyed));
         let help = "Time from taking up to leaving an object";
         r.register_with_unit("reconcile_duration", help, Unit::Seconds, self.seconds.clone());
         r.register("queue_depth", "Objects that wait for a worker or a delay", self.queue.clone());

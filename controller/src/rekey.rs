@@ -75,7 +75,10 @@ async fn handle(ctx: &Context, taken: Taken) {
 }
 
 async fn attempt(ctx: &Context, object: &Object) -> Result<Next, Failure> {
-    let Some(seen) = ctx.rekeys.get(object) else { return Ok(Next::Settled) };
+    let Some(seen) = ctx.rekeys.get(object) else {
+        went(ctx, object); // a request may have failed since
+        return Ok(Next::Settled);
+    };
     let remaining = seen.remaining(ctx.args.rekey_lifetime);
     if remaining.is_zero() {
         delete(ctx, object, &seen).await?;
@@ -124,7 +127,7 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
         // Deleted meanwhile: there is nobody to tell.
         Err(Failure::NotFound) => return Ok(None),
         Err(failure) => {
-            ctx.metrics.api_error("answer", failure.reason().as_str());
+            ctx.metrics.api_error("answer_rekey", failure.reason().as_str());
             return Err(failure);
         }
     }

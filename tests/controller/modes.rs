@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{Fragile, HOLDER},
+    rekeys,
     searched::Searched,
     space::{SOON, Space, clear, condition, secret},
 };
@@ -52,8 +53,13 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
         space.restored("db", &VALUES)?;
         space.event("db", "DriftRepaired")?;
     }
+    for space in [&team_a, &outside] {
+        rekeys::ask_for(space, "db")?;
+    }
+    rekeys::answered(&team_a, "db")?;
     team_a.let_pass()?;
     ensure!(!outside.has_secret("db")?, "it works outside of its namespaces");
+    assert_eq!(rekeys::status(&outside, "db")?, json!({"observedGeneration": -1}));
     assert_eq!(outside.sealed_secret("db")?["status"], json!({"observedGeneration": -1}));
 
     // A Role that comes later is found.
