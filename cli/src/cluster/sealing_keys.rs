@@ -34,6 +34,9 @@ const TRUSTED: &str =
 /// How long between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// How often a write is tried that somebody else's got in the way of.
+const ATTEMPTS: usize = 5;
+
 /// Whether the cluster has the private half of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Possession {
@@ -278,12 +281,29 @@ impl Cluster {
         self.change(key, json!({"metadata": {"annotations": annotations}}))
     }
 
+    /// At the resource version that was decided on. The controller writes the status whenever it likes, so a key
+    /// of which nothing else has changed is asked for again.
     fn change(&self, key: &ClusterKey, mut change: Value) -> Result<(), Failure> {
         let name = key.fingerprint().to_string();
-        change["metadata"]["resourceVersion"] = json!(key.object.resource_version());
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         let api = self.own::<SealingKey>();
-        let changed = self.ask(api.patch(&name, &params, &Patch::Merge(&change)));
+        let decided_on = |object: &SealingKey| (object.spec.clone(), object.annotations().clone());
+        let mut resource_version = key.object.resource_version();
+        let mut attempt = 1;
+        let changed = loop {
+            change["metadata"]["resourceVersion"] = json!(resource_version);
+            match self.ask(api.patch(&name, &params, &Patch::Merge(&change))) {
+                Err(Refusal::Conflict) if attempt < ATTEMPTS => attempt += 1,
+                answer => break answer,
+            }
+            match self.ask(api.get(&name)) {
+                Ok(now) if decided_on(&now) == decided_on(&key.object) => {
+                    resource_version = now.resource_version();
+                }
+                Ok(_) => break Err(Refusal::Conflict),
+                Err(refusal) => break Err(refusal),
+            }
+        };
         changed
             .map(drop)
             .map_err(|refusal| refusal.of(format_args!("change SealingKey {name}"), TRUSTED))
@@ -291,7 +311,6 @@ impl Cluster {
 
     /// Says in a key's status that its backup was taken out of the cluster and read back.
     pub(crate) fn mark_taken_out(&self, fingerprint: Fingerprint) -> Result<(), Refusal> {
-        const ATTEMPTS: usize = 5;
         let name = fingerprint.to_string();
         let api = self.own::<SealingKey>();
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
