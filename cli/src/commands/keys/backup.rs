@@ -71,7 +71,7 @@ impl Backup {
         keys.warn_of_malformed();
         let copies = match self.passphrase {
             true => self.protected(&cluster)?,
-            false => sealed(&cluster)?,
+            false => sealed(&cluster)?.into_iter().map(|copy| self.kept(copy)).collect(),
         };
         let held = keys.keys.iter().filter(|key| key.is_held() && key.state != State::Revoked);
         let held: BTreeSet<_> = held.map(ClusterKey::fingerprint).collect();
@@ -134,6 +134,21 @@ impl Backup {
         let file = identities::age_file("", &armored).ok()??;
         let held = identities::unprotect("", &file, passphrase.clone()).ok()?;
         (one_fingerprint(&held) == Some(of)).then_some(armored)
+    }
+
+    /// The copy that is there already, if it is of the same identity and for the same recovery recipients: after a
+    /// recovery the controller has sealed it anew, and then the older one is as good.
+    fn kept(&self, copy: Copy) -> Copy {
+        let existing = || {
+            let armored = fs::read(self.path(copy.of)).ok()?;
+            let file = identities::age_file("", &armored).ok()??.to_vec();
+            let found = keys::read_backup(&file).ok()?;
+            let CopyContent::Sealed { recovery, .. } = &copy.content else { return None };
+            let is_as_good = found.of == copy.of && found.recovery == *recovery;
+            let content = CopyContent::Sealed { file, recovery: found.recovery };
+            is_as_good.then_some(Copy { of: copy.of, armored, content })
+        };
+        existing().unwrap_or(copy)
     }
 
     fn path(&self, of: Fingerprint) -> PathBuf {
