@@ -253,7 +253,6 @@ fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
     let elsewhere = Space::fragile(&fragile, "rekey-person-elsewhere")?;
     space.unseal("db", &VALUES)?;
     elsewhere.unseal("db", &VALUES)?;
-    role(&space.api)?;
     bind(&space.api, &space.name, "bulla-rekey", "rekeyer")?;
     let person = Api::new(fragile.plane.user("rekeyer", &[])?.kubeconfig())?;
 
@@ -662,18 +661,4 @@ fn short_lease(fragile: &Fragile) -> Result<Searched> {
     let controller = Searched::start(command)?;
     controller.wait_until_ready()?;
     Ok(controller)
-}
-
-/// The ClusterRole of people who rekey.
-fn role(api: &Api) -> Result<()> {
-    let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
-    if api.get_opt(&format!("{path}/bulla-rekey"))?.is_some() {
-        return Ok(());
-    }
-    let verbs = ["create", "get", "list", "watch", "delete"];
-    let role = json!({
-        "metadata": {"name": "bulla-rekey"},
-        "rules": [{"apiGroups": ["bulla.dev"], "resources": ["rekeys"], "verbs": verbs}],
-    });
-    api.create(path, &role).map(drop)
 }
