@@ -1,0 +1,104 @@
+//! The life of keys from end to end: what a person asks for and a running controller does.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use bulla_sealing::Fingerprint;
+use bulla_tests::{ControlPlane, Controller, eventually};
+use serde_json::Value;
+
+use crate::place::{Place, fingerprint, identity};
+
+const SOON: Duration = Duration::from_secs(60);
+
+const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: default}\nstringData: {password: correct horse}\n";
+
+/// The key that is sealed to.
+fn active(place: &Place) -> Result<Fingerprint> {
+    let listed: Value = serde_json::from_str(&place.done("list --format json")?.stdout)?;
+    let keys = listed["keys"].as_array().context("no keys")?;
+    let active: Vec<_> = keys.iter().filter(|key| key["state"] == "Active").collect();
+    ensure!(active.len() == 1, "{active:?}");
+    Ok(active[0]["fingerprint"].as_str().context("no fingerprint")?.parse()?)
+}
+
+#[test]
+fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
+    // Its own, because everything is kept where a controller keeps it.
+    let plane = ControlPlane::start()?;
+    Controller::install(&plane)?;
+    let place = Place::beside(&plane, Controller::NAMESPACE)?;
+    let recovery = place.shell.run("bulla keys generate -o recovery.txt")?;
+    let mut command = Controller::command(&plane)?;
+    command.args(["--recovery-recipient", recovery.trim()]);
+    let controller = Controller::start(command)?;
+    controller.wait_until_ready()?;
+    let first = eventually("the first key", SOON, || active(&place))?;
+
+    // Backed up before anything depends on it.
+    eventually("a copy of the first key", SOON, || {
+        let run = place.keys("backup -o backups -i recovery.txt")?;
+        ensure!(run.code == 0, "{}", run.stderr);
+        Ok(())
+    })?;
+    assert_eq!(place.condition(first, "BackedUp")?, "True TakenOut");
+
+    // Sealed to the first key, and live.
+    fs::write(place.path("secret.yaml"), SECRET)?;
+    place.shell.run("bulla seal -o sealed.yaml secret.yaml && kubectl apply -f sealed.yaml")?;
+    place.shell.run("kubectl wait --for=condition=Ready --timeout=60s sealedsecret/db")?;
+
+    let run = place.done("renew")?;
+    let second = active(&place)?;
+    assert_ne!(second, first);
+    let holder = place.get("sealingkey", &second)?["spec"]["holder"].clone();
+    let holder = holder.as_str().context("no holder")?;
+    assert_eq!(
+        run.stdout,
+        format!("{holder}: {first} is Retired and still opens\n{holder}: {second} is Active\n")
+    );
+    place.refused(
+        &format!("revoke {first} --no-git --yes"),
+        1,
+        "by 1 values in live SealedSecrets\n",
+    )?;
+    place.refused(&format!("retire {second}"), 2, "bulla keys renew or activate")?;
+
+    // Back to the first: what once asked for its renewal does not ask again.
+    place.done(&format!("activate {first}"))?;
+    assert_eq!(active(&place)?, first);
+    place.done(&format!("activate {second}"))?;
+    assert_eq!(active(&place)?, second);
+    eventually("the count of what is sealed to the first key", SOON, || {
+        ensure!(
+            place.get("sealingkey", &first)?["status"]["sealedSecrets"]["count"] == 1,
+            "not yet"
+        );
+        Ok(())
+    })?;
+
+    // An older cluster's identity is brought in, opens, and is sealed to only when told.
+    let restored = identity()?;
+    fs::write(place.path("older.txt"), restored.to_secret_string().as_bytes())?;
+    let run = place.done("restore older.txt")?;
+    let older = fingerprint(&restored);
+    assert!(run.stderr.contains(&format!("note: {older} is held: it opens. ")), "{}", run.stderr);
+    assert_eq!(place.state(older)?, "Retired");
+    assert_eq!(active(&place)?, second);
+    place.done(&format!("activate {older}"))?;
+    assert_eq!(active(&place)?, older);
+    place.done(&format!("activate {second}"))?;
+
+    // Nothing needs it any more, so it goes, and does not come back.
+    place.done(&format!("revoke {older} --no-git --yes"))?;
+    eventually("the revocation to be kept with the identity", SOON, || {
+        let secret = place.get("secret", &older)?;
+        ensure!(secret["metadata"]["annotations"]["bulla.dev/revoked"].is_string(), "not yet");
+        Ok(())
+    })?;
+    place.refused("restore older.txt", 2, "is Revoked in this cluster\n")?;
+    place.refused(&format!("activate {older}"), 2, "is Revoked, and stays so\n")?;
+    // What was there all the time still opens.
+    place.shell.run("kubectl wait --for=condition=Ready --timeout=60s sealedsecret/db")?;
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! A namespace that keeps keys, as that of a controller does, and somebody at a terminal beside it.
+
+use std::{path::PathBuf, process::Command, sync::OnceLock};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use bulla_crds::{
+    State, WipedSecret,
+    keys::{backup_secret, identity_secret, seal_identity, sealing_key},
+};
+use bulla_sealing::{Fingerprint, Identity, KeyType, Recipients};
+use bulla_tests::{ControlPlane, Controller, Folder, Kubectl, Shell};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Keys of one namespace, and a shell. No controller serves it, so what a controller would say is written here.
+pub(crate) struct Place {
+    pub(crate) namespace: String,
+    pub(crate) shell: Shell,
+    admin: Kubectl,
+    _folder: Folder,
+}
+
+/// How a command ended.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// What a controller says of a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Says {
+    Nothing,
+    Held,
+    Missing,
+    OfAnotherHolder,
+}
+
+/// One control plane with everything installed, and no controller.
+pub(crate) fn plane() -> Result<&'static ControlPlane> {
+    static INSTALLED: OnceLock<Result<()>> = OnceLock::new();
+    let plane = ControlPlane::shared()?;
+    let installed = INSTALLED.get_or_init(|| Controller::install(plane));
+    installed.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+    Ok(plane)
+}
+
+pub(crate) fn identity() -> Result<Identity> {
+    Ok(Identity::generate(KeyType::X25519)?)
+}
+
+pub(crate) fn fingerprint(identity: &Identity) -> Fingerprint {
+    identity.recipient().fingerprint()
+}
+
+impl Place {
+    pub(crate) fn new(namespace: &str) -> Result<Self> {
+        plane()?.kubectl(&["create", "namespace", namespace])?;
+        Self::beside(plane()?, namespace)
+    }
+
+    /// A namespace that is there, of some control plane.
+    pub(crate) fn beside(plane: &ControlPlane, namespace: &str) -> Result<Self> {
+        Self::of(namespace, plane.admin(), plane.admin())
+    }
+
+    fn of(namespace: &str, user: &Kubectl, admin: &Kubectl) -> Result<Self> {
+        let folder = Folder::new("bulla-keys-")?;
+        let shell = Shell::new(&folder, user.kubeconfig())?;
+        Ok(Self { namespace: namespace.into(), shell, admin: admin.clone(), _folder: folder })
+    }
+
+    /// The same keys as a user sees them who has the rights of these rules.
+    pub(crate) fn user(&self, name: &str, rules: &Value) -> Result<Self> {
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": name, "namespace": self.namespace}, "rules": rules,
+        });
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "User", "name": name}],
+        });
+        self.create(&role)?;
+        self.create(&binding)?;
+        Self::of(&self.namespace, &plane()?.user(name, &["system:authenticated"])?, &self.admin)
+    }
+
+    pub(crate) fn create(&self, object: &Value) -> Result<()> {
+        let object = object.to_string();
+        self.admin.run_with_input(&["create", "-f", "-"], &object).map(drop)
+    }
+
+    /// Declares a key of some seconds after the epoch, and says of it what a controller would.
+    pub(crate) fn declare(
+        &self,
+        identity: &Identity,
+        holder: &str,
+        state: State,
+        says: Says,
+        second: i64,
+    ) -> Result<Fingerprint> {
+        let created = Timestamp::from_second(second)?;
+        let key = sealing_key(&identity.recipient(), &self.namespace, holder, created, state);
+        self.create(&serde_json::to_value(key)?)?;
+        let (status, reason) = match says {
+            Says::Nothing => return Ok(fingerprint(identity)),
+            Says::Held => ("True", "Held"),
+            Says::Missing => ("False", "IdentityMissing"),
+            Says::OfAnotherHolder => ("False", "OfAnotherHolder"),
+        };
+        let mut conditions = vec![condition("Held", status, reason)];
+        if matches!(says, Says::Held) {
+            conditions.push(condition("BackedUp", "False", "NotTakenOut"));
+        }
+        let status = json!({"status": {
+            "conditions": conditions,
+            "sealedSecrets": {"count": 7, "at": "2026-11-01T00:00:00Z"},
+        }});
+        let name = fingerprint(identity).to_string();
+        let patch = status.to_string();
+        let command = ["patch", "sealingkey", &name, "--namespace", &self.namespace];
+        let status = ["--subresource=status", "--type=merge", "--patch", &patch];
+        self.admin.run(&[&command[..], &status].concat())?;
+        Ok(fingerprint(identity))
+    }
+
+    /// What a controller keeps of an identity.
+    pub(crate) fn store(&self, identity: &Identity) -> Result<()> {
+        self.create_secret(&identity_secret(identity, &self.namespace))
+    }
+
+    /// What a controller keeps of an identity for those who recover it.
+    pub(crate) fn store_backup(&self, identity: &Identity, recovery: &Identity) -> Result<()> {
+        let recovery = Recipients::new(vec![recovery.recipient()])?;
+        let file = seal_identity(identity, &self.namespace, &recovery)?;
+        self.create_secret(&backup_secret(fingerprint(identity), file, &self.namespace))
+    }
+
+    fn create_secret(&self, secret: &WipedSecret) -> Result<()> {
+        self.create(&serde_json::from_slice(&secret.to_json())?)
+    }
+
+    pub(crate) fn get(&self, kind: &str, name: &impl ToString) -> Result<Value> {
+        let name = name.to_string();
+        self.admin.json(&[
+            "get",
+            kind,
+            &name,
+            "--namespace",
+            &self.namespace,
+            "--show-managed-fields",
+        ])
+    }
+
+    pub(crate) fn state(&self, key: Fingerprint) -> Result<String> {
+        let key = self.get("sealingkey", &key)?;
+        Ok(key["spec"]["state"].as_str().context("no state")?.to_owned())
+    }
+
+    /// A condition of a key, as `status reason`.
+    pub(crate) fn condition(&self, key: Fingerprint, type_: &str) -> Result<String> {
+        let key = self.get("sealingkey", &key)?;
+        let conditions = key["status"]["conditions"].as_array().context("no conditions")?;
+        let condition = conditions.iter().find(|condition| condition["type"] == type_);
+        let condition = condition.with_context(|| format!("no condition {type_}"))?;
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        Ok(format!("{} {}", text("status"), text("reason")))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.shell.path(name)
+    }
+
+    /// `bulla keys …` with a shell's quotes.
+    pub(crate) fn keys(&self, line: &str) -> Result<Run> {
+        run(&mut self
+            .shell
+            .command(&format!("bulla keys {line} --controller-namespace {}", self.namespace)))
+    }
+
+    /// The same, which must do what it is asked to.
+    pub(crate) fn done(&self, line: &str) -> Result<Run> {
+        let run = self.keys(line)?;
+        ensure!(run.code == 0, "keys {line}: {}{}", run.stdout, run.stderr);
+        Ok(run)
+    }
+
+    /// The same, which must refuse with this exit code and message.
+    pub(crate) fn refused(&self, line: &str, code: i32, message: &str) -> Result<Run> {
+        let run = self.keys(line)?;
+        ensure!(run.code == code, "keys {line}: {}: {}{}", run.code, run.stdout, run.stderr);
+        ensure!(run.stderr.contains(message), "keys {line}: {}", run.stderr);
+        Ok(run)
+    }
+}
+
+fn run(command: &mut Command) -> Result<Run> {
+    let output = command.output()?;
+    Ok(Run {
+        code: output.status.code().context("a signal")?,
+        stdout: String::from_utf8(output.stdout)?,
+        stderr: String::from_utf8(output.stderr)?,
+    })
+}
+
+fn condition(type_: &str, status: &str, reason: &str) -> Value {
+    json!({
+        "type": type_, "status": status, "reason": reason, "message": "",
+        "lastTransitionTime": "2026-11-01T00:00:00Z",
+    })
+}

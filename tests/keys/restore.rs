@@ -1,0 +1,144 @@
+//! `bulla keys restore`.
+
+use std::fs;
+
+use anyhow::Result;
+use bulla_crds::State;
+use serde_json::json;
+
+use crate::place::{Place, Says, fingerprint, identity, plane};
+
+#[test]
+fn identities_come_back_from_files_of_every_kind() -> Result<()> {
+    let lost = Place::new("keys-lost")?;
+    let [recovery, backed_up, protected, plain, more] =
+        [identity()?, identity()?, identity()?, identity()?, identity()?];
+    lost.declare(&backed_up, "eu", State::Active, Says::Held, 1)?;
+    lost.store_backup(&backed_up, &recovery)?;
+    lost.done("backup -o backups")?;
+    let sealed = fs::read(lost.path(&format!("backups/{}.age", fingerprint(&backed_up))))?;
+
+    let place = Place::new("keys-restore")?;
+    let write = |name: &str, content: &[u8]| fs::write(place.path(name), content);
+    fs::create_dir(place.path("backups"))?;
+    write("backups/one.age", &sealed)?;
+    write("backups/README", b"not a backup")?;
+    write("recovery.txt", recovery.to_secret_string().as_bytes())?;
+    let both = [plain.to_secret_string(), more.to_secret_string()].map(|it| (*it).clone());
+    write("plain.txt", format!("# two\n{}\n{}\n", both[0], both[1]).as_bytes())?;
+    write("passphrase", b"correct horse")?;
+    // As age itself writes it.
+    let mut recipient = age::scrypt::Recipient::new("correct horse".to_owned().into());
+    recipient.set_work_factor(10);
+    write("protected.age", &age::encrypt(&recipient, protected.to_secret_string().as_bytes())?)?;
+
+    place.refused(
+        "restore --no-wait backups",
+        2,
+        &format!(
+            "backups/one.age: sealed to {}, and no such identity is given\n",
+            fingerprint(&recovery)
+        ),
+    )?;
+    let command = "restore --no-wait backups protected.age plain.txt -i recovery.txt --passphrase-file passphrase";
+    let run = place.done(command)?;
+    let all = [&backed_up, &protected, &plain, &more];
+    let mut lines: Vec<_> = all.map(|it| format!("{}: restored", fingerprint(it))).into();
+    lines.sort();
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), lines);
+    assert!(run.stderr.contains("warning: while two clusters live with one key"), "{}", run.stderr);
+    for identity in all {
+        let secret = place.get("secret", &fingerprint(identity))?;
+        assert_eq!(secret["type"], "bulla.dev/identity");
+        let annotations = &secret["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/resource-policy"], "keep");
+        assert_eq!(annotations["kubectl.kubernetes.io/last-applied-configuration"], json!(null));
+        assert_eq!(secret["metadata"]["managedFields"][0]["manager"], "bulla");
+        let text = plane()?.kubectl(&[
+            "get",
+            "secret",
+            &fingerprint(identity).to_string(),
+            "--namespace",
+            &place.namespace,
+            "--output=jsonpath={.data.identity\\.txt}",
+        ])?;
+        let text = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, text)?;
+        assert!(String::from_utf8(text)?.contains(&*identity.to_secret_string()));
+    }
+    let again = place.done(command)?.stdout;
+    assert_eq!(again, run.stdout.replace("restored", "is there already"));
+    Ok(())
+}
+
+#[test]
+fn nothing_is_written_over_and_a_revoked_key_stays_out() -> Result<()> {
+    let place = Place::new("keys-restore-refused")?;
+    let [taken, free, revoked, marked] = [identity()?, identity()?, identity()?, identity()?];
+    for (name, identity) in
+        [("taken", &taken), ("free", &free), ("revoked", &revoked), ("marked", &marked)]
+    {
+        fs::write(place.path(name), identity.to_secret_string().as_bytes())?;
+    }
+    place.declare(&revoked, "eu", State::Revoked, Says::Nothing, 1)?;
+    let foreign = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "bulla.dev/identity",
+        "metadata": {"name": fingerprint(&taken).to_string(), "namespace": place.namespace},
+        "stringData": {"identity.txt": &*free.to_secret_string()},
+    });
+    place.create(&foreign)?;
+    let before = place.get("secret", &fingerprint(&taken))?;
+    let run = place.refused(
+        "restore --no-wait taken free",
+        2,
+        &format!(
+            "error: not restored, because another Secret has its name: {}\n",
+            fingerprint(&taken)
+        ),
+    )?;
+    assert!(run.stdout.contains(&format!("{}: restored\n", fingerprint(&free))), "{}", run.stdout);
+    assert_eq!(place.get("secret", &fingerprint(&taken))?, before);
+
+    let key = fingerprint(&revoked);
+    place.refused(
+        "restore --no-wait revoked",
+        2,
+        &format!("error: key {key} is Revoked in this cluster\nhint: "),
+    )?;
+    assert!(place.get("secret", &key).is_err());
+    // Nobody takes it up, so nobody is waited for.
+    place.done("restore revoked --force")?;
+    place.get("secret", &key)?;
+
+    // The note of a revocation outlives the SealingKey.
+    place.done("restore --no-wait marked")?;
+    let name = fingerprint(&marked).to_string();
+    plane()?.kubectl(&[
+        "annotate",
+        "secret",
+        &name,
+        "--namespace",
+        &place.namespace,
+        "bulla.dev/revoked=true",
+    ])?;
+    let run = place.done("restore marked")?;
+    assert_eq!(run.stdout, format!("{name}: is there already, and revoked\n"));
+    Ok(())
+}
+
+#[test]
+fn a_controller_that_does_not_answer_is_not_waited_for_in_vain() -> Result<()> {
+    let place = Place::new("keys-restore-alone")?;
+    let [one, active] = [identity()?, identity()?];
+    fs::write(place.path("one"), one.to_secret_string().as_bytes())?;
+    let message = format!(
+        "error: stored, but not taken up by the controller within 1 seconds: {}\nhint: ",
+        fingerprint(&one)
+    );
+    place.refused("restore one --timeout 1", 2, &message)?;
+    let key = place.declare(&active, "eu", State::Active, Says::Held, 1)?;
+    let message = "error: the controller has not renewed the key within 1 seconds\nhint: ";
+    place.refused("renew --timeout 1", 2, message)?;
+    let annotations = place.get("sealingkey", &key)?["metadata"]["annotations"].clone();
+    assert!(annotations["bulla.dev/renew"].is_string());
+    Ok(())
+}
