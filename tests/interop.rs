@@ -16,7 +16,7 @@ use bulla_sealing::{
     Binding, Identity, KeyType, Keyring, ParseError, Recipient, Recipients, Scope, SealedValue,
     Target, seal,
 };
-use bulla_tests::Folder;
+use bulla_tests::{Folder, Program, program};
 use serde_json::{Value, json};
 
 /// age's chunks have 64 KiB.
@@ -255,6 +255,51 @@ fn value_sealed_by_typage_opens_here() -> Result<()> {
         ensure!(BASE64_STANDARD.encode(opened.as_bytes()) == plaintext);
     }
     Ok(())
+}
+
+#[test]
+fn go_age_opens_a_rekeyed_file_with_the_new_identity_and_not_with_the_old_one() -> Result<()> {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "prod"},
+        "data": {"empty": "", "large": BASE64_STANDARD.encode(plaintext(CHUNK + 1)), "password": BASE64_STANDARD.encode("correct horse")},
+    });
+    for (from, to) in KEY_TYPES.into_iter().flat_map(|from| KEY_TYPES.map(|to| (from, to))) {
+        let (old, new) = (Key::go(from)?, Key::go(to)?);
+        let folder = Folder::new("bulla-interop-")?;
+        let bulla = |args: &[&str], input: &[u8]| {
+            let mut bulla = Command::new(program(Program::Bulla)?);
+            run(bulla.args(args).current_dir(folder.path()), input)
+        };
+        fs::write(folder.path().join("old.txt"), &old.identity)?;
+        let file = folder.path().join("db.yaml");
+        fs::write(&file, bulla(&["seal", "-r", &old.recipient], secret.to_string().as_bytes())?)?;
+        ensure!(opened_by_go(&file, &old)? == secret["data"]);
+        bulla(&["rekey", "-i", "old.txt", "-r", &new.recipient, "db.yaml"], b"")?;
+        ensure!(opened_by_go(&file, &new)? == secret["data"], "{from} to {to}: other values");
+        let refusal =
+            opened_by_go(&file, &old).err().context("Go opens it with the old identity")?;
+        ensure!(refusal.to_string().contains("no identity matched"), "Go says: {refusal}");
+    }
+    Ok(())
+}
+
+/// The values of a SealedSecret's manifest, in base64.
+fn opened_by_go(manifest: &Path, key: &Key) -> Result<Value> {
+    let manifest = fs::read_to_string(manifest)?;
+    // One value on each line between this one and the next field.
+    let values = manifest.lines().skip_while(|line| !line.ends_with("sealedData:")).skip(1);
+    values
+        .map_while(|line| line.strip_prefix("    "))
+        .map(|line| {
+            let (data_key, value) = line.split_once(": ").context("no value")?;
+            let file = BASE64_STANDARD.decode(value)?;
+            let (identity, key_type) = (key.identity.clone(), KeyType::X25519);
+            let case =
+                Case { what: String::new(), key_type, file, identity, plaintext: Vec::new() };
+            Ok((data_key.to_owned(), BASE64_STANDARD.encode(go_age_open(&case)?).into()))
+        })
+        .collect::<Result<serde_json::Map<_, _>>>()
+        .map(Value::from)
 }
 
 fn target() -> Result<Target> {

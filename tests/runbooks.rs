@@ -520,10 +520,8 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
     let exchange = |sites: &mut [Site; 2], desk: &mut Desk| -> Result<()> {
         for (own, other) in [(0, 1), (1, 0)] {
             let holder = holders[other];
-            let list = format!(
-                "kubectl -n bulla-system get sealingkeys -o jsonpath='{{range .items[?(@.spec.state==\"Active\")]}}{{.spec.holder}} {{.spec.recipient}}{{\"\\n\"}}{{end}}'"
-            );
-            let active = sites[other].run_as(desk, Person::KeyKeeper, &list)?;
+            let list = "kubectl -n bulla-system get sealingkeys -o jsonpath='{range .items[?(@.spec.state==\"Active\")]}{.spec.holder} {.spec.recipient}{\"\\n\"}{end}'";
+            let active = sites[other].run_as(desk, Person::KeyKeeper, list)?;
             let recipient = active
                 .lines()
                 .find_map(|line| line.strip_prefix(&format!("{holder} ")))

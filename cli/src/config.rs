@@ -69,14 +69,26 @@ impl PinState {
 }
 
 impl Config {
-    /// The file that `--config` names, or the one of the Git work tree that `start` lies in.
-    pub(crate) fn find(named: Option<&Path>, start: &Path) -> Result<Option<Self>, Failure> {
-        match named {
-            Some(path) => Self::read(path).map(Some),
-            None => match of_work_tree(start)? {
-                Some(path) => Self::read(&path).map(Some),
-                None => Ok(None),
-            },
+    /// The file that `--config` names, or the one of the Git work tree in which all of `paths` lie, or the current
+    /// folder if there are none.
+    pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Self>, Failure> {
+        if let Some(path) = named {
+            return Self::read(path).map(Some);
+        }
+        let here = [PathBuf::from(".")];
+        let mut roots = Vec::new();
+        for path in if paths.is_empty() { &here } else { paths } {
+            roots.push(work_tree(path)?);
+        }
+        roots.sort_unstable();
+        roots.dedup();
+        match &roots[..] {
+            [Some(root)] => of_work_tree(root)?.map(|path| Self::read(&path)).transpose(),
+            [] | [None] => Ok(None),
+            _ => Err(anyhow!(
+                "the paths do not lie in one Git work tree, and each may have a {NAME}"
+            ))
+            .or_hint("run the command for each of them, or say with --config or -r what counts"),
         }
     }
 
@@ -134,14 +146,16 @@ impl Environment {
     }
 }
 
-/// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
-fn of_work_tree(start: &Path) -> Result<Option<PathBuf>, Failure> {
+/// The root of the Git work tree that `path` lies in.
+fn work_tree(path: &Path) -> Result<Option<PathBuf>> {
     let real =
-        std::fs::canonicalize(start).with_context(|| format!("cannot read {}", start.display()))?;
+        std::fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
     // A file in place of the folder marks a linked work tree or a submodule.
-    let Some(root) = real.ancestors().find(|folder| folder.join(".git").exists()) else {
-        return Ok(None);
-    };
+    Ok(real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned))
+}
+
+/// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
+fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
     let config = root.join(NAME);
     let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|it| it.exists());
     let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
@@ -161,4 +175,11 @@ fn shortest(path: &Path) -> PathBuf {
     let here = std::env::current_dir().and_then(std::fs::canonicalize);
     let within = here.ok().and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
     within.filter(|path| path.components().next() != Some(Component::CurDir)).unwrap_or(path.into())
+}
+
+#[cfg(test)]
+impl FromIterator<Pin> for Environment {
+    fn from_iter<I: IntoIterator<Item = Pin>>(pins: I) -> Self {
+        Self { name: "prod".into(), globs: GlobSet::empty(), pins: pins.into_iter().collect() }
+    }
 }

@@ -14,6 +14,8 @@ pub(crate) enum Answer {
     No,
     /// The command line was not understood, as is already printed.
     NotUnderstood,
+    /// Not all of it could be done, as is already printed.
+    Unable,
 }
 
 impl From<Answer> for ExitCode {
@@ -21,7 +23,7 @@ impl From<Answer> for ExitCode {
         match answer {
             Answer::Yes => Self::SUCCESS,
             Answer::No => Self::from(1),
-            Answer::NotUnderstood => Self::from(2),
+            Answer::NotUnderstood | Answer::Unable => Self::from(2),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The `bulla` command: Secrets to SealedSecrets and back, keys, and checks, offline by default.
 //!
 //! A command reads all of its input first, then works, then writes all of its output at once, so that a
-//! failure anywhere leaves every file as it was. Data goes to stdout, everything else to stderr. Nothing
+//! failure anywhere leaves every file as it was; of a tree each file by itself. Data goes to stdout, everything else to stderr. Nothing
 //! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
 //! does); only `cluster` may talk to an API server.
 
@@ -34,7 +34,8 @@ use crate::failure::{Answer, Failure};
 /// Seals Kubernetes Secrets so that they can be kept in Git.
 ///
 /// Each value becomes a standard age file that only the cluster can open and that says which namespace,
-/// name and key it is for. Works offline unless a cluster is asked for its keys.
+/// name and key it is for. Works offline unless a cluster is asked for its
+/// keys, or for new headers.
 ///
 /// Exit codes: 0 done; 1 the answer is no (lint found something, a value does not open); 2 it could not
 /// be done (usage, input, files, cluster).

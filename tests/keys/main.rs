@@ -1,9 +1,11 @@
-//! `bulla keys` against a real API server: what it tells, writes and refuses.
+//! `bulla keys`, and what of `bulla rekey` asks a cluster, against a real API server: what it tells, writes and refuses.
 
 mod backup;
+mod fetch;
 mod life;
 mod list;
 mod place;
+mod rekey;
 mod restore;
 mod revoke;
 mod states;

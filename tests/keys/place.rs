@@ -169,6 +169,33 @@ impl Place {
         Ok(format!("{} {}", text("status"), text("reason")))
     }
 
+    /// `bulla …` with a shell's quotes.
+    pub(crate) fn bulla(&self, line: &str) -> Result<Run> {
+        run(&mut self.shell.command(&format!("bulla {line}")))
+    }
+
+    /// All objects of a kind.
+    pub(crate) fn list(&self, kind: &str) -> Result<Vec<Value>> {
+        let list = self.admin.json(&["get", kind, "--namespace", &self.namespace])?;
+        Ok(list["items"].as_array().context("no items")?.clone())
+    }
+
+    /// Writes a status, as a controller would.
+    pub(crate) fn patch_status(&self, kind: &str, name: &str, status: &Value) -> Result<()> {
+        let patch = json!({"status": status}).to_string();
+        let command = ["patch", kind, name, "--namespace", &self.namespace];
+        let status = ["--subresource=status", "--type=merge", "--patch", &patch];
+        self.admin.run(&[&command[..], &status].concat()).map(drop)
+    }
+
+    /// Sets the state of a key, as an administrator would.
+    pub(crate) fn set_state(&self, key: Fingerprint, state: State) -> Result<()> {
+        let patch = json!({"spec": {"state": state}}).to_string();
+        let name = key.to_string();
+        let command = ["patch", "sealingkey", &name, "--namespace", &self.namespace];
+        self.admin.run(&[&command[..], &["--type=merge", "--patch", &patch]].concat()).map(drop)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.shell.path(name)
     }

@@ -117,7 +117,7 @@ impl Rekey {
         };
         self.tell(&Report { drafts: &drafts, today: &today, is_dry_run: self.dry_run })?;
         match drafts.iter().any(|draft| !draft.refused.is_empty()) {
-            _ if is_unable => Ok(Answer::NotUnderstood),
+            _ if is_unable => Ok(Answer::Unable),
             true => Ok(Answer::No),
             false => Ok(Answer::Yes),
         }
@@ -127,9 +127,7 @@ impl Rekey {
         if let Some(recipients) = crate::recipients::read(&self.recipients)? {
             return Ok(Source::Given(recipients));
         }
-        let here = PathBuf::from(".");
-        let start = self.paths.first().unwrap_or(&here);
-        match Config::find(self.config.as_deref(), start)? {
+        match Config::find(self.config.as_deref(), &self.paths)? {
             Some(config) => Ok(Source::Config(config)),
             None if self.identities.identities.is_empty() => Ok(Source::Cluster),
             None => Err(anyhow!("it is not said whom values are to be sealed to"))

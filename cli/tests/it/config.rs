@@ -100,6 +100,21 @@ fn there_is_one_at_the_root_of_the_work_tree() {
 }
 
 #[test]
+fn paths_of_two_work_trees_are_not_taken_together() {
+    let (sandbox, [_, new]) = repository();
+    sandbox.write("tree/bulla.yaml", format!("{HEAD}{}", pin(&new, "eu", "Active")));
+    fs::create_dir_all(sandbox.path("other/.git")).unwrap();
+    let rekey = ["rekey", "-i", "old.txt", "--dry-run", "tree/prod", "other"];
+    let run = sandbox.run(&rekey);
+    assert_eq!(run.code, 2);
+    assert_eq!(
+        run.stderr,
+        "error: the paths do not lie in one Git work tree, and each may have a bulla.yaml\nhint: run the command for each of them, or say with --config or -r what counts\n"
+    );
+    sandbox.done(&[&rekey[..], &["-r", &new]].concat());
+}
+
+#[test]
 fn a_file_belongs_to_one_environment() {
     let (sandbox, [_, new]) = repository();
     // Neither glob names the other, and both name the file.
@@ -211,7 +226,7 @@ fn what_is_wrong_is_refused_with_its_line() {
 }
 
 #[test]
-fn pinning_needs_a_file_an_environment_and_somebody_who_agrees() {
+fn pinning_needs_a_file_an_environment_and_a_cluster() {
     let (sandbox, [_, new]) = repository();
     let fetch = |args: &[&str], folder: &str| {
         let mut command = sandbox.command(&[&["keys", "fetch", "--environment"], args].concat());
@@ -227,8 +242,6 @@ fn pinning_needs_a_file_an_environment_and_somebody_who_agrees() {
         fetch(&["dev"], "tree/prod")
             .ends_with("/bulla.yaml has no environment dev\nhint: it has: prod\n")
     );
-    let error = "error: there is no terminal to ask on whether the keys are the right ones\nhint: compare the fingerprints that bulla keys fetch --format json shows, then give --yes\n";
-    assert_eq!(fetch(&["prod"], "tree"), error);
     assert!(
         fetch(&["prod", "--yes", "--kubeconfig", "nowhere"], "tree")
             .starts_with("error: there is no kubeconfig nowhere")

@@ -155,8 +155,7 @@ fn unreadable_files_and_read_only_folders_are_refused() {
     chmod("folder", 0o555);
     chmod("sealed.yaml", 0o000);
     let is_root = fs::metadata(sandbox.path("sealed.yaml")).unwrap().uid() == 0;
-    // Where nobody may go, whatever the build folder's permissions are.
-    fs::copy(env!("CARGO_BIN_EXE_bulla"), sandbox.path("bulla")).unwrap();
+    let program = sandbox.own_program();
     for (args, message) in [
         (&["lint", "sealed.yaml"][..], "error: cannot read sealed.yaml\n"),
         (
@@ -164,7 +163,7 @@ fn unreadable_files_and_read_only_folders_are_refused() {
             "error: cannot write folder/out.yaml\n",
         ),
     ] {
-        let mut command = std::process::Command::new(sandbox.path("bulla"));
+        let mut command = std::process::Command::new(&program);
         command.args(args).current_dir(sandbox.path("")).stdin(Stdio::null());
         if is_root {
             command.uid(65534).gid(65534);

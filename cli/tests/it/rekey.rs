@@ -423,8 +423,7 @@ fn a_file_that_cannot_be_written_is_told_and_the_others_are_done() {
     chmod("closed", 0o555);
     chmod("open/read-only.yaml", 0o444);
     chmod("old.txt", 0o644);
-    fs::copy(env!("CARGO_BIN_EXE_bulla"), sandbox.path("bulla")).unwrap();
-    let mut command = Command::new(sandbox.path("bulla"));
+    let mut command = Command::new(sandbox.own_program());
     command.args(REKEY).args(["closed", "open"]).current_dir(sandbox.path("")).stdin(Stdio::null());
     if fs::metadata(sandbox.path("old.txt")).unwrap().uid() == 0 {
         command.uid(65534).gid(65534);

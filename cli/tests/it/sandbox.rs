@@ -59,6 +59,18 @@ impl Sandbox {
         command
     }
 
+    /// The program itself, copied to where anybody may go, whatever the build folder's permissions are. By another process: one that
+    /// another test starts meanwhile would inherit the file as one that is being written, and so not to be run.
+    #[cfg(unix)]
+    pub(crate) fn own_program(&self) -> PathBuf {
+        let copy = self.path("bulla");
+        let status = Command::new("cp")
+            .args([env!("CARGO_BIN_EXE_bulla").as_ref(), copy.as_path()])
+            .status();
+        assert!(status.unwrap().success());
+        copy
+    }
+
     pub(crate) fn run(&self, args: &[&str]) -> Run {
         self.run_with_input(args, b"")
     }

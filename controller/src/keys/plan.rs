@@ -455,11 +455,11 @@ mod tests {
         let (mut world, old) = settled();
         let found = world.find().to_string();
         world.settle();
-        assert_eq!(world.in_state(State::Retired), [found.clone()]);
+        assert_eq!(world.in_state(State::Retired), vec![found.clone()]);
         // There and back again, with nobody to tidy up in between.
         world.take(Step::HandOver { from: old.clone(), to: found.clone() });
         world.settle();
-        assert_eq!(world.in_state(State::Active), [found.clone()]);
+        assert_eq!(world.in_state(State::Active), vec![found.clone()]);
         world.take(Step::HandOver { from: found.clone(), to: old.clone() });
         world.settle();
         assert_eq!(
@@ -478,7 +478,7 @@ mod tests {
         world.take(Step::HandOver { from: second, to: first.clone() });
         let steps = world.settle();
         assert!(matches!(&steps[..], [Step::Activate(_), Step::Settle(_)]), "{steps:?}");
-        assert_eq!(world.in_state(State::Active), [first.clone()]);
+        assert_eq!(world.in_state(State::Active), vec![first.clone()]);
         world.day = 129;
         assert_eq!(world.settle(), []);
         world.day = 130;

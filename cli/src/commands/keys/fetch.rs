@@ -1,7 +1,7 @@
 //! `bulla keys fetch`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 use bulla_crds::State;
@@ -85,7 +85,7 @@ impl Fetch {
 
     /// Writes the holders' Active keys into `bulla.yaml`.
     fn pin(&self, environment: &str) -> Result<Answer, Failure> {
-        let config = Config::find(self.config.as_deref(), Path::new("."))?
+        let config = Config::find(self.config.as_deref(), &[])?
             .ok_or_else(|| anyhow!("there is no bulla.yaml at the root of a Git work tree here"))
             .or_hint("write one with the environment and its paths, or name one with --config")?;
         let pinned = config.environment(environment)?;
@@ -149,6 +149,11 @@ fn renewal(pinned: &Environment, keys: &[ClusterKey], holder: &str) -> Result<Re
     }
     let active: Vec<_> = of_holder().filter(|key| key.state == State::Active).collect();
     match active[..] {
+        [key] if pinned.pins.iter().any(|pin| pin.recipient == key.recipient && pin.holder != holder) => {
+            let fingerprint = key.recipient.fingerprint();
+            Err(anyhow!("the Active key of holder {holder}, {fingerprint}, is pinned for another holder"))
+                .or_hint("correct the holder of the pin, after you have found out whose key it is")
+        }
         [key] => Ok(Renewal {
             holder: holder.to_owned(),
             recipient: key.recipient.clone(),
@@ -199,4 +204,65 @@ fn to_json(key: &ClusterKey) -> serde_json::Value {
         "created": key.created.to_string(),
         "recipient": key.recipient.as_str(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_crds::keys::sealing_key;
+    use bulla_sealing::{Identity, KeyType};
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::cluster::SealingKeys;
+    use crate::config::Pin;
+
+    #[test]
+    fn a_holders_key_is_taken_from_the_cluster_that_shows_what_is_pinned() {
+        let [old, new, other] =
+            [(); 3].map(|()| Identity::generate(KeyType::X25519).unwrap().recipient());
+        let keys = |declared: &[(&Recipient, &str, State)]| {
+            let object = |&(recipient, holder, state): &(&Recipient, &str, State)| {
+                sealing_key(recipient, "bulla-system", holder, Timestamp::UNIX_EPOCH, state)
+            };
+            declared.iter().map(object).collect::<SealingKeys>().all_trusted().unwrap()
+        };
+        let pinned = |pins: &[(&Recipient, &str)]| {
+            let pin = |&(recipient, holder): &(&Recipient, &str)| Pin {
+                recipient: recipient.clone(),
+                holder: holder.into(),
+                state: PinState::Active,
+                fetched: jiff::civil::date(2026, 5, 1),
+            };
+            pins.iter().map(pin).collect::<Environment>()
+        };
+        let (eu, retired) = ((&new, "eu", State::Active), (&old, "eu", State::Retired));
+        let renewed = renewal(&pinned(&[(&old, "eu")]), &keys(&[eu, retired]), "eu").unwrap();
+        assert_eq!(renewed.recipient, new);
+        assert!(renewal(&pinned(&[]), &keys(&[eu]), "eu").is_ok(), "nothing is pinned yet");
+        let refusal = |pins: &[(&Recipient, &str)], declared: &[_], holder| {
+            renewal(&pinned(pins), &keys(declared), holder).err().unwrap().into_parts().0
+        };
+        for (pins, declared, message) in [
+            (
+                &[(&other, "eu")][..],
+                &[eu, retired][..],
+                "the cluster shows none of the keys that are pinned for holder eu".to_owned(),
+            ),
+            (&[(&old, "eu")], &[retired], "holder eu has no Active key in this cluster".into()),
+            (&[], &[eu, (&other, "eu", State::Active)], "holder eu has several Active keys".into()),
+            (
+                &[(&new, "us")],
+                &[eu],
+                format!(
+                    "the Active key of holder eu, {}, is pinned for another holder",
+                    new.fingerprint()
+                ),
+            ),
+        ] {
+            assert_eq!(refusal(pins, declared, "eu"), message);
+        }
+        let comparison = comparison(&pinned(&[(&old, "eu")]), &[renewed]);
+        let (old, new) = (old.long_fingerprint(), new.long_fingerprint());
+        assert_eq!(comparison, format!("holder eu\n  pinned  {old}\n  new     {new}\n"));
+    }
 }
