@@ -1,7 +1,9 @@
 //! `bulla rekey` through a cluster. Here the test answers in the controller's place, so that it can answer badly too.
 
 use std::{
-    fs, thread,
+    fs,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,6 +15,9 @@ use serde_json::{Value, json};
 use crate::place::{Place, Run, Says, identity};
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: NAMESPACE}\nstringData: {a: secret a, b: secret b}\n";
+
+/// From the spec of a Rekey to its status.
+type Answer<'a> = dyn Fn(&Value) -> Result<Value> + Sync + 'a;
 
 /// A place with `db.yaml`, whose values are sealed to a key that its holder has since renewed.
 fn place(namespace: &str) -> Result<(Place, Identity, Identity)> {
@@ -109,7 +114,7 @@ fn what_the_cluster_refuses_or_answers_wrongly_leaves_the_file_alone() -> Result
         Ok(json!({"conditions": conditions("True", "Rekeyed", ""), "headers": headers}))
     };
     let none = |_: &Value| Ok(json!({"conditions": conditions("True", "Rekeyed", "")}));
-    let cases: [(&(dyn Fn(&Value) -> Result<Value> + Sync), &str); 3] = [
+    let cases: [(&Answer, &str); 3] = [
         (
             &refused,
             "line 9: rekey-refused/db: key b: damaged: it was changed after it was sealed\n",
@@ -125,6 +130,26 @@ fn what_the_cluster_refuses_or_answers_wrongly_leaves_the_file_alone() -> Result
         ensure!(run.code == 1 && run.stdout.is_empty(), "{message}: {}", run.stderr);
         let message = format!("error: db.yaml: document 1, {message}");
         ensure!(run.stderr.starts_with(&message), "{message}: {}", run.stderr);
+        ensure!(fs::read(place.path("db.yaml"))? == before);
+    }
+    Ok(())
+}
+
+#[test]
+fn who_interrupts_it_leaves_nothing_behind() -> Result<()> {
+    let (place, ..) = place("rekey-interrupted")?;
+    let before = fs::read(place.path("db.yaml"))?;
+    for signal in ["-INT", "-TERM"] {
+        let line = "exec bulla rekey --controller-namespace rekey-interrupted db.yaml";
+        let mut child = place.shell.command(line).spawn()?;
+        let start = Instant::now();
+        while place.list("rekeys")?.is_empty() {
+            ensure!(child.try_wait()?.is_none(), "it ended before it was interrupted");
+            ensure!(start.elapsed() < Duration::from_secs(60), "no Rekey came");
+        }
+        Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+        ensure!(child.wait()?.code().is_none(), "it did not end by the signal");
+        ensure!(place.list("rekeys")?.is_empty(), "the Rekey is still there");
         ensure!(fs::read(place.path("db.yaml"))? == before);
     }
     Ok(())
