@@ -34,6 +34,9 @@ const TRUSTED: &str =
 /// How long between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// Far longer than a key takes to take over from another.
+const HAND_OVER: Duration = Duration::from_secs(5);
+
 /// How often a write is tried that somebody else's got in the way of.
 const ATTEMPTS: usize = 5;
 
@@ -90,6 +93,11 @@ impl ClusterKey {
     pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
         let status = self.object.status.as_ref();
         status.into_iter().flat_map(|status| &status.conditions).find(|it| it.type_ == type_)
+    }
+
+    /// The key that is about to take over from it.
+    pub(crate) fn successor(&self) -> Option<&str> {
+        self.object.annotations().get(SUCCESSOR_ANNOTATION).map(String::as_str)
     }
 
     /// How many live SealedSecrets have a value sealed to it, if that was counted.
@@ -172,6 +180,14 @@ impl SealingKeys {
         }
     }
 
+    /// Whether a holder has retired its key this moment, and its successor is not Active yet.
+    fn is_any_handed_over(&self) -> bool {
+        let is_active = |holder: &str| {
+            self.keys.iter().any(|key| key.holder == holder && key.state == State::Active)
+        };
+        self.keys.iter().any(|key| key.successor().is_some() && !is_active(&key.holder))
+    }
+
     /// Says on stderr which ones cannot be trusted.
     pub(crate) fn warn_of_malformed(&self) {
         for (name, error) in &self.malformed {
@@ -218,6 +234,18 @@ impl Cluster {
             }
         })?;
         Ok(listed.items.into_iter().collect())
+    }
+
+    /// All SealingKeys, to seal to: not in the moment in which one takes over from another.
+    pub(crate) fn sealing_keys_of_today(&self) -> Result<SealingKeys, Failure> {
+        let start = Instant::now();
+        loop {
+            let keys = self.sealing_keys()?;
+            if !keys.is_any_handed_over() || start.elapsed() > HAND_OVER {
+                return Ok(keys);
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// The SealingKeys, looked at again and again until `seen` finds something in them. `None` after the deadline.
@@ -341,7 +369,7 @@ impl Cluster {
 pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
     let read = || {
         let cluster = Cluster::connect(flags)?;
-        let keys = cluster.sealing_keys()?.all_trusted()?;
+        let keys = cluster.sealing_keys_of_today()?.all_trusted()?;
         Ok((cluster, keys))
     };
     let (cluster, mut keys) = read().map_err(|failure: Failure| {

@@ -91,7 +91,7 @@ impl Rekey {
                 let cluster = Cluster::connect(&self.cluster).map_err(|failure| {
                     failure.context("no identity is given with -i, and the cluster cannot be asked")
                 })?;
-                let declared = cluster.sealing_keys()?.declared();
+                let declared = cluster.sealing_keys_of_today()?.declared();
                 (Maker::Cluster(cluster), Today { cluster: Some(declared), ..today })
             }
         };

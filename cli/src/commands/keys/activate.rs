@@ -144,12 +144,17 @@ impl Activate {
         cluster.retire_for(old, fingerprint)?;
         let note = format!("{holder}: {} is Retired and still opens\n", old.fingerprint());
         output::stderr(&escape::lines(&note));
-        let is_active = |keys: &SealingKeys| {
-            let mut keys = keys.keys.iter();
-            keys.any(|it| it.fingerprint() == fingerprint && it.state == State::Active)
+        let old = old.fingerprint();
+        // The last thing that the controller does is to tidy up the old key.
+        let is_over = |keys: &SealingKeys| {
+            let is = |it: &ClusterKey| match it.fingerprint() {
+                this if this == fingerprint => it.state == State::Active,
+                other => other != old || it.successor().is_none(),
+            };
+            keys.keys.iter().all(is)
         };
         let patience = if is_own { CONTROLLERS_TURN } else { Duration::ZERO };
-        if cluster.wait_for(patience, |keys| is_active(keys).then_some(()))?.is_some() {
+        if cluster.wait_for(patience, |keys| is_over(keys).then_some(()))?.is_some() {
             return done(key);
         }
         // No controller is there that sees to this holder. What was begun can be completed by whoever finds it.

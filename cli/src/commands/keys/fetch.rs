@@ -64,7 +64,7 @@ impl Fetch {
             return self.pin(environment);
         }
         let cluster = Cluster::connect(&self.cluster)?;
-        let mut keys = cluster.sealing_keys()?.all_trusted()?;
+        let mut keys = cluster.sealing_keys_of_today()?.all_trusted()?;
         keys.retain(|key| key.state == State::Active);
         if keys.is_empty() {
             return Err(cluster.no_active_key());
@@ -90,7 +90,7 @@ impl Fetch {
             .or_hint("write one with the environment and its paths, or name one with --config")?;
         let pinned = config.environment(environment)?;
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?.all_trusted()?;
+        let keys = cluster.sealing_keys_of_today()?.all_trusted()?;
         let holders = match self.holders.is_empty() {
             true => vec![own_holder(&cluster, &keys)?],
             false => self.holders.clone(),
