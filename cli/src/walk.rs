@@ -70,15 +70,16 @@ pub(crate) fn read(found: &Found) -> Result<Option<Result<ManifestFile, Refused>
         }
         Err(error) => return Ok(Some(Err(Refused::file(&name, format!("{error:#}"), None)))),
     };
-    if !found.is_named && !mentions_us(&input.bytes) {
+    if !found.is_named && !mentions(&input.bytes, bulla_crds::GROUP) {
         return Ok(None);
     }
+    let is_ours = mentions(&input.bytes, &format!("{}/", bulla_crds::GROUP));
     match ManifestFile::parse(input) {
         Ok(manifests) => Ok(Some(Ok(manifests))),
         Err(error) if found.is_named => Err(error.into()),
+        Err(_) if !is_ours => Ok(None),
         Err(error) => {
-            let hint =
-                "it mentions bulla.dev, so it is not passed over: correct it, or let Git ignore it";
+            let hint = "it mentions bulla.dev/, so it is not passed over: correct it, or let Git ignore it";
             Ok(Some(Err(Refused::file(&name, error, Some(hint)))))
         }
     }
@@ -101,12 +102,12 @@ fn is_too_large(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
 }
 
-/// What names none of our kinds need not be parsed to know that nothing in it is ours.
-fn mentions_us(bytes: &[u8]) -> bool {
-    let group = bulla_crds::GROUP;
+/// Whether a word stands in a file. What does not name our group, whatever follows it, need not be parsed to know
+/// that nothing in it is ours.
+fn mentions(bytes: &[u8], word: &str) -> bool {
     match str::from_utf8(bytes) {
-        Ok(text) => text.contains(group),
-        Err(_) => bytes.windows(group.len()).any(|window| window == group.as_bytes()),
+        Ok(text) => text.contains(word),
+        Err(_) => bytes.windows(word.len()).any(|window| window == word.as_bytes()),
     }
 }
 

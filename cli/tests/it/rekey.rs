@@ -255,7 +255,7 @@ fn what_cannot_be_rekeyed_is_named_and_its_file_stays_while_others_are_done() {
             "hint: does a sealed value stand in it elsewhere too",
         ),
         ("damaged", damaged, ""),
-        ("cut", good.clone() + "  x: [", "hint: it mentions bulla.dev, so it is not passed over"),
+        ("cut", good.clone() + "  x: [", "hint: it mentions bulla.dev/, so it is not passed over"),
         (
             "chart",
             good.replace("namespace: prod", "namespace: {{ .Release.Namespace }}"),
@@ -308,6 +308,7 @@ fn a_tree_holds_other_things_too() {
             "config-map.yaml",
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, labels: {a: bulla.dev}}\n",
         ),
+        ("mail.yaml", "{{ x }}: team@bulla.dev\n"),
         ("empty.yaml", ""),
         ("twice.yaml", "a: 1\na: 2\n"),
     ] {
@@ -324,7 +325,7 @@ fn a_tree_holds_other_things_too() {
     );
     assert_eq!(
         run.stderr,
-        "8 files, 1 SealedSecret: 2 values rekeyed, 0 up to date, 0 refused; 2 objects of other kinds not judged\n"
+        "9 files, 1 SealedSecret: 2 values rekeyed, 0 up to date, 0 refused; 2 objects of other kinds not judged\n"
     );
 }
 
