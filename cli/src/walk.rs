@@ -77,9 +77,9 @@ pub(crate) fn read(found: &Found) -> Result<Option<Result<ManifestFile, Refused>
     match ManifestFile::parse(input) {
         Ok(manifests) => Ok(Some(Ok(manifests))),
         Err(error) if found.is_named => Err(error.into()),
+        Err(_) if !is_ours => Ok(None),
         Err(error) => {
-            let hint =
-                "it mentions bulla.dev, so it is not passed over: correct it, or let Git ignore it";
+            let hint = "it mentions bulla.dev/, so it is not passed over: correct it, or let Git ignore it";
             Ok(Some(Err(Refused::file(&name, error, Some(hint)))))
         }
     }
