@@ -70,6 +70,9 @@ fn tell(cluster: &Cluster) -> Result<()> {
     commit(&story)?;
     unseal(&story)?;
     heal(&story)?;
+    if controller.is_some() {
+        renew(&story)?;
+    }
     refuse(&story)?;
     recover(&story)?;
     collect(&story)?;
@@ -167,6 +170,27 @@ fn heal(story: &Story) -> Result<()> {
         Ok(())
     })?;
     story.run(events)?;
+    Ok(())
+}
+
+/// Only with keys that the demo's own controller has made.
+fn renew(story: &Story) -> Result<()> {
+    story.chapter("Renewing the key")?;
+    story.say("Who keeps the keys declares the recovery key, and has a new key made:")?;
+    story
+        .run_as_keeper("bulla keys activate -r \"$(cat recovery.pub)\" --holder recovery --yes")?;
+    story.run_as_keeper("bulla keys renew")?;
+    story.say("What is sealed opens as before. The developer, who can read no key, moves it to the new one:")?;
+    story.run("cd repo && bulla rekey")?;
+    story.run("cd repo && git diff --stat")?;
+    story.run("cd repo && git commit -qam 'Rekey to the new key'")?;
+    story.run("kubectl apply -f repo/db.yaml")?;
+    story.run("kubectl wait --for=condition=Ready sealedsecret/db --timeout=60s")?;
+    let keys = story.run_as_keeper("bulla keys list")?;
+    ensure!(keys.contains("Retired") && keys.contains("recovery"), "the key was not renewed");
+    let password =
+        story.quietly("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
+    ensure!(password == PASSWORD, "the Secret does not hold the password any more");
     Ok(())
 }
 
@@ -295,10 +319,10 @@ impl Cluster {
         self.kubeconfig(name, namespace, |_| json!({"token": token.trim()}))
     }
 
-    fn developer(&self) -> Result<PathBuf> {
-        self.kubeconfig("developer", "bulla-demo", |admin| {
+    fn person(&self, name: &str) -> Result<PathBuf> {
+        self.kubeconfig(name, "bulla-demo", |admin| {
             let mut user = admin.clone();
-            user["as"] = json!("bulla-demo-developer");
+            user["as"] = json!(format!("bulla-demo-{name}"));
             user
         })
     }
@@ -321,14 +345,16 @@ fn write_private(path: &Path, config: &Value) -> Result<()> {
 /// Prints, runs and checks.
 struct Story {
     shell: Shell,
+    /// The kubeconfig of who keeps the keys.
+    keeper: PathBuf,
     chapters: std::cell::Cell<usize>,
 }
 
 impl Story {
     fn new(cluster: &Cluster) -> Result<Self> {
-        let shell = Shell::new(&cluster.folder, &cluster.developer()?)?;
+        let shell = Shell::new(&cluster.folder, &cluster.person("developer")?)?;
         fs::create_dir_all(shell.path("repo"))?;
-        Ok(Self { shell, chapters: 0.into() })
+        Ok(Self { shell, keeper: cluster.person("keeper")?, chapters: 0.into() })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -362,10 +388,22 @@ impl Story {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// The same as who keeps the keys.
+    fn run_as_keeper(&self, line: &str) -> Result<String> {
+        let mut command = self.shell.command(line);
+        command.env("KUBECONFIG", &self.keeper);
+        let output = self.ended(line, &mut command, 0)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// The same for a command that must end with that code.
     fn ends(&self, line: &str, code: i32) -> Result<Output> {
+        self.ended(line, &mut self.shell.command(line), code)
+    }
+
+    fn ended(&self, line: &str, command: &mut Command, code: i32) -> Result<Output> {
         self.command(line)?;
-        let output = self.shell.command(line).output()?;
+        let output = command.output()?;
         self.show(&String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()))?;
         ensure!(
             output.status.code() == Some(code),
