@@ -13,6 +13,7 @@ use bulla_crds::{
     BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, Rekey, SealingKey, TARGET_LABEL, WipedSecret,
 };
 use futures::StreamExt;
+use futures::future::ready;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -99,28 +100,16 @@ fn target_changed(ctx: &Context, object: Object) {
 async fn identities(ctx: Arc<Context>, type_: &'static str) {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
     let config = watcher::Config::default().fields(&format!("type={type_}"));
-    let events = follow(api, config, type_);
-    futures::pin_mut!(events);
-    let mut listed = BTreeSet::new();
-    while let Some(heard) = events.next().await {
-        let Heard::Event(event) = heard else { continue };
-        let changed: Vec<_> = match event {
-            Event::Init => {
-                listed.clear();
-                continue;
+    let told = told(follow(api, config, type_));
+    futures::pin_mut!(told);
+    while let Some(told) = told.next().await {
+        let changed = match told {
+            Told::Came(secret) => Vec::from_iter(ctx.ring.secret_came(&WipedSecret::new(secret))),
+            Told::Went(secret) => {
+                Vec::from_iter(ctx.ring.secret_went(&WipedSecret::new(secret).name_any()))
             }
-            Event::InitApply(secret) => {
-                listed.insert(secret.name_any());
-                ctx.ring.secret_came(&WipedSecret::new(secret)).into_iter().collect()
-            }
-            Event::Apply(secret) => {
-                ctx.ring.secret_came(&WipedSecret::new(secret)).into_iter().collect()
-            }
-            Event::Delete(secret) => {
-                ctx.ring.secret_went(&WipedSecret::new(secret).name_any()).into_iter().collect()
-            }
-            Event::InitDone => {
-                let gone = ctx.ring.secrets_listed(type_, &std::mem::take(&mut listed));
+            Told::Listed(listed) => {
+                let gone = ctx.ring.secrets_listed(type_, &names(&listed));
                 if type_ == IDENTITY_SECRET_TYPE {
                     ctx.ring.first_list_is_done(Origin::Secrets);
                 }
@@ -135,37 +124,19 @@ async fn identities(ctx: Arc<Context>, type_: &'static str) {
 async fn sealing_keys(ctx: Arc<Context>) {
     let api: Api<DeserializeGuard<SealingKey>> =
         Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
-    let events = follow(api, watcher::Config::default(), "SealingKeys");
-    futures::pin_mut!(events);
-    let mut listed = BTreeSet::new();
-    let came = |guard: DeserializeGuard<SealingKey>| {
-        let name = guard.name_any();
-        match guard.0 {
-            Ok(key) => ctx.ring.declaration_came(key),
-            Err(_) => {
-                tracing::error!(
-                    key = name,
-                    "a SealingKey cannot be read by this version and was skipped"
-                );
-                ctx.ring.declaration_went(&name)
+    let told = told(follow(api, watcher::Config::default(), "SealingKeys"));
+    futures::pin_mut!(told);
+    while let Some(told) = told.next().await {
+        let changed = match told {
+            Told::Came(DeserializeGuard(Ok(key))) => Vec::from_iter(ctx.ring.declaration_came(key)),
+            Told::Came(unreadable) => {
+                let name = unreadable.name_any();
+                tracing::error!(key = name, "a SealingKey is of no form that is known here");
+                Vec::from_iter(ctx.ring.declaration_went(&name))
             }
-        }
-    };
-    while let Some(heard) = events.next().await {
-        let Heard::Event(event) = heard else { continue };
-        let changed: Vec<_> = match event {
-            Event::Init => {
-                listed.clear();
-                continue;
-            }
-            Event::InitApply(key) => {
-                listed.insert(key.name_any());
-                came(key).into_iter().collect()
-            }
-            Event::Apply(key) => came(key).into_iter().collect(),
-            Event::Delete(key) => ctx.ring.declaration_went(&key.name_any()).into_iter().collect(),
-            Event::InitDone => {
-                let gone = ctx.ring.declarations_listed(&std::mem::take(&mut listed));
+            Told::Went(key) => Vec::from_iter(ctx.ring.declaration_went(&key.name_any())),
+            Told::Listed(listed) => {
+                let gone = ctx.ring.declarations_listed(&names(&listed));
                 ctx.ring.first_list_is_done(Origin::Declared);
                 gone
             }
@@ -177,24 +148,52 @@ async fn sealing_keys(ctx: Arc<Context>) {
 /// Their metadata: what they ask for is read when it is their turn.
 async fn rekeys(ctx: Arc<Context>, namespace: Option<String>) {
     let api: Api<PartialObjectMeta<Rekey>> = scoped(&ctx.client, namespace.as_deref());
-    let events = follow(api, watcher::Config::default(), "Rekeys");
-    futures::pin_mut!(events);
-    let mut listed = HashSet::new();
-    while let Some(heard) = events.next().await {
-        let Heard::Event(event) = heard else { continue };
-        match event {
-            Event::Init => listed.clear(),
-            Event::InitApply(rekey) => {
-                listed.insert(Object::of(&rekey.metadata));
-                rekey::came(&ctx, &rekey.metadata);
-            }
-            Event::Apply(rekey) => rekey::came(&ctx, &rekey.metadata),
-            Event::Delete(rekey) => rekey::went(&ctx, &Object::of(&rekey.metadata)),
-            Event::InitDone => {
-                rekey::listed(&ctx, namespace.as_deref(), &std::mem::take(&mut listed));
-            }
+    let told = told(follow(api, watcher::Config::default(), "Rekeys"));
+    futures::pin_mut!(told);
+    while let Some(told) = told.next().await {
+        match told {
+            Told::Came(rekey) => rekey::came(&ctx, &rekey.metadata),
+            Told::Went(rekey) => rekey::went(&ctx, &Object::of(&rekey.metadata)),
+            Told::Listed(listed) => rekey::listed(&ctx, namespace.as_deref(), &listed),
         }
     }
+}
+
+/// What a watch tells when nobody caches what it brings.
+enum Told<K> {
+    /// One is there, as it is now.
+    Came(K),
+    /// One is not there any more.
+    Went(K),
+    /// These are all that there are.
+    Listed(HashSet<Object>),
+}
+
+fn told<K: Resource>(
+    events: impl futures::Stream<Item = Heard<K>>,
+) -> impl futures::Stream<Item = Told<K>> {
+    let told = events.scan(HashSet::new(), |listed, heard| {
+        let told = match heard {
+            Heard::Forbidden => None,
+            Heard::Event(Event::Init) => {
+                listed.clear();
+                None
+            }
+            Heard::Event(Event::InitApply(seen)) => {
+                listed.insert(Object::of(seen.meta()));
+                Some(Told::Came(seen))
+            }
+            Heard::Event(Event::Apply(seen)) => Some(Told::Came(seen)),
+            Heard::Event(Event::Delete(seen)) => Some(Told::Went(seen)),
+            Heard::Event(Event::InitDone) => Some(Told::Listed(std::mem::take(listed))),
+        };
+        ready(Some(told))
+    });
+    told.filter_map(ready)
+}
+
+fn names(listed: &HashSet<Object>) -> BTreeSet<String> {
+    listed.iter().map(|object| object.name.to_string()).collect()
 }
 
 /// What a watch has told of an object.
