@@ -43,9 +43,8 @@ pub(crate) fn spawn(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {
         tasks.spawn(rekeys(ctx.clone(), namespace));
     }
     tasks.spawn(sealing_keys(ctx.clone()));
-    for type_ in [IDENTITY_SECRET_TYPE, BACKUP_SECRET_TYPE] {
-        tasks.spawn(identities(ctx.clone(), type_));
-    }
+    tasks.spawn(identities(ctx.clone(), IDENTITY_SECRET_TYPE, Origin::Identities));
+    tasks.spawn(identities(ctx.clone(), BACKUP_SECRET_TYPE, Origin::Backups));
     if let Some(folder) = ctx.args.identities_folder.clone() {
         let ctx = ctx.clone();
         tasks.spawn(async move { keys::follow(&ctx, &folder).await });
@@ -97,7 +96,7 @@ fn target_changed(ctx: &Context, object: Object) {
 }
 
 /// Identities and their backups: the namespace's other Secrets never leave the server.
-async fn identities(ctx: Arc<Context>, type_: &'static str) {
+async fn identities(ctx: Arc<Context>, type_: &'static str, origin: Origin) {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
     let config = watcher::Config::default().fields(&format!("type={type_}"));
     let told = told(follow(api, config, type_));
@@ -110,9 +109,7 @@ async fn identities(ctx: Arc<Context>, type_: &'static str) {
             }
             Told::Listed(listed) => {
                 let gone = ctx.ring.secrets_listed(type_, &names(&listed));
-                if type_ == IDENTITY_SECRET_TYPE {
-                    ctx.ring.first_list_is_done(Origin::Secrets);
-                }
+                ctx.ring.first_list_is_done(origin);
                 gone
             }
         };

@@ -265,13 +265,14 @@ pub fn parse_identity_file(file: &[u8]) -> Result<Vec<Identity>, InvalidIdentity
     }
 }
 
-/// The Secret that holds an identity, named by its fingerprint.
+/// The Secret that holds an identity, named by its fingerprint. It is immutable: emptied it would be as good as lost.
 pub fn identity_secret(identity: &Identity, namespace: &str) -> WipedSecret {
     let text = identity_file(identity);
     let name = identity.recipient().fingerprint().to_string();
     WipedSecret::new(Secret {
         metadata: kept(name, namespace),
         type_: Some(IDENTITY_SECRET_TYPE.into()),
+        immutable: Some(true),
         data: Some([(IDENTITY_SECRET_KEY.to_owned(), ByteString(text.as_bytes().to_vec()))].into()),
         ..Secret::default()
     })

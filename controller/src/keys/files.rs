@@ -57,11 +57,7 @@ fn read(folder: &Path) -> io::Result<(Vec<Identity>, BTreeMap<String, String>)> 
         };
         match found {
             Ok(found) => identities.extend(found),
-            Err(error) => {
-                let file = path.display().to_string();
-                tracing::error!(file, error, "a mounted file is no identity file and was skipped");
-                unusable.insert(file, error);
-            }
+            Err(error) => drop(unusable.insert(path.display().to_string(), error)),
         }
     }
     Ok((identities, unusable))

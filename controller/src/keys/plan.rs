@@ -24,7 +24,7 @@ pub(super) struct Facts {
     /// The identities that open.
     pub(super) held: BTreeSet<Fingerprint>,
     pub(super) backups: BTreeMap<Fingerprint, StoredBackup>,
-    /// Secrets and files that hold no identity, with the reason.
+    /// Identity Secrets that hold no identity, with the reason.
     pub(super) unusable: BTreeMap<String, String>,
     pub(super) recovery: Option<Recipients>,
     /// The identity that we made ourselves and that is not yet declared.

@@ -32,8 +32,10 @@ pub(crate) struct Ring {
 /// From where keys are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
-    /// Secrets that hold identities and backups.
-    Secrets,
+    /// Secrets that hold identities.
+    Identities,
+    /// Secrets that hold backups of identities: before they are known none is made.
+    Backups,
     /// SealingKeys.
     Declared,
     /// Mounted files.
@@ -45,8 +47,10 @@ struct Known {
     identities: BTreeMap<Fingerprint, Stored>,
     declared: BTreeMap<String, SealingKey>,
     backups: BTreeMap<Fingerprint, StoredBackup>,
-    /// Names of identity Secrets and files that hold no identity, with the reason.
+    /// Names of identity Secrets that hold no identity, with the reason.
     unusable: BTreeMap<String, String>,
+    /// The same of mounted files.
+    unusable_files: BTreeMap<String, String>,
 }
 
 /// An identity, and where it lies beside our memory.
@@ -112,7 +116,7 @@ pub(crate) struct Summary {
 
 impl Ring {
     pub(crate) fn new(has_files: bool) -> Self {
-        let mut unlisted = BTreeSet::from([Origin::Secrets, Origin::Declared]);
+        let mut unlisted = BTreeSet::from([Origin::Identities, Origin::Backups, Origin::Declared]);
         unlisted.extend(has_files.then_some(Origin::Files));
         Self {
             keyring: RwLock::default(),
@@ -250,7 +254,7 @@ impl Ring {
                     known.backups.keys().map(|of| keys::backup_name(*of)).collect()
                 }
                 _ => {
-                    known.unusable.retain(|name, _| names.contains(name) || name.contains('/'));
+                    known.unusable.retain(|name, _| names.contains(name));
                     let stored = known.identities.iter().filter(|(_, it)| it.secret.is_some());
                     stored.map(|(fingerprint, _)| fingerprint.to_string()).collect()
                 }
@@ -273,8 +277,12 @@ impl Ring {
             .filter_map(|identity| self.hold(identity, |stored| stored.is_in_file = true))
             .collect();
         let mut known = self.known();
-        known.unusable.retain(|name, _| !name.contains('/'));
-        known.unusable.extend(unusable);
+        for (file, error) in &unusable {
+            if known.unusable_files.get(file) != Some(error) {
+                tracing::error!(file, error, "a mounted file is no identity file and was skipped");
+            }
+        }
+        known.unusable_files = unusable;
         let gone: Vec<_> = known
             .identities
             .iter_mut()
@@ -326,7 +334,7 @@ impl Ring {
         self.review(known, name.parse().ok()?)
     }
 
-    /// Holds an identity, whose place `is_found` notes, unless its key was revoked.
+    /// Holds an identity, whose place `found` notes, unless its key was revoked.
     fn hold(&self, identity: Identity, found: impl FnOnce(&mut Stored)) -> Option<Fingerprint> {
         let recipient = identity.recipient();
         let fingerprint = recipient.fingerprint();
@@ -381,7 +389,10 @@ impl Ring {
     pub(crate) fn summary(&self, holder: &str) -> Summary {
         let known = self.known();
         let keyring = self.keyring();
-        let mut summary = Summary { unusable: known.unusable.len(), ..Summary::default() };
+        let mut summary = Summary {
+            unusable: known.unusable.len() + known.unusable_files.len(),
+            ..Summary::default()
+        };
         for key in known.declared.values() {
             let Ok(declared) = DeclaredKey::try_from(key) else {
                 summary.unusable += 1;
