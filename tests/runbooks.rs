@@ -485,11 +485,21 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
     let list = ["get", "secrets", "-n", "shop", "-o", "name"];
     let left = site.plane.kubectl(&list)?;
     ensure!(left.contains("secret/legacy") && left.contains("secret/first"), "{left}");
-    eventually("the end of the namespace", SOON, || {
-        let namespaces = site.plane.kubectl(&["get", "namespaces", "-o", "name"])?;
-        ensure!(!namespaces.contains("bulla-system"), "it is there");
-        Ok(())
-    })
+    for gone in [
+        "namespace/bulla-system",
+        "customresourcedefinition/sealedsecrets.bulla.dev",
+        "customresourcedefinition/sealingkeys.bulla.dev",
+        "validatingadmissionpolicy/bulla-keep",
+        "validatingadmissionpolicybinding/bulla-keep",
+        "clusterrole/bulla-controller",
+    ] {
+        eventually(&format!("the end of {gone}"), SOON, || {
+            let said = site.plane.kubectl(&["get", gone]).err().context("it is there")?;
+            ensure!(format!("{said:#}").contains("not found"), "{said:#}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Not a page, but what the pages amount to with two clusters and one repository.
