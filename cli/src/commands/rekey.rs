@@ -36,7 +36,8 @@ use crate::{refused, walk};
 /// changed as a whole or not at all.
 ///
 /// Today's recipients are those given with -r and -R; without either the Active ones that bulla.yaml pins for
-/// the file; and without those the Active key of every holder that a value is sealed to, as the cluster says.
+/// the file; and without a bulla.yaml the Active key of every holder that a value is sealed to, as the
+/// cluster says.
 ///
 /// The old values are taken over with an identity given with -i, offline, or else through the cluster, which
 /// gives out nothing but new headers.

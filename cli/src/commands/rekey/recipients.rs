@@ -66,15 +66,12 @@ impl Today {
         };
         let name = config.path.display();
         let Some(environment) = config.environment_of(file)? else {
-            return Ok(match self.cluster {
-                Some(_) => Ok(Demand { recipients: None, environment: None }),
-                None => Err(Objection::new(
-                    format_args!(
-                        "no environment of {name} has this file, so it is not said whom its values are for"
-                    ),
-                    "add its path to an environment, or name the recipients with -r or -R",
-                )),
-            });
+            return Ok(Err(Objection::new(
+                format_args!(
+                    "no environment of {name} has this file, so it is not said whom its values are for"
+                ),
+                "add its path to an environment, or name the recipients with -r or -R",
+            )));
         };
         let environment_name = environment.name.clone();
         Ok(match environment.recipients() {
