@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_crds::SealedSecret;
-use bulla_tests::{ControlPlane, Controller, Part};
+use bulla_tests::{ControlPlane, Controller};
 use serde_json::json;
 
-use crate::cluster::{
-    args::Args,
+use crate::{
     client::{Client, Connection, Metadata, Turns},
-    process::Process,
-    progress, server_metrics,
-    work::NAMESPACE,
+    cluster::{args::Args, work::NAMESPACE},
+    process,
+    program::progress,
+    server_metrics,
 };
 
 /// The name of the controller's ServiceAccount in `deploy/base`.
@@ -81,9 +81,7 @@ impl Site {
 
     /// What all processes of the control plane have spent so far.
     pub(crate) fn control_plane_cpu(&self) -> Result<Duration> {
-        let parts = [Part::ApiServer, Part::Etcd, Part::ControllerManager];
-        let pids = parts.iter().filter_map(|part| self.plane.pid(*part));
-        pids.map(|pid| Process::new(pid).cpu()).sum()
+        process::control_plane_cpu(&self.plane)
     }
 
     /// A time as milliseconds for each object.

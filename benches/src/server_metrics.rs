@@ -8,17 +8,18 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::client::Connection;
+use crate::client::Connection;
 
 /// What belongs to the controller's work. Leases are not among them, nor is anything that the control plane
 /// does for itself.
-const RESOURCES: [&str; 7] = [
+const RESOURCES: [&str; 8] = [
     "secrets",
     "sealedsecrets",
     "sealedsecrets/status",
     "sealingkeys",
     "sealingkeys/status",
     "rekeys",
+    "rekeys/status",
     "events",
 ];
 
