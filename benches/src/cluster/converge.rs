@@ -115,7 +115,7 @@ fn start(site: &Site) -> Result<Controller> {
 
 /// The key that the controller published.
 async fn recipient(site: &Site) -> Result<Recipient> {
-    let recipient = sealing_keys::active(&mut site.admin.connect().await?).await?;
+    let recipient = sealing_keys::active(&mut site.admin.connect().await?, None).await?;
     let wanted = site.args.key_type.into();
     ensure!(recipient.key_type() == wanted, "the controller's key is not of type {wanted}");
     Ok(recipient)
