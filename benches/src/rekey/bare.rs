@@ -93,7 +93,12 @@ impl Exchange {
             person.create(&format!("{rekeys}?fieldManager=bulla"), self.rekey.clone()).await?;
         let (path, version) = (format!("{rekeys}/{}", created.name), created.resource_version);
         let mut account = answering.lock().await;
-        account.get::<Value>(&format!("{path}?resourceVersion={version}")).await?;
+        // There is no right to get one.
+        let list = format!(
+            "{rekeys}?fieldSelector=metadata.name%3D{}&resourceVersion={version}&resourceVersionMatch=NotOlderThan",
+            created.name
+        );
+        account.get::<Value>(&list).await?;
         let status = json!({"metadata": {"resourceVersion": version}, "status": self.status});
         let status_path = format!("{path}/status?fieldManager=bulla-controller");
         account.merge(&status_path, status.to_string()).await?;
@@ -108,7 +113,8 @@ pub(crate) fn check(tree: &Tree, requests: &Requests) -> Result<()> {
     let count = tree.sealed_secrets.len() as u64;
     let expected = [
         ("POST", "rekeys", count),
-        ("GET", "rekeys", 2 * count),
+        ("LIST", "rekeys", count),
+        ("GET", "rekeys", count),
         ("PATCH", "rekeys/status", count),
         ("DELETE", "rekeys", count),
     ];
