@@ -113,8 +113,8 @@ pub(crate) fn check(tree: &Tree, requests: &Requests) -> Result<()> {
     let count = tree.sealed_secrets.len() as u64;
     let expected = [
         ("POST", "rekeys", count),
-        ("LIST", "rekeys", count),
-        ("GET", "rekeys", count),
+        // A list of one is counted as what it is.
+        ("GET", "rekeys", 2 * count),
         ("PATCH", "rekeys/status", count),
         ("DELETE", "rekeys", count),
     ];

@@ -13,7 +13,7 @@ use crate::{
     key_type::Type,
     program::progress,
     rekey::tree::{NAMESPACE, Tree},
-    sealing_keys,
+    sealing_keys, server_metrics,
 };
 
 /// The person's account. It is none of the user's, so that the bare client can be the same person.
@@ -62,6 +62,7 @@ impl Site {
         ]});
         plane.admin().run_with_input(&["apply", "-f", "-"], &objects.to_string())?;
         let admin = Client::new(plane.admin())?;
+        server_metrics::wait_for_garbage_collector(&mut admin.connect().await?).await?;
         let person = plane.service_account(NAMESPACE, PERSON)?;
         Ok(Self { plane, admin, person })
     }
