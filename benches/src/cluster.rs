@@ -7,55 +7,34 @@
 //! What was asked of the API server is counted by the API server.
 
 mod args;
-mod client;
 mod converge;
 mod drift;
 mod floor;
-mod process;
 mod report;
 mod restart;
-mod server_metrics;
 mod site;
 mod work;
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use bulla_tests::Controller;
 use clap::Parser;
 
-use crate::cluster::{args::Args, process::Process, report::Report, site::Site};
+use crate::{
+    cluster::{args::Args, report::Report, site::Site},
+    process::Process,
+    program::{self, progress},
+};
 
 /// Parses the command line, measures, prints, and gives the exit code: a missed target is no failure.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    match run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "error: {error:#}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn run(args: Args) -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let as_json = args.json;
-    // The harness blocks, which is no harm here: beside this future only the client's own tasks run, and
-    // those have threads of their own.
-    let report = runtime.block_on(measure(args))?;
-    let written = match as_json {
-        true => report.write_json(&mut io::stdout().lock()),
-        false => report.write_table(&mut io::stdout().lock()),
-    };
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    program::run(measure(args), |report, out| match report.args.json {
+        true => report.write_json(out),
+        false => report.write_table(out),
+    })
 }
 
 async fn measure(args: Args) -> Result<Report> {
@@ -90,9 +69,4 @@ async fn measure(args: Args) -> Result<Report> {
 fn end(controller: Controller, site: Site) {
     drop(controller);
     drop(site);
-}
-
-/// Says on standard error what is being done.
-fn progress(what: impl AsRef<str>) {
-    let _ = writeln!(io::stderr(), "{}", what.as_ref());
 }

@@ -1,3 +1,10 @@
-//! Benchmarks of whole programs against a real API server. Those of single operations stand in their crates.
+//! Benchmarks of whole programs. Those of single operations stand in their crates.
 
+mod client;
 pub mod cluster;
+mod key_type;
+mod process;
+mod program;
+pub mod rekey;
+mod sealing_keys;
+mod server_metrics;

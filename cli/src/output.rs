@@ -1,5 +1,6 @@
 //! Where results go: stdout, or a file that is written whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -112,7 +113,8 @@ pub(crate) enum NotExchanged {
     Failed(anyhow::Error),
 }
 
-/// Writes `new` over a file that holds `old`, and only while it does. Its mode is kept.
+/// Writes `new` over a file that holds `old`, and only while it does. Its mode is kept. There is the old file or
+/// the new one at every moment; that it is the new one after a power failure is for [`sync_folders_of`].
 pub(crate) fn exchange_file(path: &Path, old: &[u8], new: &[u8]) -> Result<(), NotExchanged> {
     let failed = |error: io::Error| {
         let error = anyhow!(error).context(format!("cannot write {}", path.display()));
@@ -132,7 +134,6 @@ pub(crate) fn exchange_file(path: &Path, old: &[u8], new: &[u8]) -> Result<(), N
             return Ok(false);
         }
         file.persist(&path)?;
-        sync_folder(folder)?;
         Ok(true)
     };
     let result = write();
@@ -142,6 +143,19 @@ pub(crate) fn exchange_file(path: &Path, old: &[u8], new: &[u8]) -> Result<(), N
         Ok(false) => Err(NotExchanged::Changed),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Makes the new names of exchanged files last through a power failure: each folder once, because that takes as long
+/// as writing a file.
+pub(crate) fn sync_folders_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let mut folders = BTreeSet::new();
+    for path in paths {
+        folders.insert(folder_of(&follow(path)?).to_owned());
+    }
+    for folder in folders {
+        sync_folder(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
+    }
+    Ok(())
 }
 
 /// Refuses a place in which `git add` would find a private file.
@@ -271,6 +285,7 @@ mod tests {
         let path = folder.path().join("f");
         fs::write(&path, "old").unwrap();
         exchange_file(&path, b"old", b"new").unwrap();
+        sync_folders_of([path.as_path(), &path]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         let error = exchange_file(&path, b"old", b"newer").unwrap_err();
         assert!(matches!(error, NotExchanged::Changed));

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 use bulla_sealing::{
-    Binding, Identity, KeyType, Keyring, Plaintext, Recipients, Scope, SealedValue, Target, seal,
+    Binding, Identity, KeyType, Keyring, Plaintext, Recipients, Scope, SealedHeader, SealedValue,
+    Target, seal,
 };
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use hkdf::Hkdf;
@@ -47,6 +48,13 @@ fn main() -> io::Result<()> {
             let (seal, floor) =
                 (|| bench.seal(), || bench.floor.seal(&bench.file, &bench.plaintext));
             rows.push(compare(key_type, what, None, seal, floor));
+        }
+        for count in [1, 3] {
+            let bench = RekeyBench::new(key_type, count);
+            bench.check();
+            let what = format!("rekey to {count} recipient{}", if count == 1 { "" } else { "s" });
+            let (rekey, floor) = (|| bench.rekey(), || bench.floor());
+            rows.push(compare(key_type, what, None, rekey, floor));
         }
         let bench = Bench::new(key_type, 32);
         let many = bench.keyring_with(key_type, 59);
@@ -192,11 +200,95 @@ impl Bench {
     }
 }
 
+/// A sealed value, and others that it is to be sealed to instead.
+struct RekeyBench {
+    old: Bench,
+    identities: Vec<String>,
+    recipients: Recipients,
+    floor_recipients: Vec<FloorRecipient>,
+    /// A new header, as long as all of them.
+    header: Vec<u8>,
+}
+
+impl RekeyBench {
+    fn new(key_type: KeyType, count: usize) -> Self {
+        let old = Bench::new(key_type, 32);
+        let identities: Vec<_> =
+            (0..count).map(|_| Identity::generate(key_type).expect("randomness")).collect();
+        let recipients = identities.iter().map(Identity::recipient).collect();
+        let recipients = Recipients::new(recipients).expect("different recipients");
+        let identities: Vec<_> =
+            identities.iter().map(|identity| identity.to_secret_string().to_string()).collect();
+        let floor_recipients =
+            identities.iter().map(|identity| expand(key_type, identity).1).collect();
+        let mut bench = Self { old, identities, recipients, floor_recipients, header: Vec::new() };
+        bench.header = bench.rekey();
+        bench
+    }
+
+    fn rekey(&self) -> Vec<u8> {
+        let (header, _) = SealedHeader::parse(&self.old.file).expect("a sealed value");
+        header.rekey(&self.old.target, &self.old.keyring, &self.recipients).expect("it opens")
+    }
+
+    fn floor(&self) -> [u8; 16] {
+        self.old.floor.rekey(&self.old.file, &self.floor_recipients, &self.header)
+    }
+
+    /// That the new header opens the old payload for each recipient, and that both sides found the same file key.
+    fn check(&self) {
+        let payload = &self.old.file[self.old.floor.payload_at..];
+        let file = [&self.rekey()[..], payload].concat();
+        let sealed_value = SealedValue::parse(&file).expect("a sealed value");
+        for identity in &self.identities {
+            let keyring = Keyring::from_iter([Identity::parse(identity).expect("it was written")]);
+            let plaintext = sealed_value.unseal(&self.old.target, &keyring).expect("it opens");
+            assert!(plaintext.as_bytes() == self.old.plaintext);
+        }
+        let key_type = self.recipients.iter().next().expect("a recipient").key_type();
+        let first = Floor::new(key_type, &self.identities[0], &file);
+        assert!(first.file_key(&file) == self.floor());
+    }
+}
+
+/// A recipient as the primitives take it.
+struct FloorRecipient {
+    x25519: PublicKey,
+    ml_kem: Option<EncapsulationKey>,
+}
+
+impl FloorRecipient {
+    /// Its stanza's work; `random` has 64 bytes.
+    fn wrap(&self, file_key: &[u8], random: &[u8]) -> [u8; 16] {
+        let ephemeral = <[u8; 32]>::try_from(&random[..32]).expect("32 bytes");
+        let ephemeral = StaticSecret::from(ephemeral);
+        let share = PublicKey::from(&ephemeral);
+        let dh = ephemeral.diffie_hellman(&self.x25519);
+        let cipher = match &self.ml_kem {
+            None => x25519_cipher(dh.as_bytes(), &share, &self.x25519),
+            Some(recipient) => {
+                let message = random[32..].try_into().expect("32 bytes");
+                let (ciphertext, ml_kem) = recipient.encapsulate_deterministic(message);
+                black_box(ciphertext);
+                hybrid_cipher(&ml_kem, dh.as_bytes(), &share, &self.x25519)
+            }
+        };
+        let mut body = <[u8; 16]>::try_from(file_key).expect("16 bytes");
+        black_box(
+            cipher
+                .0
+                .encrypt_inout_detached(&cipher.1.into(), b"", (&mut body[..]).into())
+                .expect("it seals"),
+        );
+        body
+    }
+}
+
 /// The primitives alone, on what a reader and a writer would have parsed.
 struct Floor {
     x25519: StaticSecret,
-    recipient: PublicKey,
-    ml_kem: Option<(DecapsulationKey, EncapsulationKey)>,
+    ml_kem: Option<DecapsulationKey>,
+    recipient: FloorRecipient,
     share: PublicKey,
     ciphertext: Vec<u8>,
     body: [u8; 32],
@@ -216,41 +308,48 @@ impl Floor {
         let mut ciphertext = decode(lines[3].rsplit(' ').next().expect("a share"));
         let share = ciphertext.split_off(ciphertext.len() - 32);
         let share = <[u8; 32]>::try_from(share).expect("32 bytes");
-        let (x25519, ml_kem) = expand(key_type, identity);
+        let mac = lines.last().expect("a MAC");
+        let ((x25519, ml_kem), recipient) = expand(key_type, identity);
         Self {
-            recipient: PublicKey::from(&x25519),
             x25519,
             ml_kem,
+            recipient,
             share: share.into(),
             ciphertext,
             body: decode(lines[4]).try_into().expect("32 bytes"),
-            mac_input_len: payload_at - lines[5].len() - 1 + "---".len(),
-            mac: decode(&lines[5][4..]).try_into().expect("32 bytes"),
+            mac_input_len: payload_at - mac.len() - 1 + "---".len(),
+            mac: decode(&mac[4..]).try_into().expect("32 bytes"),
             payload_at,
             chunks: (payload.len() - 16).div_ceil(CHUNK + 16),
         }
     }
 
-    fn unseal(&self, file: &[u8]) -> Vec<u8> {
+    /// What opens the payload: the stanza opened, and the MAC right.
+    fn file_key(&self, file: &[u8]) -> [u8; 16] {
         let dh = self.x25519.diffie_hellman(&self.share);
         let cipher = match &self.ml_kem {
-            None => x25519_cipher(dh.as_bytes(), &self.share, &self.recipient),
-            Some((secret, _)) => {
+            None => x25519_cipher(dh.as_bytes(), &self.share, &self.recipient.x25519),
+            Some(secret) => {
                 let ciphertext = self.ciphertext[..].try_into().expect("1,088 bytes");
                 let ml_kem = secret.decapsulate(ciphertext);
-                hybrid_cipher(&ml_kem, dh.as_bytes(), &self.share, &self.recipient)
+                hybrid_cipher(&ml_kem, dh.as_bytes(), &self.share, &self.recipient.x25519)
             }
         };
-        let mut file_key = self.body;
-        let (key, tag) = file_key.split_at_mut(16);
-        let tag = <[u8; 16]>::try_from(&*tag).expect("16 bytes");
+        let (key, tag) = self.body.split_at(16);
+        let mut key = <[u8; 16]>::try_from(key).expect("16 bytes");
+        let tag = <[u8; 16]>::try_from(tag).expect("16 bytes");
         cipher
             .0
-            .decrypt_inout_detached(&cipher.1.into(), b"", key.into(), &tag.into())
+            .decrypt_inout_detached(&cipher.1.into(), b"", (&mut key[..]).into(), &tag.into())
             .expect("it opens");
-        header_mac(key, &file[..self.mac_input_len]).verify_slice(&self.mac).expect("the MAC");
+        header_mac(&key, &file[..self.mac_input_len]).verify_slice(&self.mac).expect("the MAC");
+        key
+    }
+
+    fn unseal(&self, file: &[u8]) -> Vec<u8> {
+        let key = self.file_key(file);
         let (nonce, sealed) = file[self.payload_at..].split_at(16);
-        let cipher = ChaCha20Poly1305::new((&hkdf(nonce, key, b"payload")).into());
+        let cipher = ChaCha20Poly1305::new((&hkdf(nonce, &key, b"payload")).into());
         let mut plaintext = Vec::with_capacity(sealed.len());
         for (number, chunk) in sealed.chunks(CHUNK + 16).enumerate() {
             let (body, tag) = chunk.split_last_chunk::<16>().expect("a tag");
@@ -268,26 +367,7 @@ impl Floor {
         let mut random = [0; 96];
         getrandom::fill(&mut random).expect("randomness");
         let (file_key, nonce) = (&random[..16], &random[16..32]);
-        let ephemeral = <[u8; 32]>::try_from(&random[32..64]).expect("32 bytes");
-        let ephemeral = StaticSecret::from(ephemeral);
-        let share = PublicKey::from(&ephemeral);
-        let dh = ephemeral.diffie_hellman(&self.recipient);
-        let cipher = match &self.ml_kem {
-            None => x25519_cipher(dh.as_bytes(), &share, &self.recipient),
-            Some((_, recipient)) => {
-                let message = random[64..].try_into().expect("32 bytes");
-                let (ciphertext, ml_kem) = recipient.encapsulate_deterministic(message);
-                black_box(ciphertext);
-                hybrid_cipher(&ml_kem, dh.as_bytes(), &share, &self.recipient)
-            }
-        };
-        let mut body = <[u8; 16]>::try_from(file_key).expect("16 bytes");
-        black_box(
-            cipher
-                .0
-                .encrypt_inout_detached(&cipher.1.into(), b"", (&mut body[..]).into())
-                .expect("it seals"),
-        );
+        black_box(self.recipient.wrap(file_key, &random[32..]));
         black_box(header_mac(file_key, &file[..self.mac_input_len]).finalize());
         let cipher = ChaCha20Poly1305::new((&hkdf(nonce, file_key, b"payload")).into());
         let mut sealed = Vec::with_capacity(plaintext.len() + 16 * self.chunks);
@@ -301,18 +381,34 @@ impl Floor {
         }
         sealed
     }
+
+    /// The file key of `file`, wrapped anew, and the MAC over `header`.
+    fn rekey(&self, file: &[u8], recipients: &[FloorRecipient], header: &[u8]) -> [u8; 16] {
+        let file_key = self.file_key(file);
+        for recipient in recipients {
+            let mut random = [0; 64];
+            getrandom::fill(&mut random).expect("randomness");
+            black_box(recipient.wrap(&file_key, &random));
+        }
+        let mac_len = "--- ".len() + 43 + "\n".len();
+        let input = &header[..header.len() - mac_len + "---".len()];
+        black_box(header_mac(&file_key, input).finalize());
+        file_key
+    }
 }
 
 /// An identity's text as the keys of the primitives.
 fn expand(
     key_type: KeyType,
     identity: &str,
-) -> (StaticSecret, Option<(DecapsulationKey, EncapsulationKey)>) {
+) -> ((StaticSecret, Option<DecapsulationKey>), FloorRecipient) {
     let parsed = bech32::primitives::decode::CheckedHrpstring::new::<bech32::Bech32>(identity);
     let bytes: Vec<u8> = parsed.expect("an identity").byte_iter().collect();
     let bytes = <[u8; 32]>::try_from(bytes).expect("32 bytes");
     if key_type == KeyType::X25519 {
-        return (bytes.into(), None);
+        let x25519 = StaticSecret::from(bytes);
+        let recipient = FloorRecipient { x25519: (&x25519).into(), ml_kem: None };
+        return ((x25519, None), recipient);
     }
     let mut hasher = Shake256::default();
     hasher.update(&bytes);
@@ -321,7 +417,9 @@ fn expand(
     reader.read(&mut seed);
     reader.read(&mut scalar);
     let (secret, recipient) = MlKem768::from_seed(&seed);
-    (scalar.into(), Some((secret, recipient)))
+    let x25519 = StaticSecret::from(scalar);
+    let recipient = FloorRecipient { x25519: (&x25519).into(), ml_kem: Some(recipient) };
+    ((x25519, Some(secret)), recipient)
 }
 
 /// The cipher of an X25519 stanza, and its nonce.

@@ -1,7 +1,8 @@
 //! The command line.
 
-use bulla_sealing::KeyType;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+
+use crate::key_type::Type;
 
 /// What every figure is; shown by `--help`.
 const FIGURES: &str = "\
@@ -78,30 +79,5 @@ impl Args {
     /// repeated edits of one object more slowly.
     pub(crate) fn edits(&self) -> u32 {
         self.edits.min(self.objects)
-    }
-}
-
-/// The type of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Type {
-    /// Post-quantum, `age1pq1…`
-    Hybrid,
-    /// Compact, `age1…`
-    X25519,
-}
-
-impl Type {
-    /// As on the command line.
-    pub(crate) fn as_str(self) -> &'static str {
-        KeyType::from(self).as_str()
-    }
-}
-
-impl From<Type> for KeyType {
-    fn from(type_: Type) -> Self {
-        match type_ {
-            Type::Hybrid => Self::Hybrid,
-            Type::X25519 => Self::X25519,
-        }
     }
 }

@@ -8,13 +8,16 @@ use bulla_sealing::Recipient;
 use bulla_tests::Controller;
 use serde_json::Value;
 
-use crate::cluster::{
+use crate::{
     client::Connection,
+    cluster::{
+        site::{Site, sealed_secrets_path, secrets_path},
+        work::{self, NAMESPACE},
+    },
     process::Process,
-    progress,
+    program::progress,
+    sealing_keys,
     server_metrics::Requests,
-    site::{Site, sealed_secrets_path, secrets_path},
-    work::{self, NAMESPACE},
 };
 
 /// How the controller itself counts the objects that are done. It only tells when to look: what is measured
@@ -112,13 +115,7 @@ fn start(site: &Site) -> Result<Controller> {
 
 /// The key that the controller published.
 async fn recipient(site: &Site) -> Result<Recipient> {
-    let path = format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealingkeys", Controller::NAMESPACE);
-    let keys: Value = site.admin.connect().await?.get(&path).await?;
-    let keys = keys["items"].as_array().into_iter().flatten();
-    let mut active = keys.filter(|key| key["spec"]["state"] == "Active");
-    let key = active.next().context("the controller has published no active key")?;
-    let recipient = key["spec"]["recipient"].as_str().context("a SealingKey without recipient")?;
-    let recipient: Recipient = recipient.parse()?;
+    let recipient = sealing_keys::active(&mut site.admin.connect().await?, None).await?;
     let wanted = site.args.key_type.into();
     ensure!(recipient.key_type() == wanted, "the controller's key is not of type {wanted}");
     Ok(recipient)

@@ -10,10 +10,12 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::cluster::{
+use crate::{
     client::{Client, Content, Watch},
-    site::{Site, secrets_path},
-    work::{self, NAMESPACE},
+    cluster::{
+        site::{Site, secrets_path},
+        work::{self, NAMESPACE},
+    },
 };
 
 /// Ten a second: a person's script, not a flood that would measure throughput once more.

@@ -15,15 +15,17 @@ use bulla_sealing::Identity;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cluster::{
-    args::Args,
+use crate::{
     client::{Connection, Content, Metadata, Turns},
-    converge::{Converge, Sizes},
+    cluster::{
+        args::Args,
+        converge::{Converge, Sizes},
+        site::{Site, sealed_secrets_path, secrets_path},
+        work::{self, NAMESPACE},
+    },
     process::Process,
-    progress,
+    program::progress,
     server_metrics::Requests,
-    site::{Site, sealed_secrets_path, secrets_path},
-    work::{self, NAMESPACE},
 };
 
 /// The controller's, so that managed fields are of equal size.

@@ -8,12 +8,10 @@ use std::{
 
 use serde_json::json;
 
-use crate::cluster::{
-    args::{Args, Type},
-    converge::Converge,
-    drift::Drift,
-    floor::Floor,
-    restart::Restart,
+use crate::{
+    cluster::{args::Args, converge::Converge, drift::Drift, floor::Floor, restart::Restart},
+    key_type::Type,
+    program::rounded,
 };
 
 /// Against [`Report::ratio_to_floor`].
@@ -223,9 +221,4 @@ impl Report {
 
 fn mean([first, second]: [f64; 2]) -> f64 {
     f64::midpoint(first, second)
-}
-
-/// More digits than these would only be noise.
-fn rounded(figure: f64) -> f64 {
-    (figure * 1e4).round() / 1e4
 }

@@ -7,7 +7,7 @@ use bulla_crds::TARGET_LABEL;
 use bulla_tests::Controller;
 use serde::de::IgnoredAny;
 
-use crate::cluster::{client::Client, process::Process, server_metrics::Requests, site::Site};
+use crate::{client::Client, cluster::site::Site, process::Process, server_metrics::Requests};
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 

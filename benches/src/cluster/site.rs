@@ -2,21 +2,21 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_crds::SealedSecret;
-use bulla_tests::{ControlPlane, Controller, Part};
+use bulla_tests::{ControlPlane, Controller};
 use serde_json::json;
 
-use crate::cluster::{
-    args::Args,
+use crate::{
     client::{Client, Connection, Metadata, Turns},
-    process::Process,
-    progress, server_metrics,
-    work::NAMESPACE,
+    cluster::{args::Args, work::NAMESPACE},
+    process,
+    program::progress,
+    server_metrics,
 };
 
 /// The name of the controller's ServiceAccount in `deploy/base`.
@@ -28,9 +28,6 @@ const STORING: u16 = 16;
 const FOREIGN_NAMESPACES: usize = 10;
 /// About what a Helm release is.
 const FOREIGN_BYTES: usize = 64 * 1024;
-
-/// The garbage collector looks for new kinds every 30 s.
-const GARBAGE_COLLECTOR_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A control plane of its own for each turn, so that all turns meet the same state.
 pub(crate) struct Site {
@@ -53,7 +50,7 @@ impl Site {
         let site = Self { args: args.clone(), plane, admin, account };
         site.create_namespace(NAMESPACE).await?;
         site.store_foreign().await?;
-        site.wait_for_garbage_collector().await?;
+        server_metrics::wait_for_garbage_collector(&mut site.admin.connect().await?).await?;
         Ok(site)
     }
 
@@ -81,9 +78,7 @@ impl Site {
 
     /// What all processes of the control plane have spent so far.
     pub(crate) fn control_plane_cpu(&self) -> Result<Duration> {
-        let parts = [Part::ApiServer, Part::Etcd, Part::ControllerManager];
-        let pids = parts.iter().filter_map(|part| self.plane.pid(*part));
-        pids.map(|pid| Process::new(pid).cpu()).sum()
+        process::control_plane_cpu(&self.plane)
     }
 
     /// A time as milliseconds for each object.
@@ -120,21 +115,6 @@ impl Site {
     async fn create_namespace(&self, name: &str) -> Result<()> {
         let body = json!({"metadata": {"name": name}}).to_string();
         self.admin.connect().await?.create("/api/v1/namespaces", body).await?;
-        Ok(())
-    }
-
-    /// Until it watches SealedSecrets it would look up the owner of each target by a request of its own,
-    /// and its list of them would fall anywhere into the turn.
-    async fn wait_for_garbage_collector(&self) -> Result<()> {
-        progress("  waiting for the garbage collector to know our kinds");
-        let (start, mut connection) = (Instant::now(), self.admin.connect().await?);
-        while server_metrics::open_watches(&mut connection, "sealedsecrets").await? == 0 {
-            ensure!(
-                start.elapsed() < GARBAGE_COLLECTOR_DEADLINE,
-                "the garbage collector does not watch SealedSecrets"
-            );
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
         Ok(())
     }
 }

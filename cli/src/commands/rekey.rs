@@ -26,7 +26,7 @@ use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::refused::Refused;
 use crate::signals::HeldSignals;
-use crate::{refused, walk};
+use crate::{escape, refused, walk};
 
 /// Seal values again to today's recipients, without opening them
 ///
@@ -151,6 +151,7 @@ impl Rekey {
 /// Exchanges the files that have anything new; whether a file could not be written.
 fn write(drafts: &mut [Draft]) -> bool {
     let mut is_unable = false;
+    let mut written = Vec::new();
     let progress =
         Progress::new("writing", drafts.iter().filter(|draft| draft.new.is_some()).count());
     let signals = HeldSignals::new();
@@ -160,7 +161,10 @@ fn write(drafts: &mut [Draft]) -> bool {
             break;
         }
         let refused = match output::exchange_file(&draft.path, &draft.bytes(), new) {
-            Ok(()) => None,
+            Ok(()) => {
+                written.push(draft.path.as_path());
+                None
+            }
             Err(NotExchanged::Changed) => Some(Refused::file(
                 &draft.name,
                 format!("{}: it was changed by somebody else meanwhile", draft.name),
@@ -178,6 +182,10 @@ fn write(drafts: &mut [Draft]) -> bool {
         progress.step();
     }
     drop(progress);
+    if let Err(error) = output::sync_folders_of(written) {
+        is_unable = true;
+        output::stderr(&format!("error: {}\n", escape::line(&format!("{error:#}"))));
+    }
     signals.deliver();
     is_unable
 }

@@ -113,6 +113,7 @@ impl Fetch {
                     .hint("look at it, and try again")
             }
         })?;
+        output::sync_folders_of([config.path.as_path()])?;
         output::stderr(&format!(
             "pinned in environment {environment} of {name}; bulla rekey seals what is there to them\n"
         ));

@@ -8,17 +8,18 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::client::Connection;
+use crate::{client::Connection, program::progress};
 
 /// What belongs to the controller's work. Leases are not among them, nor is anything that the control plane
 /// does for itself.
-const RESOURCES: [&str; 7] = [
+const RESOURCES: [&str; 8] = [
     "secrets",
     "sealedsecrets",
     "sealedsecrets/status",
     "sealingkeys",
     "sealingkeys/status",
     "rekeys",
+    "rekeys/status",
     "events",
 ];
 
@@ -28,6 +29,9 @@ const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOL
 const POLL: Duration = Duration::from_millis(500);
 
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The garbage collector looks for new kinds every 30 s.
+const GARBAGE_COLLECTOR_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A kind of request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,8 +125,23 @@ impl Requests {
     }
 }
 
+/// Until the garbage collector watches SealedSecrets it looks up the owner of each target by a request of its own,
+/// and its list of them would fall anywhere into a turn.
+pub(crate) async fn wait_for_garbage_collector(connection: &mut Connection) -> Result<()> {
+    progress("  waiting for the garbage collector to know our kinds");
+    let start = Instant::now();
+    while open_watches(connection, "sealedsecrets").await? == 0 {
+        ensure!(
+            start.elapsed() < GARBAGE_COLLECTOR_DEADLINE,
+            "the garbage collector does not watch SealedSecrets"
+        );
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(())
+}
+
 /// How many watches on all objects of a resource are open.
-pub(crate) async fn open_watches(connection: &mut Connection, resource: &str) -> Result<u64> {
+async fn open_watches(connection: &mut Connection, resource: &str) -> Result<u64> {
     let text = connection.text("/metrics").await?;
     let open = samples(&text, "apiserver_longrunning_requests").filter(|(labels, _)| {
         let has = |name, value| label(labels, name) == Some(value);

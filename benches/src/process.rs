@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
+use bulla_tests::{ControlPlane, Part};
 
 /// A process by its id.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,13 @@ impl Process {
         let path = format!("/proc/{}/{file}", self.0);
         fs::read_to_string(path).with_context(|| format!("process {} has ended", self.0))
     }
+}
+
+/// What all processes of a control plane have spent so far.
+pub(crate) fn control_plane_cpu(plane: &ControlPlane) -> Result<Duration> {
+    let parts = [Part::ApiServer, Part::Etcd, Part::ControllerManager];
+    let pids = parts.iter().filter_map(|part| plane.pid(*part));
+    pids.map(|pid| Process::new(pid).cpu()).sum()
 }
 
 /// Fields 14 and 15, `utime` and `stime`; field 2 is the name in parentheses, which may hold anything.

@@ -61,6 +61,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
+    pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) resource_version: String,
 }
@@ -184,6 +185,13 @@ impl Connection {
     pub(crate) async fn merge(&mut self, path: &str, patch: String) -> Result<Metadata> {
         let request = self.request(Method::PATCH, path, METADATA_ONLY);
         self.written(request.header(CONTENT_TYPE, MERGE_PATCH).body(patch)?).await
+    }
+
+    /// Deletes an object.
+    pub(crate) async fn delete(&mut self, path: &str) -> Result<()> {
+        let request = self.request(Method::DELETE, path, METADATA_ONLY).body(String::new())?;
+        self.send(request).await?.into_body().collect().await?;
+        Ok(())
     }
 
     /// Watches; `path` has the parameters of a watch. `accept` may ask for metadata only.

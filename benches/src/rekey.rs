@@ -1,0 +1,56 @@
+//! What a rekey costs: `bulla rekey` over a tree of files, offline and through a cluster, beside its floors.
+//!
+//! The programs are release builds and run as whole processes, each time over a fresh copy of the same tree;
+//! what came of it is checked each time. A floor is what the same work needs at least: the header's
+//! primitives, the writing of as many files, a bare client's requests.
+
+mod args;
+mod bare;
+mod offline;
+mod report;
+mod site;
+mod through;
+mod timing;
+mod tree;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::{
+    program::{self, progress},
+    rekey::{
+        args::{Args, Part},
+        report::{Report, Turn},
+    },
+};
+
+/// Parses the command line, measures, prints, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    program::run(measure(args), |report, out| match report.args.json {
+        true => report.write_json(out),
+        false => report.write_table(out),
+    })
+}
+
+async fn measure(args: Args) -> Result<Report> {
+    let mut turns = Vec::new();
+    for key_type in args.key_types() {
+        let name = key_type.as_str();
+        let mut turn = Turn { key_type, offline: None, through: None };
+        if args.has(Part::Offline) {
+            progress(format!("offline, {name}"));
+            turn.offline = Some(offline::measure(&args, key_type).context("offline")?);
+        }
+        if args.has(Part::Cluster) {
+            progress(format!("through the cluster, {name}"));
+            let measured = through::measure(&args, key_type).await;
+            turn.through = Some(measured.context("through the cluster")?);
+        }
+        turns.push(turn);
+    }
+    Ok(Report { args, turns })
+}

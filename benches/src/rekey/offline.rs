@@ -1,0 +1,79 @@
+//! With an identity at hand: the program, and the floors of what it does.
+
+use std::{fs, hint::black_box, io::Write, process::Command};
+
+use anyhow::{Context, Result};
+use bulla_crds::keys::identity_file;
+use bulla_sealing::{Identity, Keyring, Recipients, SealedHeader};
+use bulla_tests::{Folder, Program, program};
+use tempfile::NamedTempFile;
+
+use crate::{
+    key_type::Type,
+    program::progress,
+    rekey::{
+        args::Args,
+        timing::{self, Costs},
+        tree::{Copy, Tree},
+    },
+};
+
+/// What everything took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offline {
+    pub(crate) rekey: Costs,
+    pub(crate) dry_run: Costs,
+    pub(crate) headers: Costs,
+    pub(crate) writes: Costs,
+}
+
+/// Measures everything in turn, so that the noise of the machine is the same for all.
+pub(crate) fn measure(args: &Args, key_type: Type) -> Result<Offline> {
+    let bulla = program(Program::Bulla)?;
+    let [old, new] = [Identity::generate(key_type.into())?, Identity::generate(key_type.into())?];
+    let keys = Folder::new("bulla-bench-keys-")?;
+    fs::write(keys.path().join("old.txt"), &**identity_file(&old))?;
+    fs::write(keys.path().join("new.txt"), new.recipient().as_str())?;
+    let (to, recipients) = (new.recipient().fingerprint(), Recipients::new(vec![new.recipient()])?);
+    let tree = Tree::seal(args, old.recipient())?;
+    let (old, new) = (Keyring::from_iter([old]), Keyring::from_iter([new]));
+
+    let mut offline = Offline::default();
+    for run in 1..=args.runs {
+        progress(format!("  run {run} of {}", args.runs));
+        let copy = tree.write()?;
+        let rekey = |flags: &[&str]| {
+            let mut command = Command::new(&bulla);
+            command.current_dir(keys.path()).args(["rekey", "-i", "old.txt", "-R", "new.txt"]);
+            timing::process(command.args(flags).arg(copy.path()))
+        };
+        offline.headers.push(timing::in_this_thread(|| make_headers(&tree, &old, &recipients))?);
+        offline.dry_run.push(rekey(&["--dry-run"])?);
+        offline.rekey.push(rekey(&[])?);
+        copy.verify(&tree, to, Some(&new)).context("not everything is rekeyed")?;
+        offline.writes.push(timing::in_this_thread(|| write_again(&copy))?);
+    }
+    Ok(offline)
+}
+
+/// All headers, one after the other.
+fn make_headers(tree: &Tree, keyring: &Keyring, recipients: &Recipients) -> Result<()> {
+    for value in tree.values() {
+        let (header, _) = SealedHeader::parse(&value.file)?;
+        black_box(header.rekey(&value.target, keyring, recipients)?);
+    }
+    Ok(())
+}
+
+/// Reads every file and writes it anew, so that it lasts.
+fn write_again(copy: &Copy) -> Result<()> {
+    for path in &copy.files {
+        let bytes = fs::read(path)?;
+        let folder = path.parent().context("a file without a folder")?;
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.write_all(&bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+    }
+    copy.sync_folders()
+}

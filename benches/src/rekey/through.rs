@@ -1,0 +1,92 @@
+//! Through the cluster: a person's program and the controller, then a bare client in the place of both.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context, Result};
+use bulla_tests::{Program, program};
+
+use crate::{
+    client::Client,
+    key_type::Type,
+    process::{self, Process},
+    program::progress,
+    rekey::{
+        args::Args,
+        bare,
+        site::Site,
+        timing::{self, Cost, Costs},
+        tree::Tree,
+    },
+    server_metrics::Requests,
+};
+
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+const QUIET: Duration = Duration::from_secs(3);
+
+/// What everything took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Through {
+    /// The person's program.
+    pub(crate) rekey: Costs,
+    /// Beside it, for as long as it ran.
+    pub(crate) controller: Costs,
+    pub(crate) control_plane: Costs,
+    /// Of one run.
+    pub(crate) requests: Requests,
+    pub(crate) bare: Costs,
+    pub(crate) bare_control_plane: Costs,
+}
+
+/// Measures the programs, and with the controller away the bare client on the same control plane.
+pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<Through> {
+    let bulla = program(Program::Bulla)?;
+    let site = Site::start().await?;
+    let mut controller = site.start_controller(key_type)?;
+    let old = site.active().await?;
+    let tree = Tree::seal(args, old.clone())?;
+    site.store(&tree, &controller).await?;
+    let to = site.renew(&old).await?.fingerprint();
+
+    let mut through = Through::default();
+    let mut admin = site.admin.connect().await?;
+    let running = Process::new(controller.pid()?);
+    for run in 1..=args.runs {
+        progress(format!("  run {run} of {}", args.runs));
+        let copy = tree.write()?;
+        let before = Requests::settled(&mut admin, QUIET).await?;
+        let (controller_before, plane_before) =
+            (running.cpu()?, process::control_plane_cpu(&site.plane)?);
+        let mut command = Command::new(&bulla);
+        command.env("KUBECONFIG", site.person.kubeconfig());
+        let cost = timing::process(command.arg("rekey").arg(copy.path()))
+            .with_context(|| format!("the controller's log ends:\n{}\n", controller.log_tail()))?;
+        let beside = |cpu| Cost { wall: cost.wall, cpu };
+        through.controller.push(beside(running.cpu()? - controller_before));
+        let plane = process::control_plane_cpu(&site.plane)? - plane_before;
+        through.control_plane.push(beside(plane));
+        through.rekey.push(cost);
+        through.requests = Requests::settled(&mut admin, QUIET).await?.since(&before);
+        copy.verify(&tree, to, None).context("not everything is rekeyed")?;
+    }
+
+    // It would answer the bare client's Rekeys.
+    controller.stop(STOP_DEADLINE)?;
+    let (person, account) = (Client::new(&site.person)?, site.account()?);
+    bare::attach_watch(&account).await?;
+    for run in 1..=args.runs {
+        progress(format!("  bare client, run {run} of {}", args.runs));
+        let before = Requests::settled(&mut admin, QUIET).await?;
+        let (own_before, plane_before) =
+            (Process::own().cpu()?, process::control_plane_cpu(&site.plane)?);
+        let wall = bare::ask(&person, &account, &tree).await?;
+        let cost = Cost { wall, cpu: Process::own().cpu()? - own_before };
+        let plane = process::control_plane_cpu(&site.plane)? - plane_before;
+        through.bare.push(cost);
+        through.bare_control_plane.push(Cost { wall, cpu: plane });
+        bare::check(&tree, &Requests::settled(&mut admin, QUIET).await?.since(&before))?;
+    }
+    // In this order, so that the plane goes last.
+    drop(controller);
+    Ok(through)
+}
