@@ -25,7 +25,7 @@ const COUNTED_EVERY: Duration = Duration::from_secs(30);
 /// The reason of BackedUp when a copy was taken out of the cluster. `bulla keys backup` writes it.
 const TAKEN_OUT: &str = "TakenOut";
 
-/// When each status was last written.
+/// When each status was last written, or first looked at.
 pub(super) type Told = HashMap<String, Instant>;
 
 /// Writes the statuses that have changed.
@@ -44,7 +44,9 @@ pub(super) async fn tell(ctx: &Context, told: &mut Told) -> Result<(), Failure> 
         let previous = key.status.clone().unwrap_or_default();
         let conditions = judge(key, &facts, &previous.conditions, now);
         let is_count_new = previous.sealed_secrets.as_ref().map(|live| live.count) != Some(count);
-        let may_count = told.get(name).is_none_or(|written| written.elapsed() >= COUNTED_EVERY);
+        // Who has just begun to work does not know when the last one wrote.
+        let written = *told.entry(name.clone()).or_insert_with(Instant::now);
+        let may_count = written.elapsed() >= COUNTED_EVERY;
         if conditions == previous.conditions && !(is_count_new && may_count) {
             continue;
         }
