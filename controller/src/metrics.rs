@@ -134,6 +134,8 @@ impl Metrics {
         // There before the first one is, so that the rate of the first is not lost.
         let rekeyed = OutcomeLabels { outcome: "done", reason: Reason::Rekeyed.as_str() };
         drop(self.rekeys.get_or_create(&rekeyed));
+        let conflict = OperationLabels { operation: "status", reason: Reason::Conflict.as_str() };
+        drop(self.api_errors.get_or_create(&conflict));
         let help = "Time from taking up to leaving an object";
         r.register_with_unit("reconcile_duration", help, Unit::Seconds, self.seconds.clone());
         r.register("queue_depth", "Objects that wait for a worker or a delay", self.queue.clone());
