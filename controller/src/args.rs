@@ -1,6 +1,7 @@
 //! The command line. Environment variables are declared here and read nowhere else.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,8 +42,8 @@ pub(crate) struct Args {
     pub(crate) shortest_renewal: Duration,
 
     /// Seal a copy of each identity to this recipient, whose own identity stays offline
-    #[arg(long = "recovery-recipient", env = "BULLA_RECOVERY_RECIPIENTS", value_name = "RECIPIENT", value_delimiter = ',', value_parser = recipient)]
-    pub(crate) recovery: Vec<Recipient>,
+    #[arg(long = "recovery-recipient", env = "BULLA_RECOVERY_RECIPIENTS", value_name = "RECIPIENT", value_delimiter = ',', value_parser = given_recipient, hide_env_values = true)]
+    recovery: Vec<GivenRecipient>,
 
     /// Hold the identities in the files of this folder too
     #[arg(long, env = "BULLA_IDENTITIES_FOLDER", value_name = "FOLDER")]
@@ -112,7 +113,12 @@ impl Args {
         if self.recovery.is_empty() {
             return Ok(());
         }
-        let recovery = Recipients::new(self.recovery.clone()).context("--recovery-recipient")?;
+        for (index, GivenRecipient(recipient)) in self.recovery.iter().enumerate() {
+            if let Err(error) = recipient {
+                bail!("recipient {} of --recovery-recipient: {error}", index + 1);
+            }
+        }
+        let recovery = Recipients::new(self.given_recipients()).context("--recovery-recipient")?;
         let weak = recovery.iter().find(|it| it.key_type() == KeyType::X25519);
         if let (Type::Hybrid, Some(weak)) = (self.key_type, weak) {
             bail!(
@@ -131,7 +137,11 @@ impl Args {
 
     /// To whom identities are backed up.
     pub(crate) fn recovery_recipients(&self) -> Option<Recipients> {
-        Recipients::new(self.recovery.clone()).ok()
+        Recipients::new(self.given_recipients()).ok()
+    }
+
+    fn given_recipients(&self) -> Vec<Recipient> {
+        self.recovery.iter().filter_map(|GivenRecipient(it)| it.as_ref().ok()).cloned().collect()
     }
 
     /// What is watched: each of these namespaces, or all.
@@ -210,9 +220,13 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
         .ok_or("a duration is written like 90s, 15m, 24h or 30d")
 }
 
-/// The recipient is public, but what stands in its place by mistake may not be.
-fn recipient(text: &str) -> Result<Recipient, InvalidKey> {
-    text.parse()
+/// A recipient as it was given, or why it is none. It may be an identity by mistake, which the argument parser
+/// would repeat in its error; so the parser takes everything, and [`Args::check`] complains.
+#[derive(Clone, Debug)]
+struct GivenRecipient(Result<Recipient, InvalidKey>);
+
+fn given_recipient(text: &str) -> Result<GivenRecipient, Infallible> {
+    Ok(GivenRecipient(text.parse()))
 }
 
 /// The Lease holds whole seconds.
@@ -221,5 +235,25 @@ fn lease_duration(text: &str) -> Result<Duration, &'static str> {
     match (1..=3600).contains(&duration.as_secs()) && duration.subsec_nanos() == 0 {
         true => Ok(duration),
         false => Err("a Lease lasts 1s to 1h, in whole seconds"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulla_sealing::Identity;
+
+    use super::*;
+
+    #[test]
+    fn identity_in_place_of_a_recipient_is_refused_and_not_repeated() {
+        let identity = Identity::generate(KeyType::X25519).unwrap().to_secret_string();
+        let given = ["bulla-controller", "--recovery-recipient", &**identity];
+        let args = Args::try_parse_from(given).unwrap();
+        let error = format!("{:#}", args.check().unwrap_err());
+        assert!(
+            error.contains("recipient 1 of --recovery-recipient: this is an identity"),
+            "{error}"
+        );
+        assert!(!error.contains(&**identity) && !format!("{args:?}").contains(&**identity));
     }
 }
