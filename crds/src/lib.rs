@@ -48,7 +48,9 @@ pub use sealed_secret::{
     TemplateMetadata,
 };
 pub use sealing_key::{LiveSealedSecrets, SealingKey, SealingKeySpec, SealingKeyStatus, State};
-pub use unseal::{UnsealError, ValueError, decode_value, fingerprints, target_of, unseal};
+pub use unseal::{
+    UnsealError, ValueError, decode_value, fingerprints, target_of, unseal, unseal_value,
+};
 pub use wiped::WipedSecret;
 
 /// The API group, and the prefix of our labels and annotations.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bulla_sealing::{
-    Binding, Fingerprint, InvalidTarget, Keyring, ParseError, SealedHeader, SealedValue, Target,
+    Binding, Fingerprint, InvalidTarget, Keyring, ParseError, Plaintext, SealedHeader, SealedValue,
+    Target,
 };
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -129,7 +130,8 @@ pub fn unseal(sealed_secret: &SealedSecret, keyring: &Keyring) -> Result<WipedSe
         let plaintext = unseal_value(namespace, name, key, value, keyring)
             .map_err(|error| UnsealError::Value { key: key.clone(), error })?;
         secret = secret.with(|secret| {
-            secret.data.get_or_insert_default().insert(key.clone(), plaintext);
+            let value = ByteString(plaintext.as_bytes().to_vec());
+            secret.data.get_or_insert_default().insert(key.clone(), value);
         });
     }
     let templates = sealed_secret.spec.template.as_ref().map(|template| &template.data);
@@ -178,18 +180,18 @@ pub fn target_of(
     Ok(Target::new(namespace.unwrap_or(UNBOUND_NAMESPACE), name, key)?)
 }
 
-fn unseal_value(
+/// Opens one value where it stands: the one of `key` in the object of this name.
+pub fn unseal_value(
     namespace: Option<&str>,
     name: &str,
     key: &str,
     value: &str,
     keyring: &Keyring,
-) -> Result<ByteString, ValueError> {
+) -> Result<Plaintext, ValueError> {
     let file = decode_value(value)?;
     let sealed_value = SealedValue::parse(&file)?;
     let target = target_of(namespace, name, key, sealed_value.binding())?;
-    let plaintext = sealed_value.unseal(&target, keyring)?;
-    Ok(ByteString(plaintext.as_bytes().to_vec()))
+    Ok(sealed_value.unseal(&target, keyring)?)
 }
 
 /// Everything but the values.

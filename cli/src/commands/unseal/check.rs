@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use bulla_crds::{SealedSecret, UnsealError, ValueError, decode_value, target_of};
-use bulla_sealing::{Keyring, SealedValue};
+use bulla_crds::{SealedSecret, UnsealError, unseal_value};
+use bulla_sealing::Keyring;
 
 use super::path_of;
 use crate::failure::{Answer, Failure};
@@ -97,8 +97,11 @@ impl Tally {
             Ok(_) => {}
             // It tells of one value, and each that does not open is to be told.
             Err(UnsealError::Value { .. }) => {
-                for (key, value) in &sealed_secret.spec.sealed_data {
-                    if let Err(error) = open_value(&sealed_secret, key, value, keyring) {
+                let SealedSecret { metadata, spec, .. } = &sealed_secret;
+                let namespace = metadata.namespace.as_deref();
+                let name = metadata.name.as_deref().unwrap_or_default();
+                for (key, value) in &spec.sealed_data {
+                    if let Err(error) = unseal_value(namespace, name, key, value, keyring) {
                         let position = places.position(object, key, value);
                         let place =
                             Place { position, object: object.title(), key: Some(key.clone()) };
@@ -131,19 +134,4 @@ impl Tally {
             output::count(self.values, "value"),
         )
     }
-}
-
-fn open_value(
-    sealed_secret: &SealedSecret,
-    key: &str,
-    value: &str,
-    keyring: &Keyring,
-) -> Result<(), ValueError> {
-    let file = decode_value(value)?;
-    let sealed_value = SealedValue::parse(&file)?;
-    let metadata = &sealed_secret.metadata;
-    let name = metadata.name.as_deref().unwrap_or_default();
-    let target = target_of(metadata.namespace.as_deref(), name, key, sealed_value.binding())?;
-    sealed_value.unseal(&target, keyring)?;
-    Ok(())
 }
