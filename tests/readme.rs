@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bulla_tests::{ControlPlane, Controller, Folder, Shell};
+use bulla_tests::{ControlPlane, Controller, Folder, Shell, Step, steps};
 
 const README: &str = include_str!("../README.md");
 
@@ -129,12 +129,10 @@ fn wait_for_key(controller: &Controller, shell: &Shell) -> anyhow::Result<()> {
     shell.run("until bulla keys fetch > /dev/null 2>&1; do sleep 0.1; done").map(drop)
 }
 
-/// The lines of a page's `console` blocks.
+/// The commands of a page.
 fn commands(page: &'static str) -> impl Iterator<Item = &'static str> {
-    let mut is_command = false;
-    page.lines().filter(move |line| {
-        let was_command = is_command && *line != "```";
-        is_command = *line == "```console" || was_command;
-        was_command
+    steps(page).into_iter().filter_map(|step| match step {
+        Step::Run(line) => Some(line),
+        Step::Write(..) => None,
     })
 }
