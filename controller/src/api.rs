@@ -243,9 +243,7 @@ pub(crate) async fn patch_secret(
     name: &str,
     patch: &serde_json::Value,
 ) -> Result<PartialObjectMeta<Secret>, Failure> {
-    let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let request = secrets(Some(namespace)).patch(name, &params, &Patch::Merge(patch));
+    let request = secrets(Some(namespace)).patch(name, &patch_params(), &Patch::Merge(patch));
     send(client, request, None).await
 }
 
@@ -272,11 +270,13 @@ where
         "metadata": {"resourceVersion": judged.resource_version},
         "status": status,
     }));
-    let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let name = judged.name.as_deref().unwrap_or_default();
-    let request = collection::<K>(judged.namespace.as_deref())
-        .patch_subresource("status", name, &params, &patch);
+    let request = collection::<K>(judged.namespace.as_deref()).patch_subresource(
+        "status",
+        name,
+        &patch_params(),
+        &patch,
+    );
     let written: PartialObjectMeta<K> = send(client, request, None).await?;
     Ok(written.metadata.resource_version)
 }
@@ -366,7 +366,13 @@ fn collection<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> kube::c
     kube::core::Request::new(K::url_path(&(), namespace))
 }
 
-fn post_params() -> PostParams {
+/// Of a plain patch that is ours.
+pub(crate) fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+/// Of a create or replace that is ours.
+pub(crate) fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 

@@ -11,14 +11,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
-use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::{Failure, within};
+use crate::api::{Failure, post_params, within};
 use crate::backoff::random;
-use crate::context::{Context, FIELD_MANAGER};
+use crate::context::Context;
 
 /// The name of the Lease, in the controller's namespace.
 const NAME: &str = "bulla-controller";
@@ -95,7 +94,7 @@ impl Candidate {
         self.seen = None;
         let lease = Lease { spec: Some(self.taken(spec, &holder)), ..lease };
         // At the resource version that was read: of two that take it one loses.
-        match within(self.api.replace(NAME, &params(), &lease)).await {
+        match within(self.api.replace(NAME, &post_params(), &lease)).await {
             Ok(lease) => Ok(Some(lease)),
             Err(Failure::Conflict | Failure::NotFound) => Ok(None),
             Err(failure) => Err(failure),
@@ -119,7 +118,7 @@ impl Candidate {
             metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
             spec: Some(self.taken(LeaseSpec::default(), "")),
         };
-        match within(self.api.create(&params(), &lease)).await {
+        match within(self.api.create(&post_params(), &lease)).await {
             Ok(lease) => Ok(Some(lease)),
             Err(Failure::AlreadyExists) => Ok(None),
             Err(failure) => Err(failure),
@@ -150,12 +149,8 @@ impl Candidate {
         let spec =
             LeaseSpec { holder_identity: Some(String::new()), ..lease.spec.unwrap_or_default() };
         let lease = Lease { spec: Some(spec), ..lease };
-        if let Err(failure) = within(self.api.replace(NAME, &params(), &lease)).await {
+        if let Err(failure) = within(self.api.replace(NAME, &post_params(), &lease)).await {
             tracing::info!(%failure, "the Lease was not given back and will expire");
         }
     }
-}
-
-fn params() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }

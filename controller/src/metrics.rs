@@ -63,7 +63,7 @@ struct LaneLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
-    state: String,
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -245,7 +245,7 @@ impl Metrics {
         let summary = ctx.ring.summary(&ctx.args.holder);
         for state in [State::Pending, State::Active, State::Retired, State::Revoked] {
             let count = summary.by_state.get(&state).copied().unwrap_or_default();
-            let labels = StateLabel { state: state.to_string() };
+            let labels = StateLabel { state: state.as_str() };
             self.sealing_keys.get_or_create(&labels).set(gauge(count));
         }
         self.identities_missing.set(gauge(summary.missing));

@@ -66,9 +66,21 @@ pub enum State {
     Revoked,
 }
 
+impl State {
+    /// The word that stands in objects and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Active => "Active",
+            Self::Retired => "Retired",
+            Self::Revoked => "Revoked",
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.pad(self.as_str())
     }
 }
 

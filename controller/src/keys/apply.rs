@@ -7,15 +7,15 @@ use bulla_crds::{
 };
 use bulla_sealing::Identity;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::Patch;
 use kube::core::ObjectMeta;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::api::{self, Failure, within};
+use crate::api::{self, Failure, patch_params, post_params, within};
 use crate::cache::Version;
-use crate::context::{Context, FIELD_MANAGER};
+use crate::context::Context;
 use crate::keys::plan::{Facts, Step};
 use crate::keys::{Memory, sealing_keys, status};
 
@@ -177,18 +177,12 @@ async fn patch(
     let key = facts.declared.get(name).ok_or(Failure::NotFound)?;
     change["metadata"]["uid"] = json!(key.uid());
     change["metadata"]["resourceVersion"] = json!(key.resource_version());
-    let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let patched: SealingKey =
-        within(sealing_keys(ctx).patch(name, &params, &Patch::Merge(&change))).await?;
+        within(sealing_keys(ctx).patch(name, &patch_params(), &Patch::Merge(&change))).await?;
     ctx.ring.declaration_came(patched);
     Ok(())
 }
 
 fn leases(ctx: &Context) -> Api<Lease> {
     Api::namespaced(ctx.client.clone(), &ctx.args.namespace)
-}
-
-fn post_params() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }

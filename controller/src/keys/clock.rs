@@ -9,8 +9,8 @@ use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use tokio::time::Instant;
 
-use crate::api::{Failure, within};
-use crate::context::{Context, FIELD_MANAGER};
+use crate::api::{Failure, post_params, within};
+use crate::context::Context;
 
 /// How long our own steady clock is relied upon. It may stand still while a machine sleeps.
 const RELIED_UPON: Duration = Duration::from_hours(1);
@@ -37,7 +37,7 @@ impl Clock {
     /// The API server's time. It stamps whatever is created, also when that is only tried.
     pub(super) async fn ask(&mut self, ctx: &Context) -> Result<Timestamp, Failure> {
         let api: Api<Lease> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
-        let params = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.into()) };
+        let params = PostParams { dry_run: true, ..post_params() };
         let metadata =
             ObjectMeta { generate_name: Some("bulla-clock-".into()), ..ObjectMeta::default() };
         let tried = within(api.create(&params, &Lease { metadata, spec: None })).await?;

@@ -10,12 +10,12 @@ use bulla_sealing::Fingerprint;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::api::{Failure, within};
-use crate::context::{Context, FIELD_MANAGER};
+use crate::api::{Failure, patch_params, within};
+use crate::context::Context;
 use crate::keys::plan::Facts;
 use crate::keys::sealing_keys;
 
@@ -81,10 +81,8 @@ async fn write(ctx: &Context, key: &SealingKey, status: SealingKeyStatus) -> Res
         "metadata": {"resourceVersion": key.resource_version(), "uid": key.uid()},
         "status": status,
     });
-    let params =
-        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let api = sealing_keys(ctx);
-    let patched = within(api.patch_status(&key.name_any(), &params, &Patch::Merge(&patch))).await?;
+    let (api, patch) = (sealing_keys(ctx), Patch::Merge(&patch));
+    let patched = within(api.patch_status(&key.name_any(), &patch_params(), &patch)).await?;
     ctx.ring.declaration_came(patched);
     Ok(())
 }
@@ -113,7 +111,7 @@ fn judge(
         ("False", reason, ref message) if is_ours && declared.state != State::Revoked => {
             ("False", reason, message.clone())
         }
-        _ => ("True", as_reason(declared.state), state(declared.state).to_owned()),
+        _ => ("True", declared.state.as_str(), state(declared.state).to_owned()),
     };
     let is_open = facts.held.contains(&declared.recipient.fingerprint());
     let mut conditions = vec![condition(READY, ready), condition(HELD, held)];
@@ -135,15 +133,6 @@ fn unusable(error: &InvalidDeclaration) -> Said {
         InvalidDeclaration::Misnamed(_) => "Misnamed",
     };
     ("False", reason, format!("not used: {error}"))
-}
-
-fn as_reason(state: State) -> &'static str {
-    match state {
-        State::Pending => "Pending",
-        State::Active => "Active",
-        State::Retired => "Retired",
-        State::Revoked => "Revoked",
-    }
 }
 
 fn state(state: State) -> &'static str {
