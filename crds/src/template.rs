@@ -413,7 +413,7 @@ mod tests {
 
         #[test]
         fn text_without_placeholders_stays_as_it_is(text in any::<String>()) {
-            let text = text.replace(OPEN, "{");
+            prop_assume!(!text.contains(OPEN));
             let template = TextTemplate::parse(&text).unwrap();
             prop_assert_eq!(&**template.render(&BTreeMap::new()), text.as_bytes());
         }
