@@ -7,16 +7,19 @@
 mod edit;
 mod parse;
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use globset::GlobSet;
 use jiff::civil::Date;
+use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrHint};
+use crate::input::Input;
 use crate::manifest::Document;
-use crate::{input, walk};
+use crate::{git, input, walk};
 
 pub(crate) use edit::Renewal;
 
@@ -37,6 +40,8 @@ pub(crate) struct Config {
 pub(crate) struct Environment {
     pub(crate) name: String,
     globs: GlobSet,
+    /// The namespace of what in these paths names none itself.
+    pub(crate) namespace: Option<String>,
     pub(crate) pins: Vec<Pin>,
 }
 
@@ -78,7 +83,7 @@ impl Config {
         let here = [PathBuf::from(".")];
         let mut roots = Vec::new();
         for path in if paths.is_empty() { &here } else { paths } {
-            roots.push(work_tree(path)?);
+            roots.push(git::root_of(&real_path(path)?));
         }
         roots.sort_unstable();
         roots.dedup();
@@ -97,10 +102,14 @@ impl Config {
         Self::parse(path, input::read(path)?)
     }
 
+    /// Reads what the file at `path` was in another commit.
+    pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Self, Failure> {
+        Self::parse(path, Input { name: blob.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) })
+    }
+
     /// The environment that a file belongs to, if any.
     pub(crate) fn environment_of(&self, file: &Path) -> Result<Option<&Environment>, Failure> {
-        let real = std::fs::canonicalize(file)
-            .with_context(|| format!("cannot read {}", file.display()))?;
+        let real = real_path(file)?;
         let Ok(path) = real.strip_prefix(&self.root) else { return Ok(None) };
         let mut matching = self.environments.iter().filter(|it| it.globs.is_match(path));
         match (matching.next(), matching.next()) {
@@ -146,12 +155,20 @@ impl Environment {
     }
 }
 
-/// The root of the Git work tree that `path` lies in.
-fn work_tree(path: &Path) -> Result<Option<PathBuf>> {
-    let real =
-        std::fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
-    // A file in place of the folder marks a linked work tree or a submodule.
-    Ok(real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned))
+/// A path without links, also of a file that is not there yet.
+fn real_path(path: &Path) -> Result<PathBuf> {
+    let real = match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = match path.parent() {
+                Some(folder) if folder != Path::new("") => folder,
+                _ => Path::new("."),
+            };
+            std::fs::canonicalize(folder)
+                .map(|folder| folder.join(path.file_name().unwrap_or_default()))
+        }
+        real => real,
+    };
+    real.with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
@@ -180,6 +197,11 @@ fn shortest(path: &Path) -> PathBuf {
 #[cfg(test)]
 impl FromIterator<Pin> for Environment {
     fn from_iter<I: IntoIterator<Item = Pin>>(pins: I) -> Self {
-        Self { name: "prod".into(), globs: GlobSet::empty(), pins: pins.into_iter().collect() }
+        Self {
+            name: "prod".into(),
+            globs: GlobSet::empty(),
+            namespace: None,
+            pins: pins.into_iter().collect(),
+        }
     }
 }

@@ -8,9 +8,11 @@
 mod cluster;
 mod commands;
 mod config;
+mod destination;
 mod escape;
 mod failure;
 mod flags;
+mod git;
 mod identities;
 mod input;
 mod manifest;

@@ -6,6 +6,7 @@
 
 mod edit;
 mod metadata;
+mod patch;
 mod schema;
 mod sealed_secret;
 mod secret;
@@ -21,8 +22,9 @@ use serde_json::Value;
 
 use crate::input::{self, Input};
 
-pub(crate) use edit::{ManifestFile, NewText, Places};
+pub(crate) use edit::{ManifestFile, NewText, NotEdited, Places};
 pub(crate) use metadata::{metadata_of, name_of, namespace_of};
+pub(crate) use patch::Patch;
 pub(crate) use schema::{FlawKind, flaws};
 pub(crate) use sealed_secret::{
     deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,

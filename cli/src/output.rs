@@ -10,6 +10,7 @@ use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::{Failure, OrHint};
 use crate::signals::HeldSignals;
+use crate::{escape, git};
 
 /// Whether a file that is there may be written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,21 @@ pub(crate) fn stdout(data: &[u8]) -> Result<()> {
 /// Writes a message to stderr. When nobody can read it there is nobody to tell.
 pub(crate) fn stderr(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Tells something that is good to know.
+pub(crate) fn note(text: &str) {
+    stderr(&format!("note: {}\n", escape::line(text)));
+}
+
+/// Tells something that is likely not what was meant.
+pub(crate) fn warning(text: &str) {
+    stderr(&format!("warning: {}\n", escape::line(text)));
+}
+
+/// Tells in the end what was done.
+pub(crate) fn summary(text: &str) {
+    stderr(&format!("{}\n", escape::line(text)));
 }
 
 /// `1 file`, `2 files`.
@@ -163,8 +179,7 @@ pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
     let real = follow(path)?;
     let folder = fs::canonicalize(folder_of(&real))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    // A file in place of the folder marks a linked work tree or a submodule.
-    match folder.ancestors().find(|ancestor| ancestor.join(".git").exists()) {
+    match git::root_of(&folder) {
         Some(root) => {
             Err(anyhow!("{} is inside the Git work tree {}", path.display(), root.display()))
                 .or_hint("write it elsewhere, or insist with --force")

@@ -64,11 +64,6 @@ pub fn seal<'a>(
     recipients: &Recipients,
 ) -> Result<SealedSecret, SealError> {
     let namespace = namespace.into();
-    let bound_namespace = match (namespace, scope) {
-        (Some(namespace), _) => namespace,
-        (None, Scope::Cluster) => UNBOUND_NAMESPACE,
-        (None, _) => return Err(SealError::NoNamespace(scope)),
-    };
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     let values = secret.data.iter().flatten();
     if values.clone().next().is_none() {
@@ -85,10 +80,8 @@ pub fn seal<'a>(
 
     let mut sealed_data = BTreeMap::new();
     for (key, value) in values {
-        let target = Target::new(bound_namespace, name, key)
-            .map_err(|error| SealError::Target { key: key.clone(), error })?;
-        let file = bulla_sealing::seal(&value.0, &Binding::new(scope, &target), recipients)?;
-        sealed_data.insert(key.clone(), BASE64_STANDARD.encode(file));
+        let sealed = seal_value(&value.0, namespace, name, key, scope, recipients)?;
+        sealed_data.insert(key.clone(), sealed);
     }
     let template = Template {
         type_: secret.type_.clone().filter(|type_| type_ != "Opaque"),
@@ -113,6 +106,26 @@ pub fn seal<'a>(
         Some(violation) => Err(violation.into()),
         None => Ok(sealed_secret),
     }
+}
+
+/// Seals one value, as it stands in `sealedData`. Only scope `cluster` needs no namespace.
+pub fn seal_value(
+    value: &[u8],
+    namespace: Option<&str>,
+    name: &str,
+    key: &str,
+    scope: Scope,
+    recipients: &Recipients,
+) -> Result<String, SealError> {
+    let namespace = match (namespace, scope) {
+        (Some(namespace), _) => namespace,
+        (None, Scope::Cluster) => UNBOUND_NAMESPACE,
+        (None, _) => return Err(SealError::NoNamespace(scope)),
+    };
+    let target = Target::new(namespace, name, key)
+        .map_err(|error| SealError::Target { key: key.to_owned(), error })?;
+    let file = bulla_sealing::seal(value, &Binding::new(scope, &target), recipients)?;
+    Ok(BASE64_STANDARD.encode(file))
 }
 
 /// Stands where a target wants a namespace and the binding, of scope `cluster`, does not look at it.

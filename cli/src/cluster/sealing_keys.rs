@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Cluster, MANAGER, Refusal};
 use crate::failure::{Failure, OrHint};
 use crate::flags::ClusterFlags;
-use crate::{escape, output, recipients};
+use crate::{output, recipients};
 
 /// What to do when it cannot be told which key is meant.
 const USE_A_FILE: &str =
@@ -192,7 +192,7 @@ impl SealingKeys {
     pub(crate) fn warn_of_malformed(&self) {
         for (name, error) in &self.malformed {
             let warning = format!("SealingKey {name} is malformed and not trusted: {error}");
-            output::stderr(&format!("warning: {}\n", escape::line(&warning)));
+            output::warning(&warning);
         }
     }
 

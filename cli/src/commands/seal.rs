@@ -1,5 +1,7 @@
 //! `bulla seal`.
 
+use std::path::Path;
+
 use anyhow::anyhow;
 use bulla_crds::rules::{self, Violation};
 use bulla_crds::{SealError, WipedSecret};
@@ -8,11 +10,12 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
+use crate::destination::{Destination, DestinationFlags};
 use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{ClusterFlags, Manifests as Files, Output, RecipientFlags, Scope};
+use crate::flags::{Manifests as Files, Output, Scope};
 use crate::manifest::{self, Manifests, Object, ObjectKind, Step};
 use crate::output::{self, Content, Existing};
-use crate::{cluster, escape, input, recipients};
+use crate::{escape, input};
 
 /// Turn Secret manifests into SealedSecrets
 ///
@@ -20,15 +23,16 @@ use crate::{cluster, escape, input, recipients};
 /// each. Values stand under data in base64 or under stringData as they are, which wins. Nothing is
 /// printed or written unless all of them can be sealed.
 ///
-/// Values are sealed to the recipients given with -r and -R. Without either, the cluster's own Active
-/// key is fetched through the kubeconfig; nothing else ever talks to a cluster.
+/// Values are sealed to the recipients given with -r and -R. Without either, to those that bulla.yaml pins for
+/// the environment of the file, and to nothing else; and where there is no bulla.yaml, to the cluster's own
+/// Active key, which is fetched through the kubeconfig. Nothing else ever talks to a cluster.
 #[derive(Args)]
 pub(crate) struct Seal {
     #[command(flatten)]
     files: Files,
 
     #[command(flatten)]
-    recipients: RecipientFlags,
+    destination: DestinationFlags,
 
     /// The namespace of the Secrets; must agree with the manifests that name one
     #[arg(short, long, value_name = "NAMESPACE")]
@@ -44,34 +48,38 @@ pub(crate) struct Seal {
     /// Write over an existing file
     #[arg(long)]
     force: bool,
-
-    #[command(flatten)]
-    cluster: ClusterFlags,
 }
 
 impl Seal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let paths = input::paths(&self.files.files, &self.recipients.recipients_files)?;
-        let recipients = recipients::read(&self.recipients)?;
-        let manifests = Manifests::read(paths)?;
-        let secrets = manifests
-            .objects()?
-            .into_iter()
-            .map(|object| self.read(object))
-            .collect::<Result<Vec<_>, _>>()?;
-        let recipients = match recipients {
-            Some(recipients) => recipients,
-            None => cluster::own_key(&self.cluster)?,
+        let recipients_files = &self.destination.recipients.recipients_files;
+        let paths = input::paths(&self.files.files, recipients_files)?;
+        // What becomes of the values decides; without a file for them, where they come from.
+        let file = match (output::file(self.output.output.as_deref()), &self.files.files[..]) {
+            (Some(output), _) => Some(output),
+            (None, [file]) if file != Path::new("-") => Some(file.as_path()),
+            (None, _) => None,
         };
+        let manifests = Manifests::read(paths)?;
+        let objects = manifests.objects()?;
+        let destination = self.destination.resolve(file)?;
+        let secrets = objects
+            .into_iter()
+            .map(|object| self.read(object, &destination))
+            .collect::<Result<Vec<_>, _>>()?;
         let sealed = secrets
             .iter()
-            .map(|secret| self.seal(secret, &recipients))
+            .map(|secret| self.seal(secret, &destination.recipients))
             .collect::<Result<Vec<_>, _>>()?;
         self.write(&manifest::to_yaml(&sealed))?;
         Ok(Answer::Yes)
     }
 
-    fn read<'a>(&self, object: Object<'a>) -> Result<ToSeal<'a>, Failure> {
+    fn read<'a>(
+        &self,
+        object: Object<'a>,
+        destination: &Destination,
+    ) -> Result<ToSeal<'a>, Failure> {
         match object.kind() {
             ObjectKind::Secret => {}
             ObjectKind::SealedSecret => {
@@ -83,7 +91,7 @@ impl Seal {
         }
         let secret = manifest::read_secret(&object)?;
         manifest::name_of(&object, &secret.metadata)?;
-        let given = self.namespace.as_deref();
+        let given = self.namespace.as_deref().or(destination.namespace.as_deref());
         let namespace = manifest::namespace_of(&object, &secret.metadata, given)?;
         let namespace = namespace.map(str::to_owned);
         Ok(ToSeal { object, secret, namespace })

@@ -13,7 +13,7 @@ use crate::flags::{Manifests as Files, Output};
 use crate::identities::IdentityFlags;
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::output::{self, Content, Existing};
-use crate::{escape, input, refused};
+use crate::{input, refused};
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
@@ -81,7 +81,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
     // A newer version may have fields that matter for more than the values, which can be had all the same.
     for flaw in manifest::flaws(object).iter().filter(|flaw| flaw.kind == FlawKind::UnknownField) {
         let note = object.mistake(&flaw.steps(), "unknown field, not taken into account");
-        output::stderr(&format!("warning: {}\n", escape::line(&note.to_string())));
+        output::warning(&note.to_string());
     }
     let secret = bulla_crds::unseal(&sealed_secret, keyring)
         .map_err(|error| refusal(object, keyring, &error))?;
@@ -90,7 +90,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
             &[Step::Key("spec"), Step::Key("target"), Step::Key("policy")],
             "these keys are added to a Secret that is there already; this is not all of it",
         );
-        output::stderr(&format!("note: {}\n", escape::line(&note.to_string())));
+        output::note(&note.to_string());
     }
     Ok(secret)
 }

@@ -77,7 +77,7 @@ impl Reader<'_> {
                 .mistake(&path, "the name of an environment has lower-case letters, digits and -")
                 .into());
         }
-        let map = self.mapping(value, &path, &["paths", "recipients"])?;
+        let map = self.mapping(value, &path, &["paths", "namespace", "recipients"])?;
         let [environments, name_step] = path;
         let at = |field| [environments, name_step, Step::Key(field)];
         let Some(Value::Array(paths)) = map.get("paths").filter(|paths| has_items(paths)) else {
@@ -102,6 +102,16 @@ impl Reader<'_> {
             set.add(glob);
         }
         let globs = set.build().map_err(|_| self.0.mistake(&at("paths"), "not globs"))?;
+        let namespace = match map.get("namespace") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(name)) if is_dns_label(name) => Some(name.clone()),
+            Some(_) => {
+                return Err(self
+                    .0
+                    .mistake(&at("namespace"), "not a valid name of a namespace")
+                    .into());
+            }
+        };
         let pins = match map.get("recipients") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(pins)) if pins.len() > MAX_PINS => {
@@ -117,7 +127,7 @@ impl Reader<'_> {
                     .into());
             }
         };
-        Ok(Environment { name: name.to_owned(), globs, pins })
+        Ok(Environment { name: name.to_owned(), globs, namespace, pins })
     }
 
     fn pins(&self, path: [Step<'_>; 3], values: &[Value]) -> Result<Vec<Pin>, Failure> {

@@ -19,7 +19,7 @@ use crate::manifest::{Object, Position};
 
 /// One file, read to be edited.
 pub(crate) struct ManifestFile {
-    documents: Vec<Document>,
+    pub(super) documents: Vec<Document>,
     /// Whether the file begins with a byte order mark, which its text does not.
     has_mark: bool,
 }
@@ -146,12 +146,16 @@ impl ManifestFile {
             })
     }
 
-    fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         // A file without documents does not parse.
         self.documents.first().map_or("", |document| &document.source.text)
     }
 
-    fn with_mark(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Zeroizing<Vec<u8>> {
+    pub(super) fn with_mark(
+        &self,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Zeroizing<Vec<u8>> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(len + MARK.len()));
         if self.has_mark {
             bytes.extend(MARK.as_bytes());

@@ -53,6 +53,11 @@ impl Document {
         self.tree.value()
     }
 
+    /// The part of the whole text that is this document.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
     /// The whole text that it stands in, without a byte order mark.
     pub(crate) fn text(&self) -> &str {
         &self.source.text

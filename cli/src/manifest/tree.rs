@@ -30,6 +30,14 @@ impl Tree {
         Self(value)
     }
 
+    /// Changes it in place.
+    pub(super) fn change<E>(
+        &mut self,
+        change: impl FnOnce(&mut Value) -> Result<(), E>,
+    ) -> Result<(), E> {
+        change(&mut self.0)
+    }
+
     /// The tree.
     pub(crate) fn value(&self) -> &Value {
         &self.0

@@ -111,7 +111,7 @@ fn write_text(yaml: &mut String, text: &str) {
 }
 
 /// Whether every parser takes `text` for itself without quotes.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 11] =
         ["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"];
     // Beginning with a letter or a slash rules out numbers, dates and every indicator.

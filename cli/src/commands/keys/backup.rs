@@ -283,5 +283,5 @@ fn join(fingerprints: &[Fingerprint]) -> String {
 }
 
 fn warn(text: &str) {
-    output::stderr(&format!("warning: {}\n", escape::line(text)));
+    output::warning(&text);
 }

@@ -1,6 +1,5 @@
 //! `bulla keys revoke`.
 
-mod git;
 mod need;
 
 use anyhow::anyhow;
@@ -13,7 +12,7 @@ use crate::cluster::{Cluster, Refusal};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
 use crate::terminal::Consent;
-use crate::{escape, output};
+use crate::{escape, git, output};
 
 /// How many of those that need the key are named.
 const NAMED: usize = 10;
@@ -120,7 +119,7 @@ impl Revoke {
             [] => &default,
             git_refs => git_refs,
         };
-        git::for_each_blob(git_refs, |file, content| need.add_file(file, content, usable))?;
+        git::read_sealed(git_refs, |blob, content| need.add_file(&blob.name, content, usable))?;
         Ok(need)
     }
 
@@ -151,5 +150,5 @@ impl Revoke {
 }
 
 fn warn(text: &str) {
-    output::stderr(&format!("warning: {}\n", escape::line(text)));
+    output::warning(&text);
 }

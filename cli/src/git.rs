@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -12,8 +13,18 @@ use crate::input::MAX_FILE_BYTES;
 /// Only files with this word have sealed values.
 const WORD: &[u8] = b"sealedData";
 
+/// A file of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blob {
+    id: String,
+    /// As Git names it: `REF:path`.
+    pub(crate) name: String,
+    /// From the root of the work tree.
+    pub(crate) path: PathBuf,
+}
+
 /// Whether the current folder is in a repository with at least one commit.
-pub(super) fn is_here() -> Result<bool, Failure> {
+pub(crate) fn is_here() -> Result<bool, Failure> {
     let found = git(&["rev-parse", "--quiet", "--verify", "HEAD"]).output();
     if found.as_ref().is_ok_and(|output| output.status.success()) {
         return Ok(true);
@@ -31,32 +42,49 @@ pub(super) fn is_here() -> Result<bool, Failure> {
     }
 }
 
-/// Shows each file that may have sealed values to `look`, under the name that Git has for it: `REF:path`.
-pub(super) fn for_each_blob(
+/// The root of the work tree that a path without links lies in.
+pub(crate) fn root_of(real: &Path) -> Option<PathBuf> {
+    // A file in place of the folder marks a linked work tree or a submodule.
+    real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
+}
+
+/// The files of a branch, tag or commit of the repository around the current folder.
+pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
+    list(git_ref).or_hint(
+        "run it in the repository, and name a branch, tag or commit that is there; a shallow clone has but some",
+    )
+}
+
+/// Shows each of these files to `look`, less those that are larger than any manifest.
+pub(crate) fn read(blobs: &[Blob], mut look: impl FnMut(&Blob, &[u8])) -> Result<(), Failure> {
+    Ok(read_in_order(blobs, &mut look).context("cannot read files out of Git")?)
+}
+
+/// Shows each file that may have sealed values to `look`; what is the same in several commits once.
+pub(crate) fn read_sealed(
     git_refs: &[String],
-    mut look: impl FnMut(&str, &[u8]),
+    mut look: impl FnMut(&Blob, &[u8]),
 ) -> Result<(), Failure> {
     let mut blobs = Vec::new();
     let mut seen = HashSet::new();
     for git_ref in git_refs {
-        let files = files(git_ref).or_hint(
-            "run it in the repository; --git-ref names a branch, tag or commit that is there",
-        )?;
-        // A file that is the same in several of them is looked at once.
-        blobs.extend(files.into_iter().filter(|(id, _)| seen.insert(id.clone())));
+        blobs.extend(files(git_ref)?.into_iter().filter(|blob| seen.insert(blob.id.clone())));
     }
-    Ok(read(&blobs, &mut look).context("cannot read files out of Git")?)
+    read(&blobs, |blob, content| {
+        if content.windows(WORD.len()).any(|window| window == WORD) {
+            look(blob, content);
+        }
+    })
 }
 
-/// The id and name of each file.
-fn files(git_ref: &str) -> anyhow::Result<Vec<(String, String)>> {
+fn list(git_ref: &str) -> anyhow::Result<Vec<Blob>> {
     let tree = format!("{git_ref}^{{tree}}");
     let tree = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &tree])
         .with_context(|| format!("there is no {git_ref} in Git here"))?;
     let tree = String::from_utf8_lossy(&tree).trim().to_owned();
     let listed = run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
         .with_context(|| format!("cannot list the files of {git_ref}"))?;
-    let mut files = Vec::new();
+    let mut blobs = Vec::new();
     for entry in listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         // `<mode> <type> <id>\t<path>`
         let tab = entry.iter().position(|byte| *byte == b'\t');
@@ -67,14 +95,15 @@ fn files(git_ref: &str) -> anyhow::Result<Vec<(String, String)>> {
         };
         if kind == "blob" {
             let path = String::from_utf8_lossy(&path[1..]);
-            files.push((id.to_owned(), format!("{git_ref}:{path}")));
+            let name = format!("{git_ref}:{path}");
+            blobs.push(Blob { id: id.to_owned(), name, path: PathBuf::from(&*path) });
         }
     }
-    Ok(files)
+    Ok(blobs)
 }
 
 /// One process for all files. What is asked and what is answered flow at the same time.
-fn read(blobs: &[(String, String)], look: &mut impl FnMut(&str, &[u8])) -> anyhow::Result<()> {
+fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow::Result<()> {
     let mut child = git(&["cat-file", "--batch"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -86,13 +115,12 @@ fn read(blobs: &[(String, String)], look: &mut impl FnMut(&str, &[u8])) -> anyho
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // If git ends early, what is missing is noticed where it is read.
-            blobs.iter().try_for_each(|(id, _)| writeln!(stdin, "{id}"))
+            blobs.iter().try_for_each(|blob| writeln!(stdin, "{}", blob.id))
         });
         let mut answers = BufReader::new(stdout);
-        let read = blobs.iter().try_for_each(|(_, name)| {
-            let content = answer(&mut answers).with_context(|| name.clone())?;
-            if content.windows(WORD.len()).any(|window| window == WORD) {
-                look(name, &content);
+        let read = blobs.iter().try_for_each(|blob| {
+            if let Some(content) = answer(&mut answers).with_context(|| blob.name.clone())? {
+                look(blob, &content);
             }
             anyhow::Ok(())
         });
@@ -104,20 +132,21 @@ fn read(blobs: &[(String, String)], look: &mut impl FnMut(&str, &[u8])) -> anyho
     Ok(())
 }
 
-/// `<id> blob <length>\n<content>\n`
-fn answer(answers: &mut impl BufRead) -> anyhow::Result<Vec<u8>> {
+/// `<id> blob <length>\n<content>\n`; nothing for what is larger than any manifest.
+fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     let mut head = String::new();
     answers.read_line(&mut head)?;
     let (_, length) = head.trim_end().rsplit_once(" blob ").context("git has not got it")?;
     let length: u64 = length.parse().context("git has not got it")?;
-    let mut content = Vec::new();
-    if length > MAX_FILE_BYTES as u64 {
-        // No manifest; API servers take a fraction of it.
+    let content = if length > MAX_FILE_BYTES as u64 {
         io::copy(&mut answers.take(length), &mut io::sink())?;
+        None
     } else {
+        let mut content = Vec::new();
         answers.take(length).read_to_end(&mut content)?;
         ensure!(content.len() as u64 == length, "git ended early");
-    }
+        Some(content)
+    };
     answers.read_exact(&mut [0])?;
     Ok(content)
 }

@@ -1,0 +1,98 @@
+//! Where a sealed value goes: whom it is sealed to, and the namespace that it is for if nothing else names one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use bulla_sealing::Recipients;
+use clap::Args;
+
+use crate::config::{Config, Environment};
+use crate::failure::{Failure, OrHint};
+use crate::flags::{ClusterFlags, RecipientFlags};
+use crate::{cluster, recipients};
+
+/// What decides on whom values are sealed to.
+#[derive(Args)]
+pub(crate) struct DestinationFlags {
+    #[command(flatten)]
+    pub(crate) recipients: RecipientFlags,
+
+    /// Seal to this environment of bulla.yaml [default: the one that the file's path belongs to]
+    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["recipients", "recipients_files"])]
+    pub(crate) environment: Option<String>,
+
+    /// The bulla.yaml to use [default: the one at the root of the Git work tree]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipients", "recipients_files"])]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) cluster: ClusterFlags,
+}
+
+/// Whom values are sealed to, and for which namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    pub(crate) recipients: Recipients,
+    /// What bulla.yaml says; a manifest or `-n` that names another is a mistake.
+    pub(crate) namespace: Option<String>,
+}
+
+impl DestinationFlags {
+    /// For a file that values are written into or read from; `None` for stdin and stdout.
+    ///
+    /// The recipients given with -r and -R; without them the Active pins of the environment in bulla.yaml and
+    /// nothing else; and without a bulla.yaml the cluster's own Active key.
+    pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Destination, Failure> {
+        if let Some(recipients) = recipients::read(&self.recipients)? {
+            return Ok(Destination { recipients, namespace: None });
+        }
+        let paths: Vec<PathBuf> = file.into_iter().map(Path::to_owned).collect();
+        match Config::find(self.config.as_deref(), &paths)? {
+            Some(config) => self.environment_of(&config, file).and_then(|it| pinned(&config, it)),
+            None if self.environment.is_some() => {
+                Err(anyhow!("there is no bulla.yaml, so no environment"))
+                    .or_hint("run it in the Git work tree that has one, or name it with --config")
+            }
+            None => {
+                let recipients = cluster::own_key(&self.cluster)?;
+                Ok(Destination { recipients, namespace: None })
+            }
+        }
+    }
+
+    fn environment_of<'a>(
+        &self,
+        config: &'a Config,
+        file: Option<&Path>,
+    ) -> Result<&'a Environment, Failure> {
+        if let Some(name) = &self.environment {
+            return config.environment(name);
+        }
+        let by_path = match file {
+            Some(file) => config.environment_of(file)?,
+            None => None,
+        };
+        if let Some(environment) = by_path {
+            return Ok(environment);
+        }
+        let names: Vec<_> = config.environments.iter().map(|it| it.name.as_str()).collect();
+        let (name, names) = (config.path.display(), names.join(", "));
+        match file {
+            Some(file) => Err(anyhow!("{}: {name} has it in no environment", file.display()))
+                .or_hint(format!("name one with --environment, or give one its path: {names}")),
+            None => Err(anyhow!("it is not said which environment of {name} this is for"))
+                .or_hint(format!("name one with --environment: {names}")),
+        }
+    }
+}
+
+fn pinned(config: &Config, environment: &Environment) -> Result<Destination, Failure> {
+    let name = &environment.name;
+    let recipients = environment
+        .recipients()
+        .ok_or_else(|| {
+            anyhow!("{}: environment {name} has no Active recipient", config.path.display())
+        })
+        .or_hint(format!("pin one: bulla keys fetch --environment {name}"))?;
+    Ok(Destination { recipients, namespace: environment.namespace.clone() })
+}
