@@ -553,7 +553,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
 
     let recovery = desk.recipient("recovery.pub")?;
     let active = |site: &mut Site, desk: &mut Desk, holder: &str| -> Result<Recipient> {
-        let list = format!("bulla keys list --holder {holder} --state Active --quiet");
+        let list = format!("bulla keys list --holder {holder} --state Active --format fingerprint");
         let name = site.run(desk, &list)?;
         let get = ["get", "sealingkey", name.trim(), "-n", "bulla-system"];
         let key = site.plane.admin().json(&get)?;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::output::Label;
 use crate::{escape, output};
 
 /// What a command that did its work has to say.
@@ -83,10 +84,10 @@ impl Failure {
 
     /// Prints one line, then the causes, then the hint.
     pub(crate) fn report(&self) -> ExitCode {
-        let mut causes = self.error.chain().map(|error| escape::line(&error.to_string()));
-        let mut text = format!("error: {}\n", causes.next().unwrap_or_default());
-        text.extend(causes.map(|cause| format!("  caused by: {cause}\n")));
-        text.extend(self.hint.iter().map(|hint| format!("hint: {}\n", escape::line(hint))));
+        let mut causes = self.error.chain().map(ToString::to_string);
+        let mut text = Label::Error.line(&causes.next().unwrap_or_default());
+        text.extend(causes.map(|cause| format!("  caused by: {}\n", escape::line(&cause))));
+        text.extend(self.hint.iter().map(|hint| Label::Hint.line(hint)));
         output::stderr(&text);
         match self.kind {
             Kind::No => ExitCode::from(1),

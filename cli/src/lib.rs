@@ -32,6 +32,7 @@ use clap::error::ErrorKind;
 
 use crate::commands::Command;
 use crate::failure::{Answer, Failure};
+use crate::output::{Label, MessageFlags};
 
 /// Seals Kubernetes Secrets so that they can be kept in Git.
 ///
@@ -46,13 +47,19 @@ use crate::failure::{Answer, Failure};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    #[command(flatten)]
+    messages: MessageFlags,
 }
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     keep_panics_quiet();
     let result = match Cli::try_parse() {
-        Ok(cli) => cli.command.run(),
+        Ok(cli) => {
+            cli.messages.apply();
+            cli.command.run()
+        }
         Err(error) => usage(&error),
     };
     match result {
@@ -65,25 +72,31 @@ pub fn main() -> ExitCode {
 fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        output::stderr(&format!(
-            "error: a mistake in bulla itself, at {place}\nhint: please report it\n"
-        ));
+        let error = Label::Error.line(&format!("a mistake in bulla itself, at {place}"));
+        output::stderr(&(error + &Label::Hint.line("please report it")));
         std::process::exit(2);
     }));
 }
 
 /// Help, version and mistakes in the command line.
 fn usage(error: &clap::Error) -> Result<Answer, Failure> {
-    let text = error.render().to_string();
+    let args: Vec<_> = std::env::args_os().collect();
+    MessageFlags::apply_color_of(args.iter().filter_map(|arg| arg.to_str()));
+    let text = error.render();
     match error.kind() {
+        // None of this is from the command line, so there is nothing to escape.
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::stdout(text.as_bytes())?;
+            output::text(&text.ansi().to_string())?;
             Ok(Answer::Yes)
         }
         // clap repeats the argument that it does not understand.
-        _ if escape::holds_identity(&text) => Err(Failure::identity_in_arguments()),
+        _ if escape::holds_identity(&text.to_string()) => Err(Failure::identity_in_arguments()),
         _ => {
-            output::stderr(&escape::lines(&text));
+            let text = escape::lines(&text.to_string());
+            match text.split_once('\n').map(|(first, rest)| (first.strip_prefix("error: "), rest)) {
+                Some((Some(first), rest)) => output::stderr(&(Label::Error.line(first) + rest)),
+                _ => output::stderr(&text),
+            }
             Ok(Answer::NotUnderstood)
         }
     }

@@ -1,5 +1,7 @@
 //! Where results go: stdout, or a file that is written whole or not at all.
 
+mod messages;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,9 +10,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::{Builder, NamedTempFile};
 
+pub(crate) use self::messages::{Label, MessageFlags, is_quiet, note, stderr, summary, warning};
 use crate::failure::{Failure, OrHint};
+use crate::git;
 use crate::signals::HeldSignals;
-use crate::{escape, git};
 
 /// Whether a file that is there may be written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,32 +46,21 @@ pub(crate) enum Content {
 /// Writes data to stdout. A reader that has seen enough is no failure.
 pub(crate) fn stdout(data: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(data).and_then(|()| stdout.flush()) {
+    to_stdout(stdout.write_all(data).and_then(|()| stdout.flush()))
+}
+
+/// Writes a text for people to stdout, which may be styled.
+pub(crate) fn text(text: &str) -> Result<()> {
+    to_stdout(messages::write_to_stdout(text))
+}
+
+fn to_stdout(result: io::Result<()>) -> Result<()> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to stdout")
         }
         _ => Ok(()),
     }
-}
-
-/// Writes a message to stderr. When nobody can read it there is nobody to tell.
-pub(crate) fn stderr(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
-/// Tells something that is good to know.
-pub(crate) fn note(text: &str) {
-    stderr(&format!("note: {}\n", escape::line(text)));
-}
-
-/// Tells something that is likely not what was meant.
-pub(crate) fn warning(text: &str) {
-    stderr(&format!("warning: {}\n", escape::line(text)));
-}
-
-/// Tells in the end what was done.
-pub(crate) fn summary(text: &str) {
-    stderr(&format!("{}\n", escape::line(text)));
 }
 
 /// `1 file`, `2 files`.

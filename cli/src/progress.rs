@@ -4,12 +4,15 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line on the terminal that goes when the work is done. Where stderr is no terminal there is none.
+use crate::output;
+
+/// A line on the terminal that goes when the work is done. Where stderr is no terminal, or
+/// nobody wants to hear more than errors, there is none.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
     pub(crate) fn new(what: &'static str, count: usize) -> Self {
-        if !io::stderr().is_terminal() {
+        if output::is_quiet() || !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::new(count as u64).with_message(what);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::manifest::{Object, Position, Step};
-use crate::{escape, output};
+use crate::output::{self, Label};
 
 /// One thing that was not done.
 #[derive(Clone, Debug)]
@@ -92,10 +92,10 @@ impl Refused {
 pub(crate) fn report(refused: &[Refused]) {
     let mut text = String::new();
     for (index, one) in refused.iter().enumerate() {
-        text.push_str(&format!("error: {}\n", escape::line(&one.to_text())));
+        text.push_str(&Label::Error.line(&one.to_text()));
         let next = refused.get(index + 1).and_then(|next| next.hint.as_ref());
         if let Some(hint) = one.hint.as_ref().filter(|hint| next != Some(*hint)) {
-            text.push_str(&format!("hint: {}\n", escape::line(hint)));
+            text.push_str(&Label::Hint.line(hint));
         }
     }
     output::stderr(&text);

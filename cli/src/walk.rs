@@ -14,7 +14,7 @@ use ignore::{DirEntry, WalkBuilder};
 use crate::failure::{Failure, OrHint};
 use crate::manifest::{ManifestFile, Object};
 use crate::refused::Refused;
-use crate::{escape, input, output};
+use crate::{input, output};
 
 /// How the name of a manifest ends.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
@@ -64,8 +64,7 @@ pub(crate) fn read(found: &Found) -> Result<Option<Result<ManifestFile, Refused>
         Ok(input) => input,
         Err(error) if found.is_named => return Err(error.into()),
         Err(error) if is_too_large(&error) => {
-            let text = format!("warning: {name}: larger than 16 MiB, not looked at");
-            output::stderr(&(escape::line(&text) + "\n"));
+            output::warning(&format!("{name}: larger than 16 MiB, not looked at"));
             return Ok(None);
         }
         Err(error) => return Ok(Some(Err(Refused::file(&name, format!("{error:#}"), None)))),

@@ -160,8 +160,8 @@ impl Asking<'_> {
         let answer = self.wait(api, namespace, &name).await;
         match self.cluster.answer(api.delete(&name, &DeleteParams::default())).await {
             Ok(_) | Err(Refusal::NotFound) => {}
-            Err(_) => output::stderr(&format!(
-                "warning: Rekey {namespace}/{name} could not be deleted; the controller deletes it within ten minutes\n"
+            Err(_) => output::warning(&format!(
+                "Rekey {namespace}/{name} could not be deleted; the controller deletes it within ten minutes"
             )),
         }
         answer

@@ -382,8 +382,8 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
     }
     match <[ClusterKey; 1]>::try_from(keys) {
         Ok([key]) => {
-            output::stderr(&format!(
-                "note: sealing to the Active key of {}, fingerprint {}\n",
+            output::note(&format!(
+                "sealing to the Active key of {}, fingerprint {}",
                 key.holder,
                 key.recipient.fingerprint()
             ));

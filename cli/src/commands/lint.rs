@@ -42,7 +42,7 @@ impl Lint {
             Format::Json => format!("{:#}\n", to_json(&verdict)),
         };
         output::stdout(text.as_bytes())?;
-        output::stderr(&summary(&verdict));
+        output::summary(&summary(&verdict));
         match verdict.count(Level::Error) {
             0 => Ok(Answer::Yes),
             _ => Ok(Answer::No),

@@ -21,12 +21,12 @@ use crate::config::Config;
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{ClusterFlags, Format, RecipientFlags};
 use crate::identities::IdentityFlags;
-use crate::output::{self, NotExchanged};
+use crate::output::{self, Label, NotExchanged};
 use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::refused::Refused;
 use crate::signals::HeldSignals;
-use crate::{escape, refused, walk};
+use crate::{refused, walk};
 
 /// Seal values again to today's recipients, without opening them
 ///
@@ -143,7 +143,7 @@ impl Rekey {
         }
         let all: Vec<Refused> = report.refused().cloned().collect();
         refused::report(&all);
-        output::stderr(&report.summary());
+        output::summary(&report.summary());
         Ok(())
     }
 }
@@ -184,7 +184,7 @@ fn write(drafts: &mut [Draft]) -> bool {
     drop(progress);
     if let Err(error) = output::sync_folders_of(written) {
         is_unable = true;
-        output::stderr(&format!("error: {}\n", escape::line(&format!("{error:#}"))));
+        output::stderr(&Label::Error.line(&format!("{error:#}")));
     }
     signals.deliver();
     is_unable

@@ -13,9 +13,9 @@ use serde_json::Value;
 use crate::destination::{Destination, DestinationFlags};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{Manifests as Files, Output, Scope};
+use crate::input;
 use crate::manifest::{self, Manifests, Object, ObjectKind, Step};
 use crate::output::{self, Content, Existing};
-use crate::{escape, input};
 
 /// Turn Secret manifests into SealedSecrets
 ///
@@ -170,11 +170,10 @@ fn tell_what_is_dropped(object: &Object<'_>, secret: &Secret) {
     for (kind, (key, _)) in
         labels.chain(annotations).filter(|(_, (key, _))| rules::is_tracking(key) && *key != APPLIED)
     {
-        let note = format!(
-            "note: {}: {}: {kind} {key} is not taken over: tools track their own objects by it",
+        output::note(&format!(
+            "{}: {}: {kind} {key} is not taken over: tools track their own objects by it",
             object.position(&[]),
             object.title(),
-        );
-        output::stderr(&(escape::line(&note) + "\n"));
+        ));
     }
 }

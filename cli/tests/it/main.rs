@@ -9,6 +9,7 @@ mod examples;
 mod files;
 mod inspect;
 mod lint;
+mod messages;
 mod refusals;
 mod rekey;
 mod round_trip;

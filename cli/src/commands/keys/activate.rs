@@ -142,8 +142,7 @@ impl Activate {
             return done(key);
         };
         cluster.retire_for(old, fingerprint)?;
-        let note = format!("{holder}: {} is Retired and still opens\n", old.fingerprint());
-        output::stderr(&escape::lines(&note));
+        output::summary(&format!("{holder}: {} is Retired and still opens", old.fingerprint()));
         let old = old.fingerprint();
         // The last thing that the controller does is to tidy up the old key.
         let is_over = |keys: &SealingKeys| {

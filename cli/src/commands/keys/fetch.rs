@@ -101,7 +101,7 @@ impl Fetch {
             .collect::<Result<Vec<_>, _>>()?;
         let name = config.path.display();
         let Some(new) = config.renewed(environment, &renewals)? else {
-            output::stderr(&format!("{name}: environment {environment} has these keys already\n"));
+            output::summary(&format!("{name}: environment {environment} has these keys already"));
             return Ok(Answer::Yes);
         };
         output::stderr(&comparison(pinned, &renewals));
@@ -114,8 +114,8 @@ impl Fetch {
             }
         })?;
         output::sync_folders_of([config.path.as_path()])?;
-        output::stderr(&format!(
-            "pinned in environment {environment} of {name}; bulla rekey seals what is there to them\n"
+        output::summary(&format!(
+            "pinned in environment {environment} of {name}; bulla rekey seals what is there to them"
         ));
         Ok(Answer::Yes)
     }

@@ -50,7 +50,7 @@ impl Generate {
                 output::stdout(file.as_bytes())?;
                 // On a terminal it is to be seen in the file itself.
                 if !io::stdout().is_terminal() {
-                    output::stderr(&format!("public key: {recipient}\n"));
+                    output::summary(&format!("public key: {recipient}"));
                 }
             }
         }

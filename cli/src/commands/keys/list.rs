@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
 use crate::failure::{Answer, Failure};
-use crate::flags::{ClusterFlags, Format};
+use crate::flags::ClusterFlags;
 use crate::{escape, output};
 
 /// List a cluster's keys with their state
@@ -29,13 +29,21 @@ pub(crate) struct List {
     #[arg(long, value_enum, ignore_case = true)]
     state: Option<StateFlag>,
 
-    /// Print fingerprints and nothing else
-    #[arg(short, long, conflicts_with = "format")]
-    quiet: bool,
-
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ListFormat,
+}
+
+/// For whom the list is printed.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum ListFormat {
+    /// For people
+    #[default]
+    Human,
+    /// For programs
+    Json,
+    /// Fingerprints and nothing else
+    Fingerprint,
 }
 
 /// A state, as SealingKeys spell it.
@@ -76,11 +84,11 @@ impl List {
                 && state.is_none_or(|state| key.state == state)
         });
         let text = match self.format {
-            _ if self.quiet => {
+            ListFormat::Human => table(&keys.keys, Timestamp::now()),
+            ListFormat::Json => format!("{:#}\n", to_json(&keys)),
+            ListFormat::Fingerprint => {
                 keys.keys.iter().map(|key| format!("{}\n", key.fingerprint())).collect()
             }
-            Format::Human => table(&keys.keys, Timestamp::now()),
-            Format::Json => format!("{:#}\n", to_json(&keys)),
         };
         output::stdout(text.as_bytes())?;
         Ok(Answer::Yes)

@@ -14,6 +14,7 @@ use crate::cluster::{Cluster, SealingKeys, Stored};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
 use crate::identities::IdentityFlags;
+use crate::output::Label;
 use crate::{escape, input, output};
 
 /// What a revoked key is good for.
@@ -156,7 +157,7 @@ impl Restore {
                 State::Active => "is held, and Active",
                 _ => "is held: it opens. Only bulla keys activate makes it one that is sealed to",
             };
-            output::stderr(&format!("note: {fingerprint} {text}\n"));
+            output::note(&format!("{fingerprint} {text}"));
         }
         Ok(())
     }
@@ -173,10 +174,9 @@ fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, Found>) {
     for (fingerprint, found) in found {
         text.push_str(&format!("  {fingerprint} from {}\n", found.file));
     }
-    text.push_str(
-        "warning: while two clusters live with one key, who can read Secrets in one opens what is sealed for the other\n",
-    );
-    output::stderr(&escape::lines(&text));
+    let warning = "while two clusters live with one key, who can read Secrets in one opens what is sealed for the other";
+    // A question follows, so it is said however quiet the rest is.
+    output::stderr(&(escape::lines(&text) + &Label::Warning.line(warning)));
 }
 
 fn backups_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {

@@ -73,10 +73,12 @@ impl Revoke {
         self.refuse("live SealedSecrets", &live)?;
         let in_git = self.in_git(&usable)?;
         self.refuse("files in Git", &in_git)?;
-        output::stderr(&format!(
-            "note: git revert, or an old branch, brings back values that only {fingerprint} opens\n\
-             note: revoking does not undo disclosure: change credentials that may have been read first\n"
+        output::note(&format!(
+            "git revert, or an old branch, brings back values that only {fingerprint} opens"
         ));
+        output::note(
+            "revoking does not undo disclosure: change credentials that may have been read first",
+        );
         self.consent.ask(&format!("Revoke {fingerprint} of {} for good?", key.holder))?;
         cluster.set_state(key, State::Revoked)?;
         output::stdout(escape::lines(&done).as_bytes())?;
@@ -111,9 +113,7 @@ impl Revoke {
         let default = ["HEAD".to_owned()];
         let git_refs = match &self.git_refs[..] {
             [] if !git::is_here()? => {
-                output::stderr(
-                    "note: there is no Git repository here, so no files were looked at\n",
-                );
+                output::note("there is no Git repository here, so no files were looked at");
                 return Ok(need);
             }
             [] => &default,

@@ -41,7 +41,7 @@ pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failur
     }
     drop(progress);
     refused::report(&all.refused);
-    output::stderr(&all.summary(found.len()));
+    output::summary(&all.summary(found.len()));
     match all.refused.is_empty() {
         true => Ok(Answer::Yes),
         false => Ok(Answer::No),
