@@ -1,0 +1,200 @@
+//! What became of sealed values between two states of a SealedSecret, judged with no key.
+//!
+//! A rekey replaces a value's header and keeps its payload, so the payload bytes decide between a value that was
+//! only rekeyed and one that was changed. A file key is never used for two payloads, so nobody can have changed a
+//! value and kept these bytes. The header says whom a value is for, and is the sealer's claim.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulla_crds::decode_value;
+use bulla_sealing::{Binding, Fingerprint, SealedValue};
+
+/// What became of the value of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyChange {
+    /// The key was not there before.
+    Added,
+    /// The key is not there any more.
+    Removed,
+    /// The key has another text.
+    Value(ValueChange),
+}
+
+/// How two texts of one value differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ValueChange {
+    pub(crate) kind: ValueChangeKind,
+    /// What it was for and what it is for, if these differ.
+    pub(crate) binding: Option<Box<(Binding, Binding)>>,
+    /// The recipients that came, in the order of their stanzas.
+    pub(crate) came: Vec<Fingerprint>,
+    /// The recipients that went, in the order of their stanzas.
+    pub(crate) went: Vec<Fingerprint>,
+}
+
+/// What the payloads say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ValueChangeKind {
+    /// Another payload: it was sealed again, to the same plaintext or to another.
+    Changed,
+    /// The same payload behind a header with another binding, which no command of ours makes.
+    Rebound,
+    /// The same payload and binding behind a new header.
+    Rekeyed,
+    /// The one or the other is no sealed value, so they differ and no more can be said.
+    Unreadable,
+}
+
+/// What became of each key that is not as it was, in the order of the keys.
+pub(crate) fn of_values<'a>(
+    old: impl IntoIterator<Item = (&'a str, &'a str)>,
+    new: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> BTreeMap<&'a str, KeyChange> {
+    let old: BTreeMap<_, _> = old.into_iter().collect();
+    let new: BTreeMap<_, _> = new.into_iter().collect();
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
+    let change = |key| match (old.get(key), new.get(key)) {
+        (None, _) => Some(KeyChange::Added),
+        (_, None) => Some(KeyChange::Removed),
+        (Some(old), Some(new)) => of_value(old, new).map(KeyChange::Value),
+    };
+    keys.into_iter().filter_map(|key| Some((key, change(key)?))).collect()
+}
+
+/// How two texts of one value differ, or `None` if they do not.
+pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
+    if old == new {
+        return None;
+    }
+    let (Ok(old), Ok(new)) = (decode_value(old), decode_value(new)) else {
+        return Some(ValueChange::UNREADABLE);
+    };
+    let (Ok(old), Ok(new)) = (SealedValue::parse(&old), SealedValue::parse(&new)) else {
+        return Some(ValueChange::UNREADABLE);
+    };
+    let is_same_binding = old.binding() == new.binding();
+    let kind = match (old.payload() == new.payload(), is_same_binding) {
+        (false, _) => ValueChangeKind::Changed,
+        (true, false) => ValueChangeKind::Rebound,
+        (true, true) => ValueChangeKind::Rekeyed,
+    };
+    let binding =
+        (!is_same_binding).then(|| Box::new((old.binding().clone(), new.binding().clone())));
+    let less = |all: &SealedValue<'_>, others: &SealedValue<'_>| {
+        let others: BTreeSet<_> = others.fingerprints().collect();
+        all.fingerprints().filter(|fingerprint| !others.contains(fingerprint)).collect()
+    };
+    Some(ValueChange { kind, binding, came: less(&new, &old), went: less(&old, &new) })
+}
+
+impl ValueChange {
+    const UNREADABLE: Self = Self {
+        kind: ValueChangeKind::Unreadable,
+        binding: None,
+        came: Vec::new(),
+        went: Vec::new(),
+    };
+
+    /// Whether somebody can open it now who could not before, or the other way round.
+    pub(crate) fn has_other_recipients(&self) -> bool {
+        !self.came.is_empty() || !self.went.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use bulla_sealing::{
+        Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, Target, seal,
+    };
+
+    use super::*;
+
+    fn target(key: &str) -> Target {
+        Target::new("prod", "db", key).unwrap()
+    }
+
+    fn to(identities: &[&Identity]) -> Recipients {
+        Recipients::new(identities.iter().map(|identity| identity.recipient()).collect()).unwrap()
+    }
+
+    fn identity() -> Identity {
+        Identity::generate(KeyType::X25519).unwrap()
+    }
+
+    fn sealed(text: &str, key: &str, recipients: &Recipients) -> String {
+        let binding = Binding::new(Scope::Strict, &target(key));
+        BASE64_STANDARD.encode(seal(text.as_bytes(), &binding, recipients).unwrap())
+    }
+
+    fn rekeyed(value: &str, keyring: &Keyring, recipients: &Recipients) -> String {
+        let file = decode_value(value).unwrap();
+        let (header, payload) = SealedHeader::parse(&file).unwrap();
+        let mut new = header.rekey(&target("a"), keyring, recipients).unwrap();
+        new.extend(payload);
+        BASE64_STANDARD.encode(new)
+    }
+
+    #[test]
+    fn the_payload_decides_between_changed_and_rekeyed() {
+        let (one, two) = (identity(), identity());
+        let (first, second) = (one.recipient().fingerprint(), two.recipient().fingerprint());
+        let (to_one, to_two, to_both) = (to(&[&one]), to(&[&two]), to(&[&one, &two]));
+        let keyring = Keyring::from_iter([one]);
+        let old = sealed("x", "a", &to_one);
+        assert_eq!(of_value(&old, &old), None);
+
+        let again = of_value(&old, &rekeyed(&old, &keyring, &to_one)).unwrap();
+        assert_eq!(again.kind, ValueChangeKind::Rekeyed);
+        assert!(!again.has_other_recipients() && again.binding.is_none());
+
+        let moved = of_value(&old, &rekeyed(&old, &keyring, &to_two)).unwrap();
+        assert_eq!(moved.kind, ValueChangeKind::Rekeyed);
+        assert_eq!((moved.came, moved.went), (vec![second], vec![first]));
+
+        // The same plaintext, sealed again: without a key nobody can tell it from another one.
+        let changed = of_value(&old, &sealed("x", "a", &to_both)).unwrap();
+        assert_eq!(changed.kind, ValueChangeKind::Changed);
+        assert_eq!((changed.came, changed.went), (vec![second], vec![]));
+    }
+
+    #[test]
+    fn another_binding_is_told() {
+        let one = identity();
+        let old = sealed("x", "a", &to(&[&one]));
+        let other = sealed("x", "b", &to(&[&one]));
+        let change = of_value(&old, &other).unwrap();
+        assert_eq!(change.kind, ValueChangeKind::Changed);
+        let (was, is) = *change.binding.unwrap();
+        assert_eq!((was.key(), is.key()), ("a", "b"));
+
+        // A header of one value in front of another's payload.
+        let (old_file, other_file) = (decode_value(&old).unwrap(), decode_value(&other).unwrap());
+        let (_, payload) = SealedHeader::parse(&old_file).unwrap();
+        let (_, other_payload) = SealedHeader::parse(&other_file).unwrap();
+        let header = &other_file[..other_file.len() - other_payload.len()];
+        let forged = BASE64_STANDARD.encode([header, payload].concat());
+        assert_eq!(of_value(&old, &forged).unwrap().kind, ValueChangeKind::Rebound);
+    }
+
+    #[test]
+    fn what_is_no_sealed_value_is_only_different() {
+        let old = sealed("x", "a", &to(&[&identity()]));
+        for new in ["hunter2", "", "aHVudGVyMg==", &old[..40], &old[4..]] {
+            let change = of_value(&old, new).unwrap();
+            assert_eq!(change.kind, ValueChangeKind::Unreadable, "{new}");
+            assert_eq!(of_value(new, &old), Some(change));
+        }
+    }
+
+    #[test]
+    fn keys_come_and_go() {
+        let old = [("a", "1"), ("b", "2"), ("c", "3")];
+        let new = [("a", "1"), ("c", "4"), ("d", "5")];
+        let changes = of_values(old, new);
+        assert_eq!(changes.keys().copied().collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert_eq!(changes["b"], KeyChange::Removed);
+        assert_eq!(changes["d"], KeyChange::Added);
+        assert!(matches!(&changes["c"], KeyChange::Value(_)));
+    }
+}
