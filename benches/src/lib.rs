@@ -1,5 +1,6 @@
 //! Benchmarks of whole programs. Those of single operations stand in their crates.
 
+pub mod cli;
 mod client;
 pub mod cluster;
 mod key_type;
@@ -8,3 +9,5 @@ mod program;
 pub mod rekey;
 mod sealing_keys;
 mod server_metrics;
+mod timing;
+mod tree;

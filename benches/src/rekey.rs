@@ -6,12 +6,10 @@
 
 mod args;
 mod bare;
-mod offline;
+pub(crate) mod offline;
 mod report;
 mod site;
 mod through;
-mod timing;
-mod tree;
 
 use std::process::ExitCode;
 

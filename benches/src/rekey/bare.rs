@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     client::{Client, Connection, Content, Turns},
-    rekey::tree::{NAMESPACE, Sealed, Tree},
     server_metrics::Requests,
+    tree::{NAMESPACE, Sealed, Tree},
 };
 
 /// How many SealedSecrets the program asks for at once.

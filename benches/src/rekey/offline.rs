@@ -11,11 +11,9 @@ use tempfile::NamedTempFile;
 use crate::{
     key_type::Type,
     program::progress,
-    rekey::{
-        args::Args,
-        timing::{self, Costs},
-        tree::{Copy, Tree},
-    },
+    rekey::args::Args,
+    timing::{self, Costs},
+    tree::{Copy, Tree},
 };
 
 /// What everything took.
@@ -35,7 +33,7 @@ pub(crate) fn measure(args: &Args, key_type: Type) -> Result<Offline> {
     fs::write(keys.path().join("old.txt"), &**identity_file(&old))?;
     fs::write(keys.path().join("new.txt"), new.recipient().as_str())?;
     let (to, recipients) = (new.recipient().fingerprint(), Recipients::new(vec![new.recipient()])?);
-    let tree = Tree::seal(args, old.recipient())?;
+    let tree = Tree::seal(args.files, args.values, old.recipient())?;
     let (old, new) = (Keyring::from_iter([old]), Keyring::from_iter([new]));
 
     let mut offline = Offline::default();
@@ -57,7 +55,7 @@ pub(crate) fn measure(args: &Args, key_type: Type) -> Result<Offline> {
 }
 
 /// All headers, one after the other.
-fn make_headers(tree: &Tree, keyring: &Keyring, recipients: &Recipients) -> Result<()> {
+pub(crate) fn make_headers(tree: &Tree, keyring: &Keyring, recipients: &Recipients) -> Result<()> {
     for value in tree.values() {
         let (header, _) = SealedHeader::parse(&value.file)?;
         black_box(header.rekey(&value.target, keyring, recipients)?);
@@ -66,7 +64,7 @@ fn make_headers(tree: &Tree, keyring: &Keyring, recipients: &Recipients) -> Resu
 }
 
 /// Reads every file and writes it anew, so that it lasts.
-fn write_again(copy: &Copy) -> Result<()> {
+pub(crate) fn write_again(copy: &Copy) -> Result<()> {
     for path in &copy.files {
         let bytes = fs::read(path)?;
         let folder = path.parent().context("a file without a folder")?;

@@ -11,12 +11,8 @@ use serde_json::{Value, json};
 use crate::{
     key_type::Type,
     program::rounded,
-    rekey::{
-        args::Args,
-        offline::Offline,
-        through::Through,
-        timing::{Costs, ms},
-    },
+    rekey::{args::Args, offline::Offline, through::Through},
+    timing::{Costs, ms},
 };
 
 /// Everything that was measured.

@@ -12,8 +12,8 @@ use crate::{
     client::{Client, Connection, Turns},
     key_type::Type,
     program::progress,
-    rekey::tree::{NAMESPACE, Tree},
     sealing_keys, server_metrics,
+    tree::{NAMESPACE, Tree},
 };
 
 /// The person's account. It is none of the user's, so that the bare client can be the same person.

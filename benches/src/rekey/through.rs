@@ -10,14 +10,10 @@ use crate::{
     key_type::Type,
     process::{self, Process},
     program::progress,
-    rekey::{
-        args::Args,
-        bare,
-        site::Site,
-        timing::{self, Cost, Costs},
-        tree::Tree,
-    },
+    rekey::{args::Args, bare, site::Site},
     server_metrics::Requests,
+    timing::{self, Cost, Costs},
+    tree::Tree,
 };
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -44,7 +40,7 @@ pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<Through> {
     let site = Site::start().await?;
     let mut controller = site.start_controller(key_type)?;
     let old = site.active().await?;
-    let tree = Tree::seal(args, old.clone())?;
+    let tree = Tree::seal(args.files, args.values, old.clone())?;
     site.store(&tree, &controller).await?;
     let to = site.renew(&old).await?.fingerprint();
 

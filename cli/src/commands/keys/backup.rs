@@ -283,5 +283,5 @@ fn join(fingerprints: &[Fingerprint]) -> String {
 }
 
 fn warn(text: &str) {
-    output::warning(&text);
+    output::warning(text);
 }

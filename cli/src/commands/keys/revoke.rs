@@ -150,5 +150,5 @@ impl Revoke {
 }
 
 fn warn(text: &str) {
-    output::warning(&text);
+    output::warning(text);
 }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{Read, Seek},
+    ops::Add,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -21,6 +22,14 @@ use crate::{process::Process, program::rounded};
 pub(crate) struct Cost {
     pub(crate) wall: Duration,
     pub(crate) cpu: Duration,
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { wall: self.wall + other.wall, cpu: self.cpu + other.cpu }
+    }
 }
 
 /// What several runs of the same took.
@@ -66,7 +75,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:.0} ({:.0})", ms(self.best), ms(self.median)))
+        let digits = usize::from(self.best < Duration::from_millis(20));
+        f.pad(&format!("{:.digits$} ({:.digits$})", ms(self.best), ms(self.median)))
     }
 }
 
@@ -117,6 +127,6 @@ mod tests {
     #[test]
     fn a_summary_is_the_best_and_the_median() {
         let times = [5, 1, 4, 9, 2].map(Duration::from_millis);
-        assert_eq!(Summary::of(times.into()).to_string(), "1 (4)");
+        assert_eq!(Summary::of(times.into()).to_string(), "1.0 (4.0)");
     }
 }

@@ -15,8 +15,6 @@ use bulla_sealing::{
 use bulla_tests::Folder;
 use serde_json::json;
 
-use crate::rekey::args::Args;
-
 /// The namespace of all SealedSecrets.
 pub(crate) const NAMESPACE: &str = "bench";
 
@@ -48,7 +46,7 @@ pub(crate) struct Value {
 
 impl Tree {
     /// Seals everything.
-    pub(crate) fn seal(args: &Args, recipient: Recipient) -> Result<Self> {
+    pub(crate) fn seal(files: u32, values: u16, recipient: Recipient) -> Result<Self> {
         let recipients = Recipients::new(vec![recipient])?;
         let value = |name: &str, index: u32, number: u16| {
             let target = Target::new(NAMESPACE, name, &format!("key-{number}"))?;
@@ -58,15 +56,15 @@ impl Tree {
         };
         let sealed = |index: u32| {
             let name = format!("object-{index:05}");
-            let values = (0..args.values).map(|number| value(&name, index, number));
+            let values = (0..values).map(|number| value(&name, index, number));
             Ok(Sealed { values: values.collect::<Result<_>>()?, name })
         };
-        Ok(Self { sealed_secrets: (0..args.files).map(sealed).collect::<Result<_>>()? })
+        Ok(Self { sealed_secrets: (0..files).map(sealed).collect::<Result<_>>()? })
     }
 
     /// Writes all files, and waits until they are on the disk: what is measured afterwards shall not wait for that.
     pub(crate) fn write(&self) -> Result<Copy> {
-        let folder = Folder::new("bulla-bench-rekey-")?;
+        let folder = Folder::new("bulla-bench-tree-")?;
         let mut files = Vec::new();
         for (index, sealed) in self.sealed_secrets.iter().enumerate() {
             let parent = folder.path().join(format!("app-{}", index / FILES_PER_FOLDER));
@@ -207,15 +205,13 @@ fn plaintext(index: u32, number: u16) -> String {
 mod tests {
     use super::*;
     use bulla_sealing::{Identity, KeyType};
-    use clap::Parser;
 
     #[test]
     fn only_a_tree_with_new_headers_and_nothing_else_changed_is_accepted() {
-        let args = Args::parse_from(["", "--files", "2"]);
         let [old, new] = [(); 2].map(|()| Identity::generate(KeyType::X25519).unwrap());
         let to = new.recipient().fingerprint();
         let recipients = Recipients::new(vec![new.recipient()]).unwrap();
-        let tree = Tree::seal(&args, old.recipient()).unwrap();
+        let tree = Tree::seal(2, 2, old.recipient()).unwrap();
         let copy = tree.write().unwrap();
         assert!(copy.verify(&tree, to, None).is_err());
 
