@@ -1,245 +1,30 @@
 //! The runbooks, followed to the letter on real clusters: each command of each page, in its order, by somebody with
 //! the rights that the page asks for. What must be true in between is checked by whoever looks over the shoulder.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+mod guide;
+mod site;
+
+use std::{fs, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bulla_crds::{WipedSecret, decode_value, keys};
 use bulla_sealing::{Fingerprint, Recipient, Recipients, Scope, SealedValue};
-use bulla_tests::{
-    ControlPlane, Controller, Folder, Kubectl, Shell, Step, eventually, outdented, steps,
-};
+use bulla_tests::{eventually, steps};
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 
-const NEW_CLUSTER: &str = include_str!("../docs/runbooks/new-cluster.md");
-const KEY_ROTATION: &str = include_str!("../docs/runbooks/key-rotation.md");
-const COMPROMISE: &str = include_str!("../docs/runbooks/compromise.md");
-const RECOVERY_KEY: &str = include_str!("../docs/runbooks/recovery-key.md");
-const LOST_CLUSTER: &str = include_str!("../docs/runbooks/lost-cluster.md");
-const MOVING: &str = include_str!("../docs/runbooks/moving.md");
-const LEAVING: &str = include_str!("../docs/runbooks/leaving.md");
+use crate::site::{Desk, Person, SOON, Site};
 
-const SOON: Duration = Duration::from_secs(60);
+const NEW_CLUSTER: &str = include_str!("../../docs/runbooks/new-cluster.md");
+const KEY_ROTATION: &str = include_str!("../../docs/runbooks/key-rotation.md");
+const COMPROMISE: &str = include_str!("../../docs/runbooks/compromise.md");
+const RECOVERY_KEY: &str = include_str!("../../docs/runbooks/recovery-key.md");
+const LOST_CLUSTER: &str = include_str!("../../docs/runbooks/lost-cluster.md");
+const MOVING: &str = include_str!("../../docs/runbooks/moving.md");
+const LEAVING: &str = include_str!("../../docs/runbooks/leaving.md");
 
 /// How many files the repository has in which keys are rotated.
 const FILES: usize = 500;
-
-/// Who is at the keyboard, and with which rights of `deploy/controller/people.yaml`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Person {
-    /// May install.
-    Operator,
-    /// `bulla-keys`, and `bulla-view` everywhere.
-    KeyKeeper,
-    /// `bulla-seal`, and `bulla-rekey` everywhere. Reads no Secret.
-    Developer,
-    /// What applies manifests: `edit` everywhere.
-    GitOps,
-}
-
-impl Person {
-    /// Who runs a command.
-    fn of(line: &str) -> Self {
-        let developer = ["bulla keys fetch", "bulla keys generate", "bulla rekey", "bulla seal"];
-        let gitops = ["kubectl apply -f", "kubectl apply -R", "kubectl wait", "kubectl -n shop"];
-        let begins = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
-        if begins(&developer) {
-            Self::Developer
-        } else if line.contains("bulla keys") {
-            Self::KeyKeeper
-        } else if begins(&gitops) {
-            Self::GitOps
-        } else if line.contains("kubectl") {
-            Self::Operator
-        } else {
-            Self::Developer
-        }
-    }
-}
-
-/// A cluster with its people, its controller, and a repository to work in.
-struct Site {
-    // First, so that it ends before the control plane.
-    controller: Option<Controller>,
-    people: BTreeMap<Person, Kubectl>,
-    plane: ControlPlane,
-}
-
-/// Where everybody works, and what the shell remembers.
-struct Desk {
-    shell: Shell,
-    variables: BTreeMap<String, String>,
-    _folder: Folder,
-}
-
-impl Desk {
-    fn new() -> Result<Self> {
-        let folder = Folder::new("bulla-runbooks-")?;
-        let shell = Shell::new(&folder, &PathBuf::from("/dev/null"))?;
-        let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        let work = shell.path("");
-        // Beside the work tree, so that commits have nothing but what the pages say.
-        std::os::unix::fs::symlink(fs::canonicalize(root.join("deploy"))?, work.join("deploy"))?;
-        let desk = Self { shell, variables: BTreeMap::new(), _folder: folder };
-        desk.shell.run("git init -q && printf '%s\\n' deploy recovery* backups recipients.txt > .git/info/exclude")?;
-        Ok(desk)
-    }
-
-    fn recipient(&self, file: &str) -> Result<Recipient> {
-        Ok(fs::read_to_string(self.shell.path(file))?.trim().parse()?)
-    }
-}
-
-impl Site {
-    fn new() -> Result<Self> {
-        let plane = ControlPlane::start()?;
-        let people = BTreeMap::from([(Person::Operator, plane.admin().clone())]);
-        Ok(Self { controller: None, people, plane })
-    }
-
-    /// Binds the roles, which are there once it is installed.
-    fn bind(&mut self) -> Result<()> {
-        let bind = |name: &str, kind: &str, role: &str, user: &str| {
-            let user = format!("--user={user}");
-            let role = format!("--{}={role}", if kind == "role" { "role" } else { "clusterrole" });
-            let mut command = vec!["create"];
-            match kind {
-                "role" => command.extend(["rolebinding", name, &role, &user, "-n", "bulla-system"]),
-                _ => command.extend(["clusterrolebinding", name, &role, &user]),
-            }
-            self.plane.kubectl(&command).map(drop)
-        };
-        bind("keeper", "role", "bulla-keys", "keeper")?;
-        bind("keeper", "everywhere", "bulla-view", "keeper")?;
-        bind("developer", "role", "bulla-seal", "developer")?;
-        bind("developer", "everywhere", "bulla-rekey", "developer")?;
-        bind("gitops", "everywhere", "edit", "gitops")?;
-        // `bulla keys fetch` in moving.md and others.
-        for (person, user) in [
-            (Person::KeyKeeper, "keeper"),
-            (Person::Developer, "developer"),
-            (Person::GitOps, "gitops"),
-        ] {
-            self.people.insert(person, self.plane.user(user, &[])?);
-        }
-        Ok(())
-    }
-
-    /// Follows a page. `look` is asked before each command.
-    fn follow(
-        &mut self,
-        desk: &mut Desk,
-        page: &str,
-        mut look: impl FnMut(&mut Self, &mut Desk, &str) -> Result<()>,
-    ) -> Result<()> {
-        for step in steps(page) {
-            match step {
-                Step::Write(name, text) => fs::write(desk.shell.path(name), outdented(text))?,
-                Step::Run(line) => {
-                    look(self, desk, line).with_context(|| format!("before `{line}`"))?;
-                    self.run(desk, line)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn run(&mut self, desk: &mut Desk, line: &str) -> Result<String> {
-        if line.contains("rollout status") {
-            return self.roll_out().map(|()| String::new());
-        }
-        let printed = self.run_as(desk, Person::of(line), line)?;
-        if line == "kubectl apply -k deploy/base" {
-            self.bind()?;
-        }
-        Ok(printed)
-    }
-
-    fn run_as(&self, desk: &mut Desk, person: Person, line: &str) -> Result<String> {
-        // Before it is installed there are no roles.
-        let operator = &self.people[&Person::Operator];
-        let person = self.people.get(&person).unwrap_or(operator);
-        let variable = line
-            .split_once("=$(")
-            .map(|(name, _)| name)
-            .filter(|name| name.bytes().all(|byte| byte.is_ascii_uppercase()));
-        let script = match variable {
-            Some(name) => format!("set -e; {line}; printf %s \"${name}\""),
-            None => line.to_owned(),
-        };
-        let mut command = desk.shell.command(&script);
-        command.env("KUBECONFIG", person.kubeconfig()).envs(&desk.variables);
-        let output = command.output()?;
-        let (said, printed) =
-            (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
-        ensure!(output.status.success(), "`{line}`: {}\n{}", said.trim(), printed.trim());
-        if let Some(name) = variable {
-            ensure!(!printed.trim().is_empty(), "`{line}` gives nothing");
-            desk.variables.insert(name.to_owned(), printed.trim().to_owned());
-        }
-        Ok(printed.into_owned())
-    }
-
-    /// What no node does here: runs the pods of the Deployment, with its environment.
-    fn roll_out(&mut self) -> Result<()> {
-        let get = ["get", "deployment", "bulla-controller", "-n", "bulla-system"];
-        let deployment = self.plane.admin().json(&get)?;
-        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-        let mut command = Controller::command(&self.plane)?;
-        for variable in container["env"].as_array().context("no environment")? {
-            if let (Some(name), Some(value)) =
-                (variable["name"].as_str(), variable["value"].as_str())
-            {
-                command.env(name, value);
-            }
-        }
-        self.controller = None;
-        let controller = Controller::start(command)?;
-        controller.wait_until_ready()?;
-        self.controller = Some(controller);
-        eventually("an Active key", SOON, || {
-            let keys = self.plane.admin().json(&["get", "sealingkeys", "-n", "bulla-system"])?;
-            let keys = keys["items"].as_array().context("no list")?;
-            let is_active = |key: &Value| key["spec"]["state"] == "Active";
-            ensure!(keys.iter().any(is_active), "none yet");
-            Ok(())
-        })
-    }
-
-    /// All data of all Secrets of a namespace that belong to SealedSecrets.
-    fn secrets(&self, namespace: &str) -> Result<BTreeMap<String, Value>> {
-        let list = ["get", "secrets", "-n", namespace, "-l", "bulla.dev/target=owned"];
-        let list = self.plane.admin().json(&list)?;
-        let items = list["items"].as_array().context("no list")?;
-        let entry = |secret: &Value| {
-            let name = secret["metadata"]["name"].as_str().unwrap_or_default();
-            (name.to_owned(), json!([secret["type"], secret["data"]]))
-        };
-        Ok(items.iter().map(entry).collect())
-    }
-
-    /// Ends with the code, and says something.
-    fn is_refused(&self, desk: &Desk, line: &str, code: i32, said: &str) -> Result<()> {
-        let person = &self.people[&Person::of(line)];
-        let mut command = desk.shell.command(line);
-        let output =
-            command.env("KUBECONFIG", person.kubeconfig()).envs(&desk.variables).output()?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.code() == Some(code),
-            "`{line}` ends with {}: {stderr}",
-            output.status
-        );
-        ensure!(stderr.contains(said), "`{line}` does not say {said}: {stderr}");
-        Ok(())
-    }
-}
 
 /// Nobody looks over the shoulder.
 fn nobody(_: &mut Site, _: &mut Desk, _: &str) -> Result<()> {
