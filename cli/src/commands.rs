@@ -6,7 +6,9 @@ mod keys;
 mod lint;
 mod rekey;
 mod seal;
+mod set;
 mod unseal;
+mod unset;
 
 use clap::Subcommand;
 
@@ -15,6 +17,8 @@ use crate::failure::{Answer, Failure};
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Seal(seal::Seal),
+    Set(set::Set),
+    Unset(unset::Unset),
     Unseal(unseal::Unseal),
     Inspect(inspect::Inspect),
     Lint(lint::Lint),
@@ -28,6 +32,8 @@ impl Command {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         match self {
             Self::Seal(seal) => seal.run(),
+            Self::Set(set) => set.run(),
+            Self::Unset(unset) => unset.run(),
             Self::Unseal(unseal) => unseal.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Lint(lint) => lint.run(),

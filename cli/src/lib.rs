@@ -23,8 +23,10 @@ mod parallel;
 mod progress;
 mod recipients;
 mod refused;
+mod sealed_file;
 mod signals;
 mod terminal;
+mod values;
 mod walk;
 
 use std::process::ExitCode;

@@ -221,7 +221,7 @@ impl Object<'_> {
     }
 
     /// The number of the document, counted from 1, and of the item in its list, counted from 0.
-    fn place(&self) -> (usize, Option<usize>) {
+    pub(crate) fn place(&self) -> (usize, Option<usize>) {
         (self.document.number, self.item)
     }
 

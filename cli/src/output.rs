@@ -153,6 +153,18 @@ pub(crate) fn exchange_file(path: &Path, old: &[u8], new: &[u8]) -> Result<(), N
     }
 }
 
+/// Refuses a file that [`exchange_file`] could not write, before there is anything to write.
+pub(crate) fn check_exchangeable(path: &Path) -> Result<()> {
+    let name = path.display();
+    let real = follow(path)?;
+    let open = || File::options().write(true).open(&real)?.metadata();
+    let metadata = open().with_context(|| format!("cannot write {name}"))?;
+    match metadata.is_file() {
+        true => Ok(()),
+        false => bail!("{name} is not a regular file"),
+    }
+}
+
 /// Makes the new names of exchanged files last through a power failure: each folder once, because that takes as long
 /// as writing a file.
 pub(crate) fn sync_folders_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use anyhow::anyhow;
-use bulla_crds::ValueError;
+use bulla_crds::rules::Violation;
+use bulla_crds::{SealError, ValueError};
 use bulla_sealing::{Keyring, UnsealError};
 use serde_json::{Value, json};
 
@@ -119,6 +120,22 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What to do about a value or Secret that cannot be sealed.
+pub(crate) fn hint_for_sealing(error: &SealError) -> Option<&'static str> {
+    match error {
+        SealError::NoNamespace(_) => {
+            Some("name it with -n; the kubeconfig's current namespace is not used")
+        }
+        SealError::InTheClear { .. } => {
+            Some("labels and annotations are not sealed: take the value out of them")
+        }
+        SealError::Violation(Violation::TypeRefused(_)) => {
+            Some("the cluster makes such Secrets itself; they do not belong in Git")
+        }
+        _ => None,
+    }
 }
 
 fn held(keyring: &Keyring) -> String {

@@ -42,7 +42,7 @@ mod wiped;
 
 pub use length::json_length;
 pub use rekey::{MAX_REKEY_BYTES, Rekey, RekeySpec, RekeyStatus};
-pub use seal::{SealError, seal, seal_value};
+pub use seal::{SealError, check_values, seal, seal_value};
 pub use sealed_secret::{
     Policy, SealedSecret, SealedSecretSpec, SealedSecretStatus, Target, TargetStatus, Template,
     TemplateMetadata,

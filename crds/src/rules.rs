@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bulla_sealing::SealedValue;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::IgnoredAny;
 
@@ -20,6 +21,9 @@ pub const MAX_SEALED_BYTES: usize = 1024 * 1024;
 
 /// The most data that the API server takes in one Secret, in bytes of its values.
 pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
+
+/// The most JSON that an object may take: etcd stores 1.5 MiB, and the controller's status needs room too.
+pub const MAX_MANIFEST_BYTES: usize = 1_400_000;
 
 /// How every sealed value begins: the base64 of `age-encryption.org/v1`, a new line and `-> bulla.dev/v1`,
 /// as far as it does not depend on what follows.
@@ -312,11 +316,23 @@ pub(crate) fn needed_keys(type_: &str) -> &'static [&'static str] {
 ///
 /// The API server's own message spells the beginning of the value, so it must never see such a Secret.
 pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
-    let type_ = secret.type_.as_deref()?;
-    let (_, key) = JSON_KEYS.into_iter().find(|(json_type, _)| *json_type == type_)?;
+    let key = json_key(secret.type_.as_deref()?)?;
     let value =
         secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
     (!is_json_object(value)).then_some(key)
+}
+
+/// The same for some of a Secret's values: one that is not among them is not judged.
+pub(crate) fn unfit_among(
+    type_: &str,
+    data: &BTreeMap<String, ByteString>,
+) -> Option<&'static str> {
+    let key = json_key(type_)?;
+    data.get(key).is_some_and(|value| !is_json_object(&value.0)).then_some(key)
+}
+
+fn json_key(type_: &str) -> Option<&'static str> {
+    JSON_KEYS.into_iter().find(|(json_type, _)| *json_type == type_).map(|(_, key)| key)
 }
 
 /// Reads without keeping anything, so that no copy of a plaintext is left behind.
@@ -328,7 +344,6 @@ fn is_json_object(text: &[u8]) -> bool {
 mod tests {
     use base64::Engine;
     use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target};
-    use k8s_openapi::ByteString;
     use serde_json::json;
 
     use super::*;

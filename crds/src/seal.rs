@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bulla_sealing::{Binding, InvalidTarget, NoRandomness, Recipients, Scope, Target};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::ObjectMeta;
 use zeroize::Zeroizing;
@@ -65,30 +66,17 @@ pub fn seal<'a>(
 ) -> Result<SealedSecret, SealError> {
     let namespace = namespace.into();
     let name = secret.metadata.name.as_deref().unwrap_or_default();
-    let values = secret.data.iter().flatten();
-    if values.clone().next().is_none() {
+    let Some(data) = secret.data.as_ref().filter(|data| !data.is_empty()) else {
         return Err(SealError::Empty);
-    }
-    let metadata = TemplateMetadata {
-        labels: secret.metadata.labels.as_ref().map(rules::untracked).unwrap_or_default(),
-        annotations: secret.metadata.annotations.as_ref().map(rules::untracked).unwrap_or_default(),
     };
-    refuse_values_in_the_clear(secret, &metadata)?;
-    if let Some(key) = rules::unfit_value(secret) {
-        return Err(SealError::Unfit { key, type_: secret.type_.clone().unwrap_or_default() });
-    }
+    let template = template_of(secret);
+    check_values(data, &template)?;
 
     let mut sealed_data = BTreeMap::new();
-    for (key, value) in values {
+    for (key, value) in data {
         let sealed = seal_value(&value.0, namespace, name, key, scope, recipients)?;
         sealed_data.insert(key.clone(), sealed);
     }
-    let template = Template {
-        type_: secret.type_.clone().filter(|type_| type_ != "Opaque"),
-        immutable: secret.immutable.filter(|immutable| *immutable),
-        metadata: (metadata != TemplateMetadata::default()).then_some(metadata),
-        data: BTreeMap::new(),
-    };
     let sealed_secret = SealedSecret {
         metadata: ObjectMeta {
             name: Some(name.into()),
@@ -105,6 +93,36 @@ pub fn seal<'a>(
     match rules::violations(&sealed_secret).into_iter().next() {
         Some(violation) => Err(violation.into()),
         None => Ok(sealed_secret),
+    }
+}
+
+/// What `secret` looks like beyond its values.
+fn template_of(secret: &Secret) -> Template {
+    let metadata = TemplateMetadata {
+        labels: secret.metadata.labels.as_ref().map(rules::untracked).unwrap_or_default(),
+        annotations: secret.metadata.annotations.as_ref().map(rules::untracked).unwrap_or_default(),
+    };
+    Template {
+        type_: secret.type_.clone().filter(|type_| type_ != "Opaque"),
+        immutable: secret.immutable.filter(|immutable| *immutable),
+        metadata: (metadata != TemplateMetadata::default()).then_some(metadata),
+        data: BTreeMap::new(),
+    }
+}
+
+/// Refuses values that do not belong into a SealedSecret with this template, all of its values or some: its labels
+/// and annotations repeat them in the clear, or the API server would refuse them for its type.
+pub fn check_values(
+    data: &BTreeMap<String, ByteString>,
+    template: &Template,
+) -> Result<(), SealError> {
+    if let Some(metadata) = &template.metadata {
+        refuse_values_in_the_clear(data, metadata)?;
+    }
+    let type_ = template.type_.as_deref().unwrap_or_default();
+    match rules::unfit_among(type_, data) {
+        Some(key) => Err(SealError::Unfit { key, type_: type_.to_owned() }),
+        None => Ok(()),
     }
 }
 
@@ -135,13 +153,13 @@ pub(crate) const UNBOUND_NAMESPACE: &str = "any";
 const MIN_SEARCHED_BYTES: usize = 4;
 
 fn refuse_values_in_the_clear(
-    secret: &Secret,
+    data: &BTreeMap<String, ByteString>,
     metadata: &TemplateMetadata,
 ) -> Result<(), SealError> {
     let labels = metadata.labels.iter().map(|(mark, text)| ("label", mark, text));
     let annotations = metadata.annotations.iter().map(|(mark, text)| ("annotation", mark, text));
     let marks: Vec<_> = labels.chain(annotations).collect();
-    for (key, value) in secret.data.iter().flatten() {
+    for (key, value) in data {
         let value = value.0.trim_ascii();
         if value.len() < MIN_SEARCHED_BYTES {
             continue;

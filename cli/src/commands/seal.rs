@@ -13,9 +13,9 @@ use serde_json::Value;
 use crate::destination::{Destination, DestinationFlags};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{Manifests as Files, Output, Scope};
-use crate::input;
 use crate::manifest::{self, Manifests, Object, ObjectKind, Step};
 use crate::output::{self, Content, Existing};
+use crate::{input, refused};
 
 /// Turn Secret manifests into SealedSecrets
 ///
@@ -146,17 +146,9 @@ fn refusal(object: &Object<'_>, error: &SealError) -> Failure {
     };
     let position = object.position(&path);
     let failure = Failure::unable(anyhow!("{position}: {}: {error}", object.title()));
-    match error {
-        SealError::NoNamespace(_) => {
-            failure.hint("name it with -n; the kubeconfig's current namespace is not used")
-        }
-        SealError::InTheClear { .. } => {
-            failure.hint("labels and annotations are not sealed: take the value out of them")
-        }
-        SealError::Violation(Violation::TypeRefused(_)) => {
-            failure.hint("the cluster makes such Secrets itself; they do not belong in Git")
-        }
-        _ => failure,
+    match refused::hint_for_sealing(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

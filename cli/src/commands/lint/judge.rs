@@ -1,6 +1,6 @@
 //! The judgement of single objects, with no key.
 
-use bulla_crds::rules::{self, Violation};
+use bulla_crds::rules::{self, MAX_MANIFEST_BYTES, Violation};
 use bulla_crds::{SealedSecret, ValueError, decode_value, json_length};
 use bulla_sealing::{Binding, SealedValue, Target};
 use serde_json::Value;
@@ -10,9 +10,6 @@ use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
 
 /// Client-side `kubectl apply` keeps a copy in an annotation of at most 256 KiB.
 const LARGE_MANIFEST_BYTES: usize = 240_000;
-
-/// etcd takes 1.5 MiB, and the controller's status needs room too.
-const MAX_MANIFEST_BYTES: usize = 1_400_000;
 
 /// What was found so far.
 #[derive(Default)]

@@ -1,0 +1,73 @@
+//! `bulla set`.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use bulla_crds::WipedSecret;
+use clap::Args;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use crate::destination::DestinationFlags;
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::Scope;
+use crate::sealed_file::{PickFlags, SealedFile, Sealer};
+use crate::values::ValueFlags;
+
+/// Seal one value into a SealedSecret that is there
+///
+/// The value is typed unseen, or read from stdin, a file or an environment variable, and sealed byte for byte. It is
+/// write-only: no identity is needed. The other values, comments, order and quotes of the file stay as they are.
+///
+/// The value gets the namespace and the scope of the value that it replaces, or else of the other values.
+#[derive(Args)]
+pub(crate) struct Set {
+    /// The file with the SealedSecret
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The data key of the value
+    #[arg(value_name = "KEY")]
+    key: String,
+
+    #[command(flatten)]
+    value: ValueFlags,
+
+    #[command(flatten)]
+    pick: PickFlags,
+
+    /// What else the sealed value may be used for [default: as the other values, or strict]
+    #[arg(long, value_enum)]
+    scope: Option<Scope>,
+
+    #[command(flatten)]
+    destination: DestinationFlags,
+}
+
+impl Set {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let key = &self.key;
+        if !bulla_sealing::is_data_key(key) {
+            return Err(anyhow!("{key} is not a valid data key of a Secret")).or_hint(
+                "a key has letters, digits, -, _ and . in it, and comes before the value",
+            );
+        }
+        self.value.refuse_stdin_twice(&self.destination.recipients.recipients_files)?;
+        let file = SealedFile::read(&self.file)?;
+        let destination = self.destination.resolve(Some(&self.file))?;
+        let picked = file.pick(&self.pick)?.in_namespace(destination.namespace.as_deref())?;
+        let mut value = self.value.read(key)?;
+        let value = ByteString(std::mem::take(&mut *value));
+        let secret = Secret { data: Some([(key.clone(), value)].into()), ..Secret::default() };
+        let secret = WipedSecret::new(secret);
+        let sealer = Sealer {
+            recipients: &destination.recipients,
+            scope: self.scope.map(Into::into),
+            keyring: None,
+        };
+        let merged = picked.merge(&secret, sealer, |error| picked.refuse_to_seal(error))?;
+        file.exchange(&file.patched(&merged.patches)?)?;
+        merged.tell_values(&self.file, &picked.object.title(), sealer.recipients);
+        Ok(Answer::Yes)
+    }
+}

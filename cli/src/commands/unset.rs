@@ -1,0 +1,81 @@
+//! `bulla unset`.
+
+use std::path::PathBuf;
+
+use bulla_crds::template::TextTemplate;
+use clap::Args;
+use serde_json::Value;
+
+use crate::failure::{Answer, Failure};
+use crate::manifest::Patch;
+use crate::output;
+use crate::sealed_file::{PickFlags, Picked, SealedFile};
+
+/// Remove values from a SealedSecret
+///
+/// The other values, comments, order and quotes of the file stay as they are. No key is needed.
+#[derive(Args)]
+pub(crate) struct Unset {
+    /// The file with the SealedSecret
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The data keys whose values are removed
+    #[arg(value_name = "KEY", required = true)]
+    keys: Vec<String>,
+
+    #[command(flatten)]
+    pick: PickFlags,
+}
+
+impl Unset {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let file = SealedFile::read(&self.file)?;
+        let picked = file.pick(&self.pick)?;
+        self.refuse_what_is_needed(&picked)?;
+        let patches: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| Patch::remove(&picked.object, &["spec", "sealedData", key]))
+            .collect();
+        file.exchange(&file.patched(&patches)?)?;
+        let (name, title) = (self.file.display(), picked.object.title());
+        for key in &self.keys {
+            output::summary(&format!("{name}: {title}: {key}: removed"));
+        }
+        Ok(Answer::Yes)
+    }
+
+    fn refuse_what_is_needed(&self, picked: &Picked<'_>) -> Result<(), Failure> {
+        // Also what is no sealed value can be removed.
+        let values = picked.object.value.pointer("/spec/sealedData").and_then(Value::as_object);
+        let keys: Vec<&str> =
+            values.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+        if let Some(key) = self.keys.iter().find(|key| !keys.contains(&key.as_str())) {
+            let failure = picked.refuse(format!("there is no value of {key}"));
+            return Err(match keys.is_empty() {
+                true => failure,
+                false => failure.hint(format!("it has: {}", keys.join(", "))),
+            });
+        }
+        let is_left = |key: &str| keys.contains(&key) && !self.keys.iter().any(|it| it == key);
+        if !keys.iter().any(|key| is_left(key)) {
+            return Err(picked.refuse("no value would be left").hint(
+                "a SealedSecret has one value at least: set another one first, or delete the object",
+            ));
+        }
+        let texts = picked.object.value.pointer("/spec/template/data").and_then(Value::as_object);
+        for (name, text) in texts.into_iter().flatten() {
+            // What is no template is told by lint.
+            let template = text.as_str().and_then(|text| TextTemplate::parse(text).ok());
+            let used = template.and_then(|template| {
+                template.keys().find(|key| self.keys.iter().any(|it| it == key))
+            });
+            if let Some(key) = used {
+                let what = format!("the template of {name} uses the value of {key}");
+                return Err(picked.refuse(what).hint("change spec.template.data first"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,182 @@
+//! Values in the clear, as people give them: typed unseen, from stdin, a file or the environment. Byte for byte, and
+//! wiped when dropped; no temporary file, no copy in the arguments of another process.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, OrHint};
+use crate::{input, output, terminal};
+
+/// What an empty value is given with, where it cannot be told from a mistake.
+const EMPTY_VALUE: &str = "an empty value is given with --from-file /dev/null";
+
+/// Where one value comes from.
+#[derive(Args)]
+pub(crate) struct ValueFlags {
+    // Not one alone: the argument parser would repeat a second one in its message.
+    /// The value itself. It stays in the shell's history and shows in the process list: without it, the value is
+    /// typed unseen, or read from stdin when something is piped in
+    #[arg(value_name = "VALUE", num_args = 0..)]
+    literal: Vec<OsString>,
+
+    /// Read the value from FILE, - for stdin
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+
+    /// Take the value of this environment variable
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "from_file")]
+    from_env: Option<OsString>,
+
+    #[command(flatten)]
+    chomp: Chomp,
+}
+
+/// What becomes of a new line at the end of a value.
+#[derive(Args)]
+pub(crate) struct Chomp {
+    /// Take one new line off the end of a value
+    #[arg(long)]
+    chomp: bool,
+}
+
+impl ValueFlags {
+    /// Stdin can be read once; a recipients file may be it too.
+    pub(crate) fn refuse_stdin_twice(&self, others: &[PathBuf]) -> Result<(), Failure> {
+        let files: Vec<_> = self.from_file.iter().cloned().collect();
+        let is_implied = files.is_empty() && self.literal.is_empty() && self.from_env.is_none();
+        let count = others.iter().chain(&files).filter(|path| is_stdin(path)).count();
+        match count + usize::from(is_implied && !io::stdin().is_terminal()) {
+            0 | 1 => Ok(()),
+            _ => Err(anyhow!("stdin is to be read more than once").into()),
+        }
+    }
+
+    /// The value of `key`.
+    pub(crate) fn read(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let value = match (&self.literal[..], &self.from_file, &self.from_env) {
+            ([], None, None) => typed_or_piped(key)?,
+            ([], Some(path), _) => from_file(path)?,
+            ([], None, Some(variable)) => from_env(variable)?,
+            ([literal], None, None) => {
+                warn_about_arguments();
+                bytes_of(literal).ok_or_else(|| anyhow!("the value is not Unicode"))?
+            }
+            ([_], ..) => {
+                return Err(anyhow!("the value is given in two ways")).or_hint("give it in one");
+            }
+            (..) => {
+                return Err(anyhow!("more than one VALUE is given"))
+                    .or_hint("a value with blanks in it is quoted; better not to have it among the arguments at all");
+            }
+        };
+        Ok(self.chomp.applied(key, value))
+    }
+}
+
+impl Chomp {
+    /// The value less a new line at its end, or a warning that there is one. A file of several lines ends in a new
+    /// line by right, so it is not warned of.
+    pub(crate) fn applied(&self, key: &str, mut value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+        let line = value.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let Some(line) = line else { return value };
+        let length = line.len();
+        if self.chomp {
+            value.truncate(length);
+        } else if !line.contains(&b'\n') {
+            output::warning(&format!(
+                "the value of {key} ends in a new line, which is sealed with it; --chomp takes it off"
+            ));
+        }
+        value
+    }
+}
+
+/// All of a file, or of stdin.
+pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    Ok(input::read(path)?.bytes)
+}
+
+/// The value of an environment variable.
+pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let name = variable.to_string_lossy();
+    // Asked for a name with `=` in it, which none has, some systems panic.
+    let value = match name.is_empty() || name.contains(['=', '\0']) {
+        true => None,
+        false => std::env::var_os(variable),
+    };
+    let value = value.ok_or_else(|| anyhow!("there is no environment variable of the name given"));
+    let value = value.or_hint("--from-env takes the name of a variable; it must be exported")?;
+    let bytes = bytes_of(&value).ok_or_else(|| anyhow!("the value is not Unicode"))?;
+    drop(Zeroizing::new(value.into_encoded_bytes()));
+    Ok(bytes)
+}
+
+/// What a person types, unseen.
+pub(crate) fn typed(key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let value = terminal::ask_value(key)?;
+    match value.is_empty() {
+        true => Err(anyhow!("nothing was typed")).or_hint(EMPTY_VALUE),
+        false => Ok(value),
+    }
+}
+
+/// Tells that a value stands where others can see it.
+pub(crate) fn warn_about_arguments() {
+    output::warning(
+        "a value among the arguments stays in the shell's history, and the process list showed it; better typed, piped in or read from a file",
+    );
+}
+
+fn typed_or_piped(key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if io::stdin().is_terminal() {
+        return typed(key);
+    }
+    let value = from_file(Path::new("-"))?;
+    match value.is_empty() {
+        // A script whose stdin is closed is not to empty a password.
+        true => Err(anyhow!("no value is given, and stdin is empty")).or_hint(EMPTY_VALUE),
+        false => Ok(value),
+    }
+}
+
+/// The bytes of an argument or variable; none on systems where it is no bytes.
+pub(crate) fn bytes_of(text: &OsStr) -> Option<Zeroizing<Vec<u8>>> {
+    match cfg!(unix) || text.to_str().is_some() {
+        true => Some(Zeroizing::new(text.as_encoded_bytes().to_vec())),
+        false => None,
+    }
+}
+
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_new_line_is_taken_off() {
+        let chomped = |value: &str, chomp| {
+            let value = Zeroizing::new(value.as_bytes().to_vec());
+            String::from_utf8(Chomp { chomp }.applied("a", value).to_vec()).unwrap()
+        };
+        for (value, without) in [
+            ("x", "x"),
+            ("x\n", "x"),
+            ("x\r\n", "x"),
+            ("x\n\n", "x\n"),
+            ("\n", ""),
+            ("", ""),
+            ("x\r", "x\r"),
+        ] {
+            assert_eq!(chomped(value, true), without);
+            assert_eq!(chomped(value, false), value);
+        }
+    }
+}
