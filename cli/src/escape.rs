@@ -34,7 +34,8 @@ pub(crate) fn holds_identity(text: &str) -> bool {
     })
 }
 
-fn is_harmful(character: char) -> bool {
+/// Whether a terminal acts on it, or shows the text around it in another order.
+pub(crate) fn is_harmful(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

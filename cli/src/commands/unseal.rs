@@ -1,25 +1,45 @@
 //! `bulla unseal`.
 
 mod check;
+mod dotenv;
+mod exec;
+mod variables;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 
 use anyhow::anyhow;
 use bulla_crds::rules::Violation;
 use bulla_crds::{Policy, UnsealError, ValueError, WipedSecret};
 use bulla_sealing::Keyring;
-use clap::Args;
+use clap::{Args, ValueEnum};
+use zeroize::Zeroizing;
 
-use crate::failure::{Answer, Failure};
+use self::variables::Names;
+use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{Manifests as Files, Output};
 use crate::identities::IdentityFlags;
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::output::{self, Content, Existing};
-use crate::{input, refused};
+use crate::{escape, input, refused};
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
 /// Prints the Secret that each SealedSecret describes, its values in base64 and its templates rendered.
 /// What a value is opened for is taken from the object that it stands in, so a value that was moved does
 /// not open. All of them open, or nothing is printed or written.
+///
+/// With --key one value is printed byte for byte; the others need not open, unless it is rendered from them.
+///
+/// With --format dotenv each value is a line KEY=VALUE, which shells and dotenv parsers read the same: in single
+/// quotes, over several lines if it has several, in double quotes if it contains a single quote. A value that cannot
+/// be written so that all read it the same is refused: control characters, what is not UTF-8, and a ' beside one of
+/// " \ $ ` and !.
+///
+/// With --exec the command behind -- runs with the values in its environment, and they stand nowhere else: no file,
+/// no argument. On Unix this process becomes the command; everywhere its exit code is the command's. A value with a
+/// NUL byte is refused. A variable is called as its key; see --names and --prefix. Those that decide which code runs
+/// (PATH, LD_…, DYLD_… and the like) are refused, because whoever can change the file chooses its keys.
 ///
 /// With --check nothing is printed but what does not open: whether an identity, or a backup of one, is still
 /// good for everything. FILE may then be a folder too, in which *.yaml, *.yml and *.json are looked at, less
@@ -33,8 +53,23 @@ pub(crate) struct Unseal {
     identities: IdentityFlags,
 
     /// Open everything in files and folders, and print only what does not open
-    #[arg(long, conflicts_with_all = ["output", "force"])]
+    #[arg(long, conflicts_with_all = ["output", "force", "key", "format", "exec"])]
     check: bool,
+
+    /// Print the value of this key alone, byte for byte
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"])]
+    key: Option<String>,
+
+    /// The form of what is printed
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// Run the command behind -- with the values in its environment
+    #[arg(long, requires = "command", conflicts_with_all = ["format", "output", "force"])]
+    exec: bool,
+
+    #[command(flatten)]
+    names: Names,
 
     #[command(flatten)]
     output: Output,
@@ -42,10 +77,31 @@ pub(crate) struct Unseal {
     /// Write over an existing file, and even inside a Git work tree
     #[arg(long)]
     force: bool,
+
+    /// The command that --exec runs, with its arguments
+    #[arg(last = true, value_name = "COMMAND", requires = "exec")]
+    command: Vec<OsString>,
+}
+
+/// What unsealed values are written as.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Secrets in YAML
+    #[default]
+    Yaml,
+    /// The Secret in JSON; several in a List
+    Json,
+    /// KEY=VALUE, for shells and dotenv parsers
+    Dotenv,
 }
 
 impl Unseal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let has_variables = self.exec || self.format == Format::Dotenv;
+        if !has_variables && !self.names.is_default() {
+            return Err(anyhow!("--prefix and --names are for variables"))
+                .or_hint("give --exec or --format dotenv too");
+        }
         if self.check {
             return check::run(&self.files.files, &self.identities.read_some()?);
         }
@@ -56,23 +112,104 @@ impl Unseal {
         }
         let keyring = self.identities.read_some()?;
         let manifests = Manifests::read(paths)?;
-        let secrets = manifests
-            .objects()?
-            .iter()
-            .map(|object| unseal(object, &keyring))
-            .collect::<Result<Vec<_>, _>>()?;
-        let trees: Vec<Tree> =
-            secrets.iter().map(|secret| manifest::secret_to_tree(secret)).collect();
-        let yaml = manifest::to_yaml(trees.iter().map(Tree::value));
-        match path {
+        let objects = manifests.objects()?;
+        if let Some(key) = &self.key {
+            let value = value(&objects, key, &keyring)?;
+            if self.output.output.is_none() && io::stdout().is_terminal() && !is_printable(&value) {
+                return Err(anyhow!("key {key}: the value is binary, and stdout is a terminal"))
+                    .or_hint("write it to a file with -o FILE, or insist with -o -");
+            }
+            return self.write(&value);
+        }
+        let secrets =
+            objects.iter().map(|object| unseal(object, &keyring)).collect::<Result<Vec<_>, _>>()?;
+        if self.exec {
+            return exec::run(&self.command, &self.names.of(&secrets)?);
+        }
+        match self.format {
+            Format::Yaml => {
+                let trees: Vec<Tree> =
+                    secrets.iter().map(|secret| manifest::secret_to_tree(secret)).collect();
+                self.write(&manifest::to_yaml(trees.iter().map(Tree::value)))
+            }
+            Format::Json => self.write(&to_json(&secrets)),
+            Format::Dotenv => self.write(&dotenv::write(&self.names.of(&secrets)?)?),
+        }
+    }
+
+    fn write(&self, data: &[u8]) -> Result<Answer, Failure> {
+        match output::file(self.output.output.as_deref()) {
             Some(path) => {
                 let existing = Existing::unless(self.force);
-                output::write_file(path, &yaml, existing, Content::Secret)?;
+                output::write_file(path, data, existing, Content::Secret)?;
             }
-            None => output::stdout(&yaml)?,
+            None => output::stdout(data)?,
         }
         Ok(Answer::Yes)
     }
+}
+
+/// One Secret as it is, several as a List.
+fn to_json(secrets: &[WipedSecret]) -> Zeroizing<Vec<u8>> {
+    const LIST: &[u8] = br#"{"apiVersion":"v1","kind":"List","items":["#;
+    let secrets: Vec<_> = secrets.iter().map(WipedSecret::to_json).collect();
+    let length: usize = secrets.iter().map(|secret| secret.len() + 1).sum();
+    let mut json = Zeroizing::new(Vec::with_capacity(LIST.len() + length + 3));
+    match &secrets[..] {
+        [secret] => json.extend_from_slice(secret),
+        _ => {
+            json.extend_from_slice(LIST);
+            for (index, secret) in secrets.iter().enumerate() {
+                json.extend_from_slice(if index > 0 { b"," } else { b"" });
+                json.extend_from_slice(secret);
+            }
+            json.extend_from_slice(b"]}");
+        }
+    }
+    json.push(b'\n');
+    json
+}
+
+/// One value of the one SealedSecret that there is. That others do not open is no reason to keep it back.
+fn value(
+    objects: &[Object<'_>],
+    key: &str,
+    keyring: &Keyring,
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let [object] = objects else {
+        let count = objects.len();
+        return Err(anyhow!("--key takes a value of one SealedSecret, and here are {count}"))
+            .or_hint("name a file with one of them");
+    };
+    let sealed_secret = manifest::read_sealed_secret(object)?;
+    let name = manifest::name_of(object, &sealed_secret.metadata)?;
+    let spec = &sealed_secret.spec;
+    let namespace = sealed_secret.metadata.namespace.as_deref();
+    if let Some(sealed) = spec.sealed_data.get(key) {
+        return bulla_crds::unseal_value(namespace, name, key, sealed, keyring)
+            .map(|plaintext| Zeroizing::new(plaintext.as_bytes().to_vec()))
+            .map_err(|error| {
+                refusal(object, keyring, &UnsealError::Value { key: key.to_owned(), error })
+            });
+    }
+    let rendered = spec.template.iter().flat_map(|template| &template.data);
+    let rendered: Vec<_> = rendered.map(|(key, _)| key.as_str()).collect();
+    if !rendered.contains(&key) {
+        let keys = spec.sealed_data.keys().map(String::as_str).chain(rendered);
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        return Err(anyhow!("{}: {}: there is no key {key}", object.position(&[]), object.title()))
+            .or_hint(format!("there are: {keys}"));
+    }
+    let secret = unseal(object, keyring)?;
+    let value = secret.data.as_ref().and_then(|data| data.get(key));
+    Ok(Zeroizing::new(value.map(|value| value.0.clone()).unwrap_or_default()))
+}
+
+/// Whether a terminal shows it as it is.
+fn is_printable(value: &[u8]) -> bool {
+    str::from_utf8(value).is_ok_and(|text| {
+        text.split(['\n', '\t']).all(|part| !part.chars().any(escape::is_harmful))
+    })
 }
 
 fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure> {

@@ -15,3 +15,4 @@ mod rekey;
 mod round_trip;
 mod sandbox;
 mod transcripts;
+mod unseal;

@@ -1,0 +1,68 @@
+//! `bulla unseal --exec`: a command with the values in its environment, and nowhere else.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::Command;
+
+use anyhow::anyhow;
+
+use super::variables::Variables;
+use crate::failure::{Answer, Failure, OrHint};
+
+/// Runs a command; how it ends is how the process ends. Returns only when it could not be started.
+pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Answer, Failure> {
+    let Some((program, args)) = command.split_first() else {
+        return Err(anyhow!("no command is given")).or_hint("it stands behind --");
+    };
+    let mut started = Command::new(program);
+    started.args(args);
+    for (name, value) in variables {
+        let value = value_of(value)
+            .ok_or_else(|| anyhow!("{name}: this value cannot stand in an environment"))
+            .or_hint("it is binary: take it as it is with --key")?;
+        started.env(name, value);
+    }
+    let error = become_it(&mut started);
+    let program = program.to_string_lossy();
+    match error.kind() {
+        io::ErrorKind::NotFound => Err(anyhow!("there is no command {program}").into()),
+        io::ErrorKind::PermissionDenied => Err(anyhow!("{program} may not be run").into()),
+        io::ErrorKind::ArgumentListTooLong => Err(anyhow!(
+            "{program}: its arguments and environment are larger than the system allows"
+        )
+        .into()),
+        _ => Err(anyhow!(error).context(format!("cannot run {program}")).into()),
+    }
+}
+
+#[cfg(unix)]
+fn value_of(value: &[u8]) -> Option<OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    (!value.contains(&0)).then(|| OsString::from_vec(value.to_vec()))
+}
+
+#[cfg(not(unix))]
+fn value_of(value: &[u8]) -> Option<OsString> {
+    let text = str::from_utf8(value).ok()?;
+    (!text.contains('\0')).then(|| OsString::from(text))
+}
+
+/// This process becomes the command: signals, the terminal and the exit code are its own, and nothing of ours stays
+/// in memory.
+#[cfg(unix)]
+fn become_it(command: &mut Command) -> io::Error {
+    use std::os::unix::process::CommandExt;
+    command.exec()
+}
+
+/// Where a process cannot become another one it waits for it. Ctrl-C reaches both; the command decides what it means.
+#[cfg(not(unix))]
+fn become_it(command: &mut Command) -> io::Error {
+    let signals = crate::signals::HeldSignals::new();
+    let status = command.spawn().and_then(|mut child| child.wait());
+    drop(signals);
+    match status {
+        Ok(status) => std::process::exit(status.code().unwrap_or(2)),
+        Err(error) => error,
+    }
+}

@@ -1,0 +1,123 @@
+//! Values as variables of an environment: what they are called, and which can be none.
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use bulla_crds::WipedSecret;
+use clap::{Args, ValueEnum};
+
+use crate::failure::{Failure, OrHint};
+
+/// What the variables of `--exec` and `--format dotenv` are called.
+#[derive(Args)]
+pub(super) struct Names {
+    /// Put PREFIX before the name of each variable
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    prefix: String,
+
+    /// How a data key becomes the name of a variable
+    #[arg(long, value_enum, default_value_t)]
+    names: Rule,
+}
+
+/// How a data key becomes the name of a variable.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Rule {
+    /// The key itself, as envFrom has it in a pod; a key that is no such name is refused
+    #[default]
+    Key,
+    /// The key in capitals, with _ for - and .
+    Upper,
+}
+
+/// Variables by name, their values borrowed.
+pub(super) type Variables<'a> = BTreeMap<String, &'a [u8]>;
+
+impl Names {
+    /// Whether anything was asked for.
+    pub(super) fn is_default(&self) -> bool {
+        self.prefix.is_empty() && matches!(self.names, Rule::Key)
+    }
+
+    /// The values of all `secrets` as variables.
+    pub(super) fn of<'a>(&self, secrets: &'a [WipedSecret]) -> Result<Variables<'a>, Failure> {
+        let mut variables = Variables::new();
+        for (key, value) in secrets.iter().flat_map(|secret| secret.data.iter().flatten()) {
+            let name = self.name_of(key)?;
+            if variables.insert(name.clone(), &value.0).is_some() {
+                return Err(anyhow!("key {key}: there are two values for the variable {name}"))
+                    .or_hint("name one file, or one key with --key");
+            }
+        }
+        Ok(variables)
+    }
+
+    fn name_of(&self, key: &str) -> Result<String, Failure> {
+        let name = match self.names {
+            Rule::Key => format!("{}{key}", self.prefix),
+            Rule::Upper => {
+                format!("{}{}", self.prefix, key.to_ascii_uppercase().replace(['-', '.'], "_"))
+            }
+        };
+        if !is_name(&name) {
+            return Err(anyhow!("key {key}: {name} is no name of an environment variable"))
+                .or_hint(
+                    "--names upper makes one of it, in capitals and with _ for - and .; --prefix puts something before it",
+                );
+        }
+        if decides_on_code(&name) {
+            return Err(anyhow!(
+                "key {key}: the variable {name} decides which code runs, and is not taken from a file"
+            ))
+            .or_hint("give the variables another name with --prefix");
+        }
+        Ok(name)
+    }
+}
+
+/// As POSIX has it, and every shell.
+fn is_name(name: &str) -> bool {
+    let mut letters = name.bytes();
+    letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
+}
+
+/// Where programs, their libraries and a shell's start are found. Whoever can commit a SealedSecret chooses its keys,
+/// and is not to choose these too. Interpreters have further ones, so this makes nobody's files safe to run with.
+fn decides_on_code(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    matches!(
+        name.as_str(),
+        "PATH" | "BASH_ENV" | "ENV" | "IFS" | "SHELLOPTS" | "PATHEXT" | "COMSPEC"
+    ) || ["LD_", "DYLD_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(prefix: &str, names: Rule, key: &str) -> Option<String> {
+        Names { prefix: prefix.into(), names }.name_of(key).ok()
+    }
+
+    #[test]
+    fn keys_become_names_by_the_rule_or_not_at_all() {
+        for (prefix, rule, key, expected) in [
+            ("", Rule::Key, "password", Some("password")),
+            ("DB_", Rule::Key, "password", Some("DB_password")),
+            ("", Rule::Key, "ca.crt", None),
+            ("", Rule::Key, "1st", None),
+            ("_", Rule::Key, "1st", Some("_1st")),
+            ("", Rule::Upper, "ca.crt", Some("CA_CRT")),
+            ("DB_", Rule::Upper, "tls-key", Some("DB_TLS_KEY")),
+            ("", Rule::Upper, ".hidden", Some("_HIDDEN")),
+            ("a b", Rule::Key, "c", None),
+            ("", Rule::Key, "PATH", None),
+            ("", Rule::Upper, "ld-preload", None),
+            ("", Rule::Key, "DYLD_INSERT_LIBRARIES", None),
+            ("APP_", Rule::Key, "PATH", Some("APP_PATH")),
+        ] {
+            assert_eq!(name(prefix, rule, key).as_deref(), expected, "{prefix} {key}");
+        }
+    }
+}
