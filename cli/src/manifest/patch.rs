@@ -1,4 +1,4 @@
-//! Fields of an object set and removed in place: every other byte of the file stays, comments, order, quotes and
+//! Fields of an object set and removed in place, and items added to its lists: every other byte of the file stays, comments, order, quotes and
 //! line ends included.
 //!
 //! `yamlpath` says where in the text a field stands, in block and flow style and in JSON; what is written there is
@@ -13,59 +13,103 @@ use zeroize::Zeroizing;
 
 use crate::input::Input;
 use crate::manifest::edit::{ManifestFile, NotEdited};
-use crate::manifest::tree::Tree;
+use crate::manifest::tree::{Step, Tree};
 use crate::manifest::{Object, write};
 
-/// One field of one object, and what becomes of it.
+/// One field of one object, or one list, and what becomes of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     document: usize,
-    item: Option<usize>,
-    /// The keys that lead to the field.
-    path: Vec<String>,
-    /// The new value; none removes the field.
-    value: Option<Value>,
+    /// The steps that lead to it, from the document on.
+    path: Vec<Component<'static>>,
+    change: Change,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Set(Value),
+    Append(Value),
+    Remove,
 }
 
 impl Patch {
     /// Sets a field to a value, whether it is there or not; mappings around it are made when they are missing.
-    pub(crate) fn set(object: &Object<'_>, path: &[&str], value: Value) -> Self {
-        Self { value: Some(value), ..Self::remove(object, path) }
+    pub(crate) fn set<'a>(
+        object: &Object<'_>,
+        path: &[impl Into<Step<'a>> + Copy],
+        value: Value,
+    ) -> Self {
+        Self::new(object, path, Change::Set(value))
+    }
+
+    /// Adds an item at the end of a list, which is made when it is missing.
+    pub(crate) fn append<'a>(
+        object: &Object<'_>,
+        path: &[impl Into<Step<'a>> + Copy],
+        item: Value,
+    ) -> Self {
+        Self::new(object, path, Change::Append(item))
     }
 
     /// Removes a field, if it is there.
-    pub(crate) fn remove(object: &Object<'_>, path: &[&str]) -> Self {
-        let (document, item) = object.place();
-        let path = path.iter().map(|key| (*key).to_owned()).collect();
-        Self { document, item, path, value: None }
+    pub(crate) fn remove<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy]) -> Self {
+        Self::new(object, path, Change::Remove)
+    }
+
+    fn new<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], change: Change) -> Self {
+        let path: Vec<Step<'_>> = path.iter().map(|step| (*step).into()).collect();
+        let path = object.steps_of(&path).into_iter().map(|step| match step {
+            Step::Key(key) => Component::from(key.to_owned()),
+            Step::Index(index) => Component::from(index),
+        });
+        Self { document: object.document.number, path: path.collect(), change }
     }
 
     /// Does to a tree what is done to its text.
     fn apply_to(&self, document: &mut Value) -> Result<(), NotEdited> {
-        let mut value = match self.item {
-            None => document,
-            Some(item) => document.pointer_mut(&format!("/items/{item}")).ok_or(NotEdited)?,
-        };
         let (last, parents) = self.path.split_last().ok_or(NotEdited)?;
-        for key in parents {
+        let mut value = document;
+        for step in parents {
+            if matches!(self.change, Change::Remove) && child(value, step).is_none() {
+                return Ok(());
+            }
+            value = child_to_be(value, step)?;
+        }
+        match (&self.change, last, value) {
+            (Change::Set(new), _, value) => *child_to_be(value, last)? = new.clone(),
+            (Change::Append(item), _, value) => match child_to_be(value, last)? {
+                Value::Array(items) => items.push(item.clone()),
+                list @ Value::Null => *list = Value::from(vec![item.clone()]),
+                _ => return Err(NotEdited),
+            },
+            (Change::Remove, Component::Key(key), Value::Object(map)) => {
+                map.remove(&**key);
+            }
+            (Change::Remove, _, Value::Null) => {}
+            (Change::Remove, ..) => return Err(NotEdited),
+        }
+        Ok(())
+    }
+}
+
+fn child<'a>(value: &'a Value, step: &Component<'_>) -> Option<&'a Value> {
+    match step {
+        Component::Key(key) => value.get(&**key),
+        Component::Index(index) => value.get(index),
+    }
+}
+
+/// The child that is there, or is made: null in a mapping.
+fn child_to_be<'a>(value: &'a mut Value, step: &Component<'_>) -> Result<&'a mut Value, NotEdited> {
+    match step {
+        Component::Key(key) => {
             if value.is_null() {
                 *value = Value::Object(Map::new());
             }
             let map = value.as_object_mut().ok_or(NotEdited)?;
-            if self.value.is_none() && !map.contains_key(key) {
-                return Ok(());
-            }
-            value = map.entry(key).or_insert(Value::Null);
+            Ok(map.entry(key.as_ref()).or_insert(Value::Null))
         }
-        if value.is_null() {
-            *value = Value::Object(Map::new());
-        }
-        let map = value.as_object_mut().ok_or(NotEdited)?;
-        match &self.value {
-            Some(value) => map.insert(last.clone(), value.clone()),
-            None => map.remove(last),
-        };
-        Ok(())
+        Component::Index(index) => value.get_mut(index).ok_or(NotEdited),
     }
 }
 
@@ -133,27 +177,39 @@ impl<'a> Draft<'a> {
 
     fn patched(&self) -> Result<Zeroizing<String>, NotEdited> {
         let depth = self.patch.path.len();
-        match &self.patch.value {
-            None => self.without(),
-            Some(value) if self.is_there(depth) => self.exchanged(depth, value),
-            Some(value) => {
-                // The innermost mapping around it that is there, and what is missing between the two.
-                let there = (0..depth).rev().find(|&depth| self.is_there(depth)).unwrap_or(0);
-                let (key, missing) = self.patch.path[there..].split_first().ok_or(NotEdited)?;
-                let value =
-                    missing.iter().rev().fold(value.clone(), |value, key| mapping(key, value));
-                match self.value_at(there).and_then(Value::as_object) {
-                    Some(map) if !map.is_empty() => self.with_entry(there, key, value),
-                    _ => self.exchanged(there, &mapping(key, value)),
+        match &self.patch.change {
+            Change::Remove => self.without(),
+            Change::Set(value) => self.with(depth, value.clone()),
+            Change::Append(item) => {
+                let list = Value::from(vec![item.clone()]);
+                match self.value_at(depth).and_then(Value::as_array) {
+                    Some(items) if !items.is_empty() => self.with_more(depth, &list),
+                    _ => self.with(depth, list),
                 }
             }
         }
     }
 
+    /// With a value at the end of the path, whether there was one or not.
+    fn with(&self, depth: usize, value: Value) -> Result<Zeroizing<String>, NotEdited> {
+        if self.is_there(depth) {
+            return self.exchanged(depth, &value);
+        }
+        // The innermost mapping around it that is there, and what is missing between the two.
+        let there = (0..depth).rev().find(|&depth| self.is_there(depth)).unwrap_or(0);
+        let missing = self.patch.path[there..].iter().rev();
+        let value = missing.fold(Ok(value), |value, step| match step {
+            Component::Key(key) => Ok(mapping(key, value?)),
+            Component::Index(_) => Err(NotEdited),
+        })?;
+        match self.value_at(there).and_then(Value::as_object) {
+            Some(map) if !map.is_empty() => self.with_more(there, &value),
+            _ => self.exchanged(there, &value),
+        }
+    }
+
     fn route(&self, depth: usize) -> Route<'a> {
-        let item = self.patch.item.map(|item| [Component::from("items"), Component::from(item)]);
-        let keys = self.patch.path[..depth].iter().map(|key| Component::from(key.as_str()));
-        Route::from(item.into_iter().flatten().chain(keys).collect::<Vec<_>>())
+        Route::from(self.patch.path[..depth].to_vec())
     }
 
     fn is_there(&self, depth: usize) -> bool {
@@ -161,11 +217,7 @@ impl<'a> Draft<'a> {
     }
 
     fn value_at(&self, depth: usize) -> Option<&'a Value> {
-        let object = match self.patch.item {
-            None => Some(self.tree),
-            Some(item) => self.tree.get("items")?.get(item),
-        };
-        self.patch.path[..depth].iter().try_fold(object?, |value, key| value.get(key))
+        self.patch.path[..depth].iter().try_fold(self.tree, child)
     }
 
     /// Where a value stands, if there is one behind its key. What follows it may be in it: blanks and comments.
@@ -232,9 +284,12 @@ impl<'a> Draft<'a> {
         };
         let line_start = self.line_start(key.start);
         let before = self.text[line_start..key.start].trim_start_matches(' ');
+        let parent = self.range_of(&self.route(depth - 1))?.ok_or(NotEdited)?;
         let new = match value {
-            Value::Object(map) if !map.is_empty() && ["", "- "].contains(&before) => {
-                return Ok(self.with_block(&old, colon, map, key.start - line_start));
+            value
+                if takes_lines(value) && self.is_block(&parent) && ["", "- "].contains(&before) =>
+            {
+                return Ok(self.with_block(&old, colon, value, key.start - line_start));
             }
             Value::String(text) => self.quoted_like(&old, text).unwrap_or_else(|| flow(value)),
             value => flow(value),
@@ -243,57 +298,47 @@ impl<'a> Draft<'a> {
         Ok(self.spliced(&old, &[space, &new]))
     }
 
-    /// With a mapping in place of a value, below its key. A comment behind the key stays there.
+    /// With a mapping or list in place of a value, below its key. A comment behind the key stays there.
     fn with_block(
         &self,
         old: &Range<usize>,
         colon: usize,
-        map: &Map<String, Value>,
+        value: &Value,
         indent: usize,
     ) -> Zeroizing<String> {
-        let lines = self.block(map, indent + 2);
-        let lines = lines.trim_end_matches(['\r', '\n']);
+        let lines = self.block(value, indent + 2);
         let line_end = self.line_end(colon);
         match old.start <= line_end {
             true => {
                 let comment = self.text[old.end..self.line_end(old.end)].trim_end();
                 let head = self.text[..old.start].trim_end_matches(' ').len();
                 let tail = self.line_end(old.end);
-                self.spliced(&(head..tail), &[comment, self.line_break(), lines])
+                self.spliced(&(head..tail), &[comment, self.line_break(), &lines])
             }
-            false => self.spliced(&(line_end..old.end), &[self.line_break(), lines]),
+            false => self.spliced(&(line_end..old.end), &[self.line_break(), &lines]),
         }
     }
 
-    /// With one more key in a mapping that has some.
-    fn with_entry(
-        &self,
-        depth: usize,
-        key: &str,
-        value: Value,
-    ) -> Result<Zeroizing<String>, NotEdited> {
+    /// With one more key in a mapping that has some, or one more item in such a list; `more` has nothing else.
+    fn with_more(&self, depth: usize, more: &Value) -> Result<Zeroizing<String>, NotEdited> {
         let route = self.route(depth);
         let range = self.range_of(&route)?.ok_or(NotEdited)?;
         match self.style(&range) {
             Style::Block(indent) => {
                 let old = self.value_at(depth).ok_or(NotEdited)?;
                 let at = self.line_end(self.end_of(&route, old)?);
-                let lines = self.block(&Map::from_iter([(key.to_owned(), value)]), indent);
-                let lines = lines.trim_end_matches(['\r', '\n']);
-                Ok(self.spliced(&(at..at), &[self.line_break(), lines]))
+                Ok(self.spliced(&(at..at), &[self.line_break(), &self.block(more, indent)]))
             }
             Style::Flow => {
-                let inside =
-                    self.text[range.clone()].trim_end().strip_suffix('}').ok_or(NotEdited)?;
-                let inside = inside.trim_end().trim_end_matches(',').trim_end();
+                let inside = self.text[range.clone()].trim_end().strip_suffix(['}', ']']);
+                let inside = inside.ok_or(NotEdited)?.trim_end().trim_end_matches(',').trim_end();
                 let at = range.start + inside.len();
-                let entry = flow(&mapping(key, value));
-                let entry = entry.strip_prefix('{').and_then(|entry| entry.strip_suffix('}'));
+                let more = flow(more);
                 // On a line of its own where the others are.
                 let rest = &inside[1..];
                 let blank = &rest[..rest.len() - rest.trim_start().len()];
                 let separator = if blank.contains('\n') { blank } else { " " };
-                Ok(self.spliced(&(at..at), &[",", separator, entry.ok_or(NotEdited)?]))
+                Ok(self.spliced(&(at..at), &[",", separator, &more[1..more.len() - 1]]))
             }
         }
     }
@@ -355,14 +400,16 @@ impl<'a> Draft<'a> {
         self.text.trim_start().starts_with('{')
     }
 
-    /// Lines of block style.
-    fn block(&self, map: &Map<String, Value>, indent: usize) -> Zeroizing<String> {
-        let yaml = write::to_yaml([&Value::Object(map.clone())]);
+    /// Lines of block style, without the last line break.
+    fn block(&self, value: &Value, indent: usize) -> Zeroizing<String> {
+        let yaml = write::to_yaml([value]);
         let mut lines = Zeroizing::new(String::with_capacity(yaml.len() * 2));
-        for line in String::from_utf8_lossy(&yaml).lines() {
+        for (number, line) in String::from_utf8_lossy(&yaml).lines().enumerate() {
+            if number > 0 {
+                lines.push_str(self.line_break());
+            }
             lines.extend(std::iter::repeat_n(' ', indent));
             lines.push_str(line);
-            lines.push_str(self.line_break());
         }
         lines
     }
@@ -389,6 +436,15 @@ impl<'a> Draft<'a> {
         let end =
             self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline);
         end - usize::from(self.text[offset..end].ends_with('\r'))
+    }
+}
+
+/// Whether a value is written on lines of its own in block style.
+fn takes_lines(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
     }
 }
 
@@ -512,6 +568,51 @@ mod tests {
             (&["t"], Some(json!({"k": [1]})), "}\n}", "}, \"t\":{\"k\":[1]}\n}"),
         ] {
             assert_eq!(patched(json, path, value), Ok(json.replacen(old, new, 1)));
+        }
+    }
+
+    #[test]
+    fn items_are_added_at_the_end_of_lists() {
+        let item = json!({"b": 1, "a": ["x"]});
+        for (before, after) in [
+            (
+                "l:\n  - y\n  # end\nt: 1\n",
+                "l:\n  - y\n  - a:\n      - x\n    b: 1\n  # end\nt: 1\n",
+            ),
+            ("l:\n- y: 1 # c\n  z: 2\n", "l:\n- y: 1 # c\n  z: 2\n- a:\n    - x\n  b: 1\n"),
+            ("l: [y]\n", "l: [y, {\"a\":[\"x\"],\"b\":1}]\n"),
+            ("l: # c\nt: 1\n", "l: # c\n  - a:\n      - x\n    b: 1\nt: 1\n"),
+            ("l: [] # c\n", "l: # c\n  - a:\n      - x\n    b: 1\n"),
+            ("t: 1\n", "t: 1\nl:\n  - a:\n      - x\n    b: 1\n"),
+        ] {
+            let file = file(&format!("{HEAD}{before}"));
+            let objects = file.objects().unwrap();
+            let patch = Patch::append(&objects[0], &["l"], item.clone());
+            let bytes = file.patched(&[patch]).unwrap();
+            assert_eq!(str::from_utf8(&bytes).unwrap(), format!("{HEAD}{after}"));
+        }
+        let json =
+            "{\"apiVersion\": \"v1\", \"kind\": \"K\",\n \"l\": [\n  1\n ],\n \"e\": []\n}\n";
+        let file = file(json);
+        let objects = file.objects().unwrap();
+        let of_item = [Step::Key("l"), Step::Index(1), Step::Key("k")];
+        let patches = [
+            Patch::append(&objects[0], &["l"], json!({"i": 2})),
+            Patch::set(&objects[0], &of_item, json!(3)),
+            Patch::append(&objects[0], &["e"], json!("x")),
+        ];
+        let bytes = file.patched(&patches).unwrap();
+        let expected = json.replacen("1\n", "1,\n  {\"i\":2, \"k\":3}\n", 1).replacen(
+            "\"e\": []",
+            "\"e\": [\"x\"]",
+            1,
+        );
+        assert_eq!(str::from_utf8(&bytes).unwrap(), expected);
+        // What is no list gets no item, and a list no item that it has not.
+        let no_list = Patch::append(&objects[0], &["kind"], json!(1));
+        let beyond = Patch::set(&objects[0], &[Step::Key("l"), Step::Index(1)], json!(1));
+        for patch in [no_list, beyond] {
+            assert_eq!(file.patched(&[patch]).unwrap_err(), NotEdited);
         }
     }
 

@@ -68,6 +68,12 @@ pub(crate) enum Step<'a> {
     Index(usize),
 }
 
+impl<'a> From<&'a str> for Step<'a> {
+    fn from(key: &'a str) -> Self {
+        Self::Key(key)
+    }
+}
+
 /// A path as people write it: `spec.template.metadata.labels.team`, `items[2]`.
 pub(crate) fn path_text(path: &[Step<'_>]) -> String {
     let mut text = String::new();

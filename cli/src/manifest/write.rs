@@ -50,19 +50,19 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize) {
             if depth > 0 {
                 yaml.push('\n');
             }
-            for (key, value) in map {
+            for entry in map {
                 indent(yaml, depth);
-                write_text(yaml, key);
-                yaml.push(':');
-                write_value(yaml, value, depth + 1);
+                write_entry(yaml, entry, depth);
             }
         }
         Value::Array(values) if !values.is_empty() => {
-            yaml.push('\n');
+            if depth > 0 {
+                yaml.push('\n');
+            }
             for value in values {
                 indent(yaml, depth);
                 yaml.push('-');
-                write_value(yaml, value, depth + 1);
+                write_item(yaml, value, depth);
             }
         }
         Value::String(text) => {
@@ -75,6 +75,28 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize) {
             yaml.push_str(&value.to_string());
             yaml.push('\n');
         }
+    }
+}
+
+/// Writes a key and its value.
+fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize) {
+    write_text(yaml, key);
+    yaml.push(':');
+    write_value(yaml, value, depth + 1);
+}
+
+/// Writes what follows the dash of an item: a mapping begins on the same line.
+fn write_item(yaml: &mut String, value: &Value, depth: usize) {
+    let Value::Object(map) = value else { return write_value(yaml, value, depth + 1) };
+    if map.is_empty() {
+        return write_value(yaml, value, depth + 1);
+    }
+    for (number, entry) in map.iter().enumerate() {
+        match number {
+            0 => yaml.push(' '),
+            _ => indent(yaml, depth + 1),
+        }
+        write_entry(yaml, entry, depth + 1);
     }
 }
 
@@ -151,7 +173,7 @@ mod tests {
         assert_eq!(
             yaml(&manifest),
             "apiVersion: v1\ndata:\n  .dockerconfigjson: e30=\n  \"1_000\": YWI=\nimmutable: true\n\
-             list:\n  - a\n  -\n    b: 1\nmetadata:\n  annotations:\n    a.b/c: \"x: y\"\n  labels: {}\n  \
+             list:\n  - a\n  - b: 1\nmetadata:\n  annotations:\n    a.b/c: \"x: y\"\n  labels: {}\n  \
              name: db\n"
         );
         assert_eq!(
