@@ -37,6 +37,7 @@ const MANAGER: &str = "bulla";
 pub(crate) struct Cluster {
     runtime: Runtime,
     client: Client,
+    context: String,
     server: String,
     controller_namespace: String,
 }
@@ -81,7 +82,7 @@ impl Refusal {
 impl Cluster {
     /// Connects to the cluster that the flags name.
     pub(crate) fn connect(flags: &ClusterFlags) -> Result<Self, Failure> {
-        let kubeconfig = kubeconfig::read(flags)?;
+        let (kubeconfig, context) = kubeconfig::read(flags)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -96,13 +97,18 @@ impl Cluster {
             Ok::<_, Failure>((client, server))
         };
         let (client, server) = runtime.block_on(in_time(config))?;
-        let controller_namespace = flags.controller_namespace.clone();
-        Ok(Self { runtime, client, server, controller_namespace })
+        let controller_namespace = flags.kubeconfig.controller_namespace.clone();
+        Ok(Self { runtime, client, context, server, controller_namespace })
     }
 
     /// The namespace in which the controller keeps its keys.
     pub(crate) fn controller_namespace(&self) -> &str {
         &self.controller_namespace
+    }
+
+    /// The kubeconfig context by which it is asked.
+    pub(crate) fn context(&self) -> &str {
+        &self.context
     }
 
     /// The API server, as the kubeconfig names it.

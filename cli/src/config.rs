@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrHint};
 use crate::input::Input;
-use crate::manifest::Document;
+use crate::manifest::{GivenNamespace, ManifestFile, Step};
 use crate::{git, input, walk};
 
 pub(crate) use edit::Renewal;
@@ -26,14 +26,16 @@ pub(crate) use edit::Renewal;
 /// What the file is called.
 pub(crate) const NAME: &str = "bulla.yaml";
 
+/// Who holds the recovery recipients, which are kept away from clusters.
+pub(crate) const RECOVERY: &str = "recovery";
+
 /// A file that was read and found to be right.
 pub(crate) struct Config {
     pub(crate) path: PathBuf,
     /// Where its globs begin, without links.
     root: PathBuf,
     pub(crate) environments: Vec<Environment>,
-    document: Document,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) file: ManifestFile,
 }
 
 /// Some paths of the repository, and whom their values are sealed to.
@@ -41,7 +43,7 @@ pub(crate) struct Environment {
     pub(crate) name: String,
     globs: GlobSet,
     /// The namespace of what in these paths names none itself.
-    pub(crate) namespace: Option<String>,
+    pub(crate) namespace: Option<GivenNamespace>,
     pub(crate) pins: Vec<Pin>,
 }
 
@@ -116,12 +118,21 @@ impl Config {
             (first, None) => Ok(first),
             (Some(one), Some(other)) => {
                 let (name, config) = (file.display(), self.path.display());
-                let (one, other) = (&one.name, &other.name);
+                let [one, other] = [self.claim(one, path)?, self.claim(other, path)?];
                 Err(anyhow!("{name}: {config} has it in two environments, {one} and {other}"))
                     .or_hint("a file belongs to one environment: make their paths disjoint")
             }
             (None, Some(_)) => Ok(None), // never: the first comes first
         }
+    }
+
+    /// An environment, and the line of the glob by which it has a path.
+    fn claim(&self, environment: &Environment, path: &Path) -> Result<String> {
+        let name = &environment.name;
+        let glob = environment.globs.matches(path).first().copied().unwrap_or_default();
+        let fields = ["environments", name, "paths"].map(Step::Key);
+        let place = self.file.only()?.position(&[&fields[..], &[Step::Index(glob)]].concat());
+        Ok(format!("{name} (line {})", place.line))
     }
 
     /// The environment of this name.

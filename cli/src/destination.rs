@@ -9,6 +9,7 @@ use clap::Args;
 use crate::config::{Config, Environment};
 use crate::failure::{Failure, OrHint};
 use crate::flags::{ClusterFlags, RecipientFlags};
+use crate::manifest::GivenNamespace;
 use crate::{cluster, recipients};
 
 /// What decides on whom values are sealed to.
@@ -34,7 +35,17 @@ pub(crate) struct DestinationFlags {
 pub(crate) struct Destination {
     pub(crate) recipients: Recipients,
     /// What bulla.yaml says; a manifest or `-n` that names another is a mistake.
-    pub(crate) namespace: Option<String>,
+    pub(crate) namespace: Option<GivenNamespace>,
+}
+
+impl Destination {
+    /// The namespace that `-n` and bulla.yaml name, which must agree.
+    pub(crate) fn given_namespace(
+        &self,
+        flag: Option<&str>,
+    ) -> Result<Option<GivenNamespace>, Failure> {
+        GivenNamespace::agreed(flag, self.namespace.as_ref())
+    }
 }
 
 impl DestinationFlags {

@@ -38,17 +38,46 @@ pub(crate) struct RecipientFlags {
 /// Which cluster is asked, as in kubectl.
 #[derive(Args)]
 pub(crate) struct ClusterFlags {
-    /// The kubeconfig to use [default: ~/.kube/config]
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
-    pub(crate) kubeconfig: Option<OsString>,
-
     /// The kubeconfig context to use [default: the current one]
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) kubeconfig: KubeconfigFlags,
+}
+
+/// Which clusters are asked, each by a context.
+#[derive(Args)]
+pub(crate) struct ClustersFlags {
+    /// The kubeconfig context to use; repeat for several clusters [default: the current one]
+    #[arg(long = "context", value_name = "NAME")]
+    pub(crate) contexts: Vec<String>,
+
+    #[command(flatten)]
+    kubeconfig: KubeconfigFlags,
+}
+
+/// Where clusters are found, and their keys in them.
+#[derive(Args, Clone)]
+pub(crate) struct KubeconfigFlags {
+    /// The kubeconfig to use [default: ~/.kube/config]
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub(crate) kubeconfig: Option<OsString>,
+
     /// The namespace in which the controller keeps its SealingKeys
     #[arg(long, value_name = "NAMESPACE", default_value = "bulla-system")]
     pub(crate) controller_namespace: String,
+}
+
+impl ClustersFlags {
+    /// The flags for each cluster.
+    pub(crate) fn each(&self) -> Vec<ClusterFlags> {
+        let of = |context| ClusterFlags { context, kubeconfig: self.kubeconfig.clone() };
+        match self.contexts.is_empty() {
+            true => vec![of(None)],
+            false => self.contexts.iter().cloned().map(|context| of(Some(context))).collect(),
+        }
+    }
 }
 
 /// Who may reuse a sealed value.

@@ -20,6 +20,7 @@ mod input;
 mod manifest;
 mod output;
 mod parallel;
+mod pinning;
 mod progress;
 mod recipients;
 mod refused;

@@ -20,31 +20,22 @@ use std::path::Path;
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::input::{self, Input};
+use crate::input;
+use crate::manifest::stream::Document;
 
 pub(crate) use edit::{ManifestFile, NewText, NotEdited, Places};
-pub(crate) use metadata::{metadata_of, name_of, namespace_of};
+pub(crate) use metadata::{GivenNamespace, metadata_of, name_of, namespace_of};
 pub(crate) use patch::Patch;
 pub(crate) use schema::{FlawKind, flaws};
 pub(crate) use sealed_secret::{
     deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,
 };
 pub(crate) use secret::{read_secret, secret_to_tree};
-pub(crate) use stream::Document;
 pub(crate) use tree::{Step, Tree, path_text};
 pub(crate) use write::to_yaml;
 
 /// Everything that a command was asked to read.
 pub(crate) struct Manifests(Vec<Document>);
-
-/// Reads a file that is one document, of whatever kind.
-pub(crate) fn read_document(input: Input) -> Result<Document> {
-    let name = input.name.clone();
-    match <[Document; 1]>::try_from(stream::parse(input)?) {
-        Ok([document]) => Ok(document),
-        Err(_) => bail!("{name}: there is more than one document in it"),
-    }
-}
 
 /// A place in a file, for people: file, document, item of a list, line and column, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]

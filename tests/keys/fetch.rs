@@ -1,13 +1,49 @@
-//! `bulla keys fetch --environment`.
+//! `bulla keys fetch` and `bulla init --context`.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 use bulla_crds::State;
+use bulla_sealing::Identity;
+use bulla_tests::{ControlPlane, Controller, Kubectl};
+use serde_json::{Value, json};
 
-use crate::place::{Place, Says, fingerprint, identity};
+use crate::place::{Place, Says, fingerprint, identity, plane};
 
 const HEAD: &str = "# ours\nenvironments:\n  prod:\n    paths: [prod/**] # all\n";
+
+fn item(identity: &Identity, holder: &str, state: &str) -> String {
+    let recipient = identity.recipient();
+    format!(
+        "      - recipient: {recipient}\n        holder: {holder}\n        state: {state}\n        fetched: \"20"
+    )
+}
+
+/// One kubeconfig with a context for each cluster.
+fn kubeconfig(clusters: &[(&str, &Kubectl)]) -> Result<String> {
+    let mut lists = [("clusters", Vec::new()), ("users", Vec::new()), ("contexts", Vec::new())];
+    for (name, kubectl) in clusters {
+        let one: Value = serde_json::from_slice(&fs::read(kubectl.kubeconfig())?)?;
+        for (list, entries) in &mut lists {
+            let mut entry = one[*list][0].clone();
+            entry["name"] = json!(name);
+            if *list == "contexts" {
+                entry["context"] = json!({"cluster": name, "user": name});
+            }
+            entries.push(entry);
+        }
+    }
+    let [clusters, users, contexts] = lists.map(|(_, entries)| entries);
+    let whole = json!({
+        "apiVersion": "v1", "kind": "Config",
+        "clusters": clusters, "users": users, "contexts": contexts,
+    });
+    Ok(whole.to_string())
+}
+
+fn comparison(old: &str, new: &Identity) -> String {
+    format!("  pinned  {old}\n  new     {}\n", new.recipient().long_fingerprint())
+}
 
 #[test]
 fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
@@ -22,63 +58,43 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
 
     // Nobody is at a terminal, so nobody agrees.
     let run = place.refused("fetch --environment prod", 2, "agree with --yes\n")?;
-    let long = old.recipient().long_fingerprint();
     ensure!(
-        run.stderr.contains(&format!("holder eu\n  pinned  (none)\n  new     {long}\n")),
+        run.stderr.starts_with("holder eu in environment prod, shown by context "),
         "{}",
         run.stderr
     );
+    ensure!(run.stderr.contains(&comparison("(none)", &old)), "{}", run.stderr);
     ensure!(read()? == HEAD);
 
     // Its own key, and by name another holder's.
     place.done("fetch --environment prod --yes")?;
-    let item = |identity: &bulla_sealing::Identity, holder: &str, state: &str| {
-        format!(
-            "    - recipient: {}\n      holder: {holder}\n      state: {state}\n",
-            identity.recipient()
-        )
-    };
-    ensure!(
-        read()?.starts_with(&format!(
-            "{HEAD}    recipients:\n{}      fetched: 20",
-            item(&old, "eu", "Active")
-        )),
-        "{}",
-        read()?
-    );
+    let pinned = format!("{HEAD}    recipients:\n{}", item(&old, "eu", "Active"));
+    ensure!(read()?.starts_with(&pinned), "{}", read()?);
     place.done("fetch --environment prod --holder recovery --holder eu --yes")?;
     ensure!(read()?.contains(&item(&recovery, "recovery", "Active")), "{}", read()?);
     let before = read()?;
     let run = place.done("fetch --environment prod")?;
-    ensure!(
-        run.stderr == "bulla.yaml: environment prod has these keys already\n",
-        "{}",
-        run.stderr
-    );
+    ensure!(run.stderr == "bulla.yaml: these keys are pinned already\n", "{}", run.stderr);
     ensure!(read()? == before);
 
-    // A renewal.
+    // A renewal, wherever the holder is pinned.
     place.set_state(old_key, State::Retired)?;
     place.refused(
         "fetch --environment prod --yes",
         2,
-        "holder eu has no Active key in this cluster\n",
+        "holder eu has no Active key in context ",
     )?;
     place.declare(&new, "eu", State::Active, Says::Held, 2)?;
-    let run = place.done("fetch --environment prod --yes")?;
-    ensure!(
-        run.stderr.contains(&format!(
-            "  pinned  {long}\n  new     {}\n",
-            new.recipient().long_fingerprint()
-        )),
-        "{}",
-        run.stderr
-    );
+    fs::write(&config, format!("{before}  dev: {{paths: ['dev/**']}}\n"))?;
+    let run = place.done("fetch --all --yes")?;
+    let long = old.recipient().long_fingerprint();
+    ensure!(run.stderr.contains(&comparison(&long, &new)), "{}", run.stderr);
     let after = read()?;
     ensure!(
         after.contains(&item(&old, "eu", "Retired")) && after.contains(&item(&new, "eu", "Active")),
         "{after}"
     );
+    ensure!(after.ends_with("  dev: {paths: ['dev/**']}\n"), "{after}");
 
     // Another cluster, whose keys these are not.
     let elsewhere = Place::new("keys-fetch-elsewhere")?;
@@ -88,7 +104,7 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
     elsewhere.refused(
         "fetch --environment prod --yes",
         2,
-        "the cluster shows none of the keys that are pinned for holder eu\nhint: is it the right context?",
+        "shows none of the keys that are pinned for holder eu\nhint: is it the right context?",
     )?;
     ensure!(fs::read_to_string(elsewhere.path("bulla.yaml"))? == after);
     ensure!(fingerprint(&old) == old_key);
@@ -105,13 +121,94 @@ fn it_is_said_whose_key_is_meant_when_the_cluster_does_not() -> Result<()> {
     place.refused(
         "fetch --environment prod --yes",
         2,
-        "the cluster has keys of several holders: eu, us\nhint: name the one that is meant with --holder",
+        "has keys of several holders: eu, us\nhint: name the one that is meant with --holder",
     )?;
     place.refused(
         "fetch --environment prod --holder asia --yes",
         2,
-        "holder asia has no Active key in this cluster\n",
+        "holder asia has no Active key in context ",
     )?;
     place.done("fetch --environment prod --holder us --yes")?;
+    place.refused(
+        "fetch --all --holder eu --yes",
+        2,
+        "no environment of bulla.yaml pins a key of holder eu\nhint: is it the right context?",
+    )?;
+    Ok(())
+}
+
+#[test]
+fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
+    let second = ControlPlane::start()?;
+    Controller::install(&second)?;
+    let namespace = "keys-fetch-contexts";
+    let place = Place::new(namespace)?;
+    second.kubectl(&["create", "namespace", namespace])?;
+    let other = Place::beside(&second, namespace)?;
+    let [eu, us, recovery] = [identity()?, identity()?, identity()?];
+    place.declare(&eu, "eu", State::Active, Says::Held, 1)?;
+    other.declare(&us, "us", State::Active, Says::Held, 1)?;
+    for cluster in [&place, &other] {
+        cluster.declare(&recovery, "recovery", State::Active, Says::OfAnotherHolder, 1)?;
+    }
+    let clusters = [("eu", plane()?.admin()), ("us", second.admin())];
+    fs::write(place.path("clusters.kubeconfig"), kubeconfig(&clusters)?)?;
+    fs::create_dir_all(place.path(".git"))?;
+    let config = place.path("bulla.yaml");
+    let text = format!("{HEAD}  dev:\n    paths: [dev/**]\n");
+    fs::write(&config, &text)?;
+    let read = || fs::read_to_string(&config);
+    let both = "--kubeconfig clusters.kubeconfig --context eu --context us";
+
+    let run = place.done(&format!("fetch {both} --environment prod --environment dev --yes"))?;
+    for (environment, server, holder, key) in [
+        ("prod", plane()?.url(), "eu", &eu),
+        ("prod", second.url(), "us", &us),
+        ("dev", plane()?.url(), "eu", &eu),
+        ("dev", second.url(), "us", &us),
+    ] {
+        let server = server.trim_start_matches("https://");
+        let shown = format!(
+            "holder {holder} in environment {environment}, shown by context {holder} at {server}\n{}",
+            comparison("(none)", key)
+        );
+        ensure!(run.stderr.contains(&shown), "{shown}: {}", run.stderr);
+    }
+    let pinned = read()?;
+    for (holder, key) in [("eu", &eu), ("us", &us)] {
+        ensure!(pinned.matches(&item(key, holder, "Active")).count() == 2, "{pinned}");
+    }
+    // A recipients file has the keys of both once.
+    let recipients = place.done(&format!("fetch {both}"))?.stdout;
+    for key in [&eu, &us, &recovery] {
+        ensure!(recipients.matches(key.recipient().as_str()).count() == 1, "{recipients}");
+    }
+
+    // Another cluster than the one whose key is pinned, whatever its own holder is called.
+    fs::write(&config, &text)?;
+    place.done("fetch --kubeconfig clusters.kubeconfig --context eu --environment prod --holder eu --holder recovery --yes")?;
+    let before = read()?;
+    for (line, message) in [
+        (
+            "fetch --kubeconfig clusters.kubeconfig --context us --environment prod --yes",
+            "shows none of the keys that are pinned in environment prod\nhint: is it the right context? To seal to one more cluster, name it: --holder us\n",
+        ),
+        (
+            "fetch --kubeconfig clusters.kubeconfig --context us --all --yes",
+            "no environment of bulla.yaml pins a key of holder us\nhint: is it the right context?",
+        ),
+        (
+            "fetch --kubeconfig clusters.kubeconfig --context asia --environment prod --yes",
+            "the kubeconfig has no context asia\nhint: it has: ",
+        ),
+    ] {
+        place.refused(line, 2, message)?;
+        ensure!(read()? == before);
+    }
+    // Who names the holder means it.
+    place.done(
+        "fetch --kubeconfig clusters.kubeconfig --context us --environment prod --holder us --yes",
+    )?;
+    ensure!(read()?.contains(&item(&us, "us", "Active")), "{}", read()?);
     Ok(())
 }

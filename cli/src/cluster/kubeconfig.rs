@@ -11,11 +11,17 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use crate::failure::{Failure, OrHint};
 use crate::flags::ClusterFlags;
 
-/// Reads the kubeconfig that the flags name; a context that does not verify its server is refused.
-pub(super) fn read(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
+/// Reads the kubeconfig that the flags name, and which context counts; one that does not verify its server is refused.
+pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure> {
     let kubeconfig = kubeconfig(flags)?;
-    refuse_unverified(&kubeconfig, flags)?;
-    Ok(kubeconfig)
+    let context = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
+    let context = context
+        .filter(|name| !name.is_empty())
+        .cloned()
+        .ok_or_else(|| anyhow!("the kubeconfig has no current context"))
+        .or_hint("name one with --context")?;
+    refuse_unverified(&kubeconfig, &context)?;
+    Ok((kubeconfig, context))
 }
 
 /// What a client needs of it.
@@ -31,7 +37,7 @@ pub(super) async fn config(
 
 /// The kubeconfig that kubectl would use: `--kubeconfig` or `KUBECONFIG`, a list of files, or the one at home.
 fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
-    let given = flags.kubeconfig.as_ref().filter(|paths| !paths.is_empty());
+    let given = flags.kubeconfig.kubeconfig.as_ref().filter(|paths| !paths.is_empty());
     let paths: Vec<PathBuf> = match given {
         Some(paths) => paths_of(paths),
         None => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
@@ -70,13 +76,8 @@ fn paths_of(list: &OsString) -> Vec<PathBuf> {
 }
 
 /// A key that came over an unverified connection may be anybody's.
-fn refuse_unverified(kubeconfig: &Kubeconfig, flags: &ClusterFlags) -> Result<(), Failure> {
-    let current = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
-    let Some(name) = current.filter(|name| !name.is_empty()) else {
-        return Err(anyhow!("the kubeconfig has no current context"))
-            .or_hint("name one with --context");
-    };
-    let context = kubeconfig.contexts.iter().find(|context| context.name == *name);
+fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure> {
+    let context = kubeconfig.contexts.iter().find(|context| context.name == name);
     let Some(context) = context.and_then(|context| context.context.as_ref()) else {
         let names: Vec<_> = kubeconfig.contexts.iter().map(|it| it.name.as_str()).collect();
         return Err(anyhow!("the kubeconfig has no context {name}"))

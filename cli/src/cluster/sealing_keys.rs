@@ -136,12 +136,12 @@ pub(crate) struct SealingKeys {
 
 impl SealingKeys {
     /// The keys, if all of them can be trusted.
-    pub(crate) fn all_trusted(self) -> Result<Vec<ClusterKey>, Failure> {
+    pub(crate) fn all_trusted(self) -> Result<Self, Failure> {
         match self.malformed.first() {
             Some((name, error)) => Err(anyhow!("SealingKey {name}: {error}")).or_hint(
                 "a SealingKey is named by its recipient's fingerprint: somebody may have put in a key of his own",
             ),
-            None => Ok(self.keys),
+            None => Ok(self),
         }
     }
 
@@ -161,10 +161,17 @@ impl SealingKeys {
 
     /// The holders whose keys this cluster has or should have.
     pub(crate) fn own_holders(&self) -> Vec<&str> {
-        let is_own =
-            |key: &&ClusterKey| matches!(key.possession(), Possession::Held | Possession::Missing);
-        let mut holders: Vec<_> =
-            self.keys.iter().filter(is_own).map(|key| key.holder.as_str()).collect();
+        self.holders(|key| matches!(key.possession(), Possession::Held | Possession::Missing))
+    }
+
+    /// The holders that are sealed to.
+    pub(crate) fn active_holders(&self) -> Vec<&str> {
+        self.holders(|key| key.state == State::Active)
+    }
+
+    fn holders(&self, is_meant: impl Fn(&ClusterKey) -> bool) -> Vec<&str> {
+        let keys = self.keys.iter().filter(|key| is_meant(key));
+        let mut holders: Vec<_> = keys.map(|key| key.holder.as_str()).collect();
         holders.dedup();
         holders
     }
@@ -370,7 +377,7 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
     let read = || {
         let cluster = Cluster::connect(flags)?;
         let keys = cluster.sealing_keys_of_today()?.all_trusted()?;
-        Ok((cluster, keys))
+        Ok((cluster, keys.keys))
     };
     let (cluster, mut keys) = read().map_err(|failure: Failure| {
         failure.context("no recipient is given with -r or -R, and the cluster's key cannot be had")

@@ -84,7 +84,8 @@ enum Maker {
 
 impl Rekey {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let today = Today { source: self.source()?, cluster: None };
+        let today =
+            Today { source: self.source()?, cluster: None, namespace: self.namespace.clone() };
         let found = walk::manifests(&self.paths)?;
         let (maker, today) = match self.identities.identities.is_empty() {
             false => (Maker::Keyring(self.identities.read()?), today),
@@ -98,7 +99,7 @@ impl Rekey {
         };
         let progress = Progress::new("reading", found.len());
         let drafts = in_parallel(found.len(), |index| {
-            let mut draft = Draft::read(&found[index], &today, self.namespace.as_deref())?;
+            let mut draft = Draft::read(&found[index], &today)?;
             if let Maker::Keyring(keyring) = &maker {
                 draft.make_headers(keyring);
                 draft.finish();

@@ -91,8 +91,8 @@ impl Seal {
         }
         let secret = manifest::read_secret(&object)?;
         manifest::name_of(&object, &secret.metadata)?;
-        let given = self.namespace.as_deref().or(destination.namespace.as_deref());
-        let namespace = manifest::namespace_of(&object, &secret.metadata, given)?;
+        let given = destination.given_namespace(self.namespace.as_deref())?;
+        let namespace = manifest::namespace_of(&object, &secret.metadata, given.as_ref())?;
         let namespace = namespace.map(str::to_owned);
         Ok(ToSeal { object, secret, namespace })
     }

@@ -1,20 +1,19 @@
 //! From the text of `bulla.yaml` to what it says, strictly: a field that is not known, a recipient that is none or
 //! a path that means nothing is refused with its line, because what is dropped silently was meant to protect.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::Context;
 use bulla_sealing::{Recipient, Recipients, RecipientsError, is_dns_label};
-use globset::{GlobBuilder, GlobMatcher, GlobSetBuilder};
+use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
 use super::{Config, Environment, Pin, PinState};
 use crate::escape;
-use crate::failure::{Failure, OrHint};
+use crate::failure::Failure;
 use crate::input::Input;
-use crate::manifest::{self, Document, Step};
+use crate::manifest::{GivenNamespace, ManifestFile, Object, Step};
 
 /// More make a value larger than a cluster takes; a pin that was retired long ago can go.
 const MAX_PINS: usize = 256;
@@ -28,14 +27,16 @@ impl Config {
         };
         let root = std::fs::canonicalize(folder)
             .with_context(|| format!("cannot read {}", folder.display()))?;
-        let bytes = input.bytes.to_vec();
-        let document = manifest::read_document(input)?;
-        let environments = Reader(&document).environments()?;
-        Ok(Self { path: path.to_owned(), root, environments, document, bytes })
+        let file = ManifestFile::parse(input)?;
+        let environments = Reader { object: file.only()?, path }.environments()?;
+        Ok(Self { path: path.to_owned(), root, environments, file })
     }
 }
 
-struct Reader<'a>(&'a Document);
+struct Reader<'a> {
+    object: Object<'a>,
+    path: &'a Path,
+}
 
 /// A glob as it is written, and where.
 struct Glob {
@@ -48,12 +49,14 @@ struct Glob {
 impl Reader<'_> {
     fn environments(&self) -> Result<Vec<Environment>, Failure> {
         let path = [Step::Key("environments")];
-        let whole = self.mapping(self.0.value(), &[], &["environments"])?;
+        let whole = self.mapping(self.object.value, &[], &["environments"])?;
         let Some(environments) = whole.get("environments") else {
-            return Err(self.0.mistake(&[], "environments is missing").into());
+            return Err(self
+                .mistake(&[], "environments is missing")
+                .hint("bulla init writes a file to begin with"));
         };
         let Value::Object(environments) = environments else {
-            return Err(self.0.mistake(&path, "not a mapping of names to environments").into());
+            return Err(self.mistake(&path, "not a mapping of names to environments"));
         };
         let mut globs = Vec::new();
         let mut read = Vec::new();
@@ -72,94 +75,89 @@ impl Reader<'_> {
     ) -> Result<Environment, Failure> {
         let path = [Step::Key("environments"), Step::Key(name)];
         if !is_dns_label(name) {
-            return Err(self
-                .0
-                .mistake(&path, "the name of an environment has lower-case letters, digits and -")
-                .into());
+            let what = "the name of an environment has lower-case letters, digits and -";
+            return Err(self.mistake(&path, what));
         }
         let map = self.mapping(value, &path, &["paths", "namespace", "recipients"])?;
-        let [environments, name_step] = path;
-        let at = |field| [environments, name_step, Step::Key(field)];
-        let Some(Value::Array(paths)) = map.get("paths").filter(|paths| has_items(paths)) else {
-            return Err(self.0.mistake(&at("paths"), "a list of paths is wanted").into());
-        };
-        let mut set = GlobSetBuilder::new();
-        for (index, glob) in paths.iter().enumerate() {
-            let [environments, name_step, field] = at("paths");
-            let path = [environments, name_step, field, Step::Index(index)];
-            let Some(text) = glob.as_str() else {
-                return Err(self.0.mistake(&path, "not text; quote it").into());
-            };
-            if let Some(what) = unfit_path(text) {
-                return Err(self.0.mistake(&path, what).into());
-            }
-            let glob = GlobBuilder::new(text).literal_separator(true).build();
-            let Ok(glob) = glob else {
-                return Err(self.0.mistake(&path, "not a glob").into());
-            };
-            let (environment, text) = (name.to_owned(), text.to_owned());
-            globs.push(Glob { environment, index, text, matcher: glob.compile_matcher() });
-            set.add(glob);
-        }
-        let globs = set.build().map_err(|_| self.0.mistake(&at("paths"), "not globs"))?;
+        let at = |field| [path[0], path[1], Step::Key(field)];
+        let globs = self.paths(at("paths"), name, map.get("paths"), globs)?;
         let namespace = match map.get("namespace") {
             None | Some(Value::Null) => None,
-            Some(Value::String(name)) if is_dns_label(name) => Some(name.clone()),
+            Some(Value::String(namespace)) if is_dns_label(namespace) => {
+                Some(GivenNamespace::by_environment(namespace, name, self.path))
+            }
             Some(_) => {
-                return Err(self
-                    .0
-                    .mistake(&at("namespace"), "not a valid name of a namespace")
-                    .into());
+                return Err(self.mistake(&at("namespace"), "not a valid name of a namespace"));
             }
         };
         let pins = match map.get("recipients") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(pins)) if pins.len() > MAX_PINS => {
-                let what =
-                    format!("more than {MAX_PINS} recipients; delete what was retired long ago");
-                return Err(self.0.mistake(&at("recipients"), &what).into());
+                let what = format!("more than {MAX_PINS} recipients");
+                return Err(self
+                    .mistake(&at("recipients"), &what)
+                    .hint("delete what was retired long ago"));
             }
             Some(Value::Array(pins)) => self.pins(at("recipients"), pins)?,
             Some(_) => {
-                return Err(self
-                    .0
-                    .mistake(&at("recipients"), "a list of recipients is wanted")
-                    .into());
+                return Err(self.mistake(&at("recipients"), "a list of recipients is wanted"));
             }
         };
         Ok(Environment { name: name.to_owned(), globs, namespace, pins })
     }
 
+    fn paths(
+        &self,
+        at: [Step<'_>; 3],
+        environment: &str,
+        paths: Option<&Value>,
+        globs: &mut Vec<Glob>,
+    ) -> Result<GlobSet, Failure> {
+        let Some(Value::Array(paths)) = paths.filter(|paths| has_items(paths)) else {
+            return Err(self.mistake(&at, "a list of paths is wanted"));
+        };
+        let mut set = GlobSetBuilder::new();
+        for (index, glob) in paths.iter().enumerate() {
+            let path = [at[0], at[1], at[2], Step::Index(index)];
+            let Some(text) = glob.as_str() else {
+                return Err(self.mistake(&path, "not text; quote it"));
+            };
+            if let Some(what) = unfit_path(text) {
+                return Err(self.mistake(&path, what));
+            }
+            let glob = GlobBuilder::new(text).literal_separator(true).build();
+            let glob = glob.map_err(|_| self.mistake(&path, "not a glob"))?;
+            let (environment, text) = (environment.to_owned(), text.to_owned());
+            globs.push(Glob { environment, index, text, matcher: glob.compile_matcher() });
+            set.add(glob);
+        }
+        set.build().map_err(|_| self.mistake(&at, "not globs"))
+    }
+
     fn pins(&self, path: [Step<'_>; 3], values: &[Value]) -> Result<Vec<Pin>, Failure> {
-        let [environments, name, recipients] = path;
-        let at = |index| [environments, name, recipients, Step::Index(index)];
+        let at = |index| [path[0], path[1], path[2], Step::Index(index)];
         let mut pins: Vec<Pin> = Vec::new();
-        let mut active: HashMap<String, usize> = HashMap::new();
         for (index, value) in values.iter().enumerate() {
-            let pin = self.pin(&at(index), value)?;
+            let pin = self.pin(at(index), value)?;
             if pins.iter().any(|earlier| earlier.recipient == pin.recipient) {
                 return Err(self
-                    .0
                     .mistake(&at(index), "a recipient that stands there twice")
-                    .into());
+                    .hint("a recipient has one holder and one state: delete the other item"));
             }
-            if pin.state == PinState::Active && active.insert(pin.holder.clone(), index).is_some() {
+            let is_active = |it: &Pin| it.state == PinState::Active && it.holder == pin.holder;
+            if is_active(&pin) && pins.iter().any(is_active) {
                 let what = format!("a second Active recipient of holder {}", pin.holder);
-                return Err(self.0.mistake(&at(index), &what)).or_hint(
+                return Err(self.mistake(&at(index), &what).hint(
                     "a holder has one Active key; set the state of the older one to Retired",
-                );
+                ));
             }
             pins.push(pin);
         }
-        let recipients: Vec<_> = pins
-            .iter()
-            .filter(|pin| pin.state == PinState::Active)
-            .map(|pin| pin.recipient.clone())
-            .collect();
-        match Recipients::new(recipients) {
+        let active = pins.iter().filter(|pin| pin.state == PinState::Active);
+        match Recipients::new(active.map(|pin| pin.recipient.clone()).collect()) {
             Ok(_) | Err(RecipientsError::None) => Ok(pins),
             Err(error) => {
-                let failure = Failure::unable(self.0.mistake(&path, &error.to_string()));
+                let failure = self.mistake(&path, &error.to_string());
                 Err(match error {
                     RecipientsError::Mixed(..) => failure.hint(
                         "age forbids both types in one file: the Active recipients of an environment are of one type",
@@ -170,32 +168,31 @@ impl Reader<'_> {
         }
     }
 
-    fn pin(&self, path: &[Step<'_>; 4], value: &Value) -> Result<Pin> {
+    fn pin(&self, path: [Step<'_>; 4], value: &Value) -> Result<Pin, Failure> {
         const FIELDS: [&str; 4] = ["recipient", "holder", "state", "fetched"];
-        let map = self.mapping(value, path, &FIELDS)?;
-        let [environments, name, recipients, index] = *path;
-        let at = |field| [environments, name, recipients, index, Step::Key(field)];
+        let map = self.mapping(value, &path, &FIELDS)?;
+        let at = |field| [path[0], path[1], path[2], path[3], Step::Key(field)];
         let text = |field| match map.get(field) {
             Some(Value::String(text)) => Ok(text.as_str()),
-            Some(_) => Err(self.0.mistake(&at(field), "not text; quote it")),
-            None => Err(self.0.mistake(path, &format!("{field} is missing"))),
+            Some(_) => Err(self.mistake(&at(field), "not text; quote it")),
+            None => Err(self.mistake(&path, &format!("{field} is missing"))),
         };
         let recipient: Recipient = text("recipient")?
             .parse()
-            .map_err(|error| self.0.mistake(&at("recipient"), &format!("{error}")))?;
+            .map_err(|error| self.mistake(&at("recipient"), &format!("{error}")))?;
         let holder = text("holder")?.to_owned();
         if !is_dns_label(&holder) {
             let what = "the name of a holder has lower-case letters, digits and -";
-            bail!(self.0.mistake(&at("holder"), what));
+            return Err(self.mistake(&at("holder"), what));
         }
         let state = match text("state")? {
             "Active" => PinState::Active,
             "Retired" => PinState::Retired,
-            _ => bail!(self.0.mistake(&at("state"), "neither Active nor Retired")),
+            _ => return Err(self.mistake(&at("state"), "neither Active nor Retired")),
         };
         let fetched: Date = text("fetched")?
             .parse()
-            .map_err(|_| self.0.mistake(&at("fetched"), "not a day, like 2026-11-21"))?;
+            .map_err(|_| self.mistake(&at("fetched"), "not a day, like 2026-11-21"))?;
         Ok(Pin { recipient, holder, state, fetched })
     }
 
@@ -205,18 +202,22 @@ impl Reader<'_> {
         value: &'v Value,
         path: &[Step<'_>],
         fields: &[&str],
-    ) -> Result<&'v Map<String, Value>> {
+    ) -> Result<&'v Map<String, Value>, Failure> {
+        let known = fields.join(", ");
         let Value::Object(map) = value else {
-            let what = format!("a mapping with {} is wanted", fields.join(", "));
-            bail!(self.0.mistake(path, &what));
+            return Err(self.mistake(path, &format!("a mapping with {known} is wanted")));
         };
         match map.keys().find(|field| !fields.contains(&field.as_str())) {
             Some(field) => {
                 let path = [path, &[Step::Key(field)]].concat();
-                bail!(self.0.mistake(&path, "unknown field"))
+                Err(self.mistake(&path, "unknown field").hint(format!("known here: {known}")))
             }
             None => Ok(map),
         }
+    }
+
+    fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
+        self.object.mistake(path, what).into()
     }
 
     /// A path that two globs name is of two environments. Whether any two globs can meet is not decided here, but
@@ -238,8 +239,9 @@ impl Reader<'_> {
                     escape::line(&other.text),
                     other.environment
                 );
-                return Err(anyhow!(self.0.mistake(&path, &what)))
-                    .or_hint("a file belongs to one environment: make their paths disjoint");
+                return Err(self
+                    .mistake(&path, &what)
+                    .hint("a file belongs to one environment: make their paths disjoint"));
             }
         }
         Ok(())

@@ -7,7 +7,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bulla_crds::rules::SEALED_PREFIX;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -57,6 +57,17 @@ impl ManifestFile {
             document.push_objects(&mut objects)?;
         }
         Ok(objects)
+    }
+
+    /// The one document that there is, of whatever kind.
+    pub(crate) fn only(&self) -> Result<Object<'_>> {
+        match &self.documents[..] {
+            [document] => Ok(Object { document, item: None, value: document.value() }),
+            documents => {
+                let name = documents.first().map_or("", |document| &document.source.name);
+                bail!("{name}: there is more than one document in it")
+            }
+        }
     }
 
     /// The objects, and how many documents are none: among the files of a tree there are some of other tools.

@@ -1,12 +1,14 @@
 //! What of an object's metadata is looked at, the same for every kind.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, OrHint};
 use crate::manifest::Object;
 use crate::manifest::tree::Step;
 
@@ -103,20 +105,65 @@ pub(crate) fn name_of<'a>(
     }
 }
 
-/// The namespace that an object is for: from the manifest or from `-n`, which must agree. The kubeconfig's
-/// current one never counts, because it differs from one person to the next.
+/// A namespace that something else than the manifest names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GivenNamespace {
+    name: String,
+    by: String,
+    /// What there is to do if it is wrong.
+    correction: &'static str,
+}
+
+impl GivenNamespace {
+    /// By the flag `-n`.
+    pub(crate) fn by_flag(name: &str) -> Self {
+        Self { name: name.to_owned(), by: "-n".into(), correction: "leave -n out" }
+    }
+
+    /// By an environment of a `bulla.yaml`.
+    pub(crate) fn by_environment(name: &str, environment: &str, config: &Path) -> Self {
+        let by = format!("environment {environment} of {}", config.display());
+        Self { name: name.to_owned(), by, correction: "correct bulla.yaml" }
+    }
+
+    /// What the flag and an environment say together: they must agree.
+    pub(crate) fn agreed(
+        flag: Option<&str>,
+        environment: Option<&Self>,
+    ) -> Result<Option<Self>, Failure> {
+        match (flag.map(Self::by_flag), environment) {
+            (Some(flag), Some(environment)) if flag.name != environment.name => {
+                let (by, name) = (&environment.by, &environment.name);
+                Err(anyhow!("-n names namespace {} and {by} names {name}", flag.name))
+                    .or_hint("leave -n out, or correct bulla.yaml")
+            }
+            (flag, environment) => Ok(flag.or_else(|| environment.cloned())),
+        }
+    }
+}
+
+impl Deref for GivenNamespace {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The namespace that an object is for: from the manifest, from `-n` or from `bulla.yaml`, which must agree. The
+/// kubeconfig's current one never counts, because it differs from one person to the next.
 pub(crate) fn namespace_of<'a>(
     object: &Object<'_>,
     metadata: &'a ObjectMeta,
-    given: Option<&'a str>,
+    given: Option<&'a GivenNamespace>,
 ) -> Result<Option<&'a str>, Failure> {
     match (metadata.namespace.as_deref(), given) {
-        (Some(named), Some(given)) if named != given => {
+        (Some(named), Some(GivenNamespace { name, by, correction })) if named != name => {
             let path = [Step::Key("metadata"), Step::Key("namespace")];
-            let what = format!("the manifest names {named} and -n names {given}");
-            Err(Failure::unable(object.mistake(&path, &what))
-                .hint("leave -n out, or correct the manifest"))
+            let what = format!("the manifest names {named} and {by} names {name}");
+            Err(object.mistake(&path, &what))
+                .or_hint(format!("{correction}, or correct the manifest"))
         }
-        (named, given) => Ok(named.or(given)),
+        (named, given) => Ok(named.or(given.map(Deref::deref))),
     }
 }

@@ -58,19 +58,6 @@ impl Document {
         self.range.clone()
     }
 
-    /// The whole text that it stands in, without a byte order mark.
-    pub(crate) fn text(&self) -> &str {
-        &self.source.text
-    }
-
-    /// An error at `path`.
-    pub(crate) fn mistake(&self, path: &[Step<'_>], what: &str) -> anyhow::Error {
-        match path {
-            [] => anyhow!("{}: {what}", self.position(path)),
-            _ => anyhow!("{}: {}: {what}", self.position(path), tree::path_text(path)),
-        }
-    }
-
     /// Where in the file the last key of `path` stands, or ends: its offset in bytes.
     pub(crate) fn offset(&self, path: &[Step<'_>]) -> Option<usize> {
         let text = &self.source.text[self.range.clone()];

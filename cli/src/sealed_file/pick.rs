@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::SealedFile;
 use crate::failure::{Failure, OrHint};
-use crate::manifest::{self, Object, ObjectKind, Step};
+use crate::manifest::{self, GivenNamespace, Object, ObjectKind, Step};
 use crate::refused;
 
 /// Which SealedSecret of a file is meant, and for which namespace it is.
@@ -78,8 +78,9 @@ impl<'a> Picked<'a> {
     fn new(object: Object<'a>, flags: &PickFlags) -> Result<Self, Failure> {
         let metadata = manifest::metadata_of(&object)?;
         let name = manifest::name_of(&object, &metadata)?.to_owned();
-        let namespace =
-            manifest::namespace_of(&object, &metadata, flags.namespace.as_deref())?.map(Into::into);
+        let given = flags.namespace.as_deref().map(GivenNamespace::by_flag);
+        let namespace = manifest::namespace_of(&object, &metadata, given.as_ref())?;
+        let namespace = namespace.map(Into::into);
         Ok(Self { object, name, namespace })
     }
 

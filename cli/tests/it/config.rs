@@ -126,7 +126,7 @@ fn a_file_belongs_to_one_environment() {
     assert_eq!(run.code, 2);
     assert_eq!(
         run.stderr,
-        "error: tree/prod/db.yaml: tree/bulla.yaml has it in two environments, other and prod\nhint: a file belongs to one environment: make their paths disjoint\n"
+        "error: tree/prod/db.yaml: tree/bulla.yaml has it in two environments, other (line 9) and prod (line 3)\nhint: a file belongs to one environment: make their paths disjoint\n"
     );
 }
 
@@ -149,15 +149,15 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             format!("commands: [rm]\n{good}"),
-            "tree/bulla.yaml: document 1, line 1: commands: unknown field",
+            "tree/bulla.yaml: document 1, line 1: commands: unknown field\nhint: known here: environments\n",
         ),
         (
             wrong("    paths", "    run: x\n    paths"),
-            "line 3: environments.prod.run: unknown field",
+            "line 3: environments.prod.run: unknown field\nhint: known here: paths, namespace, recipients\n",
         ),
         (
             wrong("      state", "      url: x\n      state"),
-            "line 7: environments.prod.recipients[0].url: unknown field",
+            "line 7: environments.prod.recipients[0].url: unknown field\nhint: known here: recipient, holder, state, fetched\n",
         ),
         (
             wrong("prod:", "Prod:"),
@@ -203,13 +203,33 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             with(&pin(&new, "us", "Retired")),
-            "line 9: environments.prod.recipients[1]: a recipient that stands there twice",
+            "line 9: environments.prod.recipients[1]: a recipient that stands there twice\nhint: a recipient has one holder",
         ),
         (
             with(&pin(&old, "eu", "Active")),
             "line 9: environments.prod.recipients[1]: a second Active recipient of holder eu\nhint: a holder has one Active key",
         ),
         (with(&pin(&hybrid, "us", "Active")), "line 4: environments.prod.recipients: "),
+        (
+            with(&pin(&hybrid, "us", "Active")),
+            " the recipients of one value must be of one type\nhint: age forbids both types in one file: the Active recipients of an environment are of one type\n",
+        ),
+        (with("  prod: {paths: [other/**]}\n"), "line 9, column 3: a key stands twice"),
+        (with("    paths: [other/**]\n"), "line 9, column 5: a key stands twice"),
+        (
+            with("    namespace: Prod\n"),
+            "line 9: environments.prod.namespace: not a valid name of a namespace",
+        ),
+        (with("    namespace: [a]\n"), "line 9: environments.prod.namespace: not a valid name"),
+        ("a: 1\n".into(), "line 1: a: unknown field\nhint: known here: environments\n"),
+        (
+            "{}\n".into(),
+            "line 1: environments is missing\nhint: bulla init writes a file to begin with\n",
+        ),
+        (
+            "environments: {a: 5}\n".into(),
+            "line 1: environments.a: a mapping with paths, namespace, recipients is wanted",
+        ),
         (
             with("  other: {paths: [prod/db.yaml]}\n"),
             "environments.other.paths[0]: prod/** of environment prod names the same paths\nhint: a file belongs to one environment",
@@ -225,6 +245,99 @@ fn what_is_wrong_is_refused_with_its_line() {
     sandbox.done(&["rekey", "-i", "old.txt", "tree"]);
 }
 
+/// A Secret, with a namespace or without.
+fn secret(namespace: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n{namespace}stringData: {{a: b}}\n"
+    )
+}
+
+#[test]
+fn a_namespace_is_named_once_or_alike() {
+    let (sandbox, [old, new]) = repository();
+    let config = |pin: &str| {
+        format!("{HEAD}{pin}  dev: {{paths: ['dev/**']}}\n").replacen(
+            "    rec",
+            "    namespace: shop\n    rec",
+            1,
+        )
+    };
+    sandbox.write("tree/bulla.yaml", config(&pin(&new, "eu", "Active")));
+    let seal = |namespace: &str, flags: &[&str]| {
+        sandbox.write("tree/prod/secret.yaml", secret(namespace));
+        sandbox.run(&[&["seal", "tree/prod/secret.yaml"], flags].concat())
+    };
+    for (namespace, flags) in [
+        ("", &[][..]),
+        ("", &["-n", "shop"]),
+        ("  namespace: shop\n", &[]),
+        ("  namespace: shop\n", &["-n", "shop"]),
+        ("  namespace: \"\"\n", &[]),
+    ] {
+        let run = seal(namespace, flags);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(run.stdout.contains("  namespace: shop\n"), "{}", run.stdout);
+        let inspected = sandbox.run_with_input(&["inspect"], run.stdout.as_bytes()).stdout;
+        assert!(inspected.contains("shop"), "{inspected}");
+    }
+    for (namespace, flags, message) in [
+        (
+            "  namespace: prod\n",
+            &[][..],
+            "error: tree/prod/secret.yaml: document 1, line 5: metadata.namespace: the manifest names prod and environment prod of tree/bulla.yaml names shop\nhint: correct bulla.yaml, or correct the manifest\n",
+        ),
+        (
+            "",
+            &["-n", "prod"],
+            "error: -n names namespace prod and environment prod of tree/bulla.yaml names shop\nhint: leave -n out, or correct bulla.yaml\n",
+        ),
+        (
+            "  namespace: prod\n",
+            &["-n", "prod"],
+            "error: -n names namespace prod and environment prod of tree/bulla.yaml names shop\nhint: leave -n out, or correct bulla.yaml\n",
+        ),
+        (
+            "  namespace: shop\n",
+            &["-n", "prod", "-r", &new],
+            "error: tree/prod/secret.yaml: document 1, line 5: metadata.namespace: the manifest names shop and -n names prod\nhint: leave -n out, or correct the manifest\n",
+        ),
+    ] {
+        let run = seal(namespace, flags);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""));
+        assert_eq!(run.stderr, message);
+    }
+    // What bulla.yaml names is the namespace of an environment, not of a recipient.
+    let run = seal("", &["-r", &new]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr.contains("no namespace is named, and scope strict binds one"),
+        "{}",
+        run.stderr
+    );
+
+    // The same counts when a file is rekeyed whose manifest names none.
+    sandbox.write("tree/bulla.yaml", config(&pin(&old, "eu", "Active")));
+    let sealed = seal("", &[]).stdout.replacen("  namespace: shop\n", "", 1);
+    sandbox.write("tree/prod/secret.yaml", &sealed);
+    fs::remove_file(sandbox.path("tree/prod/db.yaml")).unwrap();
+    sandbox.write("tree/bulla.yaml", config(&pin(&new, "eu", "Active")));
+    let rekey = ["rekey", "-i", "old.txt", "tree"];
+    let run = sandbox.run(&[&rekey[..], &["-n", "prod"]].concat());
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr.starts_with("error: -n names namespace prod and environment prod"),
+        "{}",
+        run.stderr
+    );
+    let rekeyed = "tree/prod/secret.yaml: 1 value rekeyed\n";
+    assert_eq!(sandbox.done(&rekey), rekeyed);
+    let elsewhere = config(&pin(&old, "eu", "Active")).replace("shop", "prod");
+    sandbox.write("tree/bulla.yaml", elsewhere);
+    let run = sandbox.run(&["rekey", "-i", "new.txt", "tree"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("tree/prod/secret.yaml"), "{}", run.stderr);
+}
+
 #[test]
 fn pinning_needs_a_file_an_environment_and_a_cluster() {
     let (sandbox, [_, new]) = repository();
@@ -234,7 +347,7 @@ fn pinning_needs_a_file_an_environment_and_a_cluster() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
         String::from_utf8(output.stderr).unwrap()
     };
-    let error = "error: there is no bulla.yaml at the root of a Git work tree here\nhint: write one with the environment and its paths, or name one with --config\n";
+    let error = "error: there is no bulla.yaml at the root of a Git work tree here\nhint: bulla init writes one; --config names another file\n";
     assert_eq!(fetch(&["prod"], "tree/prod"), error);
     let config = format!("{HEAD}{}", pin(&new, "eu", "Active"));
     sandbox.write("tree/bulla.yaml", &config);

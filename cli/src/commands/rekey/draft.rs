@@ -54,11 +54,7 @@ pub(super) struct Pending {
 impl Draft {
     /// Reads a file and finds the values that need a new header. A file that was named must be read; what is found
     /// in a tree may be anything, and is refused only when it is ours.
-    pub(super) fn read(
-        found: &Found,
-        today: &Today,
-        namespace: Option<&str>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn read(found: &Found, today: &Today) -> Result<Self, Failure> {
         let name = found.path.display().to_string();
         let mut draft = Self {
             path: found.path.clone(),
@@ -82,7 +78,7 @@ impl Draft {
         match walk::objects(found, &manifests) {
             Ok((objects, others)) => {
                 draft.others = others;
-                draft.judge(&manifests, &objects, today, namespace)?;
+                draft.judge(&manifests, &objects, today)?;
             }
             Err(refused) if found.is_named => return Err(refused.into()),
             Err(refused) => draft.refused.push(refused),
@@ -101,7 +97,6 @@ impl Draft {
         manifests: &ManifestFile,
         objects: &[Object<'_>],
         today: &Today,
-        namespace: Option<&str>,
     ) -> Result<(), Failure> {
         let mut demand = None;
         let places = manifests.places();
@@ -128,7 +123,7 @@ impl Draft {
                 }
             }
             if let Some(demand) = &demand {
-                self.sealed_secret(object, &places, today, demand, namespace);
+                self.sealed_secret(object, &places, today, demand);
             }
         }
         Ok(())
@@ -140,14 +135,14 @@ impl Draft {
         places: &Places<'_>,
         today: &Today,
         demand: &Demand,
-        namespace: Option<&str>,
     ) {
         let metadata = match manifest::metadata_of(object) {
             Ok(metadata) => metadata,
             Err(error) => return self.refused.push(Refused::file(&self.name, error, None)),
         };
         let names = manifest::name_of(object, &metadata).and_then(|name| {
-            let namespace = manifest::namespace_of(object, &metadata, namespace)?;
+            let given = demand.namespace.as_ref();
+            let namespace = manifest::namespace_of(object, &metadata, given)?;
             Ok((namespace, name))
         });
         let (namespace, name) = match names {

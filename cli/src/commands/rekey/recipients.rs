@@ -9,12 +9,15 @@ use bulla_sealing::{Fingerprint, Recipients};
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::manifest::GivenNamespace;
 
 /// Everything that says it.
 pub(super) struct Today {
     pub(super) source: Source,
     /// The cluster's keys, when the new headers come from it.
     pub(super) cluster: Option<DeclaredKeys>,
+    /// The namespace that `-n` names.
+    pub(super) namespace: Option<String>,
 }
 
 /// Who says it.
@@ -33,6 +36,8 @@ pub(super) struct Demand {
     recipients: Option<Recipients>,
     /// The environment of `bulla.yaml` that the file belongs to.
     environment: Option<String>,
+    /// The namespace of what names none itself.
+    pub(super) namespace: Option<GivenNamespace>,
 }
 
 /// What is to be done with a value.
@@ -57,11 +62,14 @@ impl Objection {
 impl Today {
     /// What is demanded of the values of a file, or why nothing can be.
     pub(super) fn demand(&self, file: &Path) -> Result<Result<Demand, Objection>, Failure> {
+        let flag = self.namespace.as_deref();
+        let anywhere = |recipients| {
+            let namespace = flag.map(GivenNamespace::by_flag);
+            Ok(Ok(Demand { recipients, environment: None, namespace }))
+        };
         let config = match &self.source {
-            Source::Given(recipients) => {
-                return Ok(Ok(Demand { recipients: Some(recipients.clone()), environment: None }));
-            }
-            Source::Cluster => return Ok(Ok(Demand { recipients: None, environment: None })),
+            Source::Given(recipients) => return anywhere(Some(recipients.clone())),
+            Source::Cluster => return anywhere(None),
             Source::Config(config) => config,
         };
         let name = config.path.display();
@@ -76,7 +84,9 @@ impl Today {
         let environment_name = environment.name.clone();
         Ok(match environment.recipients() {
             Some(recipients) => {
-                Ok(Demand { recipients: Some(recipients), environment: Some(environment_name) })
+                let namespace = GivenNamespace::agreed(flag, environment.namespace.as_ref())?;
+                let environment = Some(environment_name);
+                Ok(Demand { recipients: Some(recipients), environment, namespace })
             }
             None => Err(Objection::new(
                 format_args!("environment {environment_name} of {name} pins no Active recipient"),
@@ -229,10 +239,11 @@ mod tests {
     #[test]
     fn what_is_sealed_to_exactly_todays_recipients_needs_nothing() {
         let [one, two, three] = ["a", "b", "c"].map(|holder| key(holder, State::Active));
-        let today = Today { source: Source::Cluster, cluster: None };
+        let today = Today { source: Source::Cluster, cluster: None, namespace: None };
         let demand = |keys: &[&DeclaredKey]| Demand {
             recipients: Some(recipients(keys)),
             environment: None,
+            namespace: None,
         };
         let need = |demanded: &[&DeclaredKey], sealed: &[&DeclaredKey]| match today
             .need(&demand(demanded), &fingerprints(sealed))
@@ -253,10 +264,13 @@ mod tests {
         let recovery = key("recovery", State::Active);
         let stranger = key("us", State::Active);
         let declared: DeclaredKeys = [&old, &new, &recovery].into_iter().cloned().collect();
-        let today = Today { source: Source::Cluster, cluster: Some(declared) };
+        let today = Today { source: Source::Cluster, cluster: Some(declared), namespace: None };
         let need = |demanded: Option<&[&DeclaredKey]>, sealed: &[&DeclaredKey]| {
-            let demand =
-                Demand { recipients: demanded.map(recipients), environment: Some("prod".into()) };
+            let demand = Demand {
+                recipients: demanded.map(recipients),
+                environment: Some("prod".into()),
+                namespace: None,
+            };
             today.need(&demand, &fingerprints(sealed)).map_err(|it| it.message).map(|need| {
                 match need {
                     Need::UpToDate => None,
