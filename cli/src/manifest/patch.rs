@@ -197,9 +197,9 @@ impl<'a> Draft<'a> {
         }
         // The innermost mapping around it that is there, and what is missing between the two.
         let there = (0..depth).rev().find(|&depth| self.is_there(depth)).unwrap_or(0);
-        let missing = self.patch.path[there..].iter().rev();
-        let value = missing.fold(Ok(value), |value, step| match step {
-            Component::Key(key) => Ok(mapping(key, value?)),
+        let mut missing = self.patch.path[there..].iter().rev();
+        let value = missing.try_fold(value, |value, step| match step {
+            Component::Key(key) => Ok(mapping(key, value)),
             Component::Index(_) => Err(NotEdited),
         })?;
         match self.value_at(there).and_then(Value::as_object) {
