@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod completions;
+mod edit;
 mod inspect;
 mod keys;
 mod lint;
@@ -19,6 +20,7 @@ pub(crate) enum Command {
     Seal(seal::Seal),
     Set(set::Set),
     Unset(unset::Unset),
+    Edit(edit::Edit),
     Unseal(unseal::Unseal),
     Inspect(inspect::Inspect),
     Lint(lint::Lint),
@@ -34,6 +36,7 @@ impl Command {
             Self::Seal(seal) => seal.run(),
             Self::Set(set) => set.run(),
             Self::Unset(unset) => unset.run(),
+            Self::Edit(edit) => edit.run(),
             Self::Unseal(unseal) => unseal.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Lint(lint) => lint.run(),
@@ -42,4 +45,9 @@ impl Command {
             Self::Completions(completions) => completions.run(),
         }
     }
+}
+
+/// Removes what a command has put on files for a while, because the process is about to end as it stands.
+pub(crate) fn wipe_plaintext() {
+    edit::wipe_open();
 }

@@ -73,9 +73,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A panic's own message can quote what was being read, and a core dump holds all of it.
+/// A panic's own message can quote what was being read, and a core dump holds all of it. Nothing is unwound.
 fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(|panic| {
+        commands::wipe_plaintext();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let error = Label::Error.line(&format!("a mistake in bulla itself, at {place}"));
         output::stderr(&(error + &Label::Hint.line("please report it")));

@@ -30,9 +30,9 @@ pub(crate) use schema::{FlawKind, flaws};
 pub(crate) use sealed_secret::{
     deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,
 };
-pub(crate) use secret::{read_secret, secret_to_tree};
+pub(crate) use secret::{read_secret, read_secret_beside, secret_to_tree};
 pub(crate) use tree::{Step, Tree, path_text};
-pub(crate) use write::to_yaml;
+pub(crate) use write::{to_readable_yaml, to_yaml};
 
 /// Everything that a command was asked to read.
 pub(crate) struct Manifests(Vec<Document>);

@@ -41,6 +41,11 @@ impl SealedFile {
         &self.path
     }
 
+    /// The bytes that were read.
+    pub(crate) fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.manifests.bytes()
+    }
+
     /// All objects; documents of other tools are left alone.
     pub(crate) fn objects(&self) -> Result<Vec<Object<'_>>, Failure> {
         Ok(self.manifests.objects_among_others()?.0)

@@ -40,6 +40,12 @@ impl HeldSignals {
         self.received.load(Ordering::SeqCst) != 0
     }
 
+    /// Forgets a Ctrl-C that was for another program at the same terminal.
+    pub(crate) fn forget_interrupt(&self) {
+        let interrupt = signal_hook::consts::SIGINT.unsigned_abs() as usize;
+        let _ = self.received.compare_exchange(interrupt, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     /// Does what the signal asked for, if one came.
     pub(crate) fn deliver(self) {
         self.registrations.into_iter().for_each(|id| {

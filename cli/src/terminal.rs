@@ -26,22 +26,26 @@ pub(crate) struct Consent {
 impl Consent {
     /// Asks, unless the answer was given already. Anything but yes ends the command.
     pub(crate) fn ask(&self, question: &str) -> Result<(), Failure> {
-        if self.yes {
-            return Ok(());
+        match self.yes {
+            true => Ok(()),
+            false => agree(question, "without a terminal, agree with --yes"),
         }
-        if !is_attended() {
-            return Err(anyhow!("nobody can be asked: {}", escape::line(question)))
-                .or_hint("without a terminal, agree with --yes");
-        }
-        output::stderr(&format!("{} [y/N] ", escape::line(question)));
-        let mut answer = String::new();
-        terminal()
-            .and_then(|mut terminal| terminal.read_line(&mut answer))
-            .context("cannot read from the terminal")?;
-        match answer.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => Ok(()),
-            _ => Err(Failure::no(anyhow!("the answer was not yes, so nothing was done"))),
-        }
+    }
+}
+
+/// Asks. Anything but yes ends the command; the hint says how to agree where nobody can be asked.
+pub(crate) fn agree(question: &str, otherwise: &str) -> Result<(), Failure> {
+    if !is_attended() {
+        return Err(anyhow!("nobody can be asked: {}", escape::line(question))).or_hint(otherwise);
+    }
+    output::stderr(&format!("{} [y/N] ", escape::line(question)));
+    let mut answer = String::new();
+    terminal()
+        .and_then(|mut terminal| terminal.read_line(&mut answer))
+        .context("cannot read from the terminal")?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::no(anyhow!("the answer was not yes, so nothing was done"))),
     }
 }
 

@@ -58,11 +58,18 @@ impl Patch {
 
     fn new<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], change: Change) -> Self {
         let path: Vec<Step<'_>> = path.iter().map(|step| (*step).into()).collect();
-        let path = object.steps_of(&path).into_iter().map(|step| match step {
-            Step::Key(key) => Component::from(key.to_owned()),
-            Step::Index(index) => Component::from(index),
-        });
-        Self { document: object.document.number, path: path.collect(), change }
+        Self { document: object.document.number, path: components(object, &path), change }
+    }
+
+    /// The same patch of another object, unless it has something else in the field.
+    pub(crate) fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Self> {
+        let within = self.path.get(components(old, &[]).len()..)?;
+        let field = |object: &Object<'_>| within.iter().try_fold(object.value, child).cloned();
+        if field(old) != field(new) {
+            return None;
+        }
+        let path = [components(new, &[]).as_slice(), within].concat();
+        Some(Self { document: new.document.number, path, change: self.change.clone() })
     }
 
     /// Does to a tree what is done to its text.
@@ -90,6 +97,15 @@ impl Patch {
         }
         Ok(())
     }
+}
+
+/// A path within an object, from its document on.
+fn components(object: &Object<'_>, path: &[Step<'_>]) -> Vec<Component<'static>> {
+    let steps = object.steps_of(path).into_iter().map(|step| match step {
+        Step::Key(key) => Component::from(key.to_owned()),
+        Step::Index(index) => Component::from(index),
+    });
+    steps.collect()
 }
 
 fn child<'a>(value: &'a Value, step: &Component<'_>) -> Option<&'a Value> {
@@ -633,6 +649,25 @@ mod tests {
         let expected =
             text.replacen("    a: x\n", "    b: new\n", 1).replacen("    a: x\n", "    a: z\n", 1);
         assert_eq!(new, expected);
+    }
+
+    #[test]
+    fn a_patch_is_moved_to_an_object_that_has_the_same_in_the_field() {
+        let item = "- apiVersion: v1\n  kind: K\n  s:\n    a: x\n";
+        let list = file(&format!("apiVersion: v1\nkind: List\nitems:\n{item}"));
+        let list = list.objects().unwrap();
+        let other = file(&format!("{HEAD}t: 1\n---\n{HEAD}s:\n  a: x\n  b: y\n"));
+        let objects = other.objects().unwrap();
+        let patches = [
+            Patch::set(&list[0], &["s", "a"], json!("new")),
+            Patch::set(&list[0], &["s", "c"], json!("new")),
+        ];
+        let moved = patches.each_ref().map(|patch| patch.moved(&list[0], &objects[1]).unwrap());
+        let new = String::from_utf8(other.patched(&moved).unwrap().to_vec()).unwrap();
+        assert!(new.ends_with("s:\n  a: new\n  b: y\n  c: new\n"), "{new}");
+        let set = Patch::set(&list[0], &["s", "b"], json!("new"));
+        assert!(set.moved(&list[0], &objects[1]).is_none());
+        assert!(patches[0].moved(&list[0], &objects[0]).is_none());
     }
 
     #[test]

@@ -25,7 +25,13 @@ const FIELDS: [&str; 7] =
 
 /// The Secret that `object` describes, `stringData` merged into `data` as the API server does it.
 pub(crate) fn read_secret(object: &Object<'_>) -> Result<WipedSecret> {
-    if let Some(field) = fields(object.value).find(|field| !FIELDS.contains(field)) {
+    read_secret_beside(object, &[])
+}
+
+/// The same beside fields that no Secret has, and that are for the caller.
+pub(crate) fn read_secret_beside(object: &Object<'_>, others: &[&str]) -> Result<WipedSecret> {
+    let is_known = |field: &str| FIELDS.contains(&field) || others.contains(&field);
+    if let Some(field) = fields(object.value).find(|field| !is_known(field)) {
         bail!(object.mistake(&[Step::Key(field)], "unknown field"));
     }
     let mut metadata_fields = object.value.get("metadata").into_iter().flat_map(fields);

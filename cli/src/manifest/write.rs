@@ -7,6 +7,15 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+/// How texts of several lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lines {
+    /// With escapes, each text on one line.
+    Escaped,
+    /// As they are, below their key, where that is possible.
+    Literal,
+}
+
 /// Documents with `---` between them.
 pub(crate) fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<Vec<u8>> {
     let documents: Vec<&Value> = documents.into_iter().collect();
@@ -17,15 +26,28 @@ pub(crate) fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zer
         if index > 0 {
             yaml.push_str("---\n");
         }
-        write_value(&mut yaml, document, 0);
+        write_value(&mut yaml, document, 0, Lines::Escaped);
     }
     debug_assert!(yaml.len() <= capacity, "a buffer that grows leaves a copy behind");
     Zeroizing::new(std::mem::take(&mut *yaml).into_bytes())
 }
 
+/// The parts of one document, one below the other, for people: texts of several lines stand as they are.
+pub(crate) fn to_readable_yaml<'a>(
+    parts: impl IntoIterator<Item = &'a Value>,
+) -> Zeroizing<String> {
+    let parts: Vec<&Value> = parts.into_iter().collect();
+    let capacity = parts.iter().map(|part| reserve(part, 0)).sum();
+    let mut yaml = Zeroizing::new(String::with_capacity(capacity));
+    parts.iter().for_each(|part| write_value(&mut yaml, part, 0, Lines::Literal));
+    debug_assert!(yaml.len() <= capacity, "a buffer that grows leaves a copy behind");
+    yaml
+}
+
 /// No fewer bytes than `value` takes.
 fn reserve(value: &Value, depth: usize) -> usize {
-    let text = |text: &str| 6 * text.len() + 2; // `\u001f` is the longest escape
+    // `\u001f` is the longest escape; of a text that stands as it is, each line is indented.
+    let text = |text: &str| 6 * text.len() + text.matches('\n').count() * 2 * depth + 8;
     let line = 2 * depth + 8;
     match value {
         Value::String(content) if is_plain(content) => line + content.len(),
@@ -44,7 +66,7 @@ fn reserve(value: &Value, depth: usize) -> usize {
 }
 
 /// Writes what follows a key and its colon, or a whole document.
-fn write_value(yaml: &mut String, value: &Value, depth: usize) {
+fn write_value(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             if depth > 0 {
@@ -52,7 +74,7 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize) {
             }
             for entry in map {
                 indent(yaml, depth);
-                write_entry(yaml, entry, depth);
+                write_entry(yaml, entry, depth, lines);
             }
         }
         Value::Array(values) if !values.is_empty() => {
@@ -62,8 +84,11 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize) {
             for value in values {
                 indent(yaml, depth);
                 yaml.push('-');
-                write_item(yaml, value, depth);
+                write_item(yaml, value, depth, lines);
             }
+        }
+        Value::String(text) if lines == Lines::Literal && is_literal(text) => {
+            write_literal(yaml, text, depth);
         }
         Value::String(text) => {
             yaml.push(' ');
@@ -79,24 +104,49 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize) {
 }
 
 /// Writes a key and its value.
-fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize) {
+fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize, lines: Lines) {
     write_text(yaml, key);
     yaml.push(':');
-    write_value(yaml, value, depth + 1);
+    write_value(yaml, value, depth + 1, lines);
 }
 
 /// Writes what follows the dash of an item: a mapping begins on the same line.
-fn write_item(yaml: &mut String, value: &Value, depth: usize) {
-    let Value::Object(map) = value else { return write_value(yaml, value, depth + 1) };
+fn write_item(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
+    let Value::Object(map) = value else { return write_value(yaml, value, depth + 1, lines) };
     if map.is_empty() {
-        return write_value(yaml, value, depth + 1);
+        return write_value(yaml, value, depth + 1, lines);
     }
     for (number, entry) in map.iter().enumerate() {
         match number {
             0 => yaml.push(' '),
             _ => indent(yaml, depth + 1),
         }
-        write_entry(yaml, entry, depth + 1);
+        write_entry(yaml, entry, depth + 1, lines);
+    }
+}
+
+/// Whether a text has lines that can be written as they are: all of it prints, and no line break is any but LF.
+fn is_literal(text: &str) -> bool {
+    let has_lines = text.trim_end_matches('\n').contains('\n');
+    // The parser tells blanks at the beginning of a line from its indentation only by the first line's.
+    let is_flush = !text.starts_with([' ', '\t', '\n']);
+    has_lines && is_flush && !text.chars().any(|it| it != '\n' && it != '\t' && is_escaped(it))
+}
+
+/// Writes what follows a key and its colon; how many line breaks end the text stands behind the bar.
+fn write_literal(yaml: &mut String, text: &str, depth: usize) {
+    let body = text.trim_end_matches('\n');
+    yaml.push_str(match text.len() - body.len() {
+        0 => " |-\n",
+        1 => " |\n",
+        _ => " |+\n",
+    });
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        if !line.is_empty() {
+            indent(yaml, depth);
+            yaml.push_str(line);
+        }
+        yaml.push('\n');
     }
 }
 
@@ -116,20 +166,27 @@ fn write_text(yaml: &mut String, text: &str) {
             '\\' => yaml.push_str("\\\\"),
             '\n' => yaml.push_str("\\n"),
             '\t' => yaml.push_str("\\t"),
-            // Line breaks of YAML 1.1, the byte order mark and everything that is not printable.
-            '\0'..='\x1f'
-            | '\x7f'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
+            character if is_escaped(character) => {
                 yaml.push_str(&format!("\\u{:04x}", u32::from(character)));
             }
             character => yaml.push(character),
         }
     }
     yaml.push('"');
+}
+
+/// Line breaks of YAML 1.1, the byte order mark and everything that is not printable.
+fn is_escaped(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\x1f'
+            | '\x7f'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}'
+    )
 }
 
 /// Whether every parser takes `text` for itself without quotes.
@@ -180,6 +237,41 @@ mod tests {
             String::from_utf8(to_yaml([&json!({"a": 1}), &json!({"b": 2})]).to_vec()).unwrap(),
             "a: 1\n---\nb: 2\n"
         );
+    }
+
+    #[test]
+    fn a_text_of_several_lines_is_readable_and_comes_back_as_it_was() {
+        let texts = [
+            "a\nb",
+            "a\nb\n",
+            "a\nb\n\n",
+            "a\n\nb",
+            "a\n  b\n c",
+            "a: b\n# c\n- d\n",
+            "a \nb  \n",
+            "a\n \nb",
+            "a\n\tb\n",
+            "---\na\n...\n",
+            "ä\n€\n😀",
+            "a\n\"b\"\\n'\n",
+            "%a\n{{ b }}\n",
+            "a\n   \n",
+            "a\n\n\n   \n\n",
+        ];
+        for text in texts {
+            let value = json!({"s": {"k": text, "l": text}, "m": {"n": {"k": text}}});
+            let written = to_readable_yaml([&value, &json!({"t": "x"})]);
+            assert!(!written.contains("\\n") || text.contains("\\n"), "{}", *written);
+            let read: Value = yaml_serde::from_str(&written).unwrap();
+            assert_eq!((&read["s"], &read["m"]), (&value["s"], &value["m"]), "{}", *written);
+        }
+        for text in
+            ["\na\nb", " a\nb", "\ta\nb", "a\r\nb", "\n", "\n\n", "a\n\u{85}b", "a\n\u{feff}"]
+        {
+            let value = json!({"s": {"k": text}});
+            let read: Value = yaml_serde::from_str(&to_readable_yaml([&value])).unwrap();
+            assert_eq!(read, value);
+        }
     }
 
     #[test]

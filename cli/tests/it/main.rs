@@ -4,6 +4,7 @@
 
 mod cluster;
 mod config;
+mod edit;
 mod encrypted_identities;
 mod examples;
 mod files;

@@ -1,0 +1,293 @@
+//! `bulla edit`.
+//!
+//! Each round writes the text into a folder in memory, waits for the editor, reads the text back and removes the
+//! folder before anything else is done with it. So there is plaintext on files only while the editor runs, and
+//! whatever fails later has nothing to tidy up.
+
+mod changes;
+mod editor;
+mod form;
+mod scratch;
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use zeroize::Zeroizing;
+
+use self::changes::Changes;
+use self::editor::{Editor, Ended};
+use self::form::{Form, Refusal};
+use self::scratch::{Scratch, Storage};
+use crate::destination::DestinationFlags;
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::Scope;
+use crate::identities::IdentityFlags;
+use crate::manifest;
+use crate::output::{self, NotExchanged};
+use crate::sealed_file::{PickFlags, Picked, SealedFile, Sealer};
+use crate::signals::HeldSignals;
+use crate::terminal;
+
+pub(crate) use self::scratch::wipe_open;
+
+/// How often one text is opened again: more often than any person needs, and an end for a script.
+const MAX_ROUNDS: usize = 50;
+
+/// Between the head of the text and the rest of it.
+const BLANK_LINES: usize = 1;
+
+/// How often changes are taken over into a file that somebody else is changing all the while.
+const MAX_EXCHANGES: usize = 5;
+
+/// Edit a SealedSecret in your editor, without a private key
+///
+/// Opens the SealedSecret as the Secret that it describes. Each sealed value shows as a placeholder: where it is left,
+/// the value stays as it is, to the byte; what is written in its place is sealed. Keys can be added and removed, and
+/// type, immutable, labels, annotations and the texts of template.data changed. With -i values are shown, and those
+/// that are not changed stay as they are. Comments, order and everything else in FILE stay.
+///
+/// What is refused is opened again with the reason above it. Left as it is, or emptied, it changes nothing.
+///
+/// The text is edited in a folder in memory ($XDG_RUNTIME_DIR or /dev/shm, where they are tmpfs), which only you can
+/// read and which is removed when the editor ends, also by Ctrl-C or SIGTERM. Where there is no such storage you are
+/// asked first. What a SIGKILL leaves behind is a folder bulla-edit-* there; memory may be swapped to disk. vim,
+/// neovim and emacs are told to leave no copies elsewhere; of other editors see to it yourself.
+#[derive(Args)]
+pub(crate) struct Edit {
+    /// The file with the SealedSecret
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    pick: PickFlags,
+
+    #[command(flatten)]
+    identities: IdentityFlags,
+
+    #[command(flatten)]
+    destination: DestinationFlags,
+
+    /// What else the values of new keys may be used for [default: as the other values, or strict]
+    #[arg(long, value_enum)]
+    scope: Option<Scope>,
+
+    /// The editor, with arguments as in a shell [default: $EDITOR, or vi]
+    #[arg(long, value_name = "COMMAND", env = "VISUAL", hide_env_values = true)]
+    editor: Option<String>,
+
+    #[arg(long, env = "EDITOR", hide = true, hide_env_values = true)]
+    editor_without_visual: Option<String>,
+
+    #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, hide_env_values = true)]
+    runtime_folder: Option<std::ffi::OsString>,
+
+    /// Edit on a disk where there is no storage in memory, without asking
+    #[arg(long)]
+    allow_disk: bool,
+}
+
+impl Edit {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let is_given = |command: &&String| !command.trim().is_empty();
+        let command = self.editor.iter().chain(&self.editor_without_visual).find(is_given);
+        let editor = Editor::parse(command.map(String::as_str))?;
+        let file = SealedFile::read(&self.file)?;
+        let destination = self.destination.resolve(Some(&self.file))?;
+        let picked = file.pick(&self.pick)?.in_namespace(destination.namespace.as_deref())?;
+        let sealed_secret = manifest::read_sealed_secret(&picked.object)?;
+        let keyring = match self.identities.identities.is_empty() {
+            true => None,
+            false => Some(self.identities.read()?),
+        };
+        let name = self.file.display().to_string();
+        let form = Form::new(&name, &picked, &sealed_secret, keyring.as_ref())?;
+        let scope = self.scope.map(Into::into);
+        let sealer = Sealer { recipients: &destination.recipients, scope, keyring: None };
+        let storage = self.storage()?;
+        leave_no_core_file();
+        let signals = HeldSignals::new();
+        let desk = Desk { editor, storage, file: &file, picked: &picked, form, sealer };
+        let result = desk.rounds(&signals).and_then(|done| match done {
+            Some((changes, new)) => self.write(&desk, &changes, &new),
+            None => {
+                output::summary(&format!("{name}: {}: nothing was changed", picked.object.title()));
+                Ok(())
+            }
+        });
+        signals.deliver();
+        result.map(|()| Answer::Yes)
+    }
+
+    /// Where the text is edited. As `pass` does it: in memory, and where there is none only when the person agrees,
+    /// because some systems have none and refusing there would drive people to worse.
+    fn storage(&self) -> Result<Storage, Failure> {
+        let storage = Storage::find(self.runtime_folder.as_deref());
+        if let (Storage::Disk(folder), false) = (&storage, self.allow_disk) {
+            let question = format!(
+                "There is no storage in memory here, so what you type would be on disk in {} for a while. Go on?",
+                folder.display()
+            );
+            terminal::agree(&question, "without a terminal, agree with --allow-disk")?;
+        }
+        Ok(storage)
+    }
+
+    /// Puts the new content in the place of the old. Somebody else's changes beside ours stay; where that cannot be,
+    /// what was typed is not lost, because it is sealed by now.
+    fn write(
+        &self,
+        desk: &Desk<'_>,
+        changes: &Changes,
+        new: &Zeroizing<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        match self.exchange(desk, changes, new) {
+            Ok(()) => {
+                changes.warn();
+                let (name, title) = (self.file.display(), desk.picked.object.title());
+                output::summary(&format!("{name}: {title}: {}", changes.summary()));
+                Ok(())
+            }
+            Err(failure) => Err(failure.hint(match changes::keep(new) {
+                Ok(path) => format!(
+                    "nothing was written to it; with your changes, all values sealed, it is in {}: put it in place by hand",
+                    path.display()
+                ),
+                Err(_) => "nothing was written to it, and your changes could not be kept elsewhere".into(),
+            })),
+        }
+    }
+
+    fn exchange(&self, desk: &Desk<'_>, changes: &Changes, new: &[u8]) -> Result<(), Failure> {
+        let name = self.file.display();
+        let mut exchanged = output::exchange_file(&self.file, &desk.file.bytes(), new);
+        for _ in 1..MAX_EXCHANGES {
+            let Err(NotExchanged::Changed) = exchanged else { break };
+            let file = SealedFile::read(&self.file)?;
+            let picked = file.pick(&self.pick)?;
+            let is_it = picked.object.title() == desk.picked.object.title();
+            let patches = changes.moved(&desk.picked.object, &picked.object);
+            let Some(patches) = patches.filter(|_| is_it) else { break };
+            let new = file.patched(&patches)?;
+            exchanged = output::exchange_file(&self.file, &file.bytes(), &new);
+        }
+        match exchanged {
+            Ok(()) => Ok(output::sync_folders_of([self.file.as_path()])?),
+            Err(NotExchanged::Changed) => {
+                Err(anyhow!("{name}: somebody else changed it meanwhile where you changed it too")
+                    .into())
+            }
+            Err(NotExchanged::Failed(error)) => Err(error.into()),
+        }
+    }
+}
+
+/// Everything that rounds of editing need.
+struct Desk<'a> {
+    editor: Editor,
+    storage: Storage,
+    file: &'a SealedFile,
+    picked: &'a Picked<'a>,
+    form: Form<'a>,
+    sealer: Sealer<'a>,
+}
+
+/// What was changed, and the file with it.
+type Done = (Changes, Zeroizing<Vec<u8>>);
+
+impl Desk<'_> {
+    /// Opens the editor until the text can be taken over, or the person gives up.
+    fn rounds(&self, signals: &HeldSignals) -> Result<Option<Done>, Failure> {
+        let original = self.form.to_text();
+        let mut body = Zeroizing::new(original.as_bytes().to_vec());
+        let mut refusal: Option<Refusal> = None;
+        for _ in 0..MAX_ROUNDS {
+            let head = self.form.head(refusal.as_ref());
+            let typed = self.edit(&head, &body)?;
+            signals.forget_interrupt();
+            if signals.is_received() {
+                return Err(anyhow!("interrupted, so nothing was written").into());
+            }
+            let typed = form::without_head(&typed);
+            if typed.is_empty() {
+                return Err(Failure::no(anyhow!("the file was emptied, so nothing was written")));
+            }
+            if typed == &body[..] {
+                return match refusal {
+                    Some(refusal) => Err(refusal.into()),
+                    None => Ok(None),
+                };
+            }
+            match self.judge(typed, 0) {
+                Ok(done) => return Ok(done),
+                Err(failure) => {
+                    // Again with the lines counted as they will be seen.
+                    let lines = self.form.head(Some(&failure.into())).lines().count() + BLANK_LINES;
+                    let again = self.judge(typed, lines);
+                    refusal = again.err().map(Into::into);
+                    body = Zeroizing::new(typed.to_vec());
+                }
+            }
+        }
+        let last = refusal.map_or_else(|| anyhow!("no end of editing").into(), Failure::from);
+        Err(last)
+    }
+
+    /// What was changed and the file with it, or nothing if nothing was.
+    fn judge(&self, typed: &[u8], lines_before: usize) -> Result<Option<Done>, Failure> {
+        let edited = self.form.read(typed, lines_before)?;
+        let changes = Changes::between(self.picked, &self.form, &edited, self.sealer)?;
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        let new = self.file.patched(changes.patches())?;
+        Ok(Some((changes, new)))
+    }
+
+    /// One round: the text as it is when the editor is done with it.
+    fn edit(&self, head: &str, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let folder = self.storage.folder().display();
+        let scratch = Scratch::new(&self.storage, &[head.as_bytes(), b"\n", body])
+            .with_context(|| format!("cannot make a folder in {folder}"))?;
+        let ended = self.editor.edit(&scratch.file());
+        let typed = match &ended {
+            Ok(Ended::Well) => Some(scratch.read()),
+            _ => None,
+        };
+        let path = scratch.file();
+        scratch
+            .wipe()
+            .with_context(|| format!("cannot remove {}", path.display()))
+            .or_hint("there may be plaintext in it: remove its folder")?;
+        match (ended?, typed) {
+            (Ended::Well, Some(Ok(typed))) => Ok(typed),
+            (Ended::Well, Some(Err(error))) if error.kind() != io::ErrorKind::NotFound => {
+                Err(anyhow!(error)
+                    .context("cannot read what was typed, so nothing was written")
+                    .into())
+            }
+            (Ended::Well, _) => {
+                Err(anyhow!("the editor removed the file, so nothing was written").into())
+            }
+            (Ended::Badly(code), _) => {
+                Err(anyhow!("the editor ended with exit code {code}, so nothing was written")
+                    .into())
+            }
+            (Ended::Signalled(signal), _) => {
+                Err(anyhow!("the editor was ended by signal {signal}, so nothing was written")
+                    .into())
+            }
+        }
+    }
+}
+
+/// Neither we nor the editor shall leave a memory image on disk. Where the system refuses, it is as it was.
+fn leave_no_core_file() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let maximum = getrlimit(Resource::Core).maximum;
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
+    }
+}

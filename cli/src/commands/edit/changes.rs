@@ -1,0 +1,208 @@
+//! What a person changed: which fields of the SealedSecret become what, the new values sealed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulla_crds::{Template, WipedSecret, check_values};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::form::{Content, Edited, Form};
+use crate::failure::Failure;
+use crate::manifest::{Object, Patch};
+use crate::output;
+use crate::sealed_file::{Picked, Sealer};
+
+/// The fields that become others.
+pub(super) struct Changes {
+    patches: Vec<Patch>,
+    sealed: usize,
+    removed: usize,
+    kept: usize,
+    is_template_changed: bool,
+    /// Keys whose new value is a line and its end.
+    with_line_break: Vec<String>,
+}
+
+impl Changes {
+    /// What it takes to make the SealedSecret what a person wants it to be.
+    pub(super) fn between(
+        picked: &Picked<'_>,
+        form: &Form<'_>,
+        edited: &Edited,
+        sealer: Sealer<'_>,
+    ) -> Result<Self, Failure> {
+        let new = new_values(edited);
+        refuse_plaintext(picked, form, edited, &new)?;
+        let none = BTreeMap::new();
+        let data = new.data.as_ref().unwrap_or(&none);
+        let mut patches = match data.is_empty() {
+            true => Vec::new(),
+            false => picked.merge(&new, sealer, |error| picked.refuse_to_seal(error))?.patches,
+        };
+        let sealed = patches.len();
+        for (key, _) in picked.values().filter(|(key, _)| !edited.values.contains_key(*key)) {
+            patches.push(Patch::remove(&picked.object, &["spec", "sealedData", key]));
+        }
+        let removed = patches.len() - sealed;
+        let old = picked.object.value.pointer("/spec/template");
+        let template = with_template(old, &edited.template);
+        compare(&picked.object, &["spec", "template"], old, template.as_ref(), &mut patches);
+        let is_line =
+            |value: &[u8]| value.strip_suffix(b"\n").is_some_and(|it| !it.contains(&b'\n'));
+        let with_line_break = data.iter().filter(|(_, value)| is_line(&value.0));
+        Ok(Self {
+            sealed,
+            removed,
+            kept: edited.values.len() - sealed,
+            is_template_changed: patches.len() > sealed + removed,
+            with_line_break: with_line_break.map(|(key, _)| key.clone()).collect(),
+            patches,
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.patches.is_empty()
+    }
+
+    pub(super) fn patches(&self) -> &[Patch] {
+        &self.patches
+    }
+
+    /// The same changes of the object as it is now, unless somebody else changed one of these fields.
+    pub(super) fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Vec<Patch>> {
+        self.patches.iter().map(|patch| patch.moved(old, new)).collect()
+    }
+
+    /// Tells what was likely not meant.
+    pub(super) fn warn(&self) {
+        for key in &self.with_line_break {
+            output::warning(&format!(
+                "the value of {key} ends in a new line, which is sealed with it"
+            ));
+        }
+    }
+
+    /// What was done, for people.
+    pub(super) fn summary(&self) -> String {
+        let mut parts = vec![
+            format!("{} sealed", output::count(self.sealed, "value")),
+            format!("{} removed", self.removed),
+            format!("{} kept", self.kept),
+        ];
+        parts.extend(self.is_template_changed.then(|| "template changed".to_owned()));
+        parts.join(", ")
+    }
+}
+
+/// What a person gave a new value, and nothing else of the Secret.
+fn new_values(edited: &Edited) -> WipedSecret {
+    let new = edited.values.iter().filter_map(|(key, content)| match content {
+        Content::New(value) => Some((key.clone(), ByteString(value.to_vec()))),
+        Content::Kept => None,
+    });
+    WipedSecret::new(Secret { data: Some(new.collect()), ..Secret::default() })
+}
+
+/// Finds where two trees differ, as deep as there are mappings on both sides.
+fn compare(
+    object: &Object<'_>,
+    path: &[&str],
+    old: Option<&Value>,
+    new: Option<&Value>,
+    patches: &mut Vec<Patch>,
+) {
+    match (old, new) {
+        (old, new) if old == new => {}
+        (Some(Value::Object(old)), Some(Value::Object(new))) => {
+            for key in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+                compare(object, &[path, &[key]].concat(), old.get(key), new.get(key), patches);
+            }
+        }
+        (_, Some(new)) => patches.push(Patch::set(object, path, new.clone())),
+        (_, None) => patches.push(Patch::remove(object, path)),
+    }
+}
+
+/// The template as it is to stand in the SealedSecret: fields that this version does not know stay, and no mapping
+/// stays that has nothing in it, unless it was there before.
+fn with_template(old: Option<&Value>, new: &Template) -> Option<Value> {
+    let metadata = new.metadata.clone().unwrap_or_default();
+    let map = |map: &BTreeMap<String, String>| (!map.is_empty()).then(|| json!(map));
+    let field = |name: &str| old.and_then(|old| old.get(name));
+    let metadata = with(
+        field("metadata"),
+        [("labels", map(&metadata.labels)), ("annotations", map(&metadata.annotations))],
+    );
+    with(
+        old,
+        [
+            ("type", new.type_.as_ref().map(|type_| json!(type_))),
+            ("immutable", new.immutable.map(|immutable| json!(immutable))),
+            ("metadata", metadata),
+            ("data", map(&new.data)),
+        ],
+    )
+}
+
+/// A mapping with these fields, or none if that leaves nothing in it.
+fn with<const COUNT: usize>(
+    old: Option<&Value>,
+    fields: [(&str, Option<Value>); COUNT],
+) -> Option<Value> {
+    let mut new = old.and_then(Value::as_object).cloned().unwrap_or_default();
+    for (name, value) in fields {
+        match value {
+            Some(value) => new.insert(name.to_owned(), value),
+            // What was there with nothing in it says the same as before.
+            None if is_nothing(new.get(name)) => None,
+            None => new.remove(name),
+        };
+    }
+    match new.is_empty() {
+        true => old.filter(|old| is_nothing(Some(old))).cloned(),
+        false => Some(Value::Object(new)),
+    }
+}
+
+fn is_nothing(value: Option<&Value>) -> bool {
+    matches!(value, Some(Value::Null))
+        || value.and_then(Value::as_object).is_some_and(Map::is_empty)
+}
+
+/// Refuses new values that do not go with the new template, and a new template that does not go with a value that is
+/// known.
+fn refuse_plaintext(
+    picked: &Picked<'_>,
+    form: &Form<'_>,
+    edited: &Edited,
+    new: &WipedSecret,
+) -> Result<(), Failure> {
+    let refuse = |error| picked.refuse_to_seal(&error);
+    let none = BTreeMap::new();
+    let data = new.data.as_ref().unwrap_or(&none);
+    if !data.is_empty() {
+        check_values(data, &edited.template).map_err(refuse)?;
+    }
+    let kept = |key: &String| matches!(edited.values.get(key), Some(Content::Kept));
+    let shown = form.values_shown().filter(|(key, _)| kept(key));
+    let shown = shown.map(|(key, value)| (key.clone(), ByteString(value.to_vec())));
+    let shown = WipedSecret::new(Secret { data: Some(shown.collect()), ..Secret::default() });
+    match &shown.data {
+        // What was so before is not this change's fault.
+        Some(data) if !data.is_empty() && check_values(data, &form.template()).is_ok() => {
+            check_values(data, &edited.template).map_err(refuse)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sealed values and templates only, so that it may be kept on a disk.
+pub(super) fn keep(new: &Zeroizing<Vec<u8>>) -> std::io::Result<std::path::PathBuf> {
+    use std::io::Write;
+    let mut file = tempfile::Builder::new().prefix("bulla-edit-").suffix(".yaml").tempfile()?;
+    file.write_all(new)?;
+    let (_, path) = file.keep().map_err(|error| error.error)?;
+    Ok(path)
+}

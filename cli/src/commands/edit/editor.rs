@@ -1,0 +1,255 @@
+//! The person's editor: which it is, how it is told to leave no copies, and how it is waited for.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+
+use anyhow::{Context, anyhow};
+
+use crate::failure::{Failure, OrHint};
+use crate::output;
+
+/// What POSIX has everywhere.
+const DEFAULT: &str = "vi";
+
+const NAME_ONE: &str = "name one in VISUAL or EDITOR, or with --editor";
+
+/// An editor with its arguments, before the name of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Editor {
+    program: String,
+    arguments: Vec<String>,
+}
+
+/// How the editor came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The file is as the person wants it.
+    Well,
+    /// By an exit code other than 0.
+    Badly(i32),
+    /// By a signal, its own or one that was sent to us and so to it.
+    Signalled(i32),
+}
+
+impl Editor {
+    /// The editor that is named, split as a shell would.
+    pub(super) fn parse(command: Option<&str>) -> Result<Self, Failure> {
+        let command = command.filter(|command| !command.trim().is_empty()).unwrap_or(DEFAULT);
+        let mut words = shlex::split(command)
+            .ok_or_else(|| anyhow!("the name of the editor ends within quotes"))
+            .or_hint(NAME_ONE)?
+            .into_iter();
+        // A comment alone has no word.
+        let program = words.next().context("the name of the editor is empty").or_hint(NAME_ONE)?;
+        let given: Vec<_> = words.collect();
+        let kind = Kind::of(&program);
+        if kind == Kind::KeepsHistory {
+            output::warning(
+                "this editor keeps a history of the files that it saves, on disk and in the clear: \
+                 turn its local history off, or use another editor",
+            );
+        }
+        let flags = kind.flags().iter().map(|flag| (*flag).to_owned());
+        Ok(Self { program, arguments: given.into_iter().chain(flags).collect() })
+    }
+
+    /// Opens the file and waits until the person is done with it. SIGINT and SIGQUIT are the editor's meanwhile.
+    pub(super) fn edit(&self, file: &Path) -> Result<Ended, Failure> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).arg(file);
+        match run(&mut command) {
+            Ok(ended) => Ok(ended),
+            Err(error) => Err(anyhow!(error).context(format!("cannot run {}", self.program)))
+                .or_hint(NAME_ONE),
+        }
+    }
+}
+
+/// Editors that would leave copies elsewhere, as far as they are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Vim,
+    Emacs,
+    /// There is no flag against it.
+    KeepsHistory,
+    /// What it leaves beside the file goes with the folder.
+    Other,
+}
+
+impl Kind {
+    /// By the name of the program itself: `vi` is often a link to another.
+    fn of(program: &str) -> Self {
+        let real = found(program).unwrap_or_else(|| program.into());
+        let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is = |names: &[&str]| names.iter().any(|known| is_named(&name, known));
+        match () {
+            () if is(&["vim", "nvim", "gvim", "mvim"]) => Self::Vim,
+            () if is(&["emacs"]) => Self::Emacs,
+            () if is(&["code", "code-insiders", "codium", "cursor"]) => Self::KeepsHistory,
+            () => Self::Other,
+        }
+    }
+
+    /// No swap file, no backup, no undo file and no register written down; each of these after the person's own
+    /// settings.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Vim => &[
+                "-n",
+                "-i",
+                "NONE",
+                "-c",
+                "silent! set noswapfile nobackup nowritebackup noundofile",
+            ],
+            Self::Emacs => &[
+                "--eval",
+                "(setq make-backup-files nil auto-save-default nil create-lockfiles nil)",
+            ],
+            Self::KeepsHistory | Self::Other => &[],
+        }
+    }
+}
+
+/// `vim`, `vim.basic`, `emacs-gtk`, `emacs-28.2`, `code.cmd`; but not `vimdiff`.
+fn is_named(name: &str, known: &str) -> bool {
+    name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+}
+
+/// The program that a name stands for, behind all links.
+fn found(program: &str) -> Option<PathBuf> {
+    let path = Path::new(program);
+    if path.components().count() > 1 {
+        return path.canonicalize().ok();
+    }
+    let folders: OsString = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).find_map(|folder| folder.join(path).canonicalize().ok())
+}
+
+#[cfg(unix)]
+fn run(command: &mut Command) -> io::Result<Ended> {
+    use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    // From before it is started, so that its end is not overlooked.
+    let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let mut child = command.spawn()?;
+    for signal in signals.forever() {
+        match signal {
+            SIGCHLD => {
+                if let Some(status) = child.try_wait()? {
+                    return Ok(ended(status));
+                }
+            }
+            // Whoever wants us to end wants the editor to.
+            SIGHUP | SIGTERM => {
+                end(&mut child, signal)?;
+                return Ok(Ended::Signalled(signal));
+            }
+            // The terminal sends these to both of us, and the editor knows what they mean.
+            _ => {}
+        }
+    }
+    Ok(ended(child.wait()?))
+}
+
+#[cfg(unix)]
+fn ended(status: ExitStatus) -> Ended {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ended::Well,
+        (Some(code), _) => Ended::Badly(code),
+        (None, signal) => Ended::Signalled(signal.unwrap_or_default()),
+    }
+}
+
+/// Passes the signal on, and insists when it is not heard: a text that somebody still looks at is not wiped.
+#[cfg(unix)]
+fn end(child: &mut Child, signal: i32) -> io::Result<()> {
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let deadline = Instant::now() + PATIENCE;
+    if let (Some(pid), Some(signal)) =
+        (Pid::from_raw(child.id().cast_signed()), Signal::from_named_raw(signal))
+    {
+        let _ = kill_process(pid, signal);
+    }
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+            child.wait()?;
+            break;
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn run(command: &mut Command) -> io::Result<Ended> {
+    let status = command.spawn().and_then(|mut child: Child| child.wait())?;
+    Ok(ended(status))
+}
+
+#[cfg(not(unix))]
+fn ended(status: ExitStatus) -> Ended {
+    match status.code().unwrap_or_default() {
+        0 => Ended::Well,
+        code => Ended::Badly(code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(command: &str) -> (String, Vec<String>) {
+        let Editor { program, arguments } = Editor::parse(Some(command)).unwrap();
+        (program, arguments)
+    }
+
+    #[test]
+    fn a_command_is_split_as_a_shell_splits_it() {
+        let (program, arguments) = parsed(r#"'/opt/my editor/ed' -a "b c" d\ e"#);
+        assert_eq!(program, "/opt/my editor/ed");
+        assert_eq!(arguments, ["-a", "b c", "d e"]);
+        assert!(Editor::parse(Some("vim 'x")).is_err());
+        assert!(Editor::parse(Some("''")).is_ok_and(|editor| editor.program.is_empty()));
+        for none in [None, Some(""), Some("  ")] {
+            assert_eq!(Editor::parse(none).unwrap().program, "vi");
+        }
+    }
+
+    #[test]
+    fn editors_that_are_known_are_told_to_leave_no_copies() {
+        for (program, kind) in [
+            ("/nowhere/vim", Kind::Vim),
+            ("/nowhere/vim.basic", Kind::Vim),
+            ("nvim", Kind::Vim),
+            ("/nowhere/emacs-28.2", Kind::Emacs),
+            ("/nowhere/code", Kind::KeepsHistory),
+            ("/nowhere/vimdiff", Kind::Other),
+            ("/nowhere/emacsclient", Kind::Other),
+            ("/nowhere/ed", Kind::Other),
+        ] {
+            assert_eq!(Kind::of(program), kind, "{program}");
+        }
+        let (_, arguments) = parsed("/nowhere/vim -O");
+        assert_eq!(arguments[..4], ["-O", "-n", "-i", "NONE"]);
+        assert_eq!(parsed("/nowhere/ed"), ("/nowhere/ed".into(), Vec::new()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_an_editor_is_that_editor() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("vim.tiny"), "").unwrap();
+        std::os::unix::fs::symlink("vim.tiny", folder.path().join("vi")).unwrap();
+        assert_eq!(Kind::of(folder.path().join("vi").to_str().unwrap()), Kind::Vim);
+    }
+}

@@ -1,0 +1,467 @@
+//! What is edited: a SealedSecret in the form of the Secret that it describes, with a placeholder for each value that
+//! is not to be seen, and what a person made of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use anyhow::anyhow;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bulla_crds::{Policy, SealedSecret, Template, TemplateMetadata, ValueError, WipedSecret};
+use bulla_sealing::{Keyring, UnsealError};
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use crate::escape;
+use crate::failure::{Failure, OrHint};
+use crate::input::Input;
+use crate::manifest::{self, ManifestFile, Object, ObjectKind, Step, Tree};
+use crate::sealed_file::Picked;
+
+/// How each placeholder begins. A data key has no slash, so none is one by chance.
+const MARK: &str = "bulla.dev/sealed/";
+
+/// Under which name messages speak of what was typed.
+const NAME: &str = "the edited text";
+
+/// The type of a Secret that declares none.
+const OPAQUE: &str = "Opaque";
+
+/// A SealedSecret, to be edited.
+pub(super) struct Form<'a> {
+    file: String,
+    name: String,
+    namespace: Option<String>,
+    sealed_secret: &'a SealedSecret,
+    shown: BTreeMap<String, Shown>,
+    /// Why values are not shown although an identity is given.
+    notes: Vec<String>,
+}
+
+/// What stands in place of a sealed value.
+enum Shown {
+    Placeholder(String),
+    Value(Zeroizing<Vec<u8>>),
+}
+
+/// What a person wants the SealedSecret to be.
+pub(super) struct Edited {
+    pub(super) values: BTreeMap<String, Content>,
+    pub(super) template: Template,
+}
+
+/// What becomes of a key.
+pub(super) enum Content {
+    /// It keeps its sealed value.
+    Kept,
+    /// This is sealed for it.
+    New(Zeroizing<Vec<u8>>),
+}
+
+/// Why what was typed was refused, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let (message, hint) = failure.into_parts();
+        Self { message, hint }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let failure = Self::unable(anyhow!(refusal.message));
+        match refusal.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl<'a> Form<'a> {
+    /// With a placeholder for each value, or with a keyring for those that it does not open.
+    pub(super) fn new(
+        file: &str,
+        picked: &Picked<'_>,
+        sealed_secret: &'a SealedSecret,
+        keyring: Option<&Keyring>,
+    ) -> Result<Self, Failure> {
+        let (name, namespace) = (&picked.name, picked.namespace.as_deref());
+        let mut form = Self {
+            file: file.to_owned(),
+            name: name.clone(),
+            namespace: namespace.map(Into::into),
+            sealed_secret,
+            shown: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        let mut not_held = None;
+        for (key, value) in &sealed_secret.spec.sealed_data {
+            let opened = keyring
+                .map(|keyring| bulla_crds::unseal_value(namespace, name, key, value, keyring));
+            let shown = match opened {
+                Some(Ok(plaintext)) => Shown::Value(Zeroizing::new(plaintext.as_bytes().to_vec())),
+                Some(Err(error)) => {
+                    form.notes.push(format!("key {key} is not shown: {error}"));
+                    if let ValueError::Unseal(UnsealError::NoIdentity { .. }) = &error {
+                        not_held.get_or_insert((key, error));
+                    }
+                    Shown::Placeholder(placeholder(key, value))
+                }
+                None => Shown::Placeholder(placeholder(key, value)),
+            };
+            form.shown.insert(key.clone(), shown);
+        }
+        let is_nothing_open = form.notes.len() == form.shown.len();
+        match not_held.filter(|_| is_nothing_open) {
+            Some((key, error)) => Err(Failure::no(anyhow!("{file}: {name}: key {key}: {error}")))
+                .or_hint("give the identity that opens it, or none, to edit without seeing values"),
+            None => Ok(form),
+        }
+    }
+
+    /// The text that is edited, below its head.
+    pub(super) fn to_text(&self) -> Zeroizing<String> {
+        let template = self.template();
+        let marks = template.metadata.unwrap_or_default();
+        let metadata = [
+            ("annotations", (!marks.annotations.is_empty()).then(|| json!(marks.annotations))),
+            ("labels", (!marks.labels.is_empty()).then(|| json!(marks.labels))),
+            ("name", Some(json!(self.name))),
+            ("namespace", self.namespace.as_ref().map(|namespace| json!(namespace))),
+        ];
+        let type_ = template.type_.unwrap_or_else(|| OPAQUE.into());
+        let kind = [
+            ("immutable", template.immutable.map(|immutable| json!(immutable))),
+            ("type", (!self.is_merge()).then(|| json!(type_))),
+        ];
+        let mut texts = Map::new();
+        let mut binary = Map::new();
+        for (key, shown) in &self.shown {
+            match shown {
+                Shown::Placeholder(placeholder) => texts.insert(key.clone(), json!(placeholder)),
+                Shown::Value(value) => match text_of(value) {
+                    Some(text) => texts.insert(key.clone(), json!(text)),
+                    None => binary.insert(key.clone(), json!(BASE64_STANDARD.encode(value))),
+                },
+            };
+        }
+        let parts = [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": present(metadata)}),
+            present(kind),
+            json!({"stringData": texts}),
+            present([("data", (!binary.is_empty()).then_some(Value::Object(binary)))]),
+            present([(
+                "template",
+                (!template.data.is_empty()).then(|| json!({"data": template.data})),
+            )]),
+        ]
+        .map(Tree::new);
+        let parts = parts.iter().map(Tree::value);
+        manifest::to_readable_yaml(
+            parts.filter(|part| part.as_object().is_some_and(|part| !part.is_empty())),
+        )
+    }
+
+    /// The comments above the text, which say what there is to know; first of all why it is open again.
+    pub(super) fn head(&self, refusal: Option<&Refusal>) -> String {
+        let mut head = String::new();
+        let mut line = |text: &str| {
+            let text = escape::line(text);
+            head.push_str(if text.is_empty() { "#" } else { "# " });
+            head.push_str(&text);
+            head.push('\n');
+        };
+        if let Some(refusal) = refusal {
+            line(&format!("error: {}", refusal.message));
+            if let Some(hint) = &refusal.hint {
+                line(&format!("hint: {hint}"));
+            }
+            line(
+                "Nothing is written yet. Correct it; or leave it as it is, or empty the file, to give up.",
+            );
+            line("");
+        }
+        let title = match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        };
+        line(&format!(
+            "The Secret {title} that {} describes. Save and close it to have it sealed and written;",
+            self.file
+        ));
+        line("leave it as it is, or empty the file, to change nothing.");
+        line("");
+        if self.shown.values().any(|shown| matches!(shown, Shown::Placeholder(_))) {
+            line(&format!(
+                "{MARK}KEY/... stands for a value that is sealed. Where it is left, the value stays as it"
+            ));
+            line(
+                "is; what is written in its place is sealed instead. A sealed value is bound to its key: its",
+            );
+            line("placeholder cannot be moved to another key, copied or changed.");
+        }
+        line(
+            "Keys that are added are sealed, keys that are removed are removed. Text stands under stringData,",
+        );
+        line(
+            "anything else in base64 under data. Everything else is not sealed: type, immutable, labels,",
+        );
+        line(
+            "annotations and the texts of template.data. Name and namespace stay. Comments are not kept.",
+        );
+        for note in &self.notes {
+            line(note);
+        }
+        head
+    }
+
+    /// What a person made of the text. Messages count lines from so many above it.
+    pub(super) fn read(&self, typed: &[u8], lines_before: usize) -> Result<Edited, Failure> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(lines_before + typed.len()));
+        bytes.extend(std::iter::repeat_n(b'\n', lines_before));
+        bytes.extend(typed);
+        let file = ManifestFile::parse(Input { name: NAME.into(), bytes })?;
+        let objects = file.objects()?;
+        let [object] = &objects[..] else {
+            return Err(anyhow!("{NAME}: there is more than one object in it"))
+                .or_hint("one SealedSecret is edited at a time: name another with --name");
+        };
+        if object.kind() != ObjectKind::Secret {
+            return Err(object.unsupported("the Secret of v1 that it was").into());
+        }
+        let secret = manifest::read_secret_beside(object, &["template"])?;
+        self.refuse_another_place(object, &secret)?;
+        let template = self.edited_template(object, &secret)?;
+        refuse_placeholders(object, &template)?;
+        let values = self.values(object, &secret)?;
+        Ok(Edited { values, template })
+    }
+
+    /// Values are bound to name and namespace.
+    fn refuse_another_place(
+        &self,
+        object: &Object<'_>,
+        secret: &WipedSecret,
+    ) -> Result<(), Failure> {
+        let metadata = &secret.metadata;
+        for (field, was, is) in [
+            ("name", Some(&self.name), metadata.name.as_ref()),
+            ("namespace", self.namespace.as_ref(), metadata.namespace.as_ref()),
+        ] {
+            if was != is {
+                let path = [Step::Key("metadata"), Step::Key(field)];
+                let was = was.map_or("none", String::as_str);
+                let what = format!("was {was}, and cannot be changed here");
+                return Err(object.mistake(&path, &what)).or_hint(
+                    "sealed values are bound to it: for another one seal the values again, with bulla create",
+                );
+            }
+        }
+        let known = ["name", "namespace", "labels", "annotations"];
+        let fields = object.value.get("metadata").and_then(Value::as_object);
+        match fields.into_iter().flatten().find(|(field, _)| !known.contains(&field.as_str())) {
+            Some((field, _)) => {
+                let path = [Step::Key("metadata"), Step::Key(field)];
+                Err(object
+                    .mistake(&path, "only labels and annotations can be given to the Secret")
+                    .into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn edited_template(
+        &self,
+        object: &Object<'_>,
+        secret: &WipedSecret,
+    ) -> Result<Template, Failure> {
+        let was = self.sealed_secret.spec.template.as_ref();
+        let declared = was.and_then(|template| template.type_.as_deref());
+        let type_ = secret.type_.as_deref().filter(|type_| {
+            // Shown without being declared; whoever leaves it so declares nothing.
+            *type_ != OPAQUE || declared == Some(OPAQUE)
+        });
+        let marks = |marks: &Option<BTreeMap<String, String>>| marks.clone().unwrap_or_default();
+        let metadata = TemplateMetadata {
+            labels: marks(&secret.metadata.labels),
+            annotations: marks(&secret.metadata.annotations),
+        };
+        Ok(Template {
+            type_: type_.map(Into::into),
+            immutable: secret.immutable,
+            metadata: (metadata != TemplateMetadata::default()).then_some(metadata),
+            data: texts_of_template(object)?,
+        })
+    }
+
+    fn values(
+        &self,
+        object: &Object<'_>,
+        secret: &WipedSecret,
+    ) -> Result<BTreeMap<String, Content>, Failure> {
+        let keys = |field| object.value.get(field).and_then(Value::as_object).into_iter().flatten();
+        let as_text: BTreeSet<&String> = keys("stringData").map(|(key, _)| key).collect();
+        if let Some((key, _)) = keys("data").find(|(key, _)| as_text.contains(key)) {
+            let path = [Step::Key("data"), Step::Key(key)];
+            return Err(object.mistake(&path, "stands under stringData too").into());
+        }
+        let mut values = BTreeMap::new();
+        for (key, value) in secret.data.iter().flatten() {
+            let value = &value.0[..];
+            let typed = str::from_utf8(value).ok().filter(|_| as_text.contains(key));
+            let is_kept = match (self.shown.get(key), typed) {
+                (Some(Shown::Placeholder(placeholder)), Some(text)) => text == placeholder,
+                (Some(Shown::Value(shown)), _) => value == &shown[..],
+                _ => false,
+            };
+            let content = match is_kept {
+                true => Content::Kept,
+                false => {
+                    typed.map_or(Ok(()), |text| self.refuse_placeholder(object, key, text))?;
+                    Content::New(Zeroizing::new(value.to_vec()))
+                }
+            };
+            values.insert(key.clone(), content);
+        }
+        Ok(values)
+    }
+
+    /// What is, or was, the placeholder of a value is not a value.
+    fn refuse_placeholder(
+        &self,
+        object: &Object<'_>,
+        key: &str,
+        text: &str,
+    ) -> Result<(), Failure> {
+        let path = [Step::Key("stringData"), Step::Key(key)];
+        let placeholders = || {
+            self.shown.iter().filter_map(|(key, shown)| match shown {
+                Shown::Placeholder(placeholder) => Some((key, placeholder)),
+                Shown::Value(_) => None,
+            })
+        };
+        let own = placeholders().find(|(other, _)| *other == key).map(|(_, own)| own);
+        if let Some((other, _)) = placeholders().find(|(_, placeholder)| *placeholder == text) {
+            let what = format!(
+                "here stands the placeholder of key {other}, whose sealed value is bound to it"
+            );
+            return Err(object.mistake(&path, &what))
+                .or_hint(format!("put it back under {other}, and give {key} a value of its own"));
+        }
+        let typed = text.to_ascii_lowercase();
+        let has_digits_of = |placeholder: &String| {
+            placeholder.rsplit('/').next().is_some_and(|digits| typed.contains(digits))
+        };
+        if !typed.contains(MARK) && !placeholders().any(|(_, it)| has_digits_of(it)) {
+            return Ok(());
+        }
+        Err(object.mistake(&path, "a placeholder that was changed is no value")).or_hint(match own {
+            Some(own) => format!("write the new value alone, or {own} to keep the old one"),
+            None => "write the value alone; one that begins like a placeholder can stand in base64 under data".into(),
+        })
+    }
+
+    /// Whether the keys are added to a Secret that somebody else declares.
+    fn is_merge(&self) -> bool {
+        let target = self.sealed_secret.spec.target.as_ref();
+        target.is_some_and(|target| target.policy == Policy::Merge)
+    }
+
+    /// What the Secret looks like beyond its values, before it is edited.
+    pub(super) fn template(&self) -> Template {
+        self.sealed_secret.spec.template.clone().unwrap_or_default()
+    }
+
+    /// The values that are shown, for who must look for them elsewhere.
+    pub(super) fn values_shown(&self) -> impl Iterator<Item = (&String, &[u8])> {
+        self.shown.iter().filter_map(|(key, shown)| match shown {
+            Shown::Value(value) => Some((key, &value[..])),
+            Shown::Placeholder(_) => None,
+        })
+    }
+}
+
+/// Outside of values a placeholder stands for nothing.
+fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), Failure> {
+    let metadata = template.metadata.iter();
+    let marks = metadata.flat_map(|it| {
+        let labels = it.labels.iter().map(|(key, text)| (["metadata", "labels"], key, text));
+        labels.chain(
+            it.annotations.iter().map(|(key, text)| (["metadata", "annotations"], key, text)),
+        )
+    });
+    let texts = template.data.iter().map(|(key, text)| (["template", "data"], key, text));
+    match marks.chain(texts).find(|(_, _, text)| text.contains(MARK)) {
+        Some(([outer, inner], key, _)) => {
+            let path = [Step::Key(outer), Step::Key(inner), Step::Key(key)];
+            Err(object.mistake(&path, "a placeholder stands for a value under stringData alone"))
+                .or_hint("template.data names a value as {{ key }}; labels and annotations cannot")
+        }
+        None => Ok(()),
+    }
+}
+
+/// The texts of `template.data`, the one part of the form that a Secret has not got.
+fn texts_of_template(object: &Object<'_>) -> Result<BTreeMap<String, String>, Failure> {
+    let top = [Step::Key("template")];
+    let data = match object.value.get("template") {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Object(template)) => {
+            if let Some(field) = template.keys().find(|field| *field != "data") {
+                let path = [top[0], Step::Key(field)];
+                return Err(object.mistake(&path, "unknown field; type, immutable, labels and annotations stand where a Secret has them").into());
+            }
+            template.get("data")
+        }
+        Some(_) => return Err(object.mistake(&top, "not a mapping").into()),
+    };
+    let path = [top[0], Step::Key("data")];
+    match data {
+        None | Some(Value::Null) => Ok(BTreeMap::new()),
+        Some(Value::Object(data)) => data
+            .iter()
+            .map(|(key, text)| match text {
+                Value::String(text) => Ok((key.clone(), text.clone())),
+                _ => Err(object
+                    .mistake(&[path[0], path[1], Step::Key(key)], "not text; quote it")
+                    .into()),
+            })
+            .collect(),
+        Some(_) => Err(object.mistake(&path, "not a mapping of keys to text").into()),
+    }
+}
+
+/// The text without the comments above it.
+pub(super) fn without_head(typed: &[u8]) -> &[u8] {
+    let mut rest = typed;
+    while let Some(line) = rest.split_inclusive(|byte| *byte == b'\n').next() {
+        match line.trim_ascii() {
+            [] | [b'#', ..] => rest = &rest[line.len()..],
+            _ => break,
+        }
+    }
+    rest
+}
+
+/// What stands for a sealed value. Every YAML reads it as it is, without quotes too. The digits tell one sealed
+/// value from another; they are no secret and need not be one.
+fn placeholder(key: &str, value: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    format!("{MARK}{key}/{:016x}", hasher.finish())
+}
+
+/// A value as a text that a person can edit, if it is one.
+fn text_of(value: &[u8]) -> Option<&str> {
+    let is_unfit = |it: char| it.is_control() && !matches!(it, '\n' | '\t' | '\r');
+    str::from_utf8(value).ok().filter(|text| !text.contains(is_unfit))
+}
+
+fn present<'a>(fields: impl IntoIterator<Item = (&'a str, Option<Value>)>) -> Value {
+    let fields = fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
+    Value::Object(fields.collect())
+}

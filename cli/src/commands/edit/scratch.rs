@@ -1,0 +1,250 @@
+//! The folder in which a text with plaintext in it is edited: nobody else's, in memory where there is such storage,
+//! and overwritten and removed whatever happens, short of a SIGKILL.
+//!
+//! Memory that is short may be swapped out, and what an editor writes elsewhere is beyond our reach.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::{Builder, TempDir};
+use zeroize::Zeroizing;
+
+use crate::input;
+
+/// The name of the file that is edited; by its end editors know what is in it.
+const FILE: &str = "secret.yaml";
+
+/// How often the folder is emptied again when an editor that is about to end still writes into it.
+const ATTEMPTS: usize = 5;
+
+/// The folder that there is now. Whoever ends the process without unwinding wipes it.
+static OPEN: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Where the folder is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// In memory: nothing of it reaches a disk.
+    Memory(PathBuf),
+    /// There is none in memory.
+    Disk(PathBuf),
+}
+
+impl Storage {
+    /// The first of the places in memory that there is: the session's own folder, then the one that all share.
+    pub(super) fn find(runtime_folder: Option<&OsStr>) -> Self {
+        let runtime_folder = runtime_folder.map(PathBuf::from);
+        let shared = PathBuf::from("/dev/shm");
+        let mut folders = runtime_folder.into_iter().chain([shared]);
+        match folders.find(|folder| is_in_memory(folder) && is_writable(folder)) {
+            Some(folder) => Self::Memory(folder),
+            None => Self::Disk(std::env::temp_dir()),
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        match self {
+            Self::Memory(folder) | Self::Disk(folder) => folder,
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(folder: &Path) -> bool {
+    /// statfs(2).
+    const TMPFS_MAGIC: u32 = 0x0102_1994;
+    const RAMFS_MAGIC: u32 = 0x8584_58f6;
+    // The field is of 32 bits or more, signed or not, as the processor has it.
+    let kind = rustix::fs::statfs(folder).map(|found| found.f_type as u32);
+    folder.is_absolute() && matches!(kind, Ok(TMPFS_MAGIC | RAMFS_MAGIC))
+}
+
+/// Other systems have no such storage that is always there.
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_: &Path) -> bool {
+    false
+}
+
+fn is_writable(folder: &Path) -> bool {
+    Builder::new().prefix(".bulla-").tempdir_in(folder).is_ok()
+}
+
+/// A folder with the one file that is edited.
+pub(super) struct Scratch {
+    folder: TempDir,
+}
+
+impl Scratch {
+    /// Makes the folder, 0700, and the file in it, 0600.
+    pub(super) fn new(storage: &Storage, parts: &[&[u8]]) -> io::Result<Self> {
+        let mut builder = Builder::new();
+        builder.prefix("bulla-edit-");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o700));
+        }
+        let scratch = Self { folder: builder.tempdir_in(storage.folder())? };
+        *OPEN.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(scratch.folder.path().to_owned());
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let mut file = options.open(scratch.file())?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        Ok(scratch)
+    }
+
+    /// The file that is edited.
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.path().join(FILE)
+    }
+
+    /// What is in the file now.
+    pub(super) fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
+        let file = File::open(self.file())?;
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        input::read_wiped(file, length)
+    }
+
+    /// Removes the folder and all that an editor has left in it.
+    pub(super) fn wipe(self) -> io::Result<()> {
+        wipe(self.folder.path())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // There is nobody to tell; who can tell somebody calls `wipe`.
+        let _ = wipe(self.folder.path());
+        *OPEN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Wipes the folder that is open, if there is one, because the process is about to end as it stands.
+pub(crate) fn wipe_open() {
+    // Who holds the lock may be the one that panics.
+    if let Ok(mut open) = OPEN.try_lock()
+        && let Some(folder) = open.take()
+    {
+        let _ = wipe(&folder);
+    }
+}
+
+fn wipe(folder: &Path) -> io::Result<()> {
+    let mut last = Ok(());
+    for _ in 0..ATTEMPTS {
+        let overwritten = overwrite(folder);
+        last = match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Ok(()) => return Ok(()),
+            removed => overwritten.and(removed),
+        };
+    }
+    last
+}
+
+/// Writes over each file in the folder, and leaves what links point to alone.
+fn overwrite(folder: &Path) -> io::Result<()> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            overwrite(&entry.path())?;
+        } else if kind.is_file() {
+            let mut file = File::options().write(true).open(entry.path())?;
+            let mut left = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+            while left > 0 {
+                let some = left.min(ZEROS.len());
+                file.write_all(&ZEROS[..some])?;
+                left -= some;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::MutexGuard;
+
+    use super::*;
+
+    /// There is one scratch at a time in a process, and tests share theirs.
+    fn alone() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn scratch(folder: &Path) -> Scratch {
+        Scratch::new(&Storage::Disk(folder.to_owned()), &[b"# head\n", b"a: 1\n"]).unwrap()
+    }
+
+    fn is_empty(folder: &Path) -> bool {
+        fs::read_dir(folder).unwrap().next().is_none()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_and_the_file_are_the_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let _alone = alone();
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = scratch(folder.path());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(scratch.folder.path()), 0o700);
+        assert_eq!(mode(&scratch.file()), 0o600);
+        assert_eq!(*scratch.read().unwrap(), b"# head\na: 1\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn everything_in_the_folder_is_overwritten_and_removed() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("other"), "stays").unwrap();
+        let _alone = alone();
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = scratch(folder.path());
+        let inside = scratch.folder.path().to_owned();
+        fs::create_dir(inside.join("undo")).unwrap();
+        fs::write(inside.join("undo/left"), vec![b'x'; 10_000]).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("other"), inside.join("link")).unwrap();
+        // A second name shows what was under the first.
+        fs::hard_link(inside.join("undo/left"), outside.path().join("second")).unwrap();
+        scratch.wipe().unwrap();
+        assert!(is_empty(folder.path()));
+        assert_eq!(fs::read(outside.path().join("second")).unwrap(), vec![0; 10_000]);
+        assert_eq!(fs::read(outside.path().join("other")).unwrap(), b"stays");
+    }
+
+    #[test]
+    fn who_ends_the_process_wipes_what_is_open() {
+        let _alone = alone();
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = scratch(folder.path());
+        wipe_open();
+        assert!(is_empty(folder.path()));
+        drop(scratch);
+        drop(self::scratch(folder.path()));
+        assert!(is_empty(folder.path()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_on_a_disk_is_not_taken_for_memory() {
+        assert!(!is_in_memory(Path::new("/proc")));
+        assert!(!is_in_memory(Path::new("relative")));
+        assert!(!is_in_memory(Path::new("/nowhere")));
+        let found = Storage::find(Some(OsStr::new("/proc")));
+        assert_ne!(found, Storage::Memory("/proc".into()));
+    }
+}
