@@ -2,6 +2,7 @@
 
 mod completions;
 mod edit;
+mod init;
 mod inspect;
 mod keys;
 mod lint;
@@ -17,6 +18,7 @@ use crate::failure::{Answer, Failure};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Init(init::Init),
     Seal(seal::Seal),
     Set(set::Set),
     Unset(unset::Unset),
@@ -33,6 +35,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         match self {
+            Self::Init(init) => init.run(),
             Self::Seal(seal) => seal.run(),
             Self::Set(set) => set.run(),
             Self::Unset(unset) => unset.run(),

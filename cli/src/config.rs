@@ -104,6 +104,12 @@ impl Config {
         Self::parse(path, input::read(path)?)
     }
 
+    /// A file that is not written yet.
+    pub(crate) fn of_text(path: &Path, text: &str) -> Result<Self, Failure> {
+        let name = path.display().to_string();
+        Self::parse(path, Input { name, bytes: Zeroizing::new(text.into()) })
+    }
+
     /// Reads what the file at `path` was in another commit.
     pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Self, Failure> {
         Self::parse(path, Input { name: blob.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) })
@@ -180,6 +186,14 @@ fn real_path(path: &Path) -> Result<PathBuf> {
         real => real,
     };
     real.with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Where the file of the work tree around the current folder stands or is to be written.
+pub(crate) fn place() -> Result<PathBuf, Failure> {
+    let root = git::root_of(&real_path(Path::new("."))?)
+        .ok_or_else(|| anyhow!("this is no Git work tree, at whose root a {NAME} is found"))
+        .or_hint("begin one with git init, or name the file with --config")?;
+    Ok(of_work_tree(&root)?.unwrap_or_else(|| shortest(&root.join(NAME))))
 }
 
 /// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.

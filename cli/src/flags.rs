@@ -54,7 +54,7 @@ pub(crate) struct ClustersFlags {
     pub(crate) contexts: Vec<String>,
 
     #[command(flatten)]
-    kubeconfig: KubeconfigFlags,
+    pub(crate) kubeconfig: KubeconfigFlags,
 }
 
 /// Where clusters are found, and their keys in them.

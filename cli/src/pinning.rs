@@ -2,7 +2,6 @@
 //! is meant.
 
 use anyhow::anyhow;
-use jiff::Zoned;
 
 use crate::cluster::{Cluster, ClusterKey, SealingKeys};
 use crate::config::{Environment, Pin, PinState, RECOVERY, Renewal};
@@ -152,12 +151,7 @@ impl HolderKey<'_> {
             ))
             .or_hint("correct the holder of the pin, after you have found out whose key it is");
         }
-        Ok(Renewal {
-            environment: environment.clone(),
-            holder: holder.to_owned(),
-            recipient: recipient.clone(),
-            fetched: Zoned::now().date(),
-        })
+        Ok(Renewal::of_today(environment, holder, recipient.clone()))
     }
 
     /// What is pinned and what would be, for a person who compares.

@@ -18,7 +18,7 @@ pub(crate) fn read(flags: &RecipientFlags) -> Result<Option<Recipients>, Failure
     }
     let mut recipients = Vec::new();
     for (index, recipient) in flags.recipients.iter().enumerate() {
-        recipients.push(argument(recipient, index + 1)?);
+        recipients.push(argument(recipient, &format!("recipient {} of -r", index + 1), "-R")?);
     }
     for path in &flags.recipients_files {
         recipients.extend(file(path)?);
@@ -40,20 +40,25 @@ pub(crate) fn together(recipients: Vec<Recipient>) -> Result<Recipients, Failure
     })
 }
 
-fn argument(recipient: &OsString, number: usize) -> Result<Recipient, Failure> {
+/// A recipient on the command line, which messages call `name`. Files have a flag of their own.
+pub(crate) fn argument(
+    recipient: &OsString,
+    name: &str,
+    file_flag: &str,
+) -> Result<Recipient, Failure> {
     let text = recipient.to_string_lossy();
     if escape::holds_identity(&text) {
         return Err(Failure::identity_in_arguments());
     }
-    let parsed = text.parse().map_err(|error| anyhow!("recipient {number} of -r: {error}"));
+    let parsed = text.parse().map_err(|error| anyhow!("{name}: {error}"));
     match Path::new(recipient).is_file() {
-        true => parsed.or_hint("a file of recipients is given with -R"),
+        true => parsed.or_hint(format!("a file of recipients is given with {file_flag}")),
         false => parsed.map_err(Failure::from),
     }
 }
 
 /// One recipient on a line; blank lines and lines that begin with `#` are passed over.
-fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
+pub(crate) fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
     let Input { name, bytes } = input::read(path)?;
     let Ok(text) = str::from_utf8(&bytes) else {
         return Err(anyhow!("{name}: not a text, so not a recipients file").into());

@@ -205,6 +205,24 @@ fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
         place.refused(line, 2, message)?;
         ensure!(read()? == before);
     }
+    // A file that begins with the keys of both, once somebody has compared them.
+    let init = format!(
+        "init --config new.yaml {both} --recovery-recipient {} --controller-namespace {namespace}",
+        recovery.recipient()
+    );
+    let run = place.bulla(&init)?;
+    ensure!(run.code == 2 && run.stderr.ends_with("agree with --yes\n"), "{}", run.stderr);
+    for (holder, key) in [("eu", &eu), ("us", &us)] {
+        ensure!(run.stderr.contains(&comparison("(none)", key)), "{holder}: {}", run.stderr);
+    }
+    ensure!(!place.path("new.yaml").exists());
+    let run = place.bulla(&format!("{init} --yes"))?;
+    ensure!(run.code == 0 && !run.stderr.contains("note: "), "{}", run.stderr);
+    let new = fs::read_to_string(place.path("new.yaml"))?;
+    for (holder, key) in [("recovery", &recovery), ("eu", &eu), ("us", &us)] {
+        ensure!(new.contains(&item(key, holder, "Active")), "{new}");
+    }
+
     // Who names the holder means it.
     place.done(
         "fetch --kubeconfig clusters.kubeconfig --context us --environment prod --holder us --yes",

@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 use bulla_sealing::Recipient;
+use jiff::Zoned;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
@@ -16,6 +17,14 @@ pub(crate) struct Renewal {
     pub(crate) holder: String,
     pub(crate) recipient: Recipient,
     pub(crate) fetched: Date,
+}
+
+impl Renewal {
+    /// With a key that was found today.
+    pub(crate) fn of_today(environment: &str, holder: &str, recipient: Recipient) -> Self {
+        let (environment, holder) = (environment.to_owned(), holder.to_owned());
+        Self { environment, holder, recipient, fetched: Zoned::now().date() }
+    }
 }
 
 impl Config {

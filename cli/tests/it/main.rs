@@ -8,6 +8,7 @@ mod edit;
 mod encrypted_identities;
 mod examples;
 mod files;
+mod init;
 mod inspect;
 mod lint;
 mod messages;

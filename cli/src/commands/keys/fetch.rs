@@ -42,7 +42,7 @@ pub(crate) struct Fetch {
     format: Format,
 
     /// Pin the keys in this environment of bulla.yaml; repeat for several
-    #[arg(long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"])]
+    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"])]
     environments: Vec<String>,
 
     /// Pin each key in every environment of bulla.yaml that pins one of its holder

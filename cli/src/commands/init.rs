@@ -1,0 +1,254 @@
+//! `bulla init`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use bulla_sealing::Recipient;
+use clap::Args;
+use serde_json::Value;
+
+use crate::config::{Config, RECOVERY, Renewal};
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::{ClustersFlags, KubeconfigFlags};
+use crate::output::{self, Content, Existing};
+use crate::pinning::{self, Shown};
+use crate::terminal::Consent;
+use crate::{config, manifest, recipients};
+
+/// What the file begins with.
+const HEAD: &str = "\
+# Whom the values in this repository are sealed to. A file belongs to the one environment whose paths match it.
+# Whoever is among its Active recipients can read what is sealed from then on: review changes here accordingly.
+environments:
+";
+
+/// What to do with a file that is there.
+const KEEP: &str = "it stays as it is: edit it, or pin keys in it with bulla keys fetch";
+
+/// Write the bulla.yaml of a repository: its environments, their paths and whom their values are sealed to
+///
+/// The file goes to the root of the Git work tree, where the other commands find it. One that is there is never
+/// written over. Without --environment the whole work tree is one environment, called default.
+///
+/// Recipients are pinned in it: a recovery recipient with --recovery-recipient, and with --context the key that a
+/// cluster's values are sealed to today, after it was shown and agreed to. bulla keys fetch does the latter at any
+/// time.
+#[derive(Args)]
+pub(crate) struct Init {
+    /// An environment and its paths, as in 'prod=clusters/prod/**'; repeat for more of either [default: 'default=**']
+    #[arg(short, long = "environment", value_name = "NAME=PATHS", value_parser = assignment)]
+    environments: Vec<(String, String)>,
+
+    /// The namespace of manifests in an environment that name none, as in prod=shop; repeat for more
+    #[arg(long = "namespace", value_name = "NAME=NAMESPACE", value_parser = assignment)]
+    namespaces: Vec<(String, String)>,
+
+    /// Pin this recipient for recovery in every environment
+    #[arg(long, value_name = "RECIPIENT", conflicts_with = "recovery_recipients_file")]
+    recovery_recipient: Option<OsString>,
+
+    /// Pin the recipient in this file for recovery in every environment
+    #[arg(long, value_name = "FILE")]
+    recovery_recipients_file: Option<PathBuf>,
+
+    /// Fetch and pin the key of the cluster of this kubeconfig context; repeat for several clusters
+    #[arg(long = "context", value_name = "NAME")]
+    contexts: Vec<String>,
+
+    /// Whose key to pin; repeat for several [default: the cluster's own]
+    #[arg(long = "holder", value_name = "HOLDER", requires = "contexts")]
+    holders: Vec<String>,
+
+    #[command(flatten)]
+    kubeconfig: KubeconfigFlags,
+
+    #[command(flatten)]
+    consent: Consent,
+
+    /// Write this file [default: bulla.yaml at the root of the Git work tree]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// An environment as the flags have it.
+struct Draft<'a> {
+    name: &'a str,
+    paths: Vec<&'a str>,
+    namespace: Option<&'a str>,
+}
+
+impl Init {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let path = match &self.config {
+            Some(path) => path.clone(),
+            None => config::place()?,
+        };
+        if path.symlink_metadata().is_ok() {
+            return Err(anyhow!("{} is there already", path.display())).or_hint(KEEP);
+        }
+        let text = text(&self.drafts()?);
+        let config = Config::of_text(&path, &text)
+            .map_err(|failure| failure.context("no bulla.yaml can be written with these flags"))?;
+        let recovery = self.recovery()?;
+        let mut renewals = Vec::new();
+        for environment in &config.environments {
+            let recovery = recovery.iter().cloned();
+            renewals.extend(recovery.map(|it| Renewal::of_today(&environment.name, RECOVERY, it)));
+        }
+        renewals.extend(self.fetched(&config)?);
+        let bytes = config.renewed(&renewals)?.unwrap_or_else(|| text.into_bytes());
+        output::write_file(&path, &bytes, Existing::Keep(KEEP), Content::Public)?;
+        tell(&path, &config, &renewals);
+        Ok(Answer::Yes)
+    }
+
+    /// The environments, each with all of its paths.
+    fn drafts(&self) -> Result<Vec<Draft<'_>>, Failure> {
+        let mut drafts: Vec<Draft<'_>> = Vec::new();
+        for (name, path) in &self.environments {
+            match drafts.iter_mut().find(|draft| draft.name == name) {
+                Some(draft) => draft.paths.push(path),
+                None => drafts.push(Draft { name, paths: vec![path], namespace: None }),
+            }
+        }
+        if drafts.is_empty() {
+            drafts.push(Draft { name: "default", paths: vec!["**"], namespace: None });
+        }
+        for (name, namespace) in &self.namespaces {
+            let draft = drafts.iter_mut().find(|draft| draft.name == name);
+            let draft = draft
+                .ok_or_else(|| anyhow!("--namespace is for environment {name}, which is not made"))
+                .or_hint("the environments are those of --environment, or else default")?;
+            if draft.namespace.replace(namespace).is_some_and(|other| other != namespace) {
+                return Err(anyhow!("environment {name} is given two namespaces").into());
+            }
+        }
+        Ok(drafts)
+    }
+
+    fn recovery(&self) -> Result<Option<Recipient>, Failure> {
+        if let Some(recipient) = &self.recovery_recipient {
+            let [flag, file_flag] = ["--recovery-recipient", "--recovery-recipients-file"];
+            return recipients::argument(recipient, flag, file_flag).map(Some);
+        }
+        let Some(path) = &self.recovery_recipients_file else { return Ok(None) };
+        match <[Recipient; 1]>::try_from(recipients::file(path)?) {
+            Ok([recipient]) => Ok(Some(recipient)),
+            Err(_) => Err(anyhow!("{}: there are several recipients in it", path.display()))
+                .or_hint("one is pinned for recovery; add others to bulla.yaml, each with a holder of its own"),
+        }
+    }
+
+    /// What the clusters show, after somebody agreed.
+    fn fetched(&self, config: &Config) -> Result<Vec<Renewal>, Failure> {
+        if self.contexts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let [environment] = &config.environments[..] else {
+            return Err(anyhow!("it is not said which environment is for which of the clusters"))
+                .or_hint("leave --context out, and then fetch for each: bulla keys fetch --environment NAME --context NAME");
+        };
+        let (contexts, kubeconfig) = (self.contexts.clone(), self.kubeconfig.clone());
+        let shown = Shown::by_each(&ClustersFlags { contexts, kubeconfig })?;
+        let mut renewals = Vec::new();
+        for key in pinning::holder_keys(&shown, &self.holders)? {
+            renewals.push(key.renewal(environment)?);
+            output::stderr(&key.comparison(environment));
+        }
+        self.consent.ask(&format!("pin these in {}?", config.path.display()))?;
+        Ok(renewals)
+    }
+}
+
+/// `NAME=VALUE`.
+fn assignment(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+            Ok((name.to_owned(), value.to_owned()))
+        }
+        _ => Err("a name, = and a value are wanted"),
+    }
+}
+
+/// The file before anything is pinned. Its comments are there once.
+fn text(drafts: &[Draft<'_>]) -> String {
+    let mut text = HEAD.to_owned();
+    for (number, Draft { name, paths, namespace }) in drafts.iter().enumerate() {
+        let comment = |comment| if number == 0 { comment } else { "" };
+        text.push_str(&format!("  {}:\n", scalar(name)));
+        text.push_str(comment("    # From this folder on: * within a name, ** for any folders.\n"));
+        text.push_str("    paths:\n");
+        text.extend(paths.iter().map(|path| format!("      - {}\n", scalar(path))));
+        if let Some(namespace) = namespace {
+            text.push_str(comment(
+                "    # Of manifests that name none; those that do must agree.\n",
+            ));
+            text.push_str(&format!("    namespace: {}\n", scalar(namespace)));
+        }
+        text.push_str(comment("    # Public keys, pinned by bulla keys fetch.\n"));
+        text.push_str("    recipients: []\n");
+    }
+    text
+}
+
+/// A text as YAML has it on one line.
+fn scalar(text: &str) -> String {
+    String::from_utf8_lossy(&manifest::to_yaml([&Value::from(text)])).trim().to_owned()
+}
+
+/// Says what there is now and what comes next.
+fn tell(path: &Path, config: &Config, renewals: &[Renewal]) {
+    let names: Vec<_> = config.environments.iter().map(|it| it.name.as_str()).collect();
+    let environments = output::count(names.len(), "environment");
+    output::summary(&format!(
+        "{}: written with {environments}: {}",
+        path.display(),
+        names.join(", ")
+    ));
+    if !renewals.iter().any(|renewal| renewal.holder == RECOVERY) {
+        output::note(
+            "no recovery recipient is pinned, so what is sealed is lost when the cluster loses its keys: make one with bulla keys generate -o FILE, away from the work tree, and add it with holder recovery",
+        );
+    }
+    let is_cluster = |renewal: &&Renewal| renewal.holder != RECOVERY;
+    match (renewals.iter().find(is_cluster), &names[..]) {
+        (Some(_), _) => {
+            output::summary("next: seal with bulla seal, and check in CI with bulla lint")
+        }
+        (None, [name]) => output::summary(&format!(
+            "next: pin the cluster's key with bulla keys fetch --environment {name}"
+        )),
+        (None, _) => output::summary(
+            "next: pin the clusters' keys, for each environment, with bulla keys fetch --environment NAME --context NAME",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_the_flags_say() {
+        let drafts = [
+            Draft {
+                name: "prod",
+                paths: vec!["clusters/prod/**", "*.yaml"],
+                namespace: Some("on"),
+            },
+            Draft { name: "123", paths: vec!["{a,b}/x: y #"], namespace: None },
+        ];
+        let config = Config::of_text(Path::new("bulla.yaml"), &text(&drafts)).unwrap();
+        let file = config.file.only().unwrap();
+        assert_eq!(
+            *file.value,
+            serde_json::json!({"environments": {
+                "123": {"paths": ["{a,b}/x: y #"], "recipients": []},
+                "prod": {
+                    "paths": ["clusters/prod/**", "*.yaml"], "namespace": "on", "recipients": [],
+                },
+            }})
+        );
+    }
+}
