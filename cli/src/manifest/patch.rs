@@ -1,5 +1,5 @@
-//! Fields of an object set and removed in place, and items added to its lists: every other byte of the file stays, comments, order, quotes and
-//! line ends included.
+//! Fields of an object set, removed and renamed in place, and items added to its lists: every other byte of the file
+//! stays, comments, order, quotes and line ends included.
 //!
 //! `yamlpath` says where in the text a field stands, in block and flow style and in JSON; what is written there is
 //! ours, because it is read by parsers of YAML 1.1 too. What was written is read again and compared before anybody
@@ -30,6 +30,8 @@ enum Change {
     Set(Value),
     Append(Value),
     Remove,
+    /// To another key, in the same place.
+    Rename(String),
 }
 
 impl Patch {
@@ -56,6 +58,15 @@ impl Patch {
         Self::new(object, path, Change::Remove)
     }
 
+    /// Gives a field, if it is there, another key. Its value, its comments and its place stay.
+    pub(crate) fn rename<'a>(
+        object: &Object<'_>,
+        path: &[impl Into<Step<'a>> + Copy],
+        key: &str,
+    ) -> Self {
+        Self::new(object, path, Change::Rename(key.to_owned()))
+    }
+
     fn new<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], change: Change) -> Self {
         let path: Vec<Step<'_>> = path.iter().map(|step| (*step).into()).collect();
         Self { document: object.document.number, path: components(object, &path), change }
@@ -77,7 +88,8 @@ impl Patch {
         let (last, parents) = self.path.split_last().ok_or(NotEdited)?;
         let mut value = document;
         for step in parents {
-            if matches!(self.change, Change::Remove) && child(value, step).is_none() {
+            if matches!(self.change, Change::Remove | Change::Rename(_)) && child(value, step).is_none()
+            {
                 return Ok(());
             }
             value = child_to_be(value, step)?;
@@ -92,8 +104,15 @@ impl Patch {
             (Change::Remove, Component::Key(key), Value::Object(map)) => {
                 map.remove(&**key);
             }
-            (Change::Remove, _, Value::Null) => {}
-            (Change::Remove, ..) => return Err(NotEdited),
+            (Change::Rename(key), Component::Key(old), Value::Object(map)) => {
+                if let Some(value) = map.remove(&**old)
+                    && map.insert(key.clone(), value).is_some()
+                {
+                    return Err(NotEdited);
+                }
+            }
+            (Change::Remove | Change::Rename(_), _, Value::Null) => {}
+            (Change::Remove | Change::Rename(_), ..) => return Err(NotEdited),
         }
         Ok(())
     }
@@ -195,6 +214,7 @@ impl<'a> Draft<'a> {
         let depth = self.patch.path.len();
         match &self.patch.change {
             Change::Remove => self.without(),
+            Change::Rename(key) => self.renamed(key),
             Change::Set(value) => self.with(depth, value.clone()),
             Change::Append(item) => {
                 let list = Value::from(vec![item.clone()]);
@@ -273,7 +293,24 @@ impl<'a> Draft<'a> {
             _ => Vec::new(),
         };
         let end = self.text[..range.end].trim_end().len().max(range.start);
+        let end = self.end_of_lines(&(range.start..end)).unwrap_or(end);
         Ok(ends.into_iter().max().unwrap_or(end))
+    }
+
+    /// Where a text in lines of its own ends, before a comment that is indented less.
+    fn end_of_lines(&self, value: &Range<usize>) -> Option<usize> {
+        let text = &self.text[value.clone()];
+        let (header, lines) = text.split_once('\n').filter(|_| text.starts_with(['|', '>']))?;
+        let indent_of = |line: &str| line.len() - line.trim_start_matches(' ').len();
+        let indent = indent_of(lines.lines().find(|line| !line.trim().is_empty())?);
+        let mut length = header.len() + 1;
+        for line in lines.split_inclusive('\n') {
+            if !line.trim().is_empty() && indent_of(line) < indent {
+                break;
+            }
+            length += line.len();
+        }
+        Some(value.start + text[..length].trim_end().len())
     }
 
     fn is_block(&self, value: &Range<usize>) -> bool {
@@ -307,7 +344,10 @@ impl<'a> Draft<'a> {
             {
                 return Ok(self.with_block(&old, colon, value, key.start - line_start));
             }
-            Value::String(text) => self.quoted_like(&old, text).unwrap_or_else(|| flow(value)),
+            Value::String(text) => self
+                .literal(&old, text)
+                .or_else(|| self.quoted_like(&old, text))
+                .unwrap_or_else(|| flow(value)),
             value => flow(value),
         };
         let space = if old.is_empty() { " " } else { "" };
@@ -395,6 +435,43 @@ impl<'a> Draft<'a> {
                 Ok(self.spliced(&range, &[]))
             }
         }
+    }
+
+    /// With another key before the same value.
+    fn renamed(&self, key: &str) -> Result<Zeroizing<String>, NotEdited> {
+        let old = self.key_of(&self.route(self.patch.path.len()))?;
+        let new = self.quoted_like(&old, key).unwrap_or_else(|| flow(&Value::from(key)));
+        Ok(self.spliced(&old, &[&new]))
+    }
+
+    /// In lines of its own, if the old text has them, indented as they are.
+    fn literal(&self, old: &Range<usize>, text: &str) -> Option<Zeroizing<String>> {
+        let (header, lines) = self.text[old.clone()].split_once('\n')?;
+        let first = lines.lines().find(|line| !line.trim().is_empty())?;
+        let indent = &first[..first.len() - first.trim_start_matches(' ').len()];
+        let is_printable =
+            |it: char| it == '\n' || !it.is_control() && !"\u{2028}\u{2029}\u{feff}".contains(it);
+        let content = text.trim_end_matches('\n');
+        let chomping = match text.len() - content.len() {
+            0 => "|-",
+            1 => "|",
+            _ => return None,
+        };
+        if !header.starts_with(['|', '>'])
+            || content.is_empty()
+            || content.starts_with([' ', '\n'])
+            || !text.chars().all(is_printable)
+        {
+            return None;
+        }
+        let mut literal = Zeroizing::new(chomping.to_owned());
+        for line in content.split('\n') {
+            literal.push_str(self.line_break());
+            if !line.is_empty() {
+                literal.extend([indent, line]);
+            }
+        }
+        Some(literal)
     }
 
     /// In the quotes of the old value, if it has some and the new one can stand in them.
@@ -570,6 +647,45 @@ mod tests {
         ] {
             let [before, after] = [before, after].map(|text| format!("{HEAD}{text}"));
             assert_eq!(patched(&before, path, None), Ok(after), "{before}");
+        }
+    }
+
+    #[test]
+    fn keys_are_renamed_in_every_style() {
+        let rename = |text: &str, path: &[&str], key| {
+            let file = file(text);
+            let patch = Patch::rename(&file.objects().unwrap()[0], path, key);
+            file.patched(&[patch]).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        for (before, path, key, after) in [
+            ("s:\n  # a\n  a: x # c\nt: 1\n", &["s"][..], "r", "r:\n  # a\n  a: x # c\nt: 1\n"),
+            ("s:\n  'a': |\n    x\n", &["s", "a"], "b", "s:\n  'b': |\n    x\n"),
+            ("s:\n  a: x\n", &["s", "a"], "1", "s:\n  \"1\": x\n"),
+            ("s: {\"a\": x, b: y}\n", &["s", "a"], "c", "s: {\"c\": x, b: y}\n"),
+            ("s: {a: x}\n", &["s", "b"], "c", "s: {a: x}\n"),
+        ] {
+            let [before, after] = [before, after].map(|text| format!("{HEAD}{text}"));
+            assert_eq!(rename(&before, path, key), Ok(after), "{before}");
+        }
+        let taken = format!("{HEAD}s: {{a: x, b: y}}\n");
+        assert_eq!(rename(&taken, &["s", "a"], "b"), Err(NotEdited));
+        let json = "{\"apiVersion\": \"v1\", \"kind\": \"K\", \"s\": {\"a\": \"x\"}}";
+        assert_eq!(rename(json, &["s"], "r"), Ok(json.replace("\"s\"", "\"r\"")));
+    }
+
+    #[test]
+    fn text_in_lines_stays_in_lines() {
+        for (before, new, after) in [
+            ("s: |\n  x\n  y\nt: 1\n", "x\n\nz\n", "s: |\n  x\n\n  z\nt: 1\n"),
+            ("s: |\n    x\n  # c\nt: 1\n", "z: #", "s: |-\n    z: #\n  # c\nt: 1\n"),
+            ("s: >-\n  x\n  y\nt: 1\n", "z", "s: |-\n  z\nt: 1\n"),
+            ("s: |\n  x\nt: 1\n", " z\n", "s: \" z\\n\"\nt: 1\n"),
+        ] {
+            for line_break in ["\n", "\r\n"] {
+                let [before, after] =
+                    [before, after].map(|text| format!("{HEAD}{text}").replace('\n', line_break));
+                assert_eq!(patched(&before, &["s"], Some(json!(new))), Ok(after), "{before}");
+            }
         }
     }
 
