@@ -48,26 +48,53 @@ impl Destination {
     }
 }
 
+/// What decides on whom the values of many files are sealed to.
+pub(crate) enum Source {
+    /// The same for all files.
+    One(Destination),
+    /// The environment of each file.
+    Config(Config),
+}
+
+impl Source {
+    /// For one of the files.
+    pub(crate) fn destination(
+        &self,
+        flags: &DestinationFlags,
+        file: Option<&Path>,
+    ) -> Result<Destination, Failure> {
+        match self {
+            Self::One(destination) => Ok(destination.clone()),
+            Self::Config(config) => flags
+                .environment_of(config, file)
+                .and_then(|environment| pinned(config, environment)),
+        }
+    }
+}
+
 impl DestinationFlags {
     /// For a file that values are written into or read from; `None` for stdin and stdout.
     ///
     /// The recipients given with -r and -R; without them the Active pins of the environment in bulla.yaml and
     /// nothing else; and without a bulla.yaml the cluster's own Active key.
     pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Destination, Failure> {
-        if let Some(recipients) = recipients::read(&self.recipients)? {
-            return Ok(Destination { recipients, namespace: None });
-        }
         let paths: Vec<PathBuf> = file.into_iter().map(Path::to_owned).collect();
-        match Config::find(self.config.as_deref(), &paths)? {
-            Some(config) => self.environment_of(&config, file).and_then(|it| pinned(&config, it)),
+        self.source(&paths)?.destination(self, file)
+    }
+
+    /// The same for many files: what decides is read once.
+    pub(crate) fn source(&self, paths: &[PathBuf]) -> Result<Source, Failure> {
+        let one = |recipients| Source::One(Destination { recipients, namespace: None });
+        if let Some(recipients) = recipients::read(&self.recipients)? {
+            return Ok(one(recipients));
+        }
+        match Config::find(self.config.as_deref(), paths)? {
+            Some(config) => Ok(Source::Config(config)),
             None if self.environment.is_some() => {
                 Err(anyhow!("there is no bulla.yaml, so no environment"))
                     .or_hint("run it in the Git work tree that has one, or name it with --config")
             }
-            None => {
-                let recipients = cluster::own_key(&self.cluster)?;
-                Ok(Destination { recipients, namespace: None })
-            }
+            None => cluster::own_key(&self.cluster).map(one),
         }
     }
 

@@ -59,6 +59,16 @@ pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
 /// Reads a file that was found, as far as there is anything of ours in it. One that was named must be readable; among
 /// the files of a tree there may be anything, and one is refused only when it is ours.
 pub(crate) fn read(found: &Found) -> Result<Option<Result<ManifestFile, Refused>>, Failure> {
+    let group = [bulla_crds::GROUP];
+    read_mentioning(found, &group, &format!("{}/", bulla_crds::GROUP))
+}
+
+/// The same for what mentions one of `words`; what mentions `mark` must be readable even in a tree.
+pub(crate) fn read_mentioning(
+    found: &Found,
+    words: &[&str],
+    mark: &str,
+) -> Result<Option<Result<ManifestFile, Refused>>, Failure> {
     let name = found.path.display().to_string();
     let input = match input::read(&found.path) {
         Ok(input) => input,
@@ -69,17 +79,19 @@ pub(crate) fn read(found: &Found) -> Result<Option<Result<ManifestFile, Refused>
         }
         Err(error) => return Ok(Some(Err(Refused::file(&name, format!("{error:#}"), None)))),
     };
-    if !found.is_named && !mentions(&input.bytes, bulla_crds::GROUP) {
+    if !found.is_named && !words.iter().any(|word| mentions(&input.bytes, word)) {
         return Ok(None);
     }
-    let is_ours = mentions(&input.bytes, &format!("{}/", bulla_crds::GROUP));
+    let is_ours = mentions(&input.bytes, mark);
     match ManifestFile::parse(input) {
         Ok(manifests) => Ok(Some(Ok(manifests))),
         Err(error) if found.is_named => Err(error.into()),
         Err(_) if !is_ours => Ok(None),
         Err(error) => {
-            let hint = "it mentions bulla.dev/, so it is not passed over: correct it, or let Git ignore it";
-            Ok(Some(Err(Refused::file(&name, error, Some(hint)))))
+            let hint = format!(
+                "it mentions {mark}, so it is not passed over: correct it, or let Git ignore it"
+            );
+            Ok(Some(Err(Refused::file(&name, error, Some(&hint)))))
         }
     }
 }
