@@ -6,6 +6,7 @@ mod init;
 mod inspect;
 mod keys;
 mod lint;
+mod migrate;
 mod rekey;
 mod seal;
 mod set;
@@ -27,6 +28,7 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     Lint(lint::Lint),
     Rekey(rekey::Rekey),
+    Migrate(migrate::Migrate),
     #[command(subcommand)]
     Keys(keys::Keys),
     Completions(completions::Completions),
@@ -44,6 +46,7 @@ impl Command {
             Self::Inspect(inspect) => inspect.run(),
             Self::Lint(lint) => lint.run(),
             Self::Rekey(rekey) => rekey.run(),
+            Self::Migrate(migrate) => migrate.run(),
             Self::Keys(keys) => keys.run(),
             Self::Completions(completions) => completions.run(),
         }

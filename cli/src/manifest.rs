@@ -211,6 +211,11 @@ impl Object<'_> {
         }
     }
 
+    /// Whether it is the document, or an item of it.
+    pub(crate) fn is_in(&self, document: &Document) -> bool {
+        std::ptr::eq(self.document, document)
+    }
+
     /// The number of the document, counted from 1, and of the item in its list, counted from 0.
     pub(crate) fn place(&self) -> (usize, Option<usize>) {
         (self.document.number, self.item)

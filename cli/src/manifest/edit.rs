@@ -50,6 +50,31 @@ impl ManifestFile {
         Ok(Self { documents: stream::parse(input)?, has_mark })
     }
 
+    /// The name under which messages speak of it.
+    pub(crate) fn name(&self) -> &str {
+        self.documents.first().map_or("", |document| &document.source.name)
+    }
+
+    /// The documents, in their order.
+    pub(crate) fn documents(&self) -> &[Document] {
+        &self.documents
+    }
+
+    /// The file with other documents in place of its own, and nothing else between them than there was.
+    pub(crate) fn rewritten(&self, documents: &[Zeroizing<String>]) -> Zeroizing<Vec<u8>> {
+        let text = self.text();
+        let len = text.len() + documents.iter().map(|document| document.len()).sum::<usize>();
+        self.with_mark(len, |bytes| {
+            let mut end = 0;
+            for (old, new) in self.documents.iter().zip(documents) {
+                bytes.extend(&text.as_bytes()[end..old.range().start]);
+                bytes.extend(new.as_bytes());
+                end = old.range().end;
+            }
+            bytes.extend(&text.as_bytes()[end..]);
+        })
+    }
+
     /// All objects; what is none is a mistake.
     pub(crate) fn objects(&self) -> Result<Vec<Object<'_>>> {
         let mut objects = Vec::new();

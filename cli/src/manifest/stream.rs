@@ -58,6 +58,37 @@ impl Document {
         self.range.clone()
     }
 
+    /// Its own part of the text, with the marker and comments before its content.
+    pub(crate) fn own_text(&self) -> &str {
+        &self.source.text[self.range.clone()]
+    }
+
+    /// What stands before the line in which its content begins.
+    pub(crate) fn head(&self) -> &str {
+        let lines = self.line - 1 - self.lines_before;
+        let text = self.own_text();
+        let end = match lines {
+            0 => 0,
+            lines => text.match_indices('\n').nth(lines - 1).map_or(0, |(newline, _)| newline + 1),
+        };
+        &text[..end]
+    }
+
+    /// The line of the file in which its content begins, counted from 1.
+    pub(crate) fn content_line(&self) -> usize {
+        self.line
+    }
+
+    /// How many lines of the file stand before its own part.
+    pub(crate) fn lines_before(&self) -> usize {
+        self.lines_before
+    }
+
+    /// Whether it is written in JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.syntax == Syntax::Json
+    }
+
     /// Where in the file the last key of `path` stands, or ends: its offset in bytes.
     pub(crate) fn offset(&self, path: &[Step<'_>]) -> Option<usize> {
         let text = &self.source.text[self.range.clone()];

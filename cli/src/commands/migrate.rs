@@ -1,0 +1,215 @@
+//! `bulla migrate`.
+//!
+//! First everything is worked out for all files and nothing is written: each value is opened with the other tool's
+//! keys and sealed again. Then each file is exchanged whole, or not at all. Plaintext is in memory only.
+
+mod bitnami;
+mod comments;
+mod draft;
+mod report;
+mod sops;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use bulla_sealing::{Recipients, Scope};
+use clap::Args;
+
+use self::draft::{Draft, Job};
+use self::report::Report;
+use crate::destination::DestinationFlags;
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::Format;
+use crate::output::{self, Content, Existing, NotExchanged};
+use crate::parallel::in_parallel;
+use crate::progress::Progress;
+use crate::refused::{Place, Refused};
+use crate::signals::HeldSignals;
+use crate::{escape, refused, walk};
+
+/// Turn what other tools sealed into SealedSecrets of ours
+///
+/// Looks through files and whole trees for SealedSecrets of Bitnami's controller, and for Secrets that SOPS
+/// encrypted, and turns each into a SealedSecret in its place. Comments and everything else in the files stay. What
+/// has no equivalent is told, and nothing is left out silently: a file in which something cannot be migrated stays
+/// as it is.
+///
+/// Bitnami's are opened with their private keys (--from-key), offline. Those of SOPS are opened by the program sops,
+/// with the keys that it finds itself. No plaintext is written anywhere.
+///
+/// Values are sealed to the recipients given with -r and -R. Without either, to those that bulla.yaml pins for
+/// the environment of each file; and where there is no bulla.yaml, to the cluster's own Active key.
+///
+/// In folders, *.yaml, *.yml and *.json are looked at, less what Git ignores. Exit code 1 says that something
+/// could not be migrated; the other files are done all the same.
+#[derive(Args)]
+pub(crate) struct Migrate {
+    /// Files, and folders with all that is in them
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+
+    /// A private key of Bitnami's controller: a PEM file, or what kubectl get secret -o yaml prints of its keys; - for stdin; repeat for several
+    #[arg(long = "from-key", value_name = "FILE")]
+    from_keys: Vec<PathBuf>,
+
+    #[command(flatten)]
+    destination: DestinationFlags,
+
+    /// The namespace of the Secrets; must agree with the manifests that name one
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Open and seal everything and say what would change, and change nothing
+    #[arg(long, conflicts_with = "output")]
+    dry_run: bool,
+
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// With one file: write the result to FILE, or - for stdout, and leave the file as it is
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Write over an existing file that -o names
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+/// Where values of an object are sealed for.
+struct Address<'a> {
+    recipients: &'a Recipients,
+    /// Of what names none itself.
+    namespace: Option<&'a str>,
+}
+
+/// An object that was turned into ours.
+struct Migrated {
+    place: Place,
+    /// The tool.
+    from: &'static str,
+    scope: Scope,
+    keys: Vec<String>,
+}
+
+/// Something that is good to know about an object.
+#[derive(Clone)]
+struct Note {
+    place: Place,
+    message: String,
+}
+
+impl Migrate {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let found = walk::manifests(&self.paths)?;
+        if self.output.is_some() && (found.len() != 1 || !found[0].is_named) {
+            return Err(anyhow!("-o takes the result of one file, and there are more"))
+                .or_hint("name one file, or leave -o out to change the files in place");
+        }
+        let keys = match self.from_keys.is_empty() {
+            true => None,
+            false => Some(bitnami::read_keys(&self.from_keys)?),
+        };
+        let source = self.destination.source(&self.paths)?;
+        let progress = Progress::new("opening and sealing", found.len());
+        let drafts = in_parallel(found.len(), |index| {
+            // What becomes of the values decides.
+            let file = output::file(self.output.as_deref()).unwrap_or(&found[index].path);
+            let job = Job {
+                keys: keys.as_ref(),
+                destination: &|| source.destination(&self.destination, Some(file)),
+                namespace: self.namespace.as_deref(),
+            };
+            let draft = Draft::make(&found[index], &job)?;
+            progress.step();
+            Ok(draft)
+        });
+        let mut drafts = drafts.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+        drop(progress);
+        let is_unable = match (&self.output, self.dry_run) {
+            (Some(path), _) => {
+                self.write_one(path, &drafts)?;
+                false
+            }
+            (None, true) => false,
+            (None, false) => write(&mut drafts),
+        };
+        self.tell(&Report { drafts: &drafts, is_dry_run: self.dry_run })?;
+        match drafts.iter().any(|draft| !draft.refused.is_empty()) {
+            _ if is_unable => Ok(Answer::Unable),
+            true => Ok(Answer::No),
+            false => Ok(Answer::Yes),
+        }
+    }
+
+    fn write_one(&self, path: &Path, drafts: &[Draft]) -> Result<(), Failure> {
+        for new in drafts.iter().filter_map(|draft| draft.new.as_ref()) {
+            match output::file(Some(path)) {
+                Some(path) => {
+                    output::write_file(path, new, Existing::unless(self.force), Content::Public)?;
+                }
+                None => output::stdout(new)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, report: &Report<'_>) -> Result<(), Failure> {
+        let is_data_on_stdout = self.output.as_deref() == Some(Path::new("-"));
+        let text = match self.format {
+            Format::Human => report.to_text(),
+            Format::Json => format!("{:#}\n", report.to_json()),
+        };
+        match is_data_on_stdout {
+            true => output::stderr(&text),
+            false => output::stdout(text.as_bytes())?,
+        }
+        output::stderr(&report.notes());
+        let all: Vec<Refused> = report.refused().cloned().collect();
+        refused::report(&all);
+        output::summary(&report.summary());
+        Ok(())
+    }
+}
+
+/// Exchanges the files that have anything new; whether a file could not be written.
+fn write(drafts: &mut [Draft]) -> bool {
+    let mut is_unable = false;
+    let mut written = Vec::new();
+    let progress =
+        Progress::new("writing", drafts.iter().filter(|draft| draft.new.is_some()).count());
+    let signals = HeldSignals::new();
+    for draft in drafts {
+        let Some(new) = &draft.new else { continue };
+        if signals.is_received() {
+            break;
+        }
+        let refused = match output::exchange_file(&draft.path, &draft.old, new) {
+            Ok(()) => {
+                written.push(draft.path.as_path());
+                None
+            }
+            Err(NotExchanged::Changed) => Some(Refused::file(
+                &draft.name,
+                format!("{}: it was changed by somebody else meanwhile", draft.name),
+                Some("nothing was written to it: run the command again"),
+            )),
+            Err(NotExchanged::Failed(error)) => {
+                is_unable = true;
+                Some(Refused::file(&draft.name, format!("{error:#}"), None))
+            }
+        };
+        if let Some(refused) = refused {
+            draft.new = None;
+            draft.refused.push(refused);
+        }
+        progress.step();
+    }
+    drop(progress);
+    if let Err(error) = output::sync_folders_of(written) {
+        is_unable = true;
+        output::stderr(&format!("error: {}\n", escape::line(&format!("{error:#}"))));
+    }
+    signals.deliver();
+    is_unable
+}

@@ -1,0 +1,113 @@
+//! Bitnami's private keys, from PEM files and from the backup that `kubectl get secret -o yaml` prints.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use rsa::RsaPrivateKey;
+use rsa::pkcs1::DecodeRsaPrivateKey;
+use rsa::pkcs8::DecodePrivateKey;
+use zeroize::Zeroizing;
+
+use super::value::Keys;
+use crate::failure::{Failure, OrHint};
+use crate::input::{self, Input};
+use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+use crate::output;
+
+/// Where the controller keeps a key in its Secret.
+const DATA_KEY: &str = "tls.key";
+
+/// Reads the keys of all files. A Secret of a backup that holds no key is passed over and told of: one of them must
+/// not stand between a person and the rest.
+pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<Keys, Failure> {
+    if paths.iter().filter(|path| *path == Path::new("-")).count() > 1 {
+        return Err(anyhow!("stdin is to be read more than once").into());
+    }
+    let mut keys = Vec::new();
+    for path in paths {
+        let input = input::read(path)?;
+        let name = input.name.clone();
+        let count = keys.len();
+        match holds(&input.bytes, b"apiVersion") {
+            true => from_secrets(input, &mut keys)?,
+            false => from_pem(&input.name, &input.bytes, &mut keys)?,
+        }
+        if keys.len() == count {
+            return Err(anyhow!("{name}: there is no private RSA key in it"))
+                .or_hint("give the PEM file of a key, or what kubectl get secret -n kube-system -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml prints");
+        }
+    }
+    Ok(Keys::new(keys))
+}
+
+fn from_secrets(input: Input, keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failure> {
+    let file = ManifestFile::parse(input)?;
+    for object in file.objects()? {
+        match from_secret(&object) {
+            Ok(key) => keys.push(key),
+            Err(error) => output::warning(&format!("{error:#}; the Secret is passed over")),
+        }
+    }
+    Ok(())
+}
+
+fn from_secret(object: &Object<'_>) -> Result<RsaPrivateKey> {
+    if object.kind() != ObjectKind::Secret {
+        bail!(object.unsupported("a Secret of v1"));
+    }
+    let secret = manifest::read_secret(object)?;
+    let at = || format!("{}: {}", object.position(&[]), object.title());
+    let data = secret.data.as_ref().and_then(|data| data.get(DATA_KEY));
+    let pem = data.ok_or_else(|| anyhow!("{}: there is no {DATA_KEY} in it", at()))?;
+    let mut keys = Vec::new();
+    from_pem(DATA_KEY, &pem.0, &mut keys)
+        .map_err(|_| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))?;
+    keys.pop().ok_or_else(|| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))
+}
+
+/// The keys among the PEM blocks of a text; others, such as certificates, are passed over.
+fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failure> {
+    let text = str::from_utf8(bytes).map_err(|_| anyhow!("{name}: not UTF-8"))?;
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        let Some(label) = line.strip_prefix("-----BEGIN ").and_then(|it| it.strip_suffix("-----"))
+        else {
+            continue;
+        };
+        let end = format!("-----END {label}-----");
+        let mut body = Zeroizing::new(String::with_capacity(text.len()));
+        let mut is_whole = false;
+        for line in lines.by_ref() {
+            if line == end {
+                is_whole = true;
+                break;
+            }
+            body.push_str(line);
+        }
+        let parse: fn(&[u8]) -> Option<RsaPrivateKey> = match label {
+            "RSA PRIVATE KEY" if body.starts_with("Proc-Type") => return Err(locked(name)),
+            "ENCRYPTED PRIVATE KEY" => return Err(locked(name)),
+            "RSA PRIVATE KEY" => |der| RsaPrivateKey::from_pkcs1_der(der).ok(),
+            "PRIVATE KEY" => |der| RsaPrivateKey::from_pkcs8_der(der).ok(),
+            _ => continue,
+        };
+        let der = BASE64_STANDARD.decode(body.as_bytes()).ok().map(Zeroizing::new);
+        match der.filter(|_| is_whole).and_then(|der| parse(&der)) {
+            Some(key) => keys.push(key),
+            None => {
+                return Err(anyhow!("{name}: a private key in it is damaged, or no RSA key").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn locked(name: &str) -> Failure {
+    Failure::unable(anyhow!("{name}: the private key is protected by a passphrase"))
+        .hint("open it with openssl pkey -in FILE, in a pipe to --from-key -")
+}
+
+fn holds(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window == word)
+}

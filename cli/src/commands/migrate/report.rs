@@ -1,0 +1,134 @@
+//! What was migrated, or would be, for people and for programs.
+
+use serde_json::{Value, json};
+
+use super::draft::Draft;
+use super::{Migrated, Note};
+use crate::escape;
+use crate::output::count;
+use crate::refused::Refused;
+
+pub(super) struct Report<'a> {
+    pub(super) drafts: &'a [Draft],
+    pub(super) is_dry_run: bool,
+}
+
+impl Report<'_> {
+    fn changed(&self) -> impl Iterator<Item = &Draft> {
+        self.drafts.iter().filter(|draft| draft.new.is_some())
+    }
+
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Refused> {
+        self.drafts.iter().flat_map(|draft| &draft.refused)
+    }
+
+    fn verb(&self) -> &'static str {
+        if self.is_dry_run { "would be migrated" } else { "migrated" }
+    }
+
+    /// One line for each file that changes, and one for each object in it.
+    pub(super) fn to_text(&self) -> String {
+        let mut text = String::new();
+        for draft in self.changed() {
+            let objects = count(draft.migrated.len(), "object");
+            text.push_str(&escape::line(&format!("{}: {objects} {}", draft.name, self.verb())));
+            text.push('\n');
+            for migrated in &draft.migrated {
+                let Migrated { place, from, scope, keys } = migrated;
+                let keys = count(keys.len(), "value");
+                let line = format!("  {}: {keys} of {from}, scope {scope}", place.object);
+                text.push_str(&escape::line(&line));
+                text.push('\n');
+            }
+        }
+        text
+    }
+
+    /// What is good to know, one line for each.
+    pub(super) fn notes(&self) -> String {
+        let notes = self.changed().flat_map(|draft| &draft.notes);
+        let line = |Note { place, message }: &Note| {
+            let line = format!("note: {}: {}: {message}", place.position, place.object);
+            escape::line(&line) + "\n"
+        };
+        notes.map(line).collect()
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let place = |place: &crate::refused::Place| {
+            json!({
+                "document": place.position.document,
+                "item": place.position.item,
+                "line": place.position.line,
+                "object": place.object,
+            })
+        };
+        let with = |mut value: Value, fields: Value| {
+            if let (Value::Object(map), Value::Object(fields)) = (&mut value, fields) {
+                map.extend(fields);
+            }
+            value
+        };
+        let object = |migrated: &Migrated| {
+            let Migrated { from, scope, keys, .. } = migrated;
+            let fields = json!({"from": from, "scope": scope.to_string(), "keys": keys});
+            with(place(&migrated.place), fields)
+        };
+        let note = |note: &Note| with(place(&note.place), json!({"message": note.message}));
+        let file = |draft: &Draft| {
+            json!({
+                "file": draft.name,
+                "objects": draft.migrated.iter().map(object).collect::<Vec<_>>(),
+                "notes": draft.notes.iter().map(note).collect::<Vec<_>>(),
+            })
+        };
+        let Numbers { objects, migrated, values, others } = self.numbers();
+        json!({
+            "dryRun": self.is_dry_run,
+            "changed": self.changed().map(file).collect::<Vec<_>>(),
+            "refused": self.refused().map(Refused::to_json).collect::<Vec<_>>(),
+            "files": self.drafts.len(),
+            "objects": objects,
+            "migrated": migrated,
+            "values": values,
+            "otherObjects": others,
+        })
+    }
+
+    fn numbers(&self) -> Numbers {
+        Numbers {
+            objects: self.drafts.iter().map(|draft| draft.objects).sum(),
+            migrated: self.changed().map(|draft| draft.migrated.len()).sum(),
+            values: self.changed().flat_map(|draft| &draft.migrated).map(|it| it.keys.len()).sum(),
+            others: self.drafts.iter().map(|draft| draft.others).sum(),
+        }
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let Numbers { objects, migrated, values, others } = self.numbers();
+        let others = match others {
+            0 => String::new(),
+            others => format!("; {} of other kinds not looked at", count(others, "object")),
+        };
+        let left = match self.drafts.iter().filter(|draft| !draft.refused.is_empty()).count() {
+            0 => String::new(),
+            1 => "; 1 file left as it was".into(),
+            files => format!("; {files} files left as they were"),
+        };
+        let nothing = if objects == 0 && left.is_empty() { "nothing to migrate; " } else { "" };
+        format!(
+            "{nothing}{}, {} of other tools: {migrated} {} with {}{left}{others}",
+            count(self.drafts.len(), "file"),
+            count(objects, "object"),
+            self.verb(),
+            count(values, "value"),
+        )
+    }
+}
+
+struct Numbers {
+    objects: usize,
+    migrated: usize,
+    values: usize,
+    others: usize,
+}
