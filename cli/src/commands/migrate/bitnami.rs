@@ -91,12 +91,14 @@ pub(super) fn convert(
     let scope = reader.scope(&opened, &scopes, &mut notes).map_err(one)?;
     let values = opened.into_iter().map(|(key, value, _)| (key, value)).collect();
     let (secret, type_) = secret(name, &template, values);
-    if let Some(key) = rules::unfit_value(&secret) {
+    // One that is rendered is judged when the whole is there.
+    let is_sealed = |key: &&str| secret.data.iter().flatten().any(|(other, _)| other == key);
+    if let Some(key) = rules::unfit_value(&secret).filter(is_sealed) {
         let path = [Step::Key("spec"), Step::Key("encryptedData"), Step::Key(key)];
         let what = format!("not valid for type {}", secret.type_.as_deref().unwrap_or_default());
         return Err(one(reader.refuse(&path, what, None)));
     }
-    // Of its own type a key may be missing that is rendered; that is judged when the whole is there.
+    // The same is true for keys that the type needs.
     let secret = secret.with(|secret| secret.type_ = type_);
     let sealed = bulla_crds::seal(&secret, namespace, scope, address.recipients)
         .map_err(|error| one(reader.not_sealed(&error)))?;
