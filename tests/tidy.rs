@@ -124,6 +124,42 @@ fn only_sealing_calls_cryptography() -> Result<()> {
     none("cryptography is called in sealing only; give it a function", findings)
 }
 
+/// Crates of cryptography for formats of other tools, the one member that may name each, and where in it.
+const FOREIGN: [(&str, &str, &str); 3] = [
+    ("age", "cli", "cli/src/"),
+    ("aes-gcm", "cli", "cli/src/commands/migrate/bitnami/"),
+    ("rsa", "cli", "cli/src/commands/migrate/bitnami/"),
+];
+
+#[test]
+fn cryptography_of_other_tools_stays_where_it_is_read() -> Result<()> {
+    let mut findings = Vec::new();
+    for member in members()?.iter().filter(|member| !SEE_ALL.contains(&member.folder.as_str())) {
+        let normal = member.dependencies.iter().filter(|dependency| dependency.is_normal);
+        let is_elsewhere = |name: &str| {
+            FOREIGN.iter().any(|(foreign, folder, _)| *foreign == name && *folder != member.folder)
+        };
+        findings.extend(
+            normal
+                .filter(|dependency| is_elsewhere(&dependency.name))
+                .map(|dependency| format!("{} names {}", member.folder, dependency.name)),
+        );
+    }
+    for file in files()?.iter().filter(|file| file.path.starts_with("cli/src/")) {
+        let names = |name: &str| {
+            let name = name.replace('-', "_");
+            let begins = [format!("use {name}::"), format!(" {name}::"), format!("({name}::")];
+            file.text.lines().any(|line| begins.iter().any(|begin| line.contains(begin)))
+        };
+        let is_elsewhere =
+            |(name, _, place): &&(&str, &str, &str)| !file.path.starts_with(place) && names(name);
+        findings.extend(
+            FOREIGN.iter().filter(is_elsewhere).map(|(name, ..)| format!("{}: {name}", file.path)),
+        );
+    }
+    none("docs/decisions/0012 and 0015 say what it is for, and no more", findings)
+}
+
 #[test]
 fn crds_has_no_client_and_no_runtime() -> Result<()> {
     const ABSENT: [&str; 8] =

@@ -103,7 +103,7 @@ impl Migrate {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let found = walk::manifests(&self.paths)?;
         if self.output.is_some() && (found.len() != 1 || !found[0].is_named) {
-            return Err(anyhow!("-o takes the result of one file, and there are more"))
+            return Err(anyhow!("-o takes the result of one file that is named"))
                 .or_hint("name one file, or leave -o out to change the files in place");
         }
         let keys = match self.from_keys.is_empty() {

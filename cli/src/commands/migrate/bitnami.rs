@@ -85,7 +85,11 @@ pub(super) fn convert(
     let scopes = Scopes::of(&metadata, &template, namespace, name);
     let Some(keys) = keys else {
         let hint = "name the files of their private keys with --from-key";
-        return Err(one(reader.refuse(&[], "its values need a key of Bitnami's", Some(hint))));
+        return Err(one(reader.refuse(
+            &[],
+            "no key is given that could open its values",
+            Some(hint),
+        )));
     };
     let opened = reader.open(spec, &scopes, keys)?;
     let scope = reader.scope(&opened, &scopes, &mut notes).map_err(one)?;
@@ -286,7 +290,7 @@ impl<'a> Reader<'a> {
                 "encryptedData" | "template" => {}
                 _ if value.is_null() => {}
                 "data" => {
-                    let hint = "it is one ciphertext for a whole Secret, deprecated since 2018: seal it again with kubeseal --re-encrypt, or from the Secret with bulla seal";
+                    let hint = "it is one deprecated ciphertext for a whole Secret: seal that Secret, as it is in the cluster, with bulla seal";
                     return Err(self.refuse(&path, "spec.data is not migrated", Some(hint)));
                 }
                 _ => return Err(self.no_equivalent(&path, None)),
