@@ -21,7 +21,6 @@ use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::input;
-use crate::manifest::stream::Document;
 
 pub(crate) use edit::{ManifestFile, NewText, NotEdited, Places};
 pub(crate) use metadata::{GivenNamespace, metadata_of, name_of, namespace_of};
@@ -31,6 +30,7 @@ pub(crate) use sealed_secret::{
     deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,
 };
 pub(crate) use secret::{read_secret, read_secret_beside, secret_to_tree};
+pub(crate) use stream::Document;
 pub(crate) use tree::{Step, Tree, path_text};
 pub(crate) use write::{to_readable_yaml, to_yaml};
 

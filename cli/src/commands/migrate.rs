@@ -20,6 +20,7 @@ use self::report::Report;
 use crate::destination::DestinationFlags;
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::Format;
+use crate::manifest::GivenNamespace;
 use crate::output::{self, Content, Existing, NotExchanged};
 use crate::parallel::in_parallel;
 use crate::progress::Progress;
@@ -80,7 +81,7 @@ pub(crate) struct Migrate {
 struct Address<'a> {
     recipients: &'a Recipients,
     /// Of what names none itself.
-    namespace: Option<&'a str>,
+    namespace: Option<&'a GivenNamespace>,
 }
 
 /// An object that was turned into ours.

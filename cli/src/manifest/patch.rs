@@ -88,7 +88,8 @@ impl Patch {
         let (last, parents) = self.path.split_last().ok_or(NotEdited)?;
         let mut value = document;
         for step in parents {
-            if matches!(self.change, Change::Remove | Change::Rename(_)) && child(value, step).is_none()
+            if matches!(self.change, Change::Remove | Change::Rename(_))
+                && child(value, step).is_none()
             {
                 return Ok(());
             }

@@ -10,7 +10,7 @@ use super::{Address, Migrated, Note, comments, sops};
 use crate::destination::Destination;
 use crate::failure::Failure;
 use crate::input::Input;
-use crate::manifest::{self, ManifestFile, NotEdited, Object, Step};
+use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object, Step};
 use crate::refused::{Place, Refused};
 use crate::walk::{self, Found};
 
@@ -74,8 +74,12 @@ impl Draft {
     }
 
     /// The recipients and namespace of the file, or a refusal.
-    fn destination(&mut self, job: &Job<'_>) -> Option<Destination> {
-        match (job.destination)() {
+    fn destination(&mut self, job: &Job<'_>) -> Option<(Destination, Option<GivenNamespace>)> {
+        let destination = (job.destination)().and_then(|destination| {
+            let namespace = destination.given_namespace(job.namespace)?;
+            Ok((destination, namespace))
+        });
+        match destination {
             Ok(destination) => Some(destination),
             Err(failure) => {
                 let (message, hint) = failure.into_parts();
@@ -92,11 +96,9 @@ impl Draft {
         if self.objects == 0 {
             return;
         }
-        let Some(destination) = self.destination(job) else { return };
-        let address = Address {
-            recipients: &destination.recipients,
-            namespace: job.namespace.or(destination.namespace.as_deref()),
-        };
+        let Some((destination, namespace)) = self.destination(job) else { return };
+        let address =
+            Address { recipients: &destination.recipients, namespace: namespace.as_ref() };
         let mut patches = Vec::new();
         for object in objects.iter().filter(is_theirs) {
             match bitnami::convert(object, job.keys, &address) {
@@ -171,11 +173,9 @@ impl Draft {
             self.refused.push(Refused::file(&self.name, message, Some(hint)));
             return Ok(());
         }
-        let Some(destination) = self.destination(job) else { return Ok(()) };
-        let address = Address {
-            recipients: &destination.recipients,
-            namespace: job.namespace.or(destination.namespace.as_deref()),
-        };
+        let Some((destination, namespace)) = self.destination(job) else { return Ok(()) };
+        let address =
+            Address { recipients: &destination.recipients, namespace: namespace.as_ref() };
         let plain = match sops::decrypted(&self.path, manifests)? {
             Ok(plain) => plain,
             Err(refused) => {
