@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod completions;
+mod create;
 mod edit;
 mod init;
 mod inspect;
@@ -21,6 +22,7 @@ use crate::failure::{Answer, Failure};
 pub(crate) enum Command {
     Init(init::Init),
     Seal(seal::Seal),
+    Create(Box<create::Create>),
     Set(set::Set),
     Unset(unset::Unset),
     Edit(edit::Edit),
@@ -39,6 +41,7 @@ impl Command {
         match self {
             Self::Init(init) => init.run(),
             Self::Seal(seal) => seal.run(),
+            Self::Create(create) => create.run(),
             Self::Set(set) => set.run(),
             Self::Unset(unset) => unset.run(),
             Self::Edit(edit) => edit.run(),

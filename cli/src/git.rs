@@ -48,6 +48,31 @@ pub(crate) fn root_of(real: &Path) -> Option<PathBuf> {
     real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
 }
 
+/// What Git makes of a file that it does not ignore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is in the index, so it is or will be committed.
+    Tracked,
+    /// `git add` would find it.
+    Untracked,
+}
+
+/// What Git makes of a file; nothing if it ignores it, or if there is no Git here.
+pub(crate) fn standing(path: &Path) -> Option<Standing> {
+    let real = path.canonicalize().ok()?;
+    root_of(&real)?;
+    let listed = git(&["--literal-pathspecs", "ls-files", "-t", "-z", "--cached", "--others"])
+        .args(["--exclude-standard", "--"])
+        .arg(real.file_name()?)
+        .current_dir(real.parent()?)
+        .output()
+        .ok()?;
+    match listed.stdout.first()? {
+        b'?' => Some(Standing::Untracked),
+        _ => Some(Standing::Tracked),
+    }
+}
+
 /// The files of a branch, tag or commit of the repository around the current folder.
 pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
     list(git_ref).or_hint(

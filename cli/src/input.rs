@@ -52,14 +52,21 @@ pub(crate) fn paths<'a>(
     if paths.is_empty() {
         paths.push(Path::new(STDIN));
     }
-    let others = others.into_iter().map(PathBuf::as_path);
-    if paths.iter().copied().chain(others).filter(|path| *path == Path::new(STDIN)).count() > 1 {
-        bail!("stdin is to be read more than once");
-    }
+    refuse_stdin_twice(paths.iter().copied().chain(others.into_iter().map(PathBuf::as_path)))?;
     if files.is_empty() && io::stdin().is_terminal() {
         bail!("no FILE is given and nothing is piped in");
     }
     Ok(paths)
+}
+
+/// Refuses what would find stdin empty.
+pub(crate) fn refuse_stdin_twice<'a, P: AsRef<Path> + ?Sized + 'a>(
+    paths: impl IntoIterator<Item = &'a P>,
+) -> Result<()> {
+    match paths.into_iter().filter(|path| path.as_ref() == Path::new(STDIN)).count() {
+        0 | 1 => Ok(()),
+        _ => bail!("stdin is to be read more than once"),
+    }
 }
 
 /// `read_to_end` for secrets: a buffer that grows leaves a copy behind, so each old one is wiped.

@@ -15,6 +15,7 @@ mod escape;
 mod failure;
 mod flags;
 mod git;
+mod given;
 mod identities;
 mod input;
 mod manifest;

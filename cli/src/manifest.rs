@@ -4,6 +4,7 @@
 //! not UTF-8, too large, empty or malformed anywhere is refused as a whole, with file, document, line and
 //! column. Messages are our own fixed phrases, never the YAML library's, which can quote the input.
 
+mod append;
 mod edit;
 mod metadata;
 mod patch;
@@ -62,6 +63,7 @@ impl fmt::Display for Position {
 }
 
 /// One Kubernetes object: a document, or an item of a list.
+#[derive(Clone, Copy)]
 pub(crate) struct Object<'a> {
     document: &'a Document,
     item: Option<usize>,

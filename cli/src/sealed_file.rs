@@ -3,6 +3,7 @@
 
 mod merge;
 mod pick;
+mod put;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use crate::output::{self, NotExchanged};
 
 pub(crate) use merge::Sealer;
 pub(crate) use pick::{PickFlags, Picked};
+pub(crate) use put::IfThere;
 
 /// A file that was read to be changed.
 pub(crate) struct SealedFile {
@@ -110,20 +112,18 @@ impl SealedFile {
 
 /// Everything that stands between a SealedSecret and the API server, as far as it needs no key.
 fn complaints(object: &Object<'_>) -> Vec<String> {
-    let flaws = manifest::flaws(object);
-    let mut complaints: Vec<_> = flaws
-        .iter()
-        .filter(|flaw| flaw.kind == FlawKind::Schema)
-        .map(|flaw| match &flaw.steps()[..] {
-            [] => flaw.message.clone(),
-            steps => format!("{}: {}", path_text(steps), flaw.message),
-        })
-        .collect();
-    if complaints.is_empty()
-        && let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object)
-    {
+    let mut complaints = Vec::new();
+    // The rules say it in clearer words than the schema.
+    if let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object) {
         complaints.extend(rules::violations(&sealed_secret).iter().map(ToString::to_string));
     }
+    let flaws = manifest::flaws(object);
+    complaints.extend(flaws.iter().filter(|flaw| flaw.kind == FlawKind::Schema).map(|flaw| {
+        match &flaw.steps()[..] {
+            [] => flaw.message.clone(),
+            steps => format!("{}: {}", path_text(steps), flaw.message),
+        }
+    }));
     if json_length(object.value) > rules::MAX_MANIFEST_BYTES {
         complaints.push("more than 1.4 MB, which the API server cannot store; split it".into());
     }
@@ -165,7 +165,7 @@ mod tests {
         assert!(refusal.ends_with(": db: no key is not a valid data key of a Secret"), "{refusal}");
         let set = Patch::set(&objects[0], &["spec", "sealedData"], json!({}));
         let refusal = message(file.patched(&[set]).unwrap_err());
-        assert!(refusal.ends_with(": db: spec.sealedData: there is nothing in it"), "{refusal}");
+        assert!(refusal.ends_with(": db: sealedData is empty"), "{refusal}");
     }
 
     #[test]

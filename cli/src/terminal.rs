@@ -107,8 +107,8 @@ fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
 }
 
 /// A value to be sealed, typed unseen on one line. The terminal is asked, whatever stdin and stdout are.
-pub(crate) fn ask_value(key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let prompt = format!("Value of {}, unseen: ", escape::line(key));
+pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let prompt = format!("{}, typed unseen: ", escape::line(what));
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let typed = typed
         .or_hint("without a terminal a value is read from a file, stdin or the environment")?;

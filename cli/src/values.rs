@@ -1,6 +1,9 @@
 //! Values in the clear, as people give them: typed unseen, from stdin, a file or the environment. Byte for byte, and
 //! wiped when dropped; no temporary file, no copy in the arguments of another process.
 
+mod dotenv;
+mod sources;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -11,6 +14,8 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrHint};
 use crate::{input, output, terminal};
+
+pub(crate) use sources::{SourceFlags, Values};
 
 /// What an empty value is given with, where it cannot be told from a mistake.
 const EMPTY_VALUE: &str = "an empty value is given with --from-file /dev/null";
@@ -59,7 +64,7 @@ impl ValueFlags {
     /// The value of `key`.
     pub(crate) fn read(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let value = match (&self.literal[..], &self.from_file, &self.from_env) {
-            ([], None, None) => typed_or_piped(key)?,
+            ([], None, None) => typed_or_piped(&format!("Value of {key}"))?,
             ([], Some(path), _) => from_file(path)?,
             ([], None, Some(variable)) => from_env(variable)?,
             ([literal], None, None) => {
@@ -117,8 +122,8 @@ pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> 
 }
 
 /// What a person types, unseen.
-pub(crate) fn typed(key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let value = terminal::ask_value(key)?;
+pub(crate) fn typed(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let value = terminal::ask_value(what)?;
     match value.is_empty() {
         true => Err(anyhow!("nothing was typed")).or_hint(EMPTY_VALUE),
         false => Ok(value),
@@ -132,9 +137,10 @@ pub(crate) fn warn_about_arguments() {
     );
 }
 
-fn typed_or_piped(key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+/// What is piped in, or else typed.
+pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if io::stdin().is_terminal() {
-        return typed(key);
+        return typed(what);
     }
     let value = from_file(Path::new("-"))?;
     match value.is_empty() {

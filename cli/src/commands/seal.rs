@@ -3,25 +3,29 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use bulla_crds::rules::{self, Violation};
-use bulla_crds::{SealError, WipedSecret};
-use bulla_sealing::Recipients;
 use clap::Args;
-use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
 
 use crate::destination::{Destination, DestinationFlags};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{Manifests as Files, Output, Scope};
-use crate::manifest::{self, Manifests, Object, ObjectKind, Step};
+use crate::git::{self, Standing};
+use crate::given::Given;
+use crate::identities::IdentityFlags;
+use crate::input;
+use crate::manifest::{self, Manifests, Object, ObjectKind};
 use crate::output::{self, Content, Existing};
-use crate::{input, refused};
+use crate::sealed_file::{IfThere, SealedFile, Sealer};
 
 /// Turn Secret manifests into SealedSecrets
 ///
 /// Reads Secrets in YAML or JSON, one or many in a file, also as a List, and prints a SealedSecret for
 /// each. Values stand under data in base64 or under stringData as they are, which wins. Nothing is
 /// printed or written unless all of them can be sealed.
+///
+/// Into a file that is there, what is given is merged: a Secret goes into the SealedSecret of the same namespace and
+/// name, or becomes a new document at the end. Values, labels and annotations that are not given stay, as do comments,
+/// order and quotes. Sealing is random, so each value that is given is written anew; with an identity given with -i
+/// those that are equal, and sealed as they would be today, stay as they are.
 ///
 /// Values are sealed to the recipients given with -r and -R. Without either, to those that bulla.yaml pins for
 /// the environment of the file, and to nothing else; and where there is no bulla.yaml, to the cluster's own
@@ -38,40 +42,49 @@ pub(crate) struct Seal {
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
 
-    /// What else the sealed values may be used for
-    #[arg(long, value_enum, default_value_t)]
-    scope: Scope,
+    /// What else the sealed values may be used for [default: strict, or as the values that are there]
+    #[arg(long, value_enum)]
+    scope: Option<Scope>,
 
     #[command(flatten)]
     output: Output,
 
-    /// Write over an existing file
+    /// Write the file anew, if it is there, instead of merging into it
     #[arg(long)]
     force: bool,
+
+    #[command(flatten)]
+    identities: IdentityFlags,
 }
 
 impl Seal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let recipients_files = &self.destination.recipients.recipients_files;
-        let paths = input::paths(&self.files.files, recipients_files)?;
+        let others = recipients_files.iter().chain(&self.identities.identities);
+        let paths = input::paths(&self.files.files, others)?;
         // What becomes of the values decides; without a file for them, where they come from.
-        let file = match (output::file(self.output.output.as_deref()), &self.files.files[..]) {
+        let output = output::file(self.output.output.as_deref());
+        let file = match (output, &self.files.files[..]) {
             (Some(output), _) => Some(output),
             (None, [file]) if file != Path::new("-") => Some(file.as_path()),
             (None, _) => None,
         };
+        self.refuse_to_merge_into_itself(output)?;
         let manifests = Manifests::read(paths)?;
         let objects = manifests.objects()?;
         let destination = self.destination.resolve(file)?;
-        let secrets = objects
+        let given = objects
             .into_iter()
             .map(|object| self.read(object, &destination))
             .collect::<Result<Vec<_>, _>>()?;
-        let sealed = secrets
-            .iter()
-            .map(|secret| self.seal(secret, &destination.recipients))
-            .collect::<Result<Vec<_>, _>>()?;
-        self.write(&manifest::to_yaml(&sealed))?;
+        let keyring = self.identities.read()?;
+        let sealer = Sealer {
+            recipients: &destination.recipients,
+            scope: self.scope.map(Into::into),
+            keyring: Some(&keyring),
+        };
+        write(&given, sealer, output, Existing::unless(self.force), IfThere::Merge)?;
+        self.warn_of_what_is_left(output);
         Ok(Answer::Yes)
     }
 
@@ -79,7 +92,7 @@ impl Seal {
         &self,
         object: Object<'a>,
         destination: &Destination,
-    ) -> Result<ToSeal<'a>, Failure> {
+    ) -> Result<Given<'a>, Failure> {
         match object.kind() {
             ObjectKind::Secret => {}
             ObjectKind::SealedSecret => {
@@ -94,78 +107,72 @@ impl Seal {
         let given = destination.given_namespace(self.namespace.as_deref())?;
         let namespace = manifest::namespace_of(&object, &secret.metadata, given.as_ref())?;
         let namespace = namespace.map(str::to_owned);
-        Ok(ToSeal { object, secret, namespace })
+        Ok(Given { object: Some(object), secret, namespace })
     }
 
-    fn seal(&self, to_seal: &ToSeal<'_>, recipients: &Recipients) -> Result<Value, Failure> {
-        let ToSeal { object, secret, namespace } = to_seal;
-        let sealed = bulla_crds::seal(secret, namespace.as_deref(), self.scope.into(), recipients);
-        let sealed_secret = sealed.map_err(|error| refusal(object, &error))?;
-        tell_what_is_dropped(object, secret);
-        serde_json::to_value(&sealed_secret)
-            .map_err(|_| Failure::unable(object.mistake(&[], "cannot be written as a manifest")))
-    }
-
-    fn write(&self, yaml: &[u8]) -> Result<(), Failure> {
-        let Some(path) = output::file(self.output.output.as_deref()) else {
-            return Ok(output::stdout(yaml)?);
-        };
-        let existing = Existing::unless(self.force);
-        output::write_file(path, yaml, existing, Content::Public)
-    }
-}
-
-/// A Secret that was read in full, and where.
-struct ToSeal<'a> {
-    object: Object<'a>,
-    secret: WipedSecret,
-    namespace: Option<String>,
-}
-
-/// Why a Secret is not sealed, at the place that it is about.
-fn refusal(object: &Object<'_>, error: &SealError) -> Failure {
-    let of_key = |key| {
-        let fields = ["stringData", "data"].into_iter();
-        let has_key = |field: &&str| object.value.get(field).and_then(|it| it.get(key)).is_some();
-        fields
-            .filter(has_key)
-            .flat_map(|field| [Step::Key(field), Step::Key(key)])
-            .take(2)
-            .collect()
-    };
-    let path: Vec<_> = match error {
-        SealError::Target { key, .. }
-        | SealError::InTheClear { key, .. }
-        | SealError::Violation(Violation::DataKey(key)) => of_key(key.as_str()),
-        SealError::Unfit { key, .. } => of_key(key),
-        SealError::Violation(Violation::TypeRefused(_) | Violation::KeyMissing { .. }) => {
-            vec![Step::Key("type")]
+    /// A manifest in the clear gives way to what is sealed as a whole, or not at all: no plaintext stays beside it.
+    fn refuse_to_merge_into_itself(&self, output: Option<&Path>) -> Result<(), Failure> {
+        let Some(output) = output.filter(|_| !self.force) else { return Ok(()) };
+        match self.files.files.iter().any(|file| is_same(file, output)) {
+            true => Err(anyhow!(
+                "{} is what is to be sealed, and what is written takes its place",
+                output.display()
+            ))
+            .or_hint("agree with --force: without an identity the plaintext is then out of reach"),
+            false => Ok(()),
         }
-        SealError::NoNamespace(_) => vec![Step::Key("metadata"), Step::Key("namespace")],
-        _ => Vec::new(),
-    };
-    let position = object.position(&path);
-    let failure = Failure::unable(anyhow!("{position}: {}: {error}", object.title()));
-    match refused::hint_for_sealing(error) {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    }
+
+    /// Plaintext that Git would take with it must not stay behind unnoticed.
+    fn warn_of_what_is_left(&self, output: Option<&Path>) {
+        for file in self.files.files.iter().filter(|file| *file != Path::new("-")) {
+            let name = file.display();
+            let is_replaced = output.is_some_and(|output| is_same(file, output));
+            match git::standing(file) {
+                Some(Standing::Tracked) if is_replaced => output::warning(&format!(
+                    "{name} was in the clear and Git tracks it: what is committed stays in the history, so change the values"
+                )),
+                Some(Standing::Tracked) => output::warning(&format!(
+                    "{name} is in the clear and Git tracks it: take it out with git rm --cached, and if it was pushed, change the values"
+                )),
+                Some(Standing::Untracked) if !is_replaced => output::warning(&format!(
+                    "{name} is in the clear and Git does not ignore it: delete it, or let Git ignore it"
+                )),
+                Some(Standing::Untracked) | None => {}
+            }
+        }
     }
 }
 
-/// What client-side `kubectl apply` leaves in everything. Nobody misses it.
-const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Whether both are one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    real(one).is_some_and(|one| real(other) == Some(one))
+}
 
-/// Labels and annotations by which other tools track their objects would make them fight over the target.
-fn tell_what_is_dropped(object: &Object<'_>, secret: &Secret) {
-    let labels = secret.metadata.labels.iter().flatten().map(|mark| ("label", mark));
-    let annotations = secret.metadata.annotations.iter().flatten().map(|mark| ("annotation", mark));
-    for (kind, (key, _)) in
-        labels.chain(annotations).filter(|(_, (key, _))| rules::is_tracking(key) && *key != APPLIED)
+/// Writes what is given, sealed: to stdout or a new file, or into a file that is there.
+pub(super) fn write(
+    given: &[Given<'_>],
+    sealer: Sealer<'_>,
+    output: Option<&Path>,
+    existing: Existing,
+    if_there: IfThere,
+) -> Result<(), Failure> {
+    if let (Some(path), Existing::Keep(_)) = (output, existing)
+        && path.exists()
     {
-        output::note(&format!(
-            "{}: {}: {kind} {key} is not taken over: tools track their own objects by it",
-            object.position(&[]),
-            object.title(),
-        ));
+        let file = SealedFile::read(path)?;
+        let put = file.put(given, sealer, if_there)?;
+        return file.write(&put, sealer.recipients);
+    }
+    let scope = sealer.scope.unwrap_or(bulla_sealing::Scope::Strict);
+    let sealed = given
+        .iter()
+        .map(|given| given.seal(scope, sealer.recipients))
+        .collect::<Result<Vec<_>, _>>()?;
+    let yaml = manifest::to_yaml(&sealed);
+    match output {
+        Some(path) => output::write_file(path, &yaml, existing, Content::Public),
+        None => Ok(output::stdout(&yaml)?),
     }
 }

@@ -67,7 +67,7 @@ impl Set {
         };
         let merged = picked.merge(&secret, sealer, |error| picked.refuse_to_seal(error))?;
         file.exchange(&file.patched(&merged.patches)?)?;
-        merged.tell_values(&self.file, &picked.object.title(), sealer.recipients);
+        merged.tell(&self.file, &picked.object.title(), sealer.recipients);
         Ok(Answer::Yes)
     }
 }

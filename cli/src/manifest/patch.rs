@@ -483,11 +483,16 @@ impl<'a> Draft<'a> {
             text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=._-".contains(&byte));
         match quote {
             Some(quote) if is_simple => Some(Zeroizing::new(format!("{quote}{text}{quote}"))),
-            None if write::is_plain(text) && !self.is_json() => {
+            None if write::is_plain(text) && (!self.is_json() || self.is_text()) => {
                 Some(Zeroizing::new(text.to_owned()))
             }
             _ => None,
         }
+    }
+
+    /// Whether the field is text by now; without quotes there is none in JSON.
+    fn is_text(&self) -> bool {
+        self.value_at(self.patch.path.len()).is_some_and(Value::is_string)
     }
 
     fn is_json(&self) -> bool {
@@ -746,6 +751,16 @@ mod tests {
         let beyond = Patch::set(&objects[0], &[Step::Key("l"), Step::Index(1)], json!(1));
         for patch in [no_list, beyond] {
             assert_eq!(file.patched(&[patch]).unwrap_err(), NotEdited);
+        }
+    }
+
+    #[test]
+    fn an_object_in_braces_need_not_be_json() {
+        let text = |value| format!("{{apiVersion: v1, kind: K, s: {{a: {value}, b: 'y'}}}}\n");
+        for (old, value, new) in
+            [("x", json!("z"), "z"), ("x", json!("yes"), "\"yes\""), ("1", json!("z"), "\"z\"")]
+        {
+            assert_eq!(patched(&text(old), &["s", "a"], Some(value)), Ok(text(new)));
         }
     }
 

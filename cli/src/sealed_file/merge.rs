@@ -58,21 +58,27 @@ pub(crate) enum ChangeKind {
 }
 
 impl Merged {
-    /// Tells what became of each value; never the value.
-    pub(crate) fn tell_values(&self, file: &Path, title: &str, recipients: &Recipients) {
+    /// Tells what became of each value, and never the value.
+    pub(crate) fn tell(&self, file: &Path, title: &str, recipients: &Recipients) {
+        let place = format!("{}: {title}", file.display());
         let recipients: Vec<_> = recipients.iter().map(|it| it.fingerprint().to_string()).collect();
         let recipients = recipients.join(", ");
         for Change { key, kind, bytes, scope } in &self.changes {
             let what = match kind {
                 ChangeKind::Added => "added",
                 ChangeKind::Changed => "changed",
-                ChangeKind::Kept => "kept",
+                ChangeKind::Kept => {
+                    output::summary(&format!("{place}: {key}: equal, left as it is"));
+                    continue;
+                }
             };
             let (bytes, scope) = (output::count(*bytes, "byte"), scope.as_str());
             output::summary(&format!(
-                "{}: {title}: {key}: {what}, {bytes}, scope {scope}, sealed to {recipients}",
-                file.display()
+                "{place}: {key}: {what}, {bytes}, scope {scope}, sealed to {recipients}"
             ));
+        }
+        for field in &self.template {
+            output::summary(&format!("{place}: template.{field}: set"));
         }
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Picked<'a> {
 }
 
 /// A text of the metadata that is not empty.
-fn text<'a>(object: &Object<'a>, field: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(object: &Object<'a>, field: &str) -> Option<&'a str> {
     object.value.get("metadata")?.get(field)?.as_str().filter(|text| !text.is_empty())
 }
 

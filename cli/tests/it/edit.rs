@@ -399,7 +399,7 @@ fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
             "sed 's|team: .*|team: typed-value|;s|^  user: .*|  user: typed-value|'",
             "label team contains the value of key user in the clear",
         ),
-        ("sed '/^stringData/,$d'", "spec.sealedData: there is nothing in it"),
+        ("sed '/^stringData/,$d'", "sealedData is empty"),
         ("sed 's|^kind: .*|kind: ConfigMap|'", "kind ConfigMap of v1 is not supported here"),
         (
             "sed 's|^  name: db|&\\n  finalizers: [x]|'",

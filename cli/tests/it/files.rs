@@ -74,18 +74,19 @@ fn what_is_private_is_not_written_into_a_work_tree() {
 #[test]
 fn an_existing_file_stays_unless_forced() {
     let (sandbox, sealed) = sealed();
-    sandbox.write("out.yaml", "old");
-    for args in [
-        &["seal", "-R", "hybrid.pub", "secret.yaml", "-o", "out.yaml"][..],
-        &["unseal", "-i", "hybrid.txt", "sealed.yaml", "-o", "out.yaml"],
+    for (args, refusal) in [
+        (
+            &["seal", "-R", "hybrid.pub", "secret.yaml", "-o", "out.yaml"][..],
+            "error: out.yaml: document 1, line 1: not a Kubernetes object\nhint: write the file anew with --force\n",
+        ),
+        (
+            &["unseal", "-i", "hybrid.txt", "sealed.yaml", "-o", "out.yaml"],
+            "error: out.yaml is there already\nhint: write over it with --force\n",
+        ),
     ] {
         sandbox.write("out.yaml", "old");
         let run = sandbox.run(args);
-        assert_eq!(run.code, 2);
-        assert_eq!(
-            run.stderr,
-            "error: out.yaml is there already\nhint: write over it with --force\n"
-        );
+        assert_eq!((run.code, run.stderr.as_str()), (2, refusal));
         assert_eq!(sandbox.read("out.yaml"), "old");
         sandbox.done(&[args, &["--force"]].concat());
         assert_ne!(sandbox.read("out.yaml"), "old");

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod config;
+mod create;
 mod edit;
 mod encrypted_identities;
 mod examples;
@@ -12,9 +13,13 @@ mod init;
 mod inspect;
 mod lint;
 mod messages;
+#[cfg(target_os = "linux")]
+mod pty;
 mod refusals;
 mod rekey;
 mod round_trip;
 mod sandbox;
+mod seal_into_files;
+mod set;
 mod transcripts;
 mod unseal;

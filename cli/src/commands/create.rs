@@ -1,0 +1,134 @@
+//! `bulla create`.
+
+mod kinds;
+
+use std::collections::BTreeMap;
+
+use anyhow::anyhow;
+use clap::Args;
+
+use self::kinds::KindFlags;
+use super::seal;
+use crate::destination::DestinationFlags;
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::{Output, Scope};
+use crate::given::Given;
+use crate::input;
+use crate::output::{self, Existing};
+use crate::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::values::{SourceFlags, Values};
+
+/// Make a SealedSecret without a Secret in the clear
+///
+/// The values are typed unseen, or come from files, files of KEY=VALUE lines, environment variables and stdin, and are
+/// sealed byte for byte. No plaintext manifest is written on the way.
+///
+/// Into a file that is there, the SealedSecret is added as a new document. One of the same namespace and name is
+/// changed only with --merge; bulla set changes single values.
+#[derive(Args)]
+pub(crate) struct Create {
+    /// The name of the Secret
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten)]
+    sources: SourceFlags,
+
+    #[command(flatten)]
+    kind: KindFlags,
+
+    /// A label of the Secret; repeat for several
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
+
+    /// An annotation of the Secret; repeat for several
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    annotations: Vec<String>,
+
+    /// Let the cluster refuse changes of the Secret
+    #[arg(long)]
+    immutable: bool,
+
+    /// The namespace of the Secret
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// What else the sealed values may be used for [default: strict, or as the values that are there]
+    #[arg(long, value_enum)]
+    scope: Option<Scope>,
+
+    #[command(flatten)]
+    destination: DestinationFlags,
+
+    #[command(flatten)]
+    output: Output,
+
+    /// Put the values into the SealedSecret if the file has it already
+    #[arg(long)]
+    merge: bool,
+
+    /// Write the file anew, if it is there
+    #[arg(long, conflicts_with = "merge")]
+    force: bool,
+}
+
+impl Create {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        if !bulla_sealing::is_dns_subdomain(&self.name) {
+            return Err(anyhow!("{} is not a valid name of a Secret", self.name))
+                .or_hint("a name has small letters, digits, - and . in it");
+        }
+        let files = [self.sources.files(), self.kind.files()].concat();
+        let recipients_files = &self.destination.recipients.recipients_files;
+        input::refuse_stdin_twice(files.iter().chain(recipients_files))?;
+        let output = output::file(self.output.output.as_deref());
+        // Whatever can be refused is refused before anybody is asked for a value.
+        let (labels, annotations) =
+            (marks("label", &self.labels)?, marks("annotation", &self.annotations)?);
+        let destination = self.destination.resolve(output)?;
+        let namespace = destination.given_namespace(self.namespace.as_deref())?;
+        let namespace = namespace.as_deref();
+        if let Some(path) = output.filter(|path| path.exists() && !self.merge && !self.force) {
+            SealedFile::read(path)?.refuse_if_there(&self.name, namespace)?;
+        }
+        let mut values = Values::default();
+        let type_ = self.kind.read(&mut values)?;
+        self.sources.read(&mut values)?;
+        if values.is_empty() {
+            return Err(anyhow!("no value is given")).or_hint(
+                "name what to take: --prompt, --from-file, --from-env-file or --from-env",
+            );
+        }
+        let secret = values.into_secret(|secret| {
+            secret.metadata.name = Some(self.name.clone());
+            secret.metadata.labels = labels;
+            secret.metadata.annotations = annotations;
+            secret.type_ = type_;
+            secret.immutable = self.immutable.then_some(true);
+        });
+        let given = Given { secret, namespace: namespace.map(Into::into), object: None };
+        let sealer = Sealer {
+            recipients: &destination.recipients,
+            scope: self.scope.map(Into::into),
+            keyring: None,
+        };
+        let if_there = if self.merge { IfThere::Merge } else { IfThere::Refuse };
+        seal::write(&[given], sealer, output, Existing::unless(self.force), if_there)?;
+        Ok(Answer::Yes)
+    }
+}
+
+/// Labels or annotations as they are typed.
+fn marks(kind: &str, given: &[String]) -> Result<Option<BTreeMap<String, String>>, Failure> {
+    let mut marks = BTreeMap::new();
+    for mark in given {
+        let (key, value) = mark
+            .split_once('=')
+            .ok_or_else(|| anyhow!("a {kind} without ="))
+            .or_hint(format!("--{kind} KEY=VALUE is wanted"))?;
+        if marks.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(anyhow!("the {kind} {key} is given twice").into());
+        }
+    }
+    Ok(Some(marks).filter(|marks| !marks.is_empty()))
+}

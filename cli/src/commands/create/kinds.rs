@@ -1,0 +1,116 @@
+//! Secrets of a type of their own: certificates and the passwords of registries, as `kubectl create secret` makes
+//! them.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use bulla_crds::json_length;
+use clap::Args;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, OrHint};
+use crate::manifest::Tree;
+use crate::values::{self, Values};
+
+/// What the Secret is for.
+#[derive(Args)]
+pub(super) struct KindFlags {
+    /// The type of the Secret [default: Opaque, or what --cert and --docker-username make of it]
+    #[arg(long = "type", value_name = "TYPE")]
+    type_: Option<String>,
+
+    /// Make a kubernetes.io/tls Secret with this certificate in PEM, as tls.crt
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["type_", "docker_username"])]
+    cert: Option<PathBuf>,
+
+    /// The private key of the certificate in PEM, as tls.key; - for stdin
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Make a kubernetes.io/dockerconfigjson Secret for this user of a registry; the password is typed unseen, or
+    /// read from stdin when something is piped in
+    #[arg(long, value_name = "NAME", conflicts_with = "type_")]
+    docker_username: Option<String>,
+
+    /// The registry that the user is of
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "docker_username",
+        default_value = "https://index.docker.io/v1/"
+    )]
+    docker_server: String,
+
+    /// The user's mail address, which some registries want
+    #[arg(long, value_name = "ADDRESS", requires = "docker_username")]
+    docker_email: Option<String>,
+}
+
+impl KindFlags {
+    /// Every file that is read, stdin included.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = self.cert.iter().chain(&self.key).cloned().collect();
+        if self.docker_username.is_some() && !io::stdin().is_terminal() {
+            files.push("-".into());
+        }
+        files
+    }
+
+    /// Adds the values that the kind demands; its type.
+    pub(super) fn read(&self, values: &mut Values) -> Result<Option<String>, Failure> {
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            values.add("tls.crt", &mut pem(cert, "CERTIFICATE-----")?)?;
+            values.add("tls.key", &mut pem(key, "PRIVATE KEY-----")?)?;
+            return Ok(Some("kubernetes.io/tls".into()));
+        }
+        if let Some(username) = &self.docker_username {
+            values.add(".dockerconfigjson", &mut self.docker_config(username)?)?;
+            return Ok(Some("kubernetes.io/dockerconfigjson".into()));
+        }
+        Ok(self.type_.clone())
+    }
+
+    fn docker_config(&self, username: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let what = format!("Password of {username} at {}", self.docker_server);
+        let password = values::typed_or_piped(&what)?;
+        let password = str::from_utf8(&password).map_err(|_| anyhow!("the password is no text"))?;
+        // What pipes add, as docker login --password-stdin takes it.
+        let password = password.strip_suffix('\n').unwrap_or(password);
+        let password = password.strip_suffix('\r').unwrap_or(password);
+        let pair = Zeroizing::new(format!("{username}:{password}"));
+        let mut entry = json!({
+            "username": username,
+            "password": password,
+            "auth": BASE64_STANDARD.encode(pair.as_bytes()),
+        });
+        if let Some(email) = &self.docker_email {
+            entry["email"] = json!(email);
+        }
+        let config = Tree::new(json!({"auths": {&self.docker_server: entry}}));
+        // Measured first, so that the buffer does not grow and leave copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(json_length(config.value())));
+        serde_json::to_writer(&mut *bytes, config.value())
+            .map_err(|_| anyhow!("the password cannot be written as JSON"))?;
+        Ok(bytes)
+    }
+}
+
+/// A file that holds at least one block of the kind.
+fn pem(path: &Path, kind: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let bytes = values::from_file(path)?;
+    let is_there = str::from_utf8(&bytes).is_ok_and(|text| {
+        text.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(kind))
+    });
+    match is_there {
+        true => Ok(bytes),
+        false => Err(anyhow!(
+            "{}: there is no {} in PEM in it",
+            path.display(),
+            kind.trim_end_matches('-')
+        ))
+        .or_hint("--cert takes the certificate, --key the private key"),
+    }
+}

@@ -1,0 +1,186 @@
+//! Files of `KEY=VALUE` lines, read with care: dialects differ in quotes, comments and variables, and a secret that
+//! one of them would read otherwise is refused rather than guessed. A crate for this puts variables into values,
+//! which a password with a `$` in it does not survive.
+
+use zeroize::Zeroizing;
+
+/// A mistake, and in which line it is, counted from 1.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Mistake {
+    pub(super) line: usize,
+    pub(super) what: &'static str,
+    pub(super) hint: Option<&'static str>,
+}
+
+type Pairs = Vec<(String, Zeroizing<Vec<u8>>)>;
+
+const QUOTE_IT: &str = "put the value in single quotes, in which nothing has a meaning of its own";
+
+/// The keys and values in order. A value is the rest of its line, or stands in single or double quotes, also over
+/// several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` stand for one character each.
+pub(super) fn parse(text: &str) -> Result<Pairs, Mistake> {
+    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+    let mut pairs = Pairs::new();
+    while !reader.rest.is_empty() {
+        let first = reader.rest.lines().next().unwrap_or_default().trim();
+        if first.is_empty() || first.starts_with('#') {
+            reader.skip_line();
+            continue;
+        }
+        pairs.push(reader.pair()?);
+    }
+    Ok(pairs)
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn mistake(&self, what: &'static str, hint: impl Into<Option<&'static str>>) -> Mistake {
+        Mistake { line: self.line, what, hint: hint.into() }
+    }
+
+    fn skip_line(&mut self) {
+        self.advance(self.rest.find('\n').map_or(self.rest.len(), |newline| newline + 1));
+    }
+
+    fn advance(&mut self, bytes: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at(bytes);
+        self.line += taken.matches('\n').count();
+        self.rest = rest;
+        taken
+    }
+
+    fn pair(&mut self) -> Result<(String, Zeroizing<Vec<u8>>), Mistake> {
+        let line_len = self.rest.find('\n').unwrap_or(self.rest.len());
+        let Some(equals) = self.rest[..line_len].find('=') else {
+            let hint = "KEY=VALUE is wanted; --from-env takes a value from the environment";
+            return Err(self.mistake("a line without =", hint));
+        };
+        let key = self.rest[..equals].trim();
+        let key = key.strip_prefix("export ").unwrap_or(key).trim_start();
+        if !bulla_sealing::is_data_key(key) {
+            return Err(self.mistake("what stands before the = is not a valid data key", None));
+        }
+        let key = key.to_owned();
+        self.advance(equals + 1);
+        let blanks = self.rest.len() - self.rest.trim_start_matches([' ', '\t']).len();
+        self.advance(blanks);
+        let value = match self.rest.chars().next() {
+            Some(quote @ ('\'' | '"')) => self.quoted(quote)?,
+            _ => self.plain()?,
+        };
+        Ok((key, value))
+    }
+
+    fn plain(&mut self) -> Result<Zeroizing<Vec<u8>>, Mistake> {
+        let line = self.rest.lines().next().unwrap_or_default();
+        let value = line.trim_end();
+        if value.contains(" #") || value.contains("\t#") || value.starts_with('#') {
+            return Err(self.mistake("a # that some readers take for a comment", QUOTE_IT));
+        }
+        if has_variable(value) {
+            return Err(self.mistake("a $ that some readers take for a variable", QUOTE_IT));
+        }
+        if value.contains(['\'', '"', '\\', '`']) {
+            let what = "a quote or backslash that some readers take for their own";
+            return Err(self.mistake(what, QUOTE_IT));
+        }
+        let value = Zeroizing::new(value.as_bytes().to_vec());
+        self.skip_line();
+        Ok(value)
+    }
+
+    fn quoted(&mut self, quote: char) -> Result<Zeroizing<Vec<u8>>, Mistake> {
+        let body = &self.rest[1..];
+        let mut value = Zeroizing::new(Vec::with_capacity(body.len()));
+        let mut characters = body.char_indices();
+        let end = loop {
+            let Some((offset, character)) = characters.next() else {
+                return Err(self.mistake("a quote that is not closed", None));
+            };
+            match character {
+                _ if character == quote => break offset,
+                '\\' if quote == '"' => value.push(match characters.next() {
+                    Some((_, 'n')) => b'\n',
+                    Some((_, 'r')) => b'\r',
+                    Some((_, 't')) => b'\t',
+                    Some((_, escaped @ ('"' | '\\' | '$'))) => escaped as u8,
+                    _ => {
+                        let what = "a backslash before something that has no meaning there";
+                        return Err(self.mistake(what, QUOTE_IT));
+                    }
+                }),
+                '$' if quote == '"' && is_variable(&body[offset..]) => {
+                    return Err(self.mistake("a $ that some readers take for a variable", QUOTE_IT));
+                }
+                _ => value.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        };
+        let after = body[end + 1..].lines().next().unwrap_or_default();
+        if !after.trim().is_empty() && !after.trim_start().starts_with('#') {
+            return Err(self.mistake("something behind the closing quote", None));
+        }
+        self.advance(end + 2);
+        self.skip_line();
+        Ok(value)
+    }
+}
+
+/// Whether any `$` in it begins what shells and their like replace.
+fn has_variable(text: &str) -> bool {
+    text.match_indices('$').any(|(offset, _)| is_variable(&text[offset..]))
+}
+
+fn is_variable(text: &str) -> bool {
+    text[1..].starts_with(|next: char| next.is_ascii_alphabetic() || "_{(".contains(next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_dialects_read_alike_is_read() {
+        let text = "\u{feff}# c\n\nA=1\nexport B = x y \r\nC=\nD='a # $b \\n\"'\nE=\"a\\n\\\"\\$b\\\\ 5$ $1\" # c\n  F=a=b\nG='one\ntwo'\nH=pa$$\nI=ä";
+        let pairs = parse(text).unwrap();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(key, value)| (key.as_str(), str::from_utf8(value).unwrap()))
+            .collect();
+        let expected = [
+            ("A", "1"),
+            ("B", "x y"),
+            ("C", ""),
+            ("D", "a # $b \\n\""),
+            ("E", "a\n\"$b\\ 5$ $1"),
+            ("F", "a=b"),
+            ("G", "one\ntwo"),
+            ("H", "pa$$"),
+            ("I", "ä"),
+        ];
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn what_dialects_read_differently_is_refused_with_its_line() {
+        for (text, line) in [
+            ("A=1\nB", 2),
+            ("A=a #b", 1),
+            ("\nA=#b", 2),
+            ("A=a$b", 1),
+            ("A=a'b", 1),
+            ("A=a\\b", 1),
+            ("A=\"a${b}\"", 1),
+            ("A=\"a\\x\"", 1),
+            ("A=1\nB='x\ny", 2),
+            ("A='x\ny'\nB='a' b", 3),
+            ("A B=1", 1),
+            ("=1", 1),
+        ] {
+            assert_eq!(parse(text).err().map(|mistake| mistake.line), Some(line), "{text}");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A terminal of its own for a command, to type into.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+/// A command that runs on a terminal.
+pub(crate) struct Pty {
+    master: OwnedFd,
+    child: Child,
+    shown: JoinHandle<String>,
+}
+
+impl Pty {
+    /// Starts it; what is piped into `stdin` is none of the terminal's, if it is given.
+    pub(crate) fn start(command: &Command) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = || Stdio::from(File::options().read(true).write(true).open(&name).unwrap());
+        // It makes its stdin the controlling terminal, which takes unsafe code in here.
+        let mut on_terminal = Command::new("setsid");
+        on_terminal.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        if let Some(folder) = command.get_current_dir() {
+            on_terminal.current_dir(folder);
+        }
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => on_terminal.env(key, value),
+                None => on_terminal.env_remove(key),
+            };
+        }
+        on_terminal.stdin(terminal()).stdout(terminal()).stderr(terminal());
+        let child = on_terminal.spawn().unwrap();
+        drop(on_terminal);
+        let mut reader = File::from(master.try_clone().unwrap());
+        let shown = thread::spawn(move || {
+            let (mut shown, mut buffer) = (Vec::new(), [0; 1024]);
+            loop {
+                match reader.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(read) => shown.extend(&buffer[..read]),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // The last one has closed it.
+                    Err(_) => break,
+                }
+            }
+            String::from_utf8(shown).unwrap()
+        });
+        Self { master, child, shown }
+    }
+
+    pub(crate) fn is_echoing(&self) -> bool {
+        tcgetattr(&self.master).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+
+    /// Types once the terminal no longer shows what is typed.
+    pub(crate) fn type_unseen(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.is_echoing() {
+            assert!(Instant::now() < deadline, "nothing is asked for unseen");
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended before it asked");
+            thread::sleep(Duration::from_millis(2));
+        }
+        File::from(self.master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end: exit code, and everything that the terminal has shown.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().unwrap();
+        (status.code(), self.shown.join().unwrap())
+    }
+}

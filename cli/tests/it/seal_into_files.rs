@@ -1,0 +1,297 @@
+//! `seal -o` into a file that is there: what is given is merged, and everything else stays.
+
+use std::fs;
+use std::process::Command;
+
+use crate::sandbox::{Run, Sandbox, documents, plaintext};
+
+const FIRST: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod, labels: {team: storage, old: x}}\nstringData: {a: one, b: two}\n";
+
+/// What `kubectl get secret -o yaml` prints.
+const EXPORTED: &str = "apiVersion: v1\ndata:\n  b: bmV3\n  c: YWRkZWQ=\nkind: Secret\nmetadata:\n  annotations:\n    kubectl.kubernetes.io/last-applied-configuration: '{}'\n  creationTimestamp: \"2026-01-01T00:00:00Z\"\n  labels:\n    app.kubernetes.io/instance: argo\n    team: infra\n  name: db\n  namespace: prod\n  resourceVersion: \"7\"\n  uid: 1\ntype: Opaque\n";
+
+/// With `out.yaml`: a comment, a ConfigMap, and `prod/db` with comments, sealed to x25519.
+fn sandbox() -> (Sandbox, String) {
+    let sandbox = Sandbox::with_keys();
+    sandbox.write("first.yaml", FIRST);
+    let sealed = sandbox.done(&["seal", "-R", "x25519.pub", "first.yaml"]);
+    let sealed = sealed
+        .replace("    a: ", "    # of a\n    a: ")
+        .replace("  template:", "\n  template: # c");
+    let out = format!(
+        "# top\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: 'c'}}\n---\n{sealed}# end\n"
+    );
+    sandbox.write("out.yaml", &out);
+    (sandbox, out)
+}
+
+fn seal(sandbox: &Sandbox, secret: &str, args: &[&str]) -> Run {
+    let args = [&["seal", "-R", "x25519.pub", "-o", "out.yaml"], args].concat();
+    sandbox.run_with_input(&args, secret.as_bytes())
+}
+
+fn seal_done(sandbox: &Sandbox, secret: &str, args: &[&str]) -> String {
+    let run = seal(sandbox, secret, args);
+    assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{}", run.stderr);
+    run.stderr
+}
+
+/// The lines of `new` that `old` has not, and the other way round.
+fn differences<'a>(old: &'a str, new: &'a str) -> (Vec<&'a str>, Vec<&'a str>) {
+    let lines = |text: &'a str| text.lines().collect::<Vec<_>>();
+    let (old, new) = (lines(old), lines(new));
+    let only = |one: &[&'a str], other: &[&'a str]| {
+        one.iter().copied().filter(|line| !other.contains(line)).collect()
+    };
+    (only(&old, &new), only(&new, &old))
+}
+
+fn starts(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| line.split(" YWdl").next().unwrap().to_owned()).collect()
+}
+
+fn opened(sandbox: &Sandbox) -> serde_json::Value {
+    let sealed = sandbox.read("out.yaml");
+    let sealed = sealed.split_once("---\n").unwrap().1;
+    sandbox.write("sealed.yaml", sealed);
+    documents(&sandbox.done(&["unseal", "-i", "x25519.txt", "sealed.yaml"])).remove(0)
+}
+
+#[test]
+fn only_what_is_given_changes() {
+    let (sandbox, out) = sandbox();
+    let told = seal_done(&sandbox, EXPORTED, &[]);
+    let new = sandbox.read("out.yaml");
+    let (gone, come) = differences(&out, &new);
+    assert_eq!(starts(&gone), ["    b:", "        team: storage"]);
+    assert_eq!(starts(&come), ["    b:", "    c:", "        team: infra"]);
+    assert_eq!(new.lines().count(), out.lines().count() + 1);
+    let expected = [
+        "note: <stdin>: document 1, line 1: prod/db: label app.kubernetes.io/instance is not taken over: tools track their own objects by it",
+        "out.yaml: prod/db: b: changed, 3 bytes, scope strict, sealed to 91efc95f9aa3a7fb",
+        "out.yaml: prod/db: c: added, 5 bytes, scope strict, sealed to 91efc95f9aa3a7fb",
+        "out.yaml: prod/db: template.metadata.labels.team: set",
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+    let secret = opened(&sandbox);
+    let values = ["a", "b", "c"].map(|key| plaintext(&secret, key));
+    assert_eq!(values, [&b"one"[..], b"new", b"added"]);
+    // Windows' line ends and a byte order mark stay too.
+    let windows = format!("\u{feff}{}", out.replace('\n', "\r\n"));
+    sandbox.write("out.yaml", &windows);
+    seal_done(&sandbox, EXPORTED, &[]);
+    let new = sandbox.read("out.yaml");
+    assert_eq!(starts(&differences(&windows, &new).1), ["    b:", "    c:", "        team: infra"]);
+    assert!(new.starts_with('\u{feff}') && !new.replace("\r\n", "").contains('\n'));
+}
+
+#[test]
+fn with_an_identity_equal_values_stay() {
+    let (sandbox, out) = sandbox();
+    seal_done(&sandbox, FIRST, &[]);
+    let anew = sandbox.read("out.yaml");
+    assert_eq!(starts(&differences(&out, &anew).1), ["    a:", "    b:"]);
+    sandbox.write("out.yaml", &out);
+    let told = seal_done(&sandbox, FIRST, &["-i", "x25519.txt"]);
+    assert_eq!(
+        told,
+        "out.yaml: prod/db: a: equal, left as it is\nout.yaml: prod/db: b: equal, left as it is\n"
+    );
+    assert_eq!(sandbox.read("out.yaml"), out);
+    // Another value, other recipients, another scope, another identity: each is written anew.
+    let changed = FIRST.replace("one", "eins");
+    seal_done(&sandbox, &changed, &["-i", "x25519.txt"]);
+    assert_eq!(starts(&differences(&out, &sandbox.read("out.yaml")).1), ["    a:"]);
+    let other = sandbox.done(&["keys", "generate", "--type", "x25519", "-o", "other.txt"]);
+    for args in [
+        &["-i", "x25519.txt", "-r", other.trim()][..],
+        &["-i", "x25519.txt", "--scope", "cluster"],
+        &["-i", "other.txt"],
+    ] {
+        sandbox.write("out.yaml", &out);
+        seal_done(&sandbox, FIRST, args);
+        let new = sandbox.read("out.yaml");
+        assert_eq!(starts(&differences(&out, &new).1), ["    a:", "    b:"], "{args:?}");
+    }
+}
+
+#[test]
+fn what_the_file_has_not_is_added_at_its_end() {
+    let (sandbox, out) = sandbox();
+    let two = FIRST.replace("name: db", "name: web") + "---\n" + &FIRST.replace("prod", "dev");
+    let told = seal_done(&sandbox, &two, &["--scope", "namespace"]);
+    assert_eq!(told, "out.yaml: prod/web: added\nout.yaml: dev/db: added\n");
+    let new = sandbox.read("out.yaml");
+    assert!(new.starts_with(&format!("{out}---\napiVersion: bulla.dev/v1alpha1\n")), "{new}");
+    assert_eq!(sandbox.run(&["lint", "out.yaml"]).code, 0);
+    // Of two of one name the one of the namespace is meant.
+    seal_done(&sandbox, &FIRST.replace("prod", "dev").replace("two", "zwei"), &[]);
+    let newer = sandbox.read("out.yaml");
+    assert!(newer.starts_with(&out) && newer != new);
+    // JSON can be merged into, but nothing stands behind it.
+    let json = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}"#;
+    sandbox.write("out.yaml", json);
+    let run = seal(&sandbox, FIRST, &[]);
+    assert_eq!(
+        (run.code, run.stderr.as_str()),
+        (
+            2,
+            "error: out.yaml: it is JSON, behind which no further object can stand\nhint: write to a file of its own\n"
+        )
+    );
+    assert_eq!(sandbox.read("out.yaml"), json);
+}
+
+#[test]
+fn a_manifest_without_a_namespace_is_for_that_of_its_values() {
+    let (sandbox, out) = sandbox();
+    let bare = out.replace("  namespace: prod\n", "");
+    sandbox.write("out.yaml", &bare);
+    seal_done(&sandbox, EXPORTED, &[]);
+    assert!(!sandbox.read("out.yaml").contains("namespace:"));
+    let run = seal(&sandbox, &EXPORTED.replace("prod", "dev"), &[]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.stderr
+            .contains("the value of a is sealed for namespace prod, so no other can be for dev")
+    );
+    // All values anew are for whatever they are given for.
+    sandbox.write("out.yaml", &bare);
+    seal_done(&sandbox, &FIRST.replace("prod", "dev"), &[]);
+    let anew = sandbox.read("out.yaml").replace("  name: db\n", "  name: db\n  namespace: dev\n");
+    sandbox.write("out.yaml", anew);
+    assert_eq!(plaintext(&opened(&sandbox), "a"), b"one");
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused_and_changes_nothing() {
+    let (sandbox, out) = sandbox();
+    let plain = format!("{out}---\n{FIRST}");
+    let twice = format!("{out}---\n{}", out.split_once("---\n").unwrap().1);
+    let future = out.replace("v1alpha1", "v9");
+    let alias = out
+        .replace("    b: ", "    b: &x ")
+        .replace("\n  template: # c", "    e: *x\n  template: # c");
+    for (file, secret, args, message) in [
+        (
+            &out,
+            EXPORTED,
+            &["--scope", "cluster"][..],
+            "the value of a, which stays, has scope strict, and --scope says cluster\nhint: leave --scope out",
+        ),
+        (&out, EXPORTED, &["-n", "dev"], "the manifest names prod and -n names dev"),
+        (
+            &plain,
+            EXPORTED,
+            &[],
+            "prod/db: a Secret in the clear stands in the file\nhint: seal it too",
+        ),
+        (&twice, EXPORTED, &[], "the object stands twice\nhint: take one of them out"),
+        (&future, EXPORTED, &[], "only bulla.dev/v1alpha1 is known"),
+        (
+            &alias,
+            EXPORTED,
+            &[],
+            "cannot be edited without changing something else in it\nhint: an alias",
+        ),
+        (
+            &out,
+            &format!("{FIRST}---\n{FIRST}"),
+            &[],
+            "<stdin>: document 2, line 6: prod/db: it is given twice",
+        ),
+        (
+            &out,
+            &EXPORTED.replace("type: Opaque", "type: kubernetes.io/tls"),
+            &[],
+            "prod/db: type kubernetes.io/tls needs tls.crt",
+        ),
+        (
+            &out,
+            &EXPORTED.replace("team: infra", "team: added"),
+            &[],
+            "label team contains the value of key c in the clear\nhint: ",
+        ),
+    ] {
+        sandbox.write("out.yaml", file);
+        let run = seal(&sandbox, secret, args);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{message}: {}", run.stderr);
+        assert!(run.stderr.contains(message), "{}", run.stderr);
+        assert_eq!(&sandbox.read("out.yaml"), file);
+    }
+}
+
+#[test]
+fn part_of_a_secret_of_a_type_is_merged() {
+    let (sandbox, _) = sandbox();
+    let tls = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod}\ntype: kubernetes.io/tls\nstringData: {tls.key: k}\n";
+    seal_done(&sandbox, &tls.replace("tls.key: k", "tls.key: k, tls.crt: c"), &["--force"]);
+    seal_done(&sandbox, tls, &[]);
+    // A manifest without a type says nothing about it.
+    seal_done(&sandbox, &tls.replace("type: kubernetes.io/tls\n", ""), &[]);
+    assert!(sandbox.read("out.yaml").contains("type: kubernetes.io/tls"));
+    let told =
+        seal_done(&sandbox, &tls.replace("kubernetes.io/tls", "Opaque\nimmutable: true"), &[]);
+    assert!(told.contains("template.type: set\n") && told.contains("template.immutable: set\n"));
+}
+
+#[test]
+fn plaintext_in_place_gives_way_as_a_whole_or_not_at_all() {
+    let sandbox = Sandbox::with_keys();
+    sandbox.write("secret.yaml", FIRST);
+    let args = ["seal", "-R", "x25519.pub", "secret.yaml", "-o", "./secret.yaml"];
+    let run = sandbox.run(&args);
+    assert_eq!(
+        (run.code, run.stderr.as_str()),
+        (
+            2,
+            "error: ./secret.yaml is what is to be sealed, and what is written takes its place\nhint: agree with --force: without an identity the plaintext is then out of reach\n"
+        )
+    );
+    assert_eq!(sandbox.read("secret.yaml"), FIRST);
+    // What is no Secret cannot be sealed, so the file stays as it is.
+    let mixed = format!("{FIRST}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n");
+    sandbox.write("secret.yaml", &mixed);
+    assert_eq!(sandbox.run(&[&args[..], &["--force"]].concat()).code, 2);
+    assert_eq!(sandbox.read("secret.yaml"), mixed);
+    sandbox.write("secret.yaml", FIRST);
+    sandbox.done(&[&args[..], &["--force"]].concat());
+    assert_eq!(sandbox.run(&["lint", "secret.yaml"]).code, 0);
+}
+
+#[test]
+fn plaintext_that_git_would_take_is_warned_of() {
+    let sandbox = Sandbox::with_keys();
+    fs::create_dir_all(sandbox.path("tree/sub")).unwrap();
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command.args(args).current_dir(sandbox.path("tree")).env("HOME", sandbox.path(""));
+        assert!(command.output().unwrap().status.success(), "{args:?}");
+    };
+    git(&["init", "--quiet"]);
+    sandbox.write("tree/.gitignore", "ignored.yaml\n");
+    for name in ["tree/sub/plain.yaml", "tree/sub/ignored.yaml", "tree/sub/[t]racked.yaml"] {
+        sandbox.write(name, FIRST);
+    }
+    git(&["--literal-pathspecs", "add", "sub/[t]racked.yaml"]);
+    let told = |file: &str, args: &[&str]| {
+        let run = sandbox.run(&[&["seal", "-R", "x25519.pub", file], args].concat());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.stderr
+    };
+    assert_eq!(
+        told("tree/sub/plain.yaml", &[]),
+        "warning: tree/sub/plain.yaml is in the clear and Git does not ignore it: delete it, or let Git ignore it\n"
+    );
+    assert_eq!(told("tree/sub/ignored.yaml", &[]), "");
+    let tracked = told("tree/sub/[t]racked.yaml", &["-o", "tree/sealed.yaml"]);
+    assert_eq!(
+        tracked,
+        "warning: tree/sub/[t]racked.yaml is in the clear and Git tracks it: take it out with git rm --cached, and if it was pushed, change the values\n"
+    );
+    // Replaced, it no longer stays; what was committed does.
+    let in_place = ["-o", "tree/sub/plain.yaml", "--force"];
+    assert_eq!(told("tree/sub/plain.yaml", &in_place), "");
+    let replaced = told("tree/sub/[t]racked.yaml", &["-o", "tree/sub/[t]racked.yaml", "--force"]);
+    assert!(replaced.contains("what is committed stays in the history"), "{replaced}");
+}
