@@ -5,10 +5,8 @@ use std::fs;
 use anyhow::{Result, ensure};
 use bulla_crds::State;
 use bulla_sealing::Identity;
-use bulla_tests::{ControlPlane, Controller, Kubectl};
-use serde_json::{Value, json};
 
-use crate::place::{Place, Says, fingerprint, identity, plane};
+use crate::place::{Place, Says, fingerprint, identity, kubeconfig, plane, second_plane};
 
 const HEAD: &str = "# ours\nenvironments:\n  prod:\n    paths: [prod/**] # all\n";
 
@@ -17,28 +15,6 @@ fn item(identity: &Identity, holder: &str, state: &str) -> String {
     format!(
         "      - recipient: {recipient}\n        holder: {holder}\n        state: {state}\n        fetched: \"20"
     )
-}
-
-/// One kubeconfig with a context for each cluster.
-fn kubeconfig(clusters: &[(&str, &Kubectl)]) -> Result<String> {
-    let mut lists = [("clusters", Vec::new()), ("users", Vec::new()), ("contexts", Vec::new())];
-    for (name, kubectl) in clusters {
-        let one: Value = serde_json::from_slice(&fs::read(kubectl.kubeconfig())?)?;
-        for (list, entries) in &mut lists {
-            let mut entry = one[*list][0].clone();
-            entry["name"] = json!(name);
-            if *list == "contexts" {
-                entry["context"] = json!({"cluster": name, "user": name});
-            }
-            entries.push(entry);
-        }
-    }
-    let [clusters, users, contexts] = lists.map(|(_, entries)| entries);
-    let whole = json!({
-        "apiVersion": "v1", "kind": "Config",
-        "clusters": clusters, "users": users, "contexts": contexts,
-    });
-    Ok(whole.to_string())
 }
 
 fn comparison(old: &str, new: &Identity) -> String {
@@ -139,12 +115,11 @@ fn it_is_said_whose_key_is_meant_when_the_cluster_does_not() -> Result<()> {
 
 #[test]
 fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
-    let second = ControlPlane::start()?;
-    Controller::install(&second)?;
+    let second = second_plane()?;
     let namespace = "keys-fetch-contexts";
     let place = Place::new(namespace)?;
     second.kubectl(&["create", "namespace", namespace])?;
-    let other = Place::beside(&second, namespace)?;
+    let other = Place::beside(second, namespace)?;
     let [eu, us, recovery] = [identity()?, identity()?, identity()?];
     place.declare(&eu, "eu", State::Active, Says::Held, 1)?;
     other.declare(&us, "us", State::Active, Says::Held, 1)?;

@@ -4,6 +4,7 @@ mod backup;
 mod fetch;
 mod life;
 mod list;
+mod page;
 mod place;
 mod rekey;
 mod restore;

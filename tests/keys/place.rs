@@ -1,6 +1,6 @@
 //! A namespace that keeps keys, as that of a controller does, and somebody at a terminal beside it.
 
-use std::{path::PathBuf, process::Command, sync::OnceLock};
+use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bulla_crds::{
@@ -43,6 +43,39 @@ pub(crate) fn plane() -> Result<&'static ControlPlane> {
     let installed = INSTALLED.get_or_init(|| Controller::install(plane));
     installed.as_ref().map_err(|error| anyhow!("{error:#}"))?;
     Ok(plane)
+}
+
+/// Another one, of other keys.
+pub(crate) fn second_plane() -> Result<&'static ControlPlane> {
+    static SECOND: OnceLock<Result<ControlPlane>> = OnceLock::new();
+    let start = || {
+        let plane = ControlPlane::start()?;
+        Controller::install(&plane)?;
+        Ok(plane)
+    };
+    SECOND.get_or_init(start).as_ref().map_err(|error| anyhow!("{error:#}"))
+}
+
+/// One kubeconfig with a context for each cluster.
+pub(crate) fn kubeconfig(clusters: &[(&str, &Kubectl)]) -> Result<String> {
+    let mut lists = [("clusters", Vec::new()), ("users", Vec::new()), ("contexts", Vec::new())];
+    for (name, kubectl) in clusters {
+        let one: Value = serde_json::from_slice(&fs::read(kubectl.kubeconfig())?)?;
+        for (list, entries) in &mut lists {
+            let mut entry = one[*list][0].clone();
+            entry["name"] = json!(name);
+            if *list == "contexts" {
+                entry["context"] = json!({"cluster": name, "user": name});
+            }
+            entries.push(entry);
+        }
+    }
+    let [clusters, users, contexts] = lists.map(|(_, entries)| entries);
+    let whole = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": contexts[0]["name"],
+        "clusters": clusters, "users": users, "contexts": contexts,
+    });
+    Ok(whole.to_string())
 }
 
 pub(crate) fn identity() -> Result<Identity> {

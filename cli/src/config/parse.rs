@@ -272,3 +272,33 @@ fn unfit_path(text: &str) -> Option<&'static str> {
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stop_at_folders_unless_they_say_otherwise() {
+        for (pattern, matching, other) in [
+            ("prod/*", &["prod/a", "prod/.a"][..], &["prod/a/b", "prod", "x/prod/a"][..]),
+            ("prod/?.yaml", &["prod/a.yaml"], &["prod/ab.yaml", "prod/.yaml", "prod//.yaml"]),
+            ("prod/[ab]", &["prod/a"], &["prod/c", "prod/A"]),
+            ("prod/[!ab]x", &["prod/cx"], &["prod/ax", "prod/cy", "prod//x"]),
+            ("{prod,live}/a", &["prod/a", "live/a"], &["dev/a"]),
+            ("prod/**", &["prod/a", "prod/a/b/c"], &["prodigal/a", "x/prod/a"]),
+            ("**/prod/*", &["prod/a", "x/y/prod/a"], &["x/prod/y/a", "x/aprod/a"]),
+            ("a/**/b", &["a/b", "a/x/y/b"], &["a/bb", "b"]),
+            ("**", &["a", "a/b"], &[]),
+        ] {
+            let text = format!("environments: {{prod: {{paths: ['{pattern}']}}}}\n");
+            let config = Config::of_text(Path::new("bulla.yaml"), &text).unwrap();
+            let globs = &config.environments[0].globs;
+            for path in matching {
+                assert!(globs.is_match(path), "{pattern}: {path}");
+            }
+            for path in other {
+                assert!(!globs.is_match(path), "{pattern}: {path}");
+            }
+        }
+    }
+}
