@@ -80,6 +80,38 @@ pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
     )
 }
 
+/// The files of the work tree that are not as a branch, tag or commit has them, from the root of the work tree.
+pub(crate) fn changed_since(git_ref: &str) -> Result<HashSet<PathBuf>, Failure> {
+    let commit = format!("{git_ref}^{{commit}}");
+    let changed = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &commit])
+        .with_context(|| format!("there is no {git_ref} in Git here"))
+        .and_then(|commit| {
+            let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+            run(&["diff-index", "-z", "--name-only", "--no-renames", &commit, "--"])
+        })
+        .or_hint("name a branch, tag or commit that is there; a shallow clone has but some")?;
+    Ok(paths(&changed).collect())
+}
+
+/// The files in a folder that Git tracks although it was told to ignore them.
+pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let git_folder = root_of(&std::fs::canonicalize(folder)?).map(|root| root.join(".git"));
+    let is_repository = |folder: PathBuf| folder.is_file() || folder.join("HEAD").exists();
+    if !git_folder.is_some_and(is_repository) {
+        return Ok(Vec::new());
+    }
+    let mut command = git(&["ls-files", "-z", "--cached", "--ignored", "--exclude-standard"]);
+    let output = command.current_dir(folder).output().context("cannot run git")?;
+    ensure!(output.status.success(), "git says no");
+    let files = paths(&output.stdout).map(|path| folder.join(path));
+    Ok(files.filter(|path| path.symlink_metadata().is_ok_and(|it| it.is_file())).collect())
+}
+
+fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
+    let entries = listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    entries.map(|entry| PathBuf::from(&*String::from_utf8_lossy(entry)))
+}
+
 /// Shows each of these files to `look`, less those that are larger than any manifest.
 pub(crate) fn read(blobs: &[Blob], mut look: impl FnMut(&Blob, &[u8])) -> Result<(), Failure> {
     Ok(read_in_order(blobs, &mut look).context("cannot read files out of Git")?)

@@ -1,6 +1,7 @@
 //! The manifests in files and folders.
 //!
-//! In a folder these are the files that end like manifests, less what Git ignores. Links are not followed: what
+//! In a folder these are the files that end like manifests, less what Git ignores and
+//! does not track. Links are not followed: what
 //! they lead to lies in the tree and is found by itself, or it is none of the tree's business.
 
 use std::collections::HashSet;
@@ -9,12 +10,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use ignore::{DirEntry, WalkBuilder};
+use ignore::WalkBuilder;
 
 use crate::failure::{Failure, OrHint};
 use crate::manifest::{ManifestFile, Object};
 use crate::refused::Refused;
-use crate::{input, output};
+use crate::{git, input, output};
 
 /// How the name of a manifest ends.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
@@ -29,6 +30,15 @@ pub(crate) struct Found {
 
 /// The files that `paths` name, and the manifests in the folders that they name; each once, in order.
 pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
+    found(paths, is_manifest)
+}
+
+/// The same for files of every kind.
+pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
+    found(paths, |_| true)
+}
+
+fn found(paths: &[PathBuf], is_wanted: fn(&Path) -> bool) -> Result<Vec<Found>, Failure> {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
@@ -43,7 +53,7 @@ pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
             found.push(Found { path: path.clone(), is_named: true });
             continue;
         }
-        for path in files(path, is_manifest)? {
+        for path in files(path, is_wanted)?.into_iter().chain(tracked(path, is_wanted)) {
             found.push(Found { path, is_named: false });
         }
     }
@@ -108,7 +118,8 @@ pub(crate) fn objects<'a>(
     objects.map_err(|error| Refused::file(&found.path.display().to_string(), error, None))
 }
 
-fn is_too_large(error: &anyhow::Error) -> bool {
+/// Whether a file was not read because it is larger than any manifest.
+pub(crate) fn is_too_large(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
 }
@@ -139,24 +150,39 @@ pub(crate) fn files(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<
             .map_err(|error| anyhow!(error).context(format!("cannot read {}", folder.display())))?;
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
         if is_file && is_wanted(entry.path()) {
-            files.push(without_dot(entry));
+            files.push(without_dot(entry.path()));
         }
     }
     files.sort();
     Ok(files)
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// What Git ignores and tracks all the same, because somebody added it first or insisted: it is in every clone.
+fn tracked(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    match git::tracked_though_ignored(folder) {
+        Ok(mut files) => {
+            files.retain(|path| is_wanted(path));
+            files.iter().map(|path| without_dot(path)).collect()
+        }
+        Err(_) => {
+            let name = folder.display();
+            output::warning(&format!(
+                "{name}: git does not say what it tracks; what .gitignore names is not looked at"
+            ));
+            Vec::new()
+        }
+    }
+}
+
+/// Whether a file is called like a manifest.
+pub(crate) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
 /// As people write it.
-fn without_dot(entry: DirEntry) -> PathBuf {
-    match entry.path().strip_prefix("./") {
-        Ok(path) => path.to_owned(),
-        Err(_) => entry.into_path(),
-    }
+fn without_dot(path: &Path) -> PathBuf {
+    path.strip_prefix("./").unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]
