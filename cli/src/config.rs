@@ -4,6 +4,7 @@
 //! in a review of the first. The recipients in it are pins, whole and not by fingerprint, so whoever reviews the
 //! file decides who can read.
 
+mod allow;
 mod edit;
 mod parse;
 
@@ -18,9 +19,10 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrHint};
 use crate::input::Input;
-use crate::manifest::{GivenNamespace, ManifestFile, Step};
+use crate::manifest::{GivenNamespace, ManifestFile, Mark, Step};
 use crate::{git, input, walk};
 
+pub(crate) use allow::AllowedRule;
 pub(crate) use edit::Renewal;
 
 /// What the file is called.
@@ -35,6 +37,8 @@ pub(crate) struct Config {
     /// Where its globs begin, without links.
     root: PathBuf,
     pub(crate) environments: Vec<Environment>,
+    /// Findings of `bulla lint` that are meant as they are.
+    pub(crate) allowed: Vec<AllowedRule>,
     pub(crate) file: ManifestFile,
 }
 
@@ -148,6 +152,11 @@ impl Config {
         found
             .ok_or_else(|| anyhow!("{} has no environment {name}", self.path.display()))
             .or_hint(format!("it has: {}", names.join(", ")))
+    }
+
+    /// Where the recipients of an environment stand, or the environment if it has none.
+    pub(crate) fn mark_of(&self, environment: &str) -> Option<Mark> {
+        self.file.only().ok()?.mark(&["environments", environment, "recipients"].map(Step::Key))
     }
 
     /// Who holds the key of this fingerprint, as far as any pin says so.

@@ -6,6 +6,7 @@
 
 mod append;
 mod edit;
+mod mark;
 mod metadata;
 mod patch;
 mod schema;
@@ -18,12 +19,13 @@ mod write;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::input;
 
 pub(crate) use edit::{ManifestFile, NewText, NotEdited, Places};
+pub(crate) use mark::Mark;
 pub(crate) use metadata::{GivenNamespace, metadata_of, name_of, namespace_of};
 pub(crate) use patch::Patch;
 pub(crate) use schema::{FlawKind, flaws};
@@ -60,6 +62,14 @@ impl fmt::Display for Position {
         }
         Ok(())
     }
+}
+
+/// A mistake in a manifest, and where it is. Found in an error by those who tell the place in a form of their own.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{position}: {what}")]
+pub(crate) struct MistakeAt {
+    pub(crate) position: Position,
+    pub(crate) what: String,
 }
 
 /// One Kubernetes object: a document, or an item of a list.
@@ -100,6 +110,16 @@ impl Manifests {
             document.push_objects(&mut objects)?;
         }
         Ok(objects)
+    }
+}
+
+impl MistakeAt {
+    fn new(position: Position, path: &[Step<'_>], what: &str) -> Self {
+        let what = match path {
+            [] => what.to_owned(),
+            _ => format!("{}: {what}", path_text(path)),
+        };
+        Self { position, what }
     }
 }
 
@@ -207,10 +227,7 @@ impl Object<'_> {
 
     /// An error at `path` within the object.
     pub(crate) fn mistake(&self, path: &[Step<'_>], what: &str) -> anyhow::Error {
-        match path {
-            [] => anyhow!("{}: {what}", self.position(path)),
-            _ => anyhow!("{}: {}: {what}", self.position(path), path_text(path)),
-        }
+        MistakeAt::new(self.position(path), path, what).into()
     }
 
     /// Whether it is the document, or an item of it.

@@ -1,76 +1,197 @@
 //! `bulla lint`.
+//!
+//! Each file is read and judged by itself, on all processors; then what spans files is judged, then what is allowed
+//! is set apart, then all of it is told at once.
 
+mod allowance;
 mod finding;
+mod history;
 mod judge;
+mod leaks;
+mod recipients;
+mod report;
+mod rule;
+mod shown;
+mod tree;
 
-use clap::Args;
-use serde_json::json;
+use std::path::PathBuf;
 
-use crate::commands::lint::finding::{Finding, Level};
-use crate::commands::lint::judge::Verdict;
-use crate::failure::{Answer, Failure};
-use crate::flags::{Format, Manifests as Files};
-use crate::manifest::Manifests;
-use crate::{input, output};
+use anyhow::anyhow;
+use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
 
-/// Check SealedSecrets with no key and no cluster
+use self::finding::Finding;
+use self::history::Base;
+use self::judge::Known;
+use self::report::{Form, Report};
+use self::rule::{Level, Rule};
+use self::tree::FileReport;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::failure::{Answer, Failure, OrHint};
+use crate::flags::ClusterFlags;
+use crate::output;
+use crate::parallel::in_parallel;
+use crate::progress::Progress;
+use crate::refused::{self, Refused};
+
+/// Check SealedSecrets, and that no secret lies in Git, with no key and no cluster
 ///
-/// Judges every SealedSecret by the schema, by the rules of the API server and the controller, and by
-/// what each value says it is for: a value that was moved to another namespace, name or key is found
-/// here. A Secret in the clear is a finding; documents of other kinds are counted and not judged.
+/// Looks through files, whole trees and streams. Every SealedSecret is judged by the schema, by the rules of the API
+/// server and the controller, by what each value says it is for, and by whom bulla.yaml pins for the file: a value
+/// that was moved, and one that is sealed to a wrong key, are found here. Secrets in the clear and age identities are
+/// findings wherever they lie. Documents of other kinds are counted and not judged.
 ///
-/// Findings are printed as FILE:LINE: LEVEL: MESSAGE [RULE]. The exit code is 1 when one is an error.
+/// In folders all files are looked at that Git tracks or does not ignore. What is named itself must be readable.
+/// A pipe is judged with -: kustomize build envs/prod | bulla lint --environment prod -
+///
+/// What is meant as it is can be allowed with a reason: # bulla-lint: allow RULE: REASON
+///
+/// The exit code is 1 when a finding is an error.
 #[derive(Args)]
 pub(crate) struct Lint {
-    #[command(flatten)]
-    files: Files,
+    /// Files, folders with all that is in them, or - for stdin [default: the current folder]
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
 
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: Form,
+
+    /// Exit with 1 for these too
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    deny: Option<Deny>,
+
+    /// Compare with this branch, tag or commit: judge by its pins, and tell what became of values
+    #[arg(long, value_name = "REF")]
+    base: Option<String>,
+
+    /// Judge by this environment of bulla.yaml [default: the one that the file's path belongs to]
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+
+    /// The bulla.yaml to use [default: the one at the root of the Git work tree]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Ask a cluster too: whether it has the keys that values are sealed to. Implied by --context
+    #[arg(long)]
+    cluster: bool,
+
+    #[command(flatten)]
+    cluster_flags: ClusterFlags,
+
+    /// Say what a rule means and what to do, and check nothing
+    #[arg(long, value_name = "RULE", exclusive = true, value_parser = PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.id())), hide_possible_values = true)]
+    explain: Option<String>,
+}
+
+/// What is denied beside errors.
+#[derive(Clone, Copy, ValueEnum)]
+enum Deny {
+    /// Warnings
+    Warnings,
+    /// Warnings and notes
+    Notes,
 }
 
 impl Lint {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let manifests = Manifests::read(input::paths(&self.files.files, [])?)?;
-        let mut verdict = Verdict::default();
-        for object in manifests.objects()? {
-            verdict.judge(&object);
+        if let Some(rule) = self.explain.as_deref().and_then(Rule::parse) {
+            output::stdout(format!("{rule}\n\n{}\n", rule.explanation()).as_bytes())?;
+            return Ok(Answer::Yes);
         }
-        let text = match self.format {
-            Format::Human => verdict.findings.iter().map(Finding::to_text).collect(),
-            Format::Json => format!("{:#}\n", to_json(&verdict)),
+        let sources = tree::sources(&self.paths)?;
+        let config = self.config()?;
+        let keys = match self.cluster || self.cluster_flags.context.is_some() {
+            true => Some(Cluster::connect(&self.cluster_flags)?.sealing_keys()?),
+            false => None,
         };
-        output::stdout(text.as_bytes())?;
-        output::summary(&summary(&verdict));
-        match verdict.count(Level::Error) {
-            0 => Ok(Answer::Yes),
-            _ => Ok(Answer::No),
+        let base = self.base.as_deref().map(|git_ref| Base::read(git_ref, config.as_ref()));
+        let base = base.transpose()?;
+        let known = Known {
+            config: config.as_ref(),
+            environment: self.environment.as_deref(),
+            keys: keys.as_ref(),
+            base: base.as_ref(),
+        };
+        let progress = Progress::new("checking", sources.len());
+        let reports = in_parallel(sources.len(), |index| {
+            let report = tree::judge(&sources[index], &known);
+            progress.step();
+            report
+        });
+        drop(progress);
+        let mut reports = reports.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+        tree::find_duplicates(&mut reports);
+        for report in &mut reports {
+            allowance::apply(report, &known);
         }
+        let mut of_config = allowance::apply_config(&mut reports, &known);
+        let changed = base.iter().flat_map(|base| base.recipients_changed(config.as_ref()));
+        of_config.extend(changed);
+        self.tell(of_config, reports)
+    }
+
+    /// The bulla.yaml of the work tree in which all of the paths lie.
+    fn config(&self) -> Result<Option<Config>, Failure> {
+        let is_file = |path: &&PathBuf| path.as_os_str() != "-";
+        let paths: Vec<_> = self.paths.iter().filter(is_file).cloned().collect();
+        let config = Config::find(self.config.as_deref(), &paths)?;
+        match (&config, &self.environment) {
+            (None, Some(_)) => Err(anyhow!("there is no bulla.yaml, so no environment"))
+                .or_hint("run it in the Git work tree that has one, or name it with --config"),
+            (Some(config), Some(name)) => config.environment(name).map(|_| ()),
+            (_, None) => Ok(()),
+        }?;
+        Ok(config)
+    }
+
+    fn tell(&self, of_config: Vec<Finding>, reports: Vec<FileReport>) -> Result<Answer, Failure> {
+        let (report, refused) = collect(of_config, reports);
+        let text = report.render(self.format)?;
+        match self.format {
+            Form::Human => output::text(&text)?,
+            _ => output::stdout(text.as_bytes())?,
+        }
+        refused::report(&refused);
+        output::summary(&report.summary());
+        let denied = match self.deny {
+            None => Level::Error,
+            Some(Deny::Warnings) => Level::Warning,
+            Some(Deny::Notes) => Level::Note,
+        };
+        Ok(match report.findings.iter().any(|finding| finding.level() >= denied) {
+            _ if !refused.is_empty() => Answer::Unable,
+            true => Answer::No,
+            false => Answer::Yes,
+        })
     }
 }
 
-fn to_json(verdict: &Verdict) -> serde_json::Value {
-    json!({
-        "findings": verdict.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
-        "sealedSecrets": verdict.sealed_secrets,
-        "values": verdict.values,
-        "otherObjects": verdict.other_objects,
-    })
-}
-
-fn summary(verdict: &Verdict) -> String {
-    let count =
-        |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-    let others = match verdict.other_objects {
-        0 => String::new(),
-        others => format!("; {} of other kinds not judged", count(others, "object")),
+/// All files together, behind what bulla.yaml has.
+fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (Report, Vec<Refused>) {
+    let sum = |of: fn(&FileReport) -> usize| reports.iter().map(of).sum();
+    let mut whole = Report {
+        findings: of_config,
+        allowed: Vec::new(),
+        files: Vec::new(),
+        sealed_secrets: sum(|report| report.sealed_secrets),
+        values: sum(|report| report.values),
+        other_objects: sum(|report| report.other_objects),
+        other_files: sum(|report| usize::from(report.is_other)),
     };
-    format!(
-        "{}, {}: {}, {}{others}\n",
-        count(verdict.sealed_secrets, "SealedSecret"),
-        count(verdict.values, "value"),
-        count(verdict.count(Level::Error), "error"),
-        count(verdict.count(Level::Warning), "warning"),
-    )
+    let mut refused = Vec::new();
+    for mut report in reports {
+        report.findings.sort_by_key(|finding| finding.place.line);
+        let (allowed, findings): (Vec<_>, Vec<_>) =
+            report.findings.into_iter().partition(|finding| finding.allowed.is_some());
+        whole.findings.extend(findings);
+        whole.allowed.extend(allowed);
+        match report.refused {
+            Some(one) => refused.push(one),
+            None => whole.files.push(report.name),
+        }
+    }
+    (whole, refused)
 }

@@ -28,12 +28,14 @@ impl Config {
         let root = std::fs::canonicalize(folder)
             .with_context(|| format!("cannot read {}", folder.display()))?;
         let file = ManifestFile::parse(input)?;
-        let environments = Reader { object: file.only()?, path }.environments()?;
-        Ok(Self { path: path.to_owned(), root, environments, file })
+        let reader = Reader { object: file.only()?, path };
+        let environments = reader.environments()?;
+        let allowed = reader.allowed(reader.object.value.get("lint"))?;
+        Ok(Self { path: path.to_owned(), root, environments, allowed, file })
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     object: Object<'a>,
     path: &'a Path,
 }
@@ -49,7 +51,7 @@ struct Glob {
 impl Reader<'_> {
     fn environments(&self) -> Result<Vec<Environment>, Failure> {
         let path = [Step::Key("environments")];
-        let whole = self.mapping(self.object.value, &[], &["environments"])?;
+        let whole = self.mapping(self.object.value, &[], &["environments", "lint"])?;
         let Some(environments) = whole.get("environments") else {
             return Err(self
                 .mistake(&[], "environments is missing")
@@ -80,7 +82,13 @@ impl Reader<'_> {
         }
         let map = self.mapping(value, &path, &["paths", "namespace", "recipients"])?;
         let at = |field| [path[0], path[1], Step::Key(field)];
-        let globs = self.paths(at("paths"), name, map.get("paths"), globs)?;
+        let (set, paths) = self.paths(&at("paths"), map.get("paths"))?;
+        globs.extend(paths.into_iter().enumerate().map(|(index, glob)| Glob {
+            environment: name.to_owned(),
+            index,
+            text: glob.glob().to_owned(),
+            matcher: glob.compile_matcher(),
+        }));
         let namespace = match map.get("namespace") {
             None | Some(Value::Null) => None,
             Some(Value::String(namespace)) if is_dns_label(namespace) => {
@@ -103,22 +111,22 @@ impl Reader<'_> {
                 return Err(self.mistake(&at("recipients"), "a list of recipients is wanted"));
             }
         };
-        Ok(Environment { name: name.to_owned(), globs, namespace, pins })
+        Ok(Environment { name: name.to_owned(), globs: set, namespace, pins })
     }
 
-    fn paths(
+    /// The paths of a list, together and one by one.
+    pub(super) fn paths(
         &self,
-        at: [Step<'_>; 3],
-        environment: &str,
+        at: &[Step<'_>],
         paths: Option<&Value>,
-        globs: &mut Vec<Glob>,
-    ) -> Result<GlobSet, Failure> {
+    ) -> Result<(GlobSet, Vec<globset::Glob>), Failure> {
         let Some(Value::Array(paths)) = paths.filter(|paths| has_items(paths)) else {
-            return Err(self.mistake(&at, "a list of paths is wanted"));
+            return Err(self.mistake(at, "a list of paths is wanted"));
         };
         let mut set = GlobSetBuilder::new();
+        let mut globs = Vec::new();
         for (index, glob) in paths.iter().enumerate() {
-            let path = [at[0], at[1], at[2], Step::Index(index)];
+            let path = [at, &[Step::Index(index)]].concat();
             let Some(text) = glob.as_str() else {
                 return Err(self.mistake(&path, "not text; quote it"));
             };
@@ -127,11 +135,11 @@ impl Reader<'_> {
             }
             let glob = GlobBuilder::new(text).literal_separator(true).build();
             let glob = glob.map_err(|_| self.mistake(&path, "not a glob"))?;
-            let (environment, text) = (environment.to_owned(), text.to_owned());
-            globs.push(Glob { environment, index, text, matcher: glob.compile_matcher() });
-            set.add(glob);
+            set.add(glob.clone());
+            globs.push(glob);
         }
-        set.build().map_err(|_| self.mistake(&at, "not globs"))
+        let set = set.build().map_err(|_| self.mistake(at, "not globs"))?;
+        Ok((set, globs))
     }
 
     fn pins(&self, path: [Step<'_>; 3], values: &[Value]) -> Result<Vec<Pin>, Failure> {
@@ -197,7 +205,7 @@ impl Reader<'_> {
     }
 
     /// A mapping with no fields but these.
-    fn mapping<'v>(
+    pub(super) fn mapping<'v>(
         &self,
         value: &'v Value,
         path: &[Step<'_>],
@@ -216,7 +224,7 @@ impl Reader<'_> {
         }
     }
 
-    fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
+    pub(super) fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
         self.object.mistake(path, what).into()
     }
 

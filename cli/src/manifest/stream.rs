@@ -3,14 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::input::Input;
-use crate::manifest::Position;
 use crate::manifest::tree::{self, Mistake, Step, Tree};
+use crate::manifest::{MistakeAt, Position};
 
 /// A text and the name under which messages speak of it.
 pub(super) struct Source {
@@ -111,18 +111,17 @@ impl Document {
     /// Where `path` stands, or the innermost part of it that there is.
     pub(super) fn position(&self, path: &[Step<'_>]) -> Position {
         let text = &self.source.text[self.range.clone()];
-        let line = match self.syntax {
-            Syntax::Yaml => tree::locate_in_yaml(text, path),
-            Syntax::Json => tree::locate_in_json(text, path),
+        // Where the document begins is known without reading it again.
+        let line = match (path, self.syntax) {
+            ([], _) => None,
+            (_, Syntax::Yaml) => tree::locate_in_yaml(text, path),
+            (_, Syntax::Json) => tree::locate_in_json(text, path),
         };
         Position {
             file: self.source.name.clone(),
             document: self.number,
             item: None,
-            line: match (path, line) {
-                ([], _) | (_, None) => self.line,
-                (_, Some((line, _))) => self.lines_before + line,
-            },
+            line: line.map_or(self.line, |(line, _)| self.lines_before + line),
             column: None,
         }
     }
@@ -210,7 +209,7 @@ impl Mistake {
             None => (lines_before_content + 1, None),
         };
         let position = Position { file: file.to_owned(), document, item: None, line, column };
-        anyhow!("{position}: {}", self.what)
+        MistakeAt::new(position, &[], self.what).into()
     }
 }
 

@@ -149,7 +149,7 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             format!("commands: [rm]\n{good}"),
-            "tree/bulla.yaml: document 1, line 1: commands: unknown field\nhint: known here: environments\n",
+            "tree/bulla.yaml: document 1, line 1: commands: unknown field\nhint: known here: environments, lint\n",
         ),
         (
             wrong("    paths", "    run: x\n    paths"),
@@ -225,7 +225,7 @@ fn what_is_wrong_is_refused_with_its_line() {
             "line 9: environments.prod.namespace: not a valid name of a namespace",
         ),
         (with("    namespace: [a]\n"), "line 9: environments.prod.namespace: not a valid name"),
-        ("a: 1\n".into(), "line 1: a: unknown field\nhint: known here: environments\n"),
+        ("a: 1\n".into(), "line 1: a: unknown field\nhint: known here: environments, lint\n"),
         (
             "{}\n".into(),
             "line 1: environments is missing\nhint: bulla init writes a file to begin with\n",

@@ -116,7 +116,7 @@ fn what_cannot_be_read_or_written_is_named() {
     let (sandbox, _) = sealed();
     fs::create_dir(sandbox.path("folder")).unwrap();
     for (args, message) in [
-        (&["lint", "folder"][..], "error: cannot read folder\n  caused by: is a directory\n"),
+        (&["inspect", "folder"][..], "error: cannot read folder\n  caused by: is a directory\n"),
         (&["lint", "nowhere.yaml"], "error: cannot read nowhere.yaml\n"),
         (&["seal", "-R", "nowhere.pub", "secret.yaml"], "error: cannot read nowhere.pub\n"),
         (&["unseal", "-i", "folder", "sealed.yaml"], "error: cannot read folder\n"),
@@ -158,7 +158,7 @@ fn unreadable_files_and_read_only_folders_are_refused() {
     let is_root = fs::metadata(sandbox.path("sealed.yaml")).unwrap().uid() == 0;
     let program = sandbox.own_program();
     for (args, message) in [
-        (&["lint", "sealed.yaml"][..], "error: cannot read sealed.yaml\n"),
+        (&["lint", "sealed.yaml"][..], "error: cannot read sealed.yaml: "),
         (
             &["seal", "-R", "hybrid.pub", "secret.yaml", "-o", "folder/out.yaml"],
             "error: cannot write folder/out.yaml\n",

@@ -1,5 +1,9 @@
 //! `bulla lint`, with no key.
 
+mod formats;
+mod history;
+mod tree;
+
 use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, documents};
@@ -206,8 +210,10 @@ fn what_is_printed_for_people_moves_no_cursor() {
         let value = sealed["spec"]["sealedData"]["user"].take();
         sealed["spec"]["sealedData"] = json!({"\u{1b}[31mred\n\u{202e}": value});
     });
-    let run = sandbox.run(&["lint", "sealed.yaml"]);
+    let run = sandbox.run(&["lint", "--format", "concise", "sealed.yaml"]);
     assert_eq!((run.code, run.stdout.lines().count()), (1, 1), "{}", run.stdout);
+    assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{}", run.stdout);
+    let run = sandbox.run(&["lint", "sealed.yaml"]);
     assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{}", run.stdout);
     let run = sandbox.run(&["inspect", "sealed.yaml"]);
     assert!(!run.stdout.contains(['\u{1b}', '\u{202e}']), "{}", run.stdout);

@@ -374,7 +374,6 @@ fn an_identity_is_never_repeated_wherever_it_is_put() {
         &["keys", "restore", "-i", identity, "x25519.txt"],
         &["keys", "generate", "-o", &format!("{identity}/x")],
         &["keys", "generate", "--type", identity],
-        &["lint", "x25519.txt"],
         &["inspect", "x25519.txt"],
         &["seal", "-R", "x25519.pub", "x25519.txt"],
     ] {

@@ -97,6 +97,18 @@ impl Sandbox {
     }
 }
 
+/// Runs Git in the sandbox, with no configuration of the machine's own.
+pub(crate) fn git(sandbox: &Sandbox, args: &[&str]) {
+    let mut command = Command::new("git");
+    command
+        .args(["-c", "user.name=x", "-c", "user.email=x@example.com"])
+        .args(args)
+        .current_dir(sandbox.0.path())
+        .env("HOME", sandbox.0.path())
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    assert!(command.status().unwrap().success(), "git {args:?}");
+}
+
 /// A file of `keys-example/`.
 pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys-example").join(name)

@@ -1,31 +1,124 @@
 //! The judgement of single objects, with no key.
 
+use std::path::Path;
+
 use bulla_crds::rules::{self, MAX_MANIFEST_BYTES, Violation};
-use bulla_crds::{SealedSecret, ValueError, decode_value, json_length};
-use bulla_sealing::{Binding, SealedValue, Target};
+use bulla_crds::{
+    BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, SealedSecret, ValueError, decode_value, json_length,
+};
+use bulla_sealing::{Binding, Fingerprint, ParseError, SealedValue, Target};
 use serde_json::Value;
 
-use crate::commands::lint::finding::{Finding, Level, Rule};
+use crate::cluster::SealingKeys;
+use crate::commands::lint::finding::{Finding, Place};
+use crate::commands::lint::history::Base;
+use crate::commands::lint::rule::{Basis, Rule};
+use crate::commands::lint::shown::Shown;
+use crate::config::{Config, Environment};
+use crate::failure::Failure;
 use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
 
 /// Client-side `kubectl apply` keeps a copy in an annotation of at most 256 KiB.
 const LARGE_MANIFEST_BYTES: usize = 240_000;
 
-/// What was found so far.
-#[derive(Default)]
-pub(super) struct Verdict {
+/// What is known beside the file that is judged.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Known<'a> {
+    /// The bulla.yaml of today.
+    pub(super) config: Option<&'a Config>,
+    /// The environment that is given for everything.
+    pub(super) environment: Option<&'a str>,
+    /// The keys of a cluster.
+    pub(super) keys: Option<&'a SealingKeys>,
+    /// What an earlier commit has.
+    pub(super) base: Option<&'a Base>,
+}
+
+impl<'a> Known<'a> {
+    /// Whether a rule of this basis can find anything.
+    pub(super) fn has(&self, basis: Basis) -> bool {
+        match basis {
+            Basis::File | Basis::Allowances => true,
+            Basis::Pins => self.config.is_some(),
+            Basis::Cluster => self.keys.is_some(),
+            Basis::History => self.base.is_some(),
+        }
+    }
+
+    /// Whose pins count for a file, or for a stream if there is none. Those of the earlier commit, if it had any
+    /// for this file.
+    pub(super) fn home_of(&self, file: Option<&Path>) -> Result<Home<'a>, Failure> {
+        let then = self.base.and_then(|base| base.config.as_ref());
+        for config in [then, self.config].into_iter().flatten() {
+            let environment = match (self.environment, file) {
+                (Some(name), _) => config.environments.iter().find(|it| it.name == name),
+                (None, Some(file)) => config.environment_of(file)?,
+                (None, None) => None,
+            };
+            if environment.is_some() {
+                return Ok(Home { config: Some(config), environment, has_path: file.is_some() });
+            }
+        }
+        if let (Some(name), Some(config)) = (self.environment, self.config) {
+            config.environment(name)?;
+        }
+        let config = self.config.or(then);
+        Ok(Home { config, environment: None, has_path: file.is_some() })
+    }
+}
+
+/// Which environment a file belongs to, and whose bulla.yaml says so.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Home<'a> {
+    pub(super) config: Option<&'a Config>,
+    pub(super) environment: Option<&'a Environment>,
+    /// Whether there is a path that an environment could have.
+    pub(super) has_path: bool,
+}
+
+/// An object that was seen, to find it again.
+pub(super) struct Seen {
+    pub(super) kind: &'static str,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+    /// `namespace/name` as the manifest has it.
+    pub(super) title: String,
+    /// Where its document begins.
+    pub(super) place: Place,
+}
+
+/// A sealed value that was read.
+pub(super) struct ReadValue<'a> {
+    pub(super) key: &'a str,
+    pub(super) fingerprints: Vec<Fingerprint>,
+}
+
+/// What was found in one file.
+pub(super) struct Verdict<'a> {
+    pub(super) known: &'a Known<'a>,
+    pub(super) home: Home<'a>,
     pub(super) findings: Vec<Finding>,
     pub(super) sealed_secrets: usize,
     pub(super) values: usize,
     pub(super) other_objects: usize,
+    pub(super) seen: Vec<Seen>,
 }
 
-impl Verdict {
-    pub(super) fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level() == level).count()
+impl<'a> Verdict<'a> {
+    pub(super) fn new(known: &'a Known<'a>, home: Home<'a>) -> Self {
+        Self {
+            known,
+            home,
+            findings: Vec::new(),
+            sealed_secrets: 0,
+            values: 0,
+            other_objects: 0,
+            seen: Vec::new(),
+        }
     }
 
     pub(super) fn judge(&mut self, object: &Object<'_>) {
+        let findings_before = self.findings.len();
         match object.kind() {
             ObjectKind::SealedSecret => self.sealed_secret(object),
             ObjectKind::Secret => self.secret(object),
@@ -34,11 +127,17 @@ impl Verdict {
                 let message = format!("only {} is known", bulla_crds::API_VERSION);
                 self.find(object, Rule::UnknownVersion, &path, None, message);
             }
+            ObjectKind::Other if has_literals(object.value) => {
+                let message = "a generator of Secrets with values in the clear";
+                let path = [Step::Key("secretGenerator")];
+                self.find(object, Rule::SecretGenerator, &path, None, message);
+            }
             ObjectKind::OtherOfOurs | ObjectKind::Other => self.other_objects += 1,
         }
+        self.findings[findings_before..].sort_by_key(|finding| finding.place.line);
     }
 
-    fn find(
+    pub(super) fn find(
         &mut self,
         object: &Object<'_>,
         rule: Rule,
@@ -46,32 +145,51 @@ impl Verdict {
         key: Option<&str>,
         message: impl Into<String>,
     ) {
-        self.findings.push(Finding {
-            rule,
-            position: object.position(path),
-            object: object.title(),
-            key: key.map(str::to_owned),
-            message: message.into(),
-        });
+        self.findings.push(finding(object, rule, path, key, message));
     }
 
     /// A Secret without values says nothing that anybody may not know.
     fn secret(&mut self, object: &Object<'_>) {
-        let has_values = |field: &&str| {
-            object.value.get(field).and_then(Value::as_object).is_some_and(|map| !map.is_empty())
-        };
-        match ["data", "stringData"].into_iter().find(has_values) {
-            Some(field) => {
+        let is_value = |value: &Value| !matches!(value.as_str(), Some("")) && !value.is_null();
+        let values = |field: &str| object.value.get(field).and_then(Value::as_object);
+        let has_values = |field: &&str| values(field).is_some_and(|map| map.values().any(is_value));
+        let type_ = object.value.get("type").and_then(Value::as_str);
+        match (["data", "stringData"].into_iter().find(has_values), type_) {
+            (Some(field), Some(IDENTITY_SECRET_TYPE)) => {
+                let message = "an identity of the controller, in the clear";
+                self.find(object, Rule::PrivateIdentity, &[Step::Key(field)], None, message);
+            }
+            (Some("data"), Some(BACKUP_SECRET_TYPE))
+                if values("data").is_some_and(|map| map.values().all(is_age_file)) =>
+            {
+                self.other_objects += 1;
+            }
+            (Some(field), _) => {
                 let message = "a Secret in the clear; seal it with bulla seal";
                 self.find(object, Rule::PlaintextSecret, &[Step::Key(field)], None, message);
+                self.see(object, "Secret", None);
             }
-            None => self.other_objects += 1,
+            (None, _) => self.other_objects += 1,
         }
+    }
+
+    /// Keeps in mind which object this is.
+    fn see(&mut self, object: &Object<'_>, kind: &'static str, bound_namespace: Option<String>) {
+        let Some(name) = text_of(object, "name") else { return };
+        let namespace = text_of(object, "namespace").map(str::to_owned);
+        let given = self.home.environment.and_then(|environment| environment.namespace.as_deref());
+        let given = given.map(str::to_owned);
+        self.seen.push(Seen {
+            kind,
+            namespace: namespace.or(given).or(bound_namespace),
+            name: name.to_owned(),
+            title: object.title(),
+            place: object.position(&[]).into(),
+        });
     }
 
     fn sealed_secret(&mut self, object: &Object<'_>) {
         self.sealed_secrets += 1;
-        let findings_before = self.findings.len();
         self.names(object);
         self.size(object);
         let flaws = manifest::flaws(object);
@@ -93,15 +211,17 @@ impl Verdict {
         {
             self.rules(object, &sealed_secret);
         }
-        self.values(object);
-        self.findings[findings_before..].sort_by_key(|finding| finding.position.line);
+        let (values, bound_namespace) = self.values(object);
+        self.recipients(object, &values);
+        if let Some(base) = self.known.base {
+            self.changes(object, base);
+        }
+        self.see(object, "SealedSecret", bound_namespace);
     }
 
     fn names(&mut self, object: &Object<'_>) {
-        let metadata = object.value.get("metadata");
-        let text = |field| metadata.and_then(|metadata| metadata.get(field)?.as_str());
         let path = |field| [Step::Key("metadata"), Step::Key(field)];
-        match (text("name").filter(|name| !name.is_empty()), text("generateName")) {
+        match (text_of(object, "name"), text_of(object, "generateName")) {
             (Some(name), _) if !bulla_sealing::is_dns_subdomain(name) => {
                 self.find(
                     object,
@@ -120,9 +240,7 @@ impl Verdict {
                 self.find(object, Rule::InvalidName, &path("name"), None, "there is no name");
             }
         }
-        if text("namespace")
-            .is_some_and(|name| !name.is_empty() && !bulla_sealing::is_dns_label(name))
-        {
+        if text_of(object, "namespace").is_some_and(|name| !bulla_sealing::is_dns_label(name)) {
             let message = "not a valid name of a namespace";
             self.find(object, Rule::InvalidNamespace, &path("namespace"), None, message);
         }
@@ -188,22 +306,21 @@ impl Verdict {
         }
     }
 
-    fn values(&mut self, object: &Object<'_>) {
-        let metadata = object.value.get("metadata");
-        let text = |field| {
-            metadata
-                .and_then(|metadata| metadata.get(field)?.as_str())
-                .filter(|text| !text.is_empty())
-        };
-        let (namespace, name) = (text("namespace"), text("name"));
+    /// The values that can be read, and the namespace that they say they are for.
+    fn values<'o>(&mut self, object: &'o Object<'_>) -> (Vec<ReadValue<'o>>, Option<String>) {
+        let name = text_of(object, "name");
+        let stated = text_of(object, "namespace");
+        let given = self.home.environment.and_then(|environment| environment.namespace.as_deref());
+        let namespace = stated.or(given);
         let mut bound_namespace: Option<String> = None;
-        for (key, value) in manifest::sealed_data(object) {
+        let mut read = Vec::new();
+        for (key, text) in manifest::sealed_data(object) {
             self.values += 1;
             let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
             let mut find = |rule, message| self.find(object, rule, &path, Some(key), message);
-            let binding = match binding_of(value) {
-                Ok(binding) => binding,
-                Err(error @ ValueError::Parse(bulla_sealing::ParseError::Malformed { .. })) => {
+            let (binding, fingerprints) = match parse(text) {
+                Ok(parsed) => parsed,
+                Err(error @ ValueError::Parse(ParseError::Malformed { .. })) => {
                     find(Rule::MalformedValue, error.to_string());
                     continue;
                 }
@@ -212,6 +329,7 @@ impl Verdict {
                     continue;
                 }
             };
+            read.push(ReadValue { key, fingerprints });
             // Without a namespace in the manifest the value's own is taken, and compared with its siblings'.
             let place = namespace.or(binding.namespace()).unwrap_or("any");
             // Names that are not valid were told already.
@@ -230,18 +348,48 @@ impl Verdict {
                 None => bound_namespace = Some(bound.to_owned()),
             }
         }
-        if let Some(bound) = bound_namespace {
+        if let Some(bound) = &bound_namespace {
             let message = format!(
                 "namespace not checked: the manifest names none, the values are for {bound}"
             );
             self.find(object, Rule::NamespaceNotChecked, &[Step::Key("metadata")], None, message);
         }
+        (read, bound_namespace)
     }
 }
 
-fn binding_of(value: &str) -> Result<Binding, ValueError> {
+/// A finding about a place in an object.
+pub(super) fn finding(
+    object: &Object<'_>,
+    rule: Rule,
+    path: &[Step<'_>],
+    key: Option<&str>,
+    message: impl Into<String>,
+) -> Finding {
+    let mark = object.mark(path);
+    let mut place = Place::from(object.position(if mark.is_some() { &[] } else { path }));
+    if let Some(mark) = &mark {
+        place.line = mark.line;
+        place.columns = Some(mark.columns.clone());
+    }
+    Finding {
+        object: Some(object.title()),
+        key: key.map(str::to_owned),
+        shown: mark.map(|mark| Shown::of_key(&mark, object.value, path)),
+        ..Finding::at(rule, place, message)
+    }
+}
+
+/// A text of the metadata that is there and not empty.
+pub(super) fn text_of<'o>(object: &'o Object<'_>, field: &str) -> Option<&'o str> {
+    let text = object.value.get("metadata")?.get(field)?.as_str()?;
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn parse(value: &str) -> Result<(Binding, Vec<Fingerprint>), ValueError> {
     let file = decode_value(value)?;
-    Ok(SealedValue::parse(&file)?.binding().clone())
+    let value = SealedValue::parse(&file)?;
+    Ok((value.binding().clone(), value.fingerprints().collect()))
 }
 
 fn mismatch(binding: &Binding, target: &Target, namespace: Option<&str>) -> String {
@@ -249,4 +397,22 @@ fn mismatch(binding: &Binding, target: &Target, namespace: Option<&str>) -> Stri
         Some(_) => format!("sealed for {binding}, not for {target}"),
         None => format!("sealed for {binding}, not for key {} of {}", target.key(), target.name()),
     }
+}
+
+/// Whether a kustomization has values of Secrets in it.
+fn has_literals(object: &Value) -> bool {
+    let generators = object.get("secretGenerator").and_then(Value::as_array);
+    generators.into_iter().flatten().any(|generator| {
+        let literals = generator.get("literals").and_then(Value::as_array);
+        literals.is_some_and(|literals| !literals.is_empty())
+    })
+}
+
+/// Whether a value of `data` is the base64 of an age file, binary or armored.
+fn is_age_file(value: &Value) -> bool {
+    const BEGINNINGS: [&str; 2] =
+        ["YWdlLWVuY3J5cHRpb24ub3JnL3Yx", "LS0tLS1CRUdJTiBBR0UgRU5DUllQVEVEIEZJTEUt"];
+    value
+        .as_str()
+        .is_some_and(|text| BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
 }

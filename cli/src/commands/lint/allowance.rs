@@ -1,0 +1,265 @@
+//! Findings that somebody has looked at and allows, with the rule and a reason.
+//!
+//! `# bulla-lint: allow RULE: REASON` holds for the document that it stands in, or for the whole of a file that is no
+//! YAML. Where no comment can stand, the annotation `bulla.dev/lint-allow: "RULE: REASON"` holds for its object, and
+//! `lint.allow` of bulla.yaml for whole files.
+
+use std::ops::Range;
+use std::path::Path;
+
+use memchr::memmem;
+use serde_json::Value;
+
+use crate::commands::lint::finding::{Finding, Place};
+use crate::commands::lint::judge::{Known, finding};
+use crate::commands::lint::leaks::{Spot, spot};
+use crate::commands::lint::rule::{Basis, Rule};
+use crate::commands::lint::shown::Shown;
+use crate::commands::lint::tree::FileReport;
+use crate::manifest::{Object, Step};
+
+/// How a comment begins that allows something.
+const MARKER: &str = "bulla-lint:";
+
+/// The annotation that allows something for its object.
+const ANNOTATION: &str = "bulla.dev/lint-allow";
+
+/// What may stand before the marker, in the languages in which an identity or a manifest can lie.
+const COMMENTS: [&str; 7] = ["#", "//", "/*", "<!--", "--", ";", "*"];
+
+/// How comments end that have an end.
+const ENDS: [&str; 3] = ["-->", "}}", "*/"];
+
+/// One rule that is allowed in one place.
+#[derive(Clone, Debug)]
+pub(super) struct Allowance {
+    rule: Rule,
+    reason: String,
+    extent: Extent,
+    /// Where it stands.
+    place: Place,
+    is_used: bool,
+}
+
+/// What an allowance holds for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Extent {
+    /// These lines of its file.
+    Lines(Range<usize>),
+    /// This document, and this item of it.
+    Object { document: Option<usize>, item: Option<usize> },
+}
+
+/// A comment with the marker, as it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Comment {
+    spot: Spot,
+    text: String,
+}
+
+/// The comments of a text that allow something.
+pub(super) fn comments(text: &[u8]) -> Vec<Comment> {
+    let mut comments = Vec::new();
+    for offset in memmem::find_iter(text, MARKER) {
+        let line_start = memchr::memrchr(b'\n', &text[..offset]).map_or(0, |newline| newline + 1);
+        let line_end =
+            memchr::memchr(b'\n', &text[offset..]).map_or(text.len(), |end| offset + end);
+        let before = String::from_utf8_lossy(&text[line_start..offset]);
+        if !COMMENTS.iter().any(|opening| before.trim_end().ends_with(opening)) {
+            continue;
+        }
+        let rest = String::from_utf8_lossy(&text[offset + MARKER.len()..line_end]);
+        let mut rest = rest.trim();
+        for end in ENDS {
+            rest = rest.strip_suffix(end).unwrap_or(rest).trim_end();
+        }
+        comments.push(Comment { spot: spot(text, offset), text: rest.to_owned() });
+    }
+    comments
+}
+
+/// What the comments of a file allow, in the document whose lines they are among, and what of them means nothing.
+pub(super) fn of_comments(
+    file: &str,
+    comments: &[Comment],
+    documents: &[Range<usize>],
+) -> (Vec<Allowance>, Vec<Finding>) {
+    let (mut allowances, mut findings) = (Vec::new(), Vec::new());
+    for Comment { spot: Spot { line, column }, text } in comments {
+        let columns = Some(*column..column + MARKER.len());
+        let place = Place { columns, ..Place::line(file, *line) };
+        let lines = documents.iter().find(|lines| lines.contains(line));
+        let extent = Extent::Lines(lines.cloned().unwrap_or(1..usize::MAX));
+        let allow =
+            text.strip_prefix("allow ").ok_or("it says nothing after bulla-lint: that is known");
+        match allow.and_then(read) {
+            Ok((rule, reason)) => {
+                allowances.push(Allowance { rule, reason, extent, place, is_used: false });
+            }
+            Err(what) => findings.push(Finding::at(Rule::BadAllowance, place, what)),
+        }
+    }
+    (allowances, findings)
+}
+
+/// What the annotation of an object allows: one rule in each line.
+pub(super) fn of_object(object: &Object<'_>) -> (Vec<Allowance>, Vec<Finding>) {
+    let (mut allowances, mut findings) = (Vec::new(), Vec::new());
+    let annotations = object.value.get("metadata").and_then(|metadata| metadata.get("annotations"));
+    let text =
+        annotations.and_then(|annotations| annotations.get(ANNOTATION)).and_then(Value::as_str);
+    let lines =
+        text.into_iter().flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
+    for line in lines {
+        let path = [Step::Key("metadata"), Step::Key("annotations"), Step::Key(ANNOTATION)];
+        let at = |rule, what| finding(object, rule, &path, None, what);
+        match read(line) {
+            Ok((rule, reason)) => {
+                let place = at(rule, "").place;
+                let extent = Extent::Object { document: place.document, item: place.item };
+                allowances.push(Allowance { rule, reason, extent, place, is_used: false });
+            }
+            Err(what) => findings.push(at(Rule::BadAllowance, what)),
+        }
+    }
+    (allowances, findings)
+}
+
+/// `RULE: REASON`.
+fn read(text: &str) -> Result<(Rule, String), &'static str> {
+    let (id, reason) = text.split_once(':').unwrap_or((text, ""));
+    let rule = rule(id.trim())?;
+    match reason.trim() {
+        "" => Err("there is no reason given"),
+        reason => Ok((rule, reason.to_owned())),
+    }
+}
+
+/// A rule that can be allowed.
+fn rule(id: &str) -> Result<Rule, &'static str> {
+    match Rule::parse(id) {
+        None => Err("there is no such rule"),
+        Some(rule) if rule.basis() == Basis::Allowances => {
+            Err("this rule is about allowances themselves, and cannot be allowed")
+        }
+        Some(rule) => Ok(rule),
+    }
+}
+
+/// Marks what is allowed, and finds what allows nothing. Of a rule or a file that nobody could judge nothing is said.
+pub(super) fn apply(report: &mut FileReport, known: &Known<'_>) {
+    let FileReport { findings, allowances, is_unreadable, .. } = report;
+    for finding in findings.iter_mut().filter(|it| it.rule.basis() != Basis::Allowances) {
+        for allowance in allowances.iter_mut() {
+            if allowance.is_for(finding) {
+                allowance.is_used = true;
+                finding.allowed.get_or_insert_with(|| allowance.reason.clone());
+            }
+        }
+    }
+    let is_unused = |it: &&Allowance| !it.is_used && known.has(it.rule.basis());
+    let unused = allowances.iter().filter(|it| !*is_unreadable && is_unused(it));
+    findings.extend(unused.map(|allowance| {
+        let message = format!("{} is allowed here, and there is none", allowance.rule);
+        Finding::at(Rule::UnusedAllowance, allowance.place.clone(), message)
+    }));
+}
+
+/// Marks what bulla.yaml allows for whole files, and finds what of it is wrong, or allows nothing in the files that were
+/// looked at.
+pub(super) fn apply_config(reports: &mut [FileReport], known: &Known<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let Some(config) = known.config else { return findings };
+    for allowed in &config.allowed {
+        let mut tell = |rule, message: String| {
+            let mark = config.mark_of_allowed(allowed);
+            let mut place = Place::line(&config.path.display().to_string(), 1);
+            if let Some(mark) = &mark {
+                place.line = mark.line;
+                place.columns = Some(mark.columns.clone());
+            }
+            let shown = mark.as_ref().map(Shown::of_field);
+            findings.push(Finding { shown, ..Finding::at(rule, place, message) });
+        };
+        let rule = match rule(&allowed.rule) {
+            Ok(rule) => rule,
+            Err(what) => {
+                tell(Rule::BadAllowance, what.to_owned());
+                continue;
+            }
+        };
+        let (mut is_looked_at, mut is_used) = (false, false);
+        for report in reports.iter_mut() {
+            if !config.allows_for(allowed, Path::new(&report.name)) {
+                continue;
+            }
+            is_looked_at |= !report.is_unreadable;
+            for finding in report.findings.iter_mut().filter(|finding| finding.rule == rule) {
+                finding.allowed.get_or_insert_with(|| allowed.reason.clone());
+                is_used = true;
+            }
+        }
+        if is_looked_at && !is_used && known.has(rule.basis()) {
+            tell(Rule::UnusedAllowance, format!("{rule} is allowed here, and there is none"));
+        }
+    }
+    findings
+}
+
+impl Allowance {
+    fn is_for(&self, finding: &Finding) -> bool {
+        let place = &finding.place;
+        self.rule == finding.rule
+            && match &self.extent {
+                Extent::Lines(lines) => lines.contains(&place.line),
+                Extent::Object { document, item } => {
+                    (place.document, place.item) == (*document, *item)
+                }
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_comments(text: &str) -> (Vec<(Rule, String)>, Vec<String>) {
+        let (allowances, findings) = of_comments("f", &comments(text.as_bytes()), &[]);
+        let allowed = allowances.into_iter().map(|it| (it.rule, it.reason)).collect();
+        (allowed, findings.into_iter().map(|finding| finding.message).collect())
+    }
+
+    #[test]
+    fn a_comment_names_rule_and_reason_in_any_language() {
+        for text in [
+            "# bulla-lint: allow age-identity: a test key",
+            "  //bulla-lint: allow age-identity : a test key \r\n",
+            "<!-- bulla-lint: allow age-identity: a test key -->",
+            "{{/* bulla-lint: allow age-identity: a test key */}}",
+            "/* bulla-lint: allow age-identity: a test key */",
+            "key: 1 # bulla-lint: allow age-identity: a test key",
+        ] {
+            let expected = (vec![(Rule::AgeIdentity, "a test key".to_owned())], vec![]);
+            assert_eq!(read_comments(text), expected, "{text}");
+        }
+        for text in ["", "a: bulla-lint: allow age-identity: x", "# bulla-lint allow"] {
+            assert_eq!(read_comments(text), (vec![], vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_found() {
+        for text in [
+            "# bulla-lint: allow age-identity",
+            "# bulla-lint: allow age-identity:  ",
+            "# bulla-lint: allow hunter2: x",
+            "# bulla-lint: allow unused-allowance: x",
+            "# bulla-lint: disable age-identity: x",
+            "# bulla-lint:",
+        ] {
+            let (allowed, wrong) = read_comments(text);
+            assert_eq!((allowed.len(), wrong.len()), (0, 1), "{text}");
+            assert!(!wrong[0].contains("hunter2"));
+        }
+    }
+}

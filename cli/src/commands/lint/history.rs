@@ -1,0 +1,241 @@
+//! What became of values, and of whom they are sealed to, since an earlier commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use bulla_sealing::Fingerprint;
+use zeroize::Zeroizing;
+
+use crate::changes::{self, KeyChange, ValueChange, ValueChangeKind};
+use crate::commands::lint::finding::{Finding, Place};
+use crate::commands::lint::judge::{Verdict, text_of};
+use crate::commands::lint::rule::Rule;
+use crate::commands::lint::shown::Shown;
+use crate::config::{self, Config, PinState};
+use crate::failure::{Failure, OrHint};
+use crate::input::Input;
+use crate::manifest::{self, ManifestFile, Object, ObjectKind, Step};
+use crate::{git, walk};
+
+/// An earlier commit, as far as files differ from it.
+pub(super) struct Base {
+    git_ref: String,
+    root: PathBuf,
+    /// The bulla.yaml that it had.
+    pub(super) config: Option<Config>,
+    /// The files that are as they were.
+    unchanged: HashSet<PathBuf>,
+    sealed_secrets: Vec<Earlier>,
+}
+
+/// A SealedSecret of the earlier commit.
+struct Earlier {
+    /// From the root of the work tree.
+    path: PathBuf,
+    namespace: Option<String>,
+    name: Option<String>,
+    values: BTreeMap<String, String>,
+}
+
+impl Base {
+    /// Reads bulla.yaml, and of the files that are not as they were the SealedSecrets.
+    pub(super) fn read(git_ref: &str, config: Option<&Config>) -> Result<Self, Failure> {
+        let here = std::env::current_dir().and_then(std::fs::canonicalize);
+        let root = git::root_of(&here.context("there is no current folder")?)
+            .ok_or_else(|| anyhow!("there is no Git work tree here to compare with {git_ref}"))
+            .or_hint("run it in the repository")?;
+        let config_path = match config {
+            Some(config) => path_in(&root, &config.path).unwrap_or_default(),
+            None => PathBuf::from(config::NAME),
+        };
+        let changed = git::changed_since(git_ref)?;
+        let mut blobs = git::files(git_ref)?;
+        let is_unchanged = |blob: &&git::Blob| !changed.contains(&blob.path);
+        let unchanged = blobs.iter().filter(is_unchanged).map(|blob| blob.path.clone()).collect();
+        blobs.retain(|blob| {
+            blob.path == config_path
+                || changed.contains(&blob.path) && walk::is_manifest(&blob.path)
+        });
+        let mut base = Self {
+            git_ref: git_ref.to_owned(),
+            root,
+            config: None,
+            unchanged,
+            sealed_secrets: Vec::new(),
+        };
+        let mut failure = None;
+        git::read(&blobs, |blob, bytes| {
+            if blob.path == config_path {
+                match Config::of_commit(&base.root.join(&config_path), &blob.name, bytes) {
+                    Ok(config) => base.config = Some(config),
+                    Err(error) => failure = Some(error),
+                }
+            } else {
+                base.sealed_secrets.extend(sealed_secrets(&blob.path, &blob.name, bytes));
+            }
+        })?;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(base),
+        }
+    }
+
+    /// Where the environments that there were or are have other recipients.
+    pub(super) fn recipients_changed(&self, config: Option<&Config>) -> Vec<Finding> {
+        let (then, now) = (active(self.config.as_ref()), active(config));
+        let names: BTreeSet<_> = then.keys().chain(now.keys()).copied().collect();
+        let none = HashMap::new();
+        let mut findings = Vec::new();
+        for name in names {
+            let (old, new) = (then.get(name).unwrap_or(&none), now.get(name).unwrap_or(&none));
+            let less = |all: &HashMap<Fingerprint, &str>, others: &HashMap<Fingerprint, &str>| {
+                let mut left: Vec<_> = all
+                    .iter()
+                    .filter(|(fingerprint, _)| !others.contains_key(fingerprint))
+                    .map(|(fingerprint, holder)| format!("{fingerprint} of {holder}"))
+                    .collect();
+                left.sort();
+                left.join(", ")
+            };
+            let (came, went) = (less(new, old), less(old, new));
+            let what: Vec<_> = [("now also to", came), ("no longer to", went)]
+                .into_iter()
+                .filter(|(_, keys)| !keys.is_empty())
+                .map(|(what, keys)| format!("{what} {keys}"))
+                .collect();
+            if what.is_empty() {
+                continue;
+            }
+            let message = format!(
+                "environment {name} is sealed, since {}, {}",
+                self.git_ref,
+                what.join("; ")
+            );
+            let file = config.or(self.config.as_ref()).map(|config| config.path.display());
+            let file = file.map(|path| path.to_string()).unwrap_or_default();
+            let mut place = Place::line(&file, 1);
+            let mark = config.and_then(|config| config.mark_of(name));
+            if let Some(mark) = &mark {
+                place.line = mark.line;
+                place.columns = Some(mark.columns.clone());
+            }
+            let shown = mark.as_ref().map(Shown::of_field);
+            let finding = Finding::at(Rule::RecipientsChanged, place, message);
+            findings.push(Finding { shown, ..finding });
+        }
+        findings
+    }
+
+    /// The same SealedSecret as it was: of this file, else of another one, else the file's only one.
+    fn find(&self, file: &Path, object: &Object<'_>) -> Option<&Earlier> {
+        let path = path_in(&self.root, file).filter(|path| !self.unchanged.contains(path))?;
+        let (namespace, name) = (text_of(object, "namespace"), text_of(object, "name"));
+        let is_it =
+            |it: &&Earlier| it.namespace.as_deref() == namespace && it.name.as_deref() == name;
+        let mut here = self.sealed_secrets.iter().filter(|earlier| earlier.path == path);
+        let (first, second) = (here.clone().next(), here.clone().nth(1));
+        here.find(is_it)
+            .or_else(|| self.sealed_secrets.iter().find(is_it))
+            .or_else(|| first.filter(|_| second.is_none()))
+    }
+}
+
+impl Verdict<'_> {
+    /// Tells what became of the values of a SealedSecret.
+    pub(super) fn changes(&mut self, object: &Object<'_>, base: &Base) {
+        let file = PathBuf::from(object.position(&[]).file);
+        let Some(earlier) = base.find(&file, object) else { return };
+        let old = earlier.values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let git_ref = &base.git_ref;
+        for (key, change) in changes::of_values(old, manifest::sealed_data(object)) {
+            let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+            let mut tell =
+                |rule, message: String| self.find(object, rule, &path, Some(key), message);
+            match change {
+                KeyChange::Added => {
+                    tell(Rule::ValueChanged, format!("a new value: {git_ref} has no such key"));
+                }
+                KeyChange::Removed => {
+                    tell(Rule::ValueChanged, format!("the value that {git_ref} has is gone"));
+                }
+                KeyChange::Value(change) => {
+                    for (rule, message) in of_value(&change, git_ref) {
+                        tell(rule, message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
+    let mut told = Vec::new();
+    if let Some((was, is)) = change.binding.as_deref() {
+        let what = match change.kind {
+            ValueChangeKind::Rebound => ", with the old payload, so it cannot open",
+            _ => "",
+        };
+        let message = format!("sealed for {is}; in {git_ref} it was for {was}{what}");
+        told.push((Rule::BindingChanged, message));
+    }
+    let list = |fingerprints: &[Fingerprint]| {
+        fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let mut recipients = String::new();
+    if !change.came.is_empty() {
+        recipients.push_str(&format!("; now also to {}", list(&change.came)));
+    }
+    if !change.went.is_empty() {
+        recipients.push_str(&format!("; no longer to {}", list(&change.went)));
+    }
+    match change.kind {
+        ValueChangeKind::Changed => {
+            let message =
+                format!("sealed again since {git_ref}, perhaps another value{recipients}");
+            told.push((Rule::ValueChanged, message));
+        }
+        ValueChangeKind::Rekeyed => {
+            let message = format!("the value of {git_ref} with a new header{recipients}");
+            told.push((Rule::Rekeyed, message));
+        }
+        // What is no sealed value now is told already.
+        ValueChangeKind::Unreadable | ValueChangeKind::Rebound => {}
+    }
+    told
+}
+
+/// The SealedSecrets of a file that could be read; what could not is nothing to compare with.
+fn sealed_secrets(path: &Path, name: &str, bytes: &[u8]) -> Vec<Earlier> {
+    let input = Input { name: name.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) };
+    let Ok(file) = ManifestFile::parse(input) else { return Vec::new() };
+    let Ok((objects, _)) = file.objects_among_others() else { return Vec::new() };
+    let sealed = objects.iter().filter(|object| object.kind() == ObjectKind::SealedSecret);
+    sealed
+        .map(|object| Earlier {
+            path: path.to_owned(),
+            namespace: text_of(object, "namespace").map(str::to_owned),
+            name: text_of(object, "name").map(str::to_owned),
+            values: manifest::sealed_data(object)
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+        })
+        .collect()
+}
+
+/// Whom each environment is sealed to, and whose key it is.
+fn active(config: Option<&Config>) -> BTreeMap<&str, HashMap<Fingerprint, &str>> {
+    let environments = config.into_iter().flat_map(|config| &config.environments);
+    environments
+        .map(|environment| {
+            let pins = environment.pins.iter().filter(|pin| pin.state == PinState::Active);
+            let pins = pins.map(|pin| (pin.recipient.fingerprint(), pin.holder.as_str()));
+            (environment.name.as_str(), pins.collect())
+        })
+        .collect()
+}
+
+/// A path as Git names it, from the root of the work tree.
+fn path_in(root: &Path, path: &Path) -> Option<PathBuf> {
+    Some(std::fs::canonicalize(path).ok()?.strip_prefix(root).ok()?.to_owned())
+}

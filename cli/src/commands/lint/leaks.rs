@@ -1,0 +1,205 @@
+//! What is looked for in the text of any file: identities, and words by which a manifest betrays itself.
+
+use bulla_sealing::KeyType;
+use memchr::memmem;
+use zeroize::Zeroizing;
+
+use crate::commands::lint::finding::{Finding, Place};
+use crate::commands::lint::rule::Rule;
+use crate::commands::lint::shown::Shown;
+
+/// How the two types of identities begin, which is also how they are told apart.
+const PREFIXES: [(&str, KeyType); 2] =
+    [("AGE-SECRET-KEY-PQ-1", KeyType::Hybrid), ("AGE-SECRET-KEY-1", KeyType::X25519)];
+
+/// An identity has 58 digits after its prefix. One that lost some is still too much to be shown.
+const MIN_DIGITS: usize = 40;
+
+/// The digits of Bech32.
+const DIGITS: &[u8] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+
+/// How Git decides that a file is no text.
+const BINARY_BYTES: usize = 8000;
+
+/// A place in a text, both counted from 1, the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// Where an offset lies.
+pub(super) fn spot(text: &[u8], offset: usize) -> Spot {
+    let before = &text[..offset];
+    let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    Spot { line, column }
+}
+
+/// What a text in UTF-16 says, as some editors and shells write it.
+pub(super) fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let decode: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units = bytes[2..].as_chunks().0.iter().map(|pair| decode(*pair));
+    let units: Zeroizing<Vec<u16>> = Zeroizing::new(units.collect());
+    Some(Zeroizing::new(String::from_utf16_lossy(&units).into_bytes()))
+}
+
+/// Whether it is no text, as Git decides it.
+pub(super) fn is_binary(bytes: &[u8]) -> bool {
+    bytes[..bytes.len().min(BINARY_BYTES)].contains(&0)
+}
+
+/// Every age identity in a text.
+pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
+    const START: &[u8] = b"AGE-SECRET-KEY-";
+    let mut findings = Vec::new();
+    let upper = memmem::find_iter(text, START);
+    let lower = START.to_ascii_lowercase();
+    let mut offsets: Vec<_> = upper.chain(memmem::find_iter(text, &lower)).collect();
+    offsets.sort_unstable();
+    for offset in offsets {
+        let rest = &text[offset..];
+        let is_it = |prefix: &str| {
+            rest.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix.as_bytes()))
+        };
+        let Some((prefix, key_type)) = PREFIXES.iter().find(|(prefix, _)| is_it(prefix)) else {
+            continue;
+        };
+        let is_digit = |byte: &&u8| DIGITS.contains(&byte.to_ascii_lowercase());
+        let digits = rest[prefix.len()..].iter().take_while(is_digit).count();
+        if digits < MIN_DIGITS {
+            continue;
+        }
+        let Spot { line, column } = spot(text, offset);
+        let end = column + prefix.len() + digits;
+        let what = match key_type {
+            KeyType::Hybrid => "a post-quantum age identity, in the clear",
+            KeyType::X25519 => "an age identity, in the clear",
+        };
+        let place = Place { columns: Some(column..end), ..Place::line(file, line) };
+        let shown = Shown::of_identity(column, prefix);
+        findings
+            .push(Finding { shown: Some(shown), ..Finding::at(Rule::AgeIdentity, place, what) });
+    }
+    findings
+}
+
+/// Words of a manifest, and where the first of them stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    /// Whether there may be anything to judge.
+    pub(super) is_worth_reading: bool,
+    /// `bulla.dev/` or `kind: Secret`: what it is, and where.
+    pub(super) mention: Option<(&'static str, usize)>,
+    /// Whether placeholders of a template language stand there.
+    pub(super) has_placeholders: bool,
+}
+
+impl Words {
+    pub(super) fn of(text: &[u8]) -> Self {
+        let has = |word: &str| memmem::find(text, word.as_bytes()).is_some();
+        let group = memmem::find(text, format!("{}/", bulla_crds::GROUP).as_bytes());
+        let kind = memmem::find_iter(text, "Secret").find(|offset| is_kind(text, *offset));
+        let mention = match (group, kind) {
+            (Some(group), _) => Some(("bulla.dev/", spot(text, group).line)),
+            (None, Some(kind)) => Some(("kind: Secret", spot(text, kind).line)),
+            (None, None) => None,
+        };
+        Self {
+            is_worth_reading: has(bulla_crds::GROUP) || has("Secret") || has("secretGenerator"),
+            mention,
+            has_placeholders: is_template(text),
+        }
+    }
+}
+
+/// Whether a template language has a line of its own in it, or a value. A quoted one can be a text of `template.data`,
+/// and where Git left a conflict behind it is that which has to be told.
+fn is_template(text: &[u8]) -> bool {
+    const OPENINGS: [&[u8]; 3] = [b"{{", b"{%", b"<%"];
+    let is_placeholder = |line: &[u8]| {
+        let line = line.trim_ascii_start();
+        OPENINGS.iter().any(|opening| line.starts_with(opening))
+            || memmem::find(line, b": {{").is_some()
+    };
+    let is_conflict = |line: &[u8]| line.starts_with(b"<<<<<<< ");
+    let mut lines = text.split(|byte| *byte == b'\n');
+    lines.clone().any(is_placeholder) && !lines.any(is_conflict)
+}
+
+/// Whether the `Secret` at `offset` is the value of a key `kind`.
+fn is_kind(text: &[u8], offset: usize) -> bool {
+    let after = text.get(offset + "Secret".len());
+    let is_quote = |byte: &u8| matches!(byte, b'"' | b'\'');
+    let trimmed = |text: &[u8], is_it: fn(&u8) -> bool| {
+        text.iter().rposition(|byte| !is_it(byte)).map_or(0, |last| last + 1)
+    };
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let before = &text[..offset];
+    let before = before.strip_suffix(b"\"").or(before.strip_suffix(b"'")).unwrap_or(before);
+    let before = &before[..trimmed(before, is_blank)];
+    let Some(before) = before.strip_suffix(b":") else { return false };
+    let before = &before[..trimmed(before, is_blank)];
+    let before = match before.split_last() {
+        Some((last, rest)) if is_quote(last) => rest,
+        _ => before,
+    };
+    before.ends_with(b"kind") && !after.is_some_and(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X25519: &str = "AGE-SECRET-KEY-1";
+
+    fn found(text: &[u8]) -> Vec<(usize, usize)> {
+        let utf16 = from_utf16(text);
+        let findings = identities("f", utf16.as_deref().map_or(text, Vec::as_slice));
+        findings
+            .iter()
+            .map(|finding| (finding.place.line, finding.place.columns.clone().unwrap().start))
+            .collect()
+    }
+
+    #[test]
+    fn identities_are_found_wherever_they_stand() {
+        let identity = format!("{X25519}{}", "Q".repeat(58));
+        let hybrid = format!("AGE-SECRET-KEY-PQ-1{}", "Z".repeat(58));
+        let text = format!("# ä\nä key: {identity}\n{hybrid} {}\n", identity.to_lowercase());
+        assert_eq!(found(text.as_bytes()), [(2, 8), (3, 1), (3, 79)]);
+        let utf16: Vec<u8> =
+            format!("\u{feff}{identity}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(found(&utf16), [(1, 1)]);
+        let utf16: Vec<u8> =
+            format!("\u{feff}a\n{identity}").encode_utf16().flat_map(u16::to_be_bytes).collect();
+        assert_eq!(found(&utf16), [(2, 1)]);
+        for harmless in ["AGE-SECRET-KEY-1…", "AGE-SECRET-KEY-1QQQQQQQQ", "AGE-SECRET-KEY-"] {
+            assert_eq!(found(harmless.as_bytes()), []);
+        }
+        assert!(is_binary(b"a\0b") && !is_binary(b""));
+    }
+
+    #[test]
+    fn the_kind_of_a_secret_is_recognised_in_any_spelling() {
+        for text in
+            ["kind: Secret", "kind : \"Secret\"", "\"kind\":\"Secret\",", "'kind': 'Secret'"]
+        {
+            assert_eq!(Words::of(text.as_bytes()).mention, Some(("kind: Secret", 1)), "{text}");
+        }
+        for text in ["kind: SecretStore", "Secret", "a: Secret", "kind:\n  Secret", ": Secret"] {
+            assert_eq!(Words::of(text.as_bytes()).mention, None, "{text}");
+        }
+        let words = Words::of(b"a: {{ b }}\napiVersion: bulla.dev/v1alpha1\n");
+        assert_eq!(words.mention, Some(("bulla.dev/", 2)));
+        assert!(words.has_placeholders && words.is_worth_reading);
+        for text in ["a: \"{{ b }}\"\n", "<<<<<<< HEAD\na: {{ b }}\n", "a: {b: {}}\n"] {
+            assert!(!Words::of(text.as_bytes()).has_placeholders, "{text}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Whom values are sealed to, against whom bulla.yaml pins and what a cluster says of its keys.
+
+use std::collections::BTreeSet;
+
+use bulla_crds::State;
+use bulla_sealing::Fingerprint;
+
+use crate::cluster::SealingKeys;
+use crate::commands::lint::judge::{Home, ReadValue, Verdict, text_of};
+use crate::commands::lint::rule::Rule;
+use crate::config::{Config, Environment, Pin, PinState};
+use crate::manifest::{Object, Step};
+
+/// What is wrong with the recipients of one value: rule and message.
+type Wrong = (Rule, String);
+
+impl Verdict<'_> {
+    /// Judges whom the values of a SealedSecret are sealed to.
+    pub(super) fn recipients(&mut self, object: &Object<'_>, values: &[ReadValue<'_>]) {
+        let Home { config, environment, has_path } = self.home;
+        if let (Some(config), None, true) = (config, environment, has_path) {
+            let message = format!("{} has this file in no environment", config.path.display());
+            self.find(object, Rule::NoEnvironment, &[Step::Key("kind")], None, message);
+        }
+        if let Some((stated, Environment { name, namespace: Some(namespace), .. })) =
+            text_of(object, "namespace").zip(environment)
+            && stated != &**namespace
+        {
+            let namespace = &**namespace;
+            let message = format!("environment {name} is for namespace {namespace}, not {stated}");
+            let path = [Step::Key("metadata"), Step::Key("namespace")];
+            self.find(object, Rule::NamespaceMismatch, &path, None, message);
+        }
+        for value in values {
+            let mut wrong = Vec::new();
+            if let Some(config) = config {
+                wrong.extend(against_pins(&value.fingerprints, config, environment));
+            }
+            if let Some(keys) = self.known.keys {
+                if config.is_none() {
+                    wrong.extend(unknown_to(&value.fingerprints, keys));
+                }
+                wrong.extend(against_cluster(&value.fingerprints, keys, environment));
+            }
+            let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(value.key)];
+            for (rule, message) in wrong {
+                self.find(object, rule, &path, Some(value.key), message);
+            }
+        }
+    }
+}
+
+/// A value is sealed to exactly the Active pins of its environment. Where that is not known, whoever is pinned
+/// anywhere is good enough.
+fn against_pins(
+    fingerprints: &[Fingerprint],
+    config: &Config,
+    environment: Option<&Environment>,
+) -> Vec<Wrong> {
+    let (mut unexpected, mut unknown, mut retired) = (Vec::new(), Vec::new(), Vec::new());
+    let mut replaced = BTreeSet::new();
+    for fingerprint in fingerprints {
+        let is_it = |pin: &&Pin| pin.recipient.fingerprint() == *fingerprint;
+        let pin = environment.and_then(|environment| environment.pins.iter().find(is_it));
+        match (pin, elsewhere(config, *fingerprint)) {
+            (Some(pin), _) if pin.state == PinState::Active => {}
+            (Some(pin), _) => {
+                replaced.insert(pin.holder.as_str());
+                retired.push(named(*fingerprint, &pin.holder));
+            }
+            (None, None) => unknown.push(fingerprint.to_string()),
+            (None, Some(_)) if environment.is_none() => {}
+            (None, Some((other, holder))) => {
+                let name = named(*fingerprint, holder);
+                unexpected.push(format!("{name}, which is pinned for environment {other}"));
+            }
+        }
+    }
+    // Who is retired has a successor, and that a value is not sealed to it yet is the same finding.
+    let is_missing = |pin: &&Pin| {
+        pin.state == PinState::Active
+            && !fingerprints.contains(&pin.recipient.fingerprint())
+            && !replaced.contains(pin.holder.as_str())
+    };
+    let pins = environment.into_iter().flat_map(|environment| &environment.pins);
+    let missing: Vec<_> = pins
+        .filter(is_missing)
+        .map(|pin| named(pin.recipient.fingerprint(), &pin.holder))
+        .collect();
+    let wrong = [
+        (Rule::UnknownKey, "sealed to a key that bulla.yaml does not know: ", unknown),
+        (Rule::UnexpectedRecipient, "sealed to ", unexpected),
+        (Rule::MissingRecipient, "not sealed to ", missing),
+        (Rule::RetiredKey, "sealed to a retired key: ", retired),
+    ];
+    let wrong = wrong.into_iter().filter(|(.., keys)| !keys.is_empty());
+    wrong.map(|(rule, what, keys)| (rule, format!("{what}{}", keys.join("; ")))).collect()
+}
+
+/// The environment that a key is pinned for, and whose it is.
+fn elsewhere(config: &Config, fingerprint: Fingerprint) -> Option<(&str, &str)> {
+    config.environments.iter().find_map(|environment| {
+        let mut pins = environment.pins.iter();
+        let pin = pins.find(|pin| pin.recipient.fingerprint() == fingerprint)?;
+        Some((environment.name.as_str(), pin.holder.as_str()))
+    })
+}
+
+fn named(fingerprint: Fingerprint, holder: &str) -> String {
+    format!("{fingerprint} of {holder}")
+}
+
+/// Without a bulla.yaml whoever the cluster declares is known.
+fn unknown_to(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong> {
+    let is_declared =
+        |fingerprint: &Fingerprint| keys.keys.iter().any(|key| key.fingerprint() == *fingerprint);
+    let unknown = fingerprints.iter().filter(|fingerprint| !is_declared(fingerprint));
+    let unknown: Vec<_> = unknown.map(ToString::to_string).collect();
+    let message =
+        || format!("sealed to a key that the cluster does not know: {}", unknown.join("; "));
+    (!unknown.is_empty()).then(|| (Rule::UnknownKey, message()))
+}
+
+/// A cluster opens a value if it has one of its keys and did not revoke it. That is asked of values for this
+/// cluster alone: of an environment in which one of its holders is pinned, or of which nothing is known.
+fn against_cluster(
+    fingerprints: &[Fingerprint],
+    keys: &SealingKeys,
+    environment: Option<&Environment>,
+) -> Vec<Wrong> {
+    let of_value: Vec<_> =
+        keys.keys.iter().filter(|key| fingerprints.contains(&key.fingerprint())).collect();
+    let revoked = of_value.iter().filter(|key| key.state == State::Revoked);
+    let mut wrong: Vec<Wrong> = revoked
+        .map(|key| {
+            let name = named(key.fingerprint(), &key.holder);
+            (Rule::RevokedKey, format!("sealed to a key that the cluster has revoked: {name}"))
+        })
+        .collect();
+    let own_holders = keys.own_holders();
+    let is_for_it = environment.is_none_or(|environment| {
+        environment.pins.iter().any(|pin| own_holders.contains(&pin.holder.as_str()))
+    });
+    let is_opened = of_value.iter().any(|key| key.is_held() && key.state != State::Revoked);
+    if is_for_it && !is_opened {
+        let message = "the cluster holds no key that this value is sealed to";
+        wrong.push((Rule::KeyNotHeld, message.into()));
+    }
+    wrong
+}

@@ -1,0 +1,250 @@
+//! The rules, and what is told of each. Their names are stable: people refer to them.
+
+use std::fmt;
+
+use bulla_crds::rules::Violation;
+
+/// The page that says of each rule what it means and what to do. `--explain` and SARIF show its sections.
+const PAGE: &str = include_str!("../../../../docs/lint.md");
+
+/// How grave a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Good to know.
+    Note,
+    /// It works and is likely not what was meant.
+    Warning,
+    /// It will not work, or a secret is in the clear or sealed to the wrong key.
+    Error,
+}
+
+impl Level {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
+/// What a rule needs to know before it can find anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// The file alone.
+    File,
+    /// A bulla.yaml.
+    Pins,
+    /// A cluster's keys.
+    Cluster,
+    /// An earlier commit.
+    History,
+    /// The allowances themselves; they cannot be allowed.
+    Allowances,
+}
+
+macro_rules! rules {
+    ($($(#[doc = $doc:literal])* $name:ident, $id:literal, $level:ident, $basis:ident, $hint:literal;)*) => {
+        /// A rule.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(super) enum Rule {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Rule {
+            /// All of them, in the order of the page.
+            pub(super) const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// What people and programs call it.
+            pub(super) fn id(self) -> &'static str {
+                match self { $(Self::$name => $id,)* }
+            }
+
+            pub(super) fn level(self) -> Level {
+                match self { $(Self::$name => Level::$level,)* }
+            }
+
+            pub(super) fn basis(self) -> Basis {
+                match self { $(Self::$name => Basis::$basis,)* }
+            }
+
+            /// What to do, in half a line.
+            pub(super) fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    /// A Secret with values in the clear.
+    PlaintextSecret, "plaintext-secret", Error, File, "seal it with bulla seal, and change the values: they stay in Git's history";
+    /// A generator of Secrets with values in the clear.
+    SecretGenerator, "secret-generator", Error, File, "put the values into a SealedSecret, and change them: they stay in Git's history";
+    /// A Secret with the controller's own identity.
+    PrivateIdentity, "private-identity", Error, File, "take it out of Git, and renew the key: whoever read it can open every value sealed to it";
+    /// An age identity.
+    AgeIdentity, "age-identity", Error, File, "take it out of Git, and renew the key: whoever read it can open every value sealed to it";
+    /// No YAML, and it speaks of Secrets.
+    MalformedManifest, "malformed-manifest", Error, File, "correct it: what cannot be read cannot be judged";
+    /// A template of manifests that speaks of Secrets.
+    UnrenderedTemplate, "unrendered-template", Warning, File, "judge what it renders to: helm template … | bulla lint -";
+    /// A field that the API server does not know.
+    UnknownField, "unknown-field", Error, File, "correct the field's name, or take it out";
+    /// A version of our API that this tool does not know.
+    UnknownVersion, "unknown-version", Error, File, "a newer bulla may know it";
+    /// The schema does not allow it.
+    Schema, "schema", Error, File, "correct it: the API server refuses the object";
+    /// The name is missing or not one that an object can have.
+    InvalidName, "invalid-name", Error, File, "give it a metadata.name; a sealed value is for one name";
+    /// The namespace is not one that there can be.
+    InvalidNamespace, "invalid-namespace", Error, File, "lower-case letters, digits and -, at most 63";
+    /// A data key that no Secret can have.
+    InvalidKey, "invalid-key", Error, File, "letters, digits, -, _ and ., at most 253";
+    /// A label or annotation of the template that the API server would refuse.
+    InvalidLabel, "invalid-label", Error, File, "correct it: the API server would refuse the Secret";
+    /// A type of Secret that the cluster itself trusts.
+    RefusedType, "refused-type", Error, File, "let the cluster itself make such a Secret";
+    /// The type demands a key that is not there.
+    MissingKey, "missing-key", Error, File, "add the key with bulla set, or correct spec.template.type";
+    /// A text of `template.data` that cannot be rendered.
+    BadTemplate, "bad-template", Error, File, "correct spec.template.data; docs/templates.md says what can stand there";
+    /// A data key that is both sealed and rendered.
+    DuplicateKey, "duplicate-key", Error, File, "take one of the two out";
+    /// A template with more than data, for a Secret that somebody else owns.
+    MergeTemplate, "merge-template", Error, File, "take the field out, or the policy Merge";
+    /// A value that is no sealed value at all.
+    NotSealed, "not-sealed", Error, File, "seal it with bulla set; if it was a secret, change it: it stays in Git's history";
+    /// A sealed value that is cut or breaks the format.
+    MalformedValue, "malformed-value", Error, File, "take the value from an earlier commit, or seal it again";
+    /// A value that is for another namespace, name or key.
+    WrongBinding, "wrong-binding", Error, File, "a sealed value opens only where it was sealed for: seal it again for its new place";
+    /// Values of one object that are for different namespaces.
+    MixedNamespaces, "mixed-namespaces", Error, File, "seal all of them for the same namespace";
+    /// The manifest names no namespace to compare with.
+    NamespaceNotChecked, "namespace-not-checked", Note, File, "kustomize build … | bulla lint - judges what is deployed";
+    /// The same object twice.
+    DuplicateObject, "duplicate-object", Warning, File, "delete one of them: whichever is applied last wins";
+    /// A label or annotation of the template that will not be taken over.
+    DroppedLabel, "dropped-label", Warning, File, "take it out of spec.template.metadata";
+    /// More than client-side `kubectl apply` can take.
+    LargeManifest, "large-manifest", Warning, File, "split it, or apply it with --server-side";
+    /// More than the API server can take.
+    TooLarge, "too-large", Error, File, "split it";
+    /// A SealedSecret that no environment has.
+    NoEnvironment, "no-environment", Error, Pins, "give an environment of bulla.yaml its path";
+    /// Another namespace than the environment's.
+    NamespaceMismatch, "namespace-mismatch", Error, Pins, "correct metadata.namespace, or move the file to its environment";
+    /// Sealed to a key of another environment.
+    UnexpectedRecipient, "unexpected-recipient", Error, Pins, "find out who sealed it to that key; bulla rekey seals it to the pinned ones alone";
+    /// Not sealed to a key that the environment pins.
+    MissingRecipient, "missing-recipient", Error, Pins, "bulla rekey seals it to the pinned ones";
+    /// Sealed to a key that is retired.
+    RetiredKey, "retired-key", Warning, Pins, "bulla rekey seals it to today's key";
+    /// Sealed to a key that nobody knows.
+    UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; bulla rekey seals it to the pinned ones alone";
+    /// Sealed to a key that the cluster has revoked.
+    RevokedKey, "revoked-key", Error, Cluster, "change what the value is a credential for, then seal the new one";
+    /// Sealed to no key that the cluster has.
+    KeyNotHeld, "key-not-held", Error, Cluster, "bulla rekey with another identity, or restore the key";
+    /// bulla.yaml seals to other keys than it did.
+    RecipientsChanged, "recipients-changed", Warning, History, "compare the fingerprints with those that bulla keys list shows for the cluster";
+    /// The value is for another place than it was.
+    BindingChanged, "binding-changed", Warning, History, "check that the value is to be used in its new place";
+    /// Another value.
+    ValueChanged, "value-changed", Note, History, "nothing, if it was meant";
+    /// The same value for other keys.
+    Rekeyed, "rekeyed", Note, History, "nothing, if it was meant";
+    /// An allowance that means nothing.
+    BadAllowance, "bad-allowance", Error, Allowances, "write: bulla-lint: allow RULE: REASON";
+    /// An allowance of what is not there.
+    UnusedAllowance, "unused-allowance", Warning, Allowances, "take it out";
+}
+
+impl Rule {
+    /// The rule of this name.
+    pub(super) fn parse(id: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|rule| rule.id() == id)
+    }
+
+    /// Whether a secret is readable for everybody who can read the repository.
+    pub(super) fn is_leak(self) -> bool {
+        matches!(
+            self,
+            Self::PlaintextSecret
+                | Self::SecretGenerator
+                | Self::PrivateIdentity
+                | Self::AgeIdentity
+                | Self::NotSealed
+        )
+    }
+
+    /// What the page says of it, without its heading.
+    pub(super) fn explanation(self) -> &'static str {
+        let heading = format!("\n### {}\n", self.id());
+        let section = PAGE.split_once(&heading).map_or("", |(_, rest)| rest);
+        let end = ["\n### ", "\n## "].iter().filter_map(|next| section.find(next)).min();
+        section[..end.unwrap_or(section.len())].trim()
+    }
+
+    /// What it means, in one sentence.
+    pub(super) fn sentence(self) -> &'static str {
+        let paragraph = self.explanation().split("\n\n").nth(1).unwrap_or_default();
+        paragraph.split_inclusive(". ").next().unwrap_or_default().trim()
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id())
+    }
+}
+
+impl From<&Violation> for Rule {
+    fn from(violation: &Violation) -> Self {
+        match violation {
+            Violation::Empty | Violation::TooManyValues => Self::Schema,
+            Violation::TooLarge | Violation::RenderedTooLarge => Self::TooLarge,
+            Violation::DataKey(_) => Self::InvalidKey,
+            Violation::LabelKey(_) | Violation::LabelValue(_) | Violation::AnnotationKey(_) => {
+                Self::InvalidLabel
+            }
+            Violation::TypeRefused(_) => Self::RefusedType,
+            Violation::KeyMissing { .. } => Self::MissingKey,
+            Violation::Template { .. }
+            | Violation::TemplateTooLong(_)
+            | Violation::TemplateNotJson(_) => Self::BadTemplate,
+            Violation::KeyTwice(_) => Self::DuplicateKey,
+            Violation::MergeTemplate(_) => Self::MergeTemplate,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_each_rule_and_its_level_in_order() {
+        let headings = PAGE.lines().filter_map(|line| line.strip_prefix("### "));
+        let ids: Vec<_> = Rule::ALL.iter().map(|rule| rule.id()).collect();
+        assert_eq!(headings.collect::<Vec<_>>(), ids);
+        for rule in Rule::ALL {
+            let text = rule.explanation();
+            let first = text.lines().next().unwrap_or_default();
+            let level = first.strip_prefix("Level: ").map(|rest| rest.split('.').next().unwrap());
+            assert_eq!(level, Some(rule.level().as_str()), "{rule}");
+            assert!(text.contains("```"), "{rule} has no example");
+            assert!(text.contains("What to do:"), "{rule}");
+            assert!(!rule.sentence().is_empty() && rule.sentence().len() < 200, "{rule}");
+            assert_eq!(Rule::parse(rule.id()), Some(*rule));
+        }
+    }
+
+    #[test]
+    fn a_rule_can_be_allowed_or_is_about_allowances() {
+        let own = Rule::ALL.iter().filter(|rule| rule.basis() == Basis::Allowances);
+        let own: Vec<_> = own.map(|rule| rule.id()).collect();
+        assert_eq!(own, ["bad-allowance", "unused-allowance"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! A line of a file as it can be shown to anybody: put together from what is known to be public, never copied.
+
+use std::ops::Range;
+
+use bulla_crds::rules::SEALED_PREFIX;
+use serde_json::Value;
+
+use crate::escape;
+use crate::manifest::{Mark, Step};
+
+/// As much of a public text as is shown.
+const MAX_TEXT_CHARS: usize = 60;
+
+/// As much of a sealed value as is shown.
+const SEALED_CHARS: usize = 12;
+
+const MASK: &str = "***";
+
+/// One line, and the part of it that is meant, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) text: String,
+    pub(super) span: Range<usize>,
+}
+
+impl Shown {
+    /// The line of a key. Of its value is shown what names the object, and the beginning of what is sealed.
+    pub(super) fn of_key(mark: &Mark, object: &Value, path: &[Step<'_>]) -> Self {
+        let path = &path[..mark.depth];
+        let value = match value_at(object, path) {
+            None | Some(Value::Array(_) | Value::Object(_)) => String::new(),
+            Some(Value::String(text)) if is_sealed(text, path) => {
+                format!(" {}…", text.chars().take(SEALED_CHARS).collect::<String>())
+            }
+            Some(Value::String(text)) if is_public(path) => {
+                let mut shown: String = text.chars().take(MAX_TEXT_CHARS).collect();
+                if shown.len() < text.len() {
+                    shown.push('…');
+                }
+                format!(" {}", escape::line(&shown))
+            }
+            Some(_) => format!(" {MASK}"),
+        };
+        Self::new(mark.columns.start, &escape::line(&mark.token), &format!(":{value}"))
+    }
+
+    /// The line of a field, without what stands in it.
+    pub(super) fn of_field(mark: &Mark) -> Self {
+        Self::new(mark.columns.start, &escape::line(&mark.token), ":")
+    }
+
+    /// The line of an identity, of which nothing is shown.
+    pub(super) fn of_identity(column: usize, prefix: &str) -> Self {
+        Self::new(column, &format!("{prefix}{MASK}"), "")
+    }
+
+    fn new(column: usize, token: &str, rest: &str) -> Self {
+        // What is before it can be plaintext, and takes as much room as it did.
+        let before = " ".repeat(column - 1);
+        let span = before.len()..before.len() + token.len();
+        Self { text: format!("{before}{token}{rest}"), span }
+    }
+}
+
+fn value_at<'a>(object: &'a Value, path: &[Step<'_>]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |value, step| match step {
+        Step::Key(key) => value.get(key),
+        Step::Index(index) => value.get(index),
+    })
+}
+
+fn is_sealed(text: &str, path: &[Step<'_>]) -> bool {
+    matches!(path, [Step::Key("spec"), Step::Key("sealedData"), _])
+        && text.starts_with(SEALED_PREFIX)
+}
+
+fn is_public(path: &[Step<'_>]) -> bool {
+    matches!(
+        path,
+        [Step::Key("apiVersion" | "kind")]
+            | [Step::Key("metadata"), Step::Key("name" | "namespace" | "generateName")]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(column: usize, object: &Value, path: &[&str]) -> String {
+        let token = (*path.last().unwrap()).to_owned();
+        let mark = Mark { line: 1, columns: column..column + 1, token, depth: path.len() };
+        let path: Vec<_> = path.iter().map(|key| Step::Key(key)).collect();
+        let shown = Shown::of_key(&mark, object, &path);
+        assert_eq!(&shown.text[shown.span.clone()], escape::line(&mark.token));
+        shown.text
+    }
+
+    #[test]
+    fn only_what_is_public_is_shown() {
+        let sealed = format!("{SEALED_PREFIX}BzdHJpY3Q");
+        let object = json!({
+            "kind": "SealedSecret",
+            "metadata": {"name": "d\u{1b}b", "labels": {"a": "hunter2"}},
+            "data": {"a": "hunter2", "b": sealed},
+            "spec": {"sealedData": {"a": "hunter2", "b": sealed, "c\u{202e}": 7}},
+        });
+        for (column, path, text) in [
+            (1, &["kind"][..], "kind: SealedSecret"),
+            (3, &["metadata", "name"], "  name: d\\u{1b}b"),
+            (1, &["metadata", "labels"], "labels:"),
+            (1, &["metadata", "labels", "a"], "a: ***"),
+            (1, &["data", "a"], "a: ***"),
+            (1, &["data", "b"], "b: ***"),
+            (1, &["spec", "sealedData", "a"], "a: ***"),
+            (1, &["spec", "sealedData", "b"], "b: YWdlLWVuY3J5…"),
+            (1, &["spec", "sealedData", "c\u{202e}"], "c\\u{202e}: ***"),
+            (7, &["data", "a"], "      a: ***"),
+        ] {
+            assert_eq!(shown(column, &object, path), text);
+        }
+        assert_eq!(Shown::of_identity(3, "AGE-SECRET-KEY-").text, "  AGE-SECRET-KEY-***");
+    }
+}
