@@ -89,7 +89,7 @@ impl Create {
         let namespace = destination.given_namespace(self.namespace.as_deref())?;
         let namespace = namespace.as_deref();
         if let Some(path) = output.filter(|path| path.exists() && !self.merge && !self.force) {
-            SealedFile::read(path)?.refuse_if_there(&self.name, namespace)?;
+            SealedFile::read_to_put(path)?.refuse_if_there(&self.name, namespace)?;
         }
         let mut values = Values::default();
         let type_ = self.kind.read(&mut values)?;

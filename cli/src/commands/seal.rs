@@ -161,7 +161,7 @@ pub(super) fn write(
     if let (Some(path), Existing::Keep(_)) = (output, existing)
         && path.exists()
     {
-        let file = SealedFile::read(path)?;
+        let file = SealedFile::read_to_put(path)?;
         let put = file.put(given, sealer, if_there)?;
         return file.write(&put, sealer.recipients);
     }

@@ -1,6 +1,7 @@
 //! Whole Secrets sealed into a file: merged into the SealedSecrets that it has, or added behind them.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use anyhow::anyhow;
 use bulla_sealing::{Recipients, Scope};
@@ -36,6 +37,13 @@ pub(crate) struct Put {
 const WRITE_ANEW: &str = "write the file anew with --force";
 
 impl SealedFile {
+    /// Reads a file that Secrets are to be sealed into.
+    pub(crate) fn read_to_put(path: &Path) -> Result<Self, Failure> {
+        // What may not be written is not for --force either.
+        output::check_exchangeable(path)?;
+        Self::read(path).or_hint(WRITE_ANEW)
+    }
+
     /// Works out the file with all of `given` sealed into it, and writes nothing.
     pub(crate) fn put(
         &self,

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::sandbox::{Run, Sandbox, documents, plaintext};
 
 const FIRST: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod, labels: {team: storage, old: x}}\nstringData: {a: one, b: two}\n";
@@ -50,7 +52,7 @@ fn starts(lines: &[&str]) -> Vec<String> {
     lines.iter().map(|line| line.split(" YWdl").next().unwrap().to_owned()).collect()
 }
 
-fn opened(sandbox: &Sandbox) -> serde_json::Value {
+fn opened(sandbox: &Sandbox) -> Value {
     let sealed = sandbox.read("out.yaml");
     let sealed = sealed.split_once("---\n").unwrap().1;
     sandbox.write("sealed.yaml", sealed);
@@ -140,6 +142,30 @@ fn what_the_file_has_not_is_added_at_its_end() {
         )
     );
     assert_eq!(sandbox.read("out.yaml"), json);
+}
+
+#[test]
+fn json_and_lists_are_merged_into() {
+    let (sandbox, out) = sandbox();
+    let object: Value = yaml_serde::from_str(out.split_once("---\n").unwrap().1).unwrap();
+    let before = &object["spec"]["sealedData"];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [object]});
+    for (text, pointer) in [
+        (format!("{object:#}\n"), ""),
+        (format!("{list:#}\n"), "/items/0"),
+        (list.to_string(), "/items/0"),
+    ] {
+        sandbox.write("out.yaml", &text);
+        seal_done(&sandbox, EXPORTED, &[]);
+        let new = sandbox.read("out.yaml");
+        let parsed: Value = serde_json::from_str(&new).unwrap();
+        let object = parsed.pointer(pointer).unwrap();
+        let values = &object["spec"]["sealedData"];
+        assert_eq!(values["a"], before["a"]);
+        assert!(values["b"] != before["b"] && values["c"].is_string());
+        assert_eq!(object["spec"]["template"]["metadata"]["labels"]["team"], "infra");
+        assert!(differences(&text, &new).1.len() <= 3, "{new}");
+    }
 }
 
 #[test]

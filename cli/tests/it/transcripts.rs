@@ -5,7 +5,5 @@ fn transcripts_are_true() {
     trycmd::TestCases::new()
         .env("HOME", "/nonexistent")
         .env("KUBECONFIG", "")
-        // Whether the examples are tracked by Git is not to count.
-        .env("GIT_DIR", "/nonexistent")
         .case("tests/cmd/*.trycmd");
 }

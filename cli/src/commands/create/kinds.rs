@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bulla_crds::json_length;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrHint};
@@ -81,15 +81,19 @@ impl KindFlags {
         let password = password.strip_suffix('\n').unwrap_or(password);
         let password = password.strip_suffix('\r').unwrap_or(password);
         let pair = Zeroizing::new(format!("{username}:{password}"));
-        let mut entry = json!({
-            "username": username,
-            "password": password,
-            "auth": BASE64_STANDARD.encode(pair.as_bytes()),
-        });
+        // Put together by hand, because the macro would leave copies behind.
+        let text = |text: &str| Value::String(text.to_owned());
+        let mut entry = Map::from_iter([
+            ("username".to_owned(), text(username)),
+            ("password".to_owned(), text(password)),
+            ("auth".to_owned(), Value::String(BASE64_STANDARD.encode(pair.as_bytes()))),
+        ]);
         if let Some(email) = &self.docker_email {
-            entry["email"] = json!(email);
+            entry.insert("email".to_owned(), text(email));
         }
-        let config = Tree::new(json!({"auths": {&self.docker_server: entry}}));
+        let within = |key: &str, map| Value::Object(Map::from_iter([(key.to_owned(), map)]));
+        let server = within(&self.docker_server, Value::Object(entry));
+        let config = Tree::new(within("auths", server));
         // Measured first, so that the buffer does not grow and leave copies behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(json_length(config.value())));
         serde_json::to_writer(&mut *bytes, config.value())
