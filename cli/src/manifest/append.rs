@@ -50,13 +50,13 @@ mod tests {
     }
 
     fn appended(text: &str) -> Result<String, NotEdited> {
-        let bytes = file(text).appended(&[json!({"b": "x"}), json!({"c": {"d": "y"}})])?;
+        let bytes = file(text).appended(&[json!({"b": "x"}), json!({"c": {"d": "z"}})])?;
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 
     #[test]
     fn every_byte_stays_before_the_new_documents() {
-        const ADDED: &str = "---\nb: x\n---\nc:\n  d: y\n";
+        const ADDED: &str = "---\nb: x\n---\nc:\n  d: z\n";
         for (text, between) in [
             ("a: 1\n", ""),
             ("a: 1 # c", "\n"),
