@@ -95,7 +95,8 @@ impl Edit {
         let editor = Editor::parse(command.map(String::as_str))?;
         let file = SealedFile::read(&self.file)?;
         let destination = self.destination.resolve(Some(&self.file))?;
-        let picked = file.pick(&self.pick)?.in_namespace(destination.namespace.as_deref())?;
+        let given = destination.given_namespace(self.pick.namespace.as_deref())?;
+        let picked = file.pick(&self.pick)?.in_namespace(given.as_ref())?;
         let sealed_secret = manifest::read_sealed_secret(&picked.object)?;
         let keyring = match self.identities.identities.is_empty() {
             true => None,

@@ -55,7 +55,8 @@ impl Set {
         self.value.refuse_stdin_twice(&self.destination.recipients.recipients_files)?;
         let file = SealedFile::read(&self.file)?;
         let destination = self.destination.resolve(Some(&self.file))?;
-        let picked = file.pick(&self.pick)?.in_namespace(destination.namespace.as_deref())?;
+        let given = destination.given_namespace(self.pick.namespace.as_deref())?;
+        let picked = file.pick(&self.pick)?.in_namespace(given.as_ref())?;
         let mut value = self.value.read(key)?;
         let value = ByteString(std::mem::take(&mut *value));
         let secret = Secret { data: Some([(key.clone(), value)].into()), ..Secret::default() };

@@ -26,7 +26,7 @@ pub(crate) struct PickFlags {
 pub(crate) struct Picked<'a> {
     pub(crate) object: Object<'a>,
     pub(crate) name: String,
-    /// What the manifest says, or else -n.
+    /// What the manifest says, or else -n or bulla.yaml.
     pub(crate) namespace: Option<String>,
 }
 
@@ -79,21 +79,14 @@ impl<'a> Picked<'a> {
         let metadata = manifest::metadata_of(&object)?;
         let name = manifest::name_of(&object, &metadata)?.to_owned();
         let given = flags.namespace.as_deref().map(GivenNamespace::by_flag);
-        let namespace = manifest::namespace_of(&object, &metadata, given.as_ref())?;
-        let namespace = namespace.map(Into::into);
-        Ok(Self { object, name, namespace })
+        Self { object, name, namespace: None }.in_namespace(given.as_ref())
     }
 
-    /// With the namespace that bulla.yaml gives, unless there is one; they must agree.
-    pub(crate) fn in_namespace(self, given: Option<&str>) -> Result<Self, Failure> {
-        match (self.namespace.as_deref(), given) {
-            (Some(named), Some(given)) if named != given => {
-                let what = format!("it is for namespace {named}, and bulla.yaml has {given} here");
-                Err(self.refuse(what).hint("correct the one or the other"))
-            }
-            (None, Some(given)) => Ok(Self { namespace: Some(given.to_owned()), ..self }),
-            _ => Ok(self),
-        }
+    /// With the namespace that the manifest or something else names; they must agree.
+    pub(crate) fn in_namespace(self, given: Option<&GivenNamespace>) -> Result<Self, Failure> {
+        let metadata = manifest::metadata_of(&self.object)?;
+        let namespace = manifest::namespace_of(&self.object, &metadata, given)?;
+        Ok(Self { namespace: namespace.map(Into::into), ..self })
     }
 
     /// The sealed values as they stand.

@@ -316,8 +316,15 @@ fn the_environment_of_the_file_says_whom_for() {
     sandbox.write("tree/bulla.yaml", config("dev"));
     sandbox.write("tree/prod/db.yaml", &sealed);
     let run = sandbox.run_with_input(&["set", "tree/prod/db.yaml", "c"], b"x");
-    assert!(run.stderr.contains("it is for namespace prod, and bulla.yaml has dev here"));
+    let message = "the manifest names prod and environment prod of tree/bulla.yaml names dev\nhint: correct bulla.yaml, or correct the manifest\n";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
     assert_eq!(sandbox.read("tree/prod/db.yaml"), sealed);
+    // Nor may -n say otherwise.
+    sandbox.write("tree/prod/db.yaml", &bare);
+    let run = sandbox.run_with_input(&["set", "-n", "prod", "tree/prod/db.yaml", "c"], b"x");
+    let message = "-n names namespace prod and environment prod of tree/bulla.yaml names dev\n";
+    assert!(run.stderr.contains(message), "{}", run.stderr);
+    assert_eq!(sandbox.read("tree/prod/db.yaml"), bare);
 }
 
 #[cfg(unix)]
