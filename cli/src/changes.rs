@@ -94,11 +94,6 @@ impl ValueChange {
         came: Vec::new(),
         went: Vec::new(),
     };
-
-    /// Whether somebody can open it now who could not before, or the other way round.
-    pub(crate) fn has_other_recipients(&self) -> bool {
-        !self.came.is_empty() || !self.went.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -146,7 +141,7 @@ mod tests {
 
         let again = of_value(&old, &rekeyed(&old, &keyring, &to_one)).unwrap();
         assert_eq!(again.kind, ValueChangeKind::Rekeyed);
-        assert!(!again.has_other_recipients() && again.binding.is_none());
+        assert!(again.came.is_empty() && again.went.is_empty() && again.binding.is_none());
 
         let moved = of_value(&old, &rekeyed(&old, &keyring, &to_two)).unwrap();
         assert_eq!(moved.kind, ValueChangeKind::Rekeyed);

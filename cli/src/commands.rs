@@ -2,11 +2,13 @@
 
 mod completions;
 mod create;
+mod diff;
 mod edit;
 mod init;
 mod inspect;
 mod keys;
 mod lint;
+mod merge_driver;
 mod migrate;
 mod rekey;
 mod seal;
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Unseal(unseal::Unseal),
     Inspect(inspect::Inspect),
     Lint(lint::Lint),
+    Diff(diff::Diff),
+    MergeDriver(merge_driver::MergeDriver),
     Rekey(rekey::Rekey),
     Migrate(migrate::Migrate),
     #[command(subcommand)]
@@ -48,6 +52,8 @@ impl Command {
             Self::Unseal(unseal) => unseal.run(),
             Self::Inspect(inspect) => inspect.run(),
             Self::Lint(lint) => lint.run(),
+            Self::Diff(diff) => diff.run(),
+            Self::MergeDriver(merge_driver) => merge_driver.run(),
             Self::Rekey(rekey) => rekey.run(),
             Self::Migrate(migrate) => migrate.run(),
             Self::Keys(keys) => keys.run(),

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 
 use crate::failure::{Failure, OrHint};
 use crate::input::MAX_FILE_BYTES;
@@ -112,6 +112,87 @@ fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
     entries.map(|entry| PathBuf::from(&*String::from_utf8_lossy(entry)))
 }
 
+/// The files that the next commit would have.
+pub(crate) fn staged_files() -> Result<Vec<Blob>, Failure> {
+    let list = || {
+        let listed = run(&["ls-files", "--stage", "-z", "--full-name", ":/"])
+            .context("cannot list what is staged in Git here")?;
+        // `<mode> <id> <stage>\t<path>`; in a merge a file has up to three stages, and ours is the second.
+        let mut blobs = Vec::new();
+        for (about, path) in entries(&listed)? {
+            let [_, id, stage] = about;
+            if ["0", "2"].contains(&stage.as_str()) {
+                blobs.push(Blob { id, name: format!(":{path}"), path: path.into() });
+            }
+        }
+        anyhow::Ok(blobs)
+    };
+    list().or_hint("run it in the repository")
+}
+
+/// The work tree around the current folder.
+pub(crate) struct WorkTree {
+    pub(crate) root: PathBuf,
+    /// From the root to the current folder.
+    pub(crate) prefix: PathBuf,
+    /// Every file that Git has or would add, from the root; one that was deleted may be among them.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// The work tree around the current folder and the files in it, less what Git ignores.
+pub(crate) fn work_tree() -> Result<WorkTree, Failure> {
+    let read = || -> anyhow::Result<WorkTree> {
+        let places = run(&["rev-parse", "--show-toplevel", "--show-prefix"])
+            .context("there is no Git work tree here")?;
+        let places = String::from_utf8_lossy(&places);
+        let mut places = places.lines();
+        let (root, prefix) = (places.next(), places.next());
+        let listed = run(&[
+            "ls-files",
+            "-z",
+            "--full-name",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            ":/",
+        ])
+        .context("cannot list the files of the work tree")?;
+        let mut files: Vec<_> = paths(&listed).collect();
+        files.sort_unstable();
+        files.dedup();
+        let root = root.context("there is no Git work tree here")?.into();
+        Ok(WorkTree { root, prefix: prefix.unwrap_or_default().into(), files })
+    };
+    read().or_hint("run it in the repository")
+}
+
+/// Whether Git knows a commit by this name.
+pub(crate) fn is_commit(git_ref: &str) -> bool {
+    run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &format!("{git_ref}^{{tree}}")])
+        .is_ok()
+}
+
+/// The commit from which two went their own ways.
+pub(crate) fn merge_base(one: &str, other: &str) -> Result<String, Failure> {
+    let found = run(&["merge-base", "--", one, other])
+        .with_context(|| format!("{one} and {other} have no commit in common"));
+    let found = found.or_hint("a shallow clone may lack it: git fetch --unshallow")?;
+    Ok(String::from_utf8_lossy(&found).trim().to_owned())
+}
+
+/// Whether people want to see the common ancestor in a conflict.
+pub(crate) fn conflicts_show_base() -> bool {
+    let style = run(&["config", "--get", "merge.conflictStyle"]).unwrap_or_default();
+    ["diff3", "zdiff3"].contains(&String::from_utf8_lossy(&style).trim())
+}
+
+impl Blob {
+    /// Whether two files have the same bytes.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
 /// Shows each of these files to `look`, less those that are larger than any manifest.
 pub(crate) fn read(blobs: &[Blob], mut look: impl FnMut(&Blob, &[u8])) -> Result<(), Failure> {
     Ok(read_in_order(blobs, &mut look).context("cannot read files out of Git")?)
@@ -141,22 +222,28 @@ fn list(git_ref: &str) -> anyhow::Result<Vec<Blob>> {
     let tree = String::from_utf8_lossy(&tree).trim().to_owned();
     let listed = run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
         .with_context(|| format!("cannot list the files of {git_ref}"))?;
+    // `<mode> <type> <id>\t<path>`
     let mut blobs = Vec::new();
-    for entry in listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
-        // `<mode> <type> <id>\t<path>`
-        let tab = entry.iter().position(|byte| *byte == b'\t');
-        let (about, path) = entry.split_at(tab.context("git listed something else than files")?);
-        let about = String::from_utf8_lossy(about);
-        let [_, kind, id] = about.split(' ').collect::<Vec<_>>()[..] else {
-            bail!("git listed something else than files");
-        };
+    for (about, path) in entries(&listed)? {
+        let [_, kind, id] = about;
         if kind == "blob" {
-            let path = String::from_utf8_lossy(&path[1..]);
-            let name = format!("{git_ref}:{path}");
-            blobs.push(Blob { id: id.to_owned(), name, path: PathBuf::from(&*path) });
+            blobs.push(Blob { id, name: format!("{git_ref}:{path}"), path: path.into() });
         }
     }
     Ok(blobs)
+}
+
+/// What Git lists with `-z`: three words and a path each.
+fn entries(listed: &[u8]) -> anyhow::Result<Vec<([String; 3], String)>> {
+    let entry = |entry: &[u8]| {
+        let tab = entry.iter().position(|byte| *byte == b'\t')?;
+        let about = String::from_utf8_lossy(&entry[..tab]);
+        let about: Vec<_> = about.split(' ').map(str::to_owned).collect();
+        let path = String::from_utf8_lossy(&entry[tab + 1..]).into_owned();
+        Some((about.try_into().ok()?, path))
+    };
+    let listed = listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
+    listed.map(|it| entry(it).context("git listed something else than files")).collect()
 }
 
 /// One process for all files. What is asked and what is answered flow at the same time.

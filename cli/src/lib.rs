@@ -5,7 +5,6 @@
 //! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
 //! does); only `cluster` may talk to an API server.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "bulla diff, and lint with a base, ask it next"))]
 mod changes;
 mod cluster;
 mod commands;

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use tempfile::{Builder, NamedTempFile};
 
-pub(crate) use self::messages::{Label, MessageFlags, is_quiet, note, stderr, summary, warning};
+pub(crate) use self::messages::{
+    Label, MessageFlags, is_quiet, note, stderr, styled, summary, warning,
+};
 use crate::failure::{Failure, OrHint};
 use crate::git;
 use crate::signals::HeldSignals;

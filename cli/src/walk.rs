@@ -126,7 +126,7 @@ pub(crate) fn is_too_large(error: &anyhow::Error) -> bool {
 
 /// Whether a word stands in a file. What does not name our group, whatever follows it, need not be parsed to know
 /// that nothing in it is ours.
-fn mentions(bytes: &[u8], word: &str) -> bool {
+pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
     match str::from_utf8(bytes) {
         Ok(text) => text.contains(word),
         Err(_) => bytes.windows(word.len()).any(|window| window == word.as_bytes()),

@@ -51,6 +51,7 @@
 mod binding;
 #[cfg(test)]
 mod cctv;
+mod digest;
 mod file_key;
 mod fingerprint;
 mod header;
@@ -64,6 +65,7 @@ mod x25519;
 pub use binding::{
     Binding, InvalidTarget, Scope, Target, is_data_key, is_dns_label, is_dns_subdomain,
 };
+pub use digest::digest;
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use header::{MAX_HEADER_BYTES, MAX_STANZAS};
 pub use key::{

@@ -5,13 +5,16 @@
 mod cluster;
 mod config;
 mod create;
+mod diff;
 mod edit;
 mod encrypted_identities;
 mod examples;
 mod files;
+mod git_repository;
 mod init;
 mod inspect;
 mod lint;
+mod merge_driver;
 mod messages;
 #[cfg(target_os = "linux")]
 mod pty;

@@ -1,0 +1,377 @@
+//! What differs between two sides, as data: how it is shown is the reports' business.
+
+use std::collections::HashMap;
+
+use bulla_crds::decode_value;
+use bulla_sealing::{Fingerprint, SealedValue};
+use serde_json::{Map, Value, json};
+use similar::TextDiff;
+
+use crate::changes::{self, KeyChange, ValueChangeKind};
+use crate::commands::diff::objects::{self, Entry, Pair};
+use crate::commands::diff::sides::Sides;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::manifest::{self, ObjectKind, Position, Tree};
+use crate::refused::Refused;
+
+/// kubectl's copy of the whole object, which shows nothing that the object does not.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// How many equal lines are shown around those that differ.
+const CONTEXT_LINES: usize = 1;
+
+/// Everything that differs.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    pub(super) objects: Vec<ObjectChange>,
+    pub(super) refused: Vec<Refused>,
+}
+
+/// What became of one object.
+#[derive(Debug)]
+pub(super) struct ObjectChange {
+    pub(super) namespace: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) title: String,
+    pub(super) is_in_the_clear: bool,
+    pub(super) kind: ObjectChangeKind,
+    pub(super) old: Option<Position>,
+    pub(super) new: Option<Position>,
+    /// Whether it stands in another file of the tree than before.
+    pub(super) is_moved: bool,
+    pub(super) keys: Vec<KeyReport>,
+    pub(super) policy: Option<(String, String)>,
+    /// Labels, annotations and template: lines that begin with `-`, `+` or a blank.
+    pub(super) lines: Vec<String>,
+    /// Paths of other fields that differ. Nobody knows what is in them, so they are not shown.
+    pub(super) other_fields: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ObjectChangeKind {
+    Added,
+    Removed,
+    Changed,
+    /// It only stands somewhere else.
+    Moved,
+}
+
+impl ObjectChangeKind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Changed => "changed",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+/// What became of one key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct KeyReport {
+    pub(super) key: String,
+    pub(super) kind: KeyReportKind,
+    /// Where the payload stood before, if it was moved.
+    pub(super) from: Option<(String, String)>,
+    /// What it was for and what it is for, if these differ.
+    pub(super) binding: Option<(String, String)>,
+    pub(super) came: Vec<Holder>,
+    pub(super) went: Vec<Holder>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyReportKind {
+    Added,
+    Removed,
+    /// Its payload was the one of another key that is gone.
+    Moved,
+    Changed,
+    Rebound,
+    Rekeyed,
+    Unreadable,
+}
+
+impl KeyReportKind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Moved => "moved",
+            Self::Changed => "changed",
+            Self::Rebound => "rebound",
+            Self::Rekeyed => "rekeyed",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A key, and who holds it as far as a bulla.yaml says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) name: Option<String>,
+}
+
+/// Compares two sides.
+pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
+    let mut refused = Vec::new();
+    let (old, new) =
+        (objects::parse(&sides.old, &mut refused), objects::parse(&sides.new, &mut refused));
+    let (old, new) = (old.entries(&mut refused), new.entries(&mut refused));
+    // What was named must be readable; among the files of a tree one does not end the work on the others.
+    if !sides.are_trees && !refused.is_empty() {
+        return Err(refused.swap_remove(0).into());
+    }
+    let pairs = objects::pairs(&old, &new);
+    let mut judge =
+        Judge { configs: &sides.configs, are_trees: sides.are_trees, gone: HashMap::new() };
+    for pair in &pairs {
+        judge.note_what_is_gone(pair);
+    }
+    let objects = pairs.iter().filter_map(|pair| judge.object(pair)).collect();
+    Ok(Comparison { objects, refused })
+}
+
+struct Judge<'a> {
+    configs: &'a [Config],
+    are_trees: bool,
+    /// The payloads of values that are not in their place any more: the object's title and the key.
+    gone: HashMap<Vec<u8>, (String, String)>,
+}
+
+impl Judge<'_> {
+    fn note_what_is_gone(&mut self, Pair { old, new }: &Pair<'_>) {
+        let Some(old) = old else { return };
+        let has_key = |key: &str| {
+            new.is_some_and(|new| manifest::sealed_data(&new.object).any(|(other, _)| other == key))
+        };
+        for (key, value) in manifest::sealed_data(&old.object).filter(|(key, _)| !has_key(key)) {
+            if let Some(payload) = payload_of(value) {
+                self.gone.insert(payload, (old.object.title(), key.to_owned()));
+            }
+        }
+    }
+
+    fn object(&self, pair: &Pair<'_>) -> Option<ObjectChange> {
+        let entry = pair.new.or(pair.old)?;
+        let is_in_the_clear = entry.kind == ObjectKind::Secret;
+        let is_moved =
+            self.are_trees && pair.old.zip(pair.new).is_some_and(|(old, new)| old.path != new.path);
+        let mut change = ObjectChange {
+            namespace: entry.metadata("namespace").map(str::to_owned),
+            name: entry.metadata("name").map(str::to_owned),
+            title: entry.object.title(),
+            is_in_the_clear,
+            kind: ObjectChangeKind::Changed,
+            old: pair.old.map(|old| old.object.position(&[])),
+            new: pair.new.map(|new| new.object.position(&[])),
+            is_moved,
+            keys: Vec::new(),
+            policy: None,
+            lines: Vec::new(),
+            other_fields: Vec::new(),
+        };
+        let mut is_different = false;
+        match is_in_the_clear {
+            true => is_different = is_other_secret(pair),
+            false => self.fill(&mut change, pair),
+        }
+        is_different |= !change.keys.is_empty()
+            || change.policy.is_some()
+            || !change.lines.is_empty()
+            || !change.other_fields.is_empty();
+        change.kind = match (pair.old, pair.new, is_different) {
+            (None, _, _) => ObjectChangeKind::Added,
+            (_, None, _) => ObjectChangeKind::Removed,
+            (Some(_), Some(_), true) => ObjectChangeKind::Changed,
+            (Some(_), Some(_), false) if is_moved => ObjectChangeKind::Moved,
+            (Some(_), Some(_), false) => return None,
+        };
+        Some(change)
+    }
+
+    fn fill(&self, change: &mut ObjectChange, pair: &Pair<'_>) {
+        change.keys = self.keys(pair);
+        let policies = (pair.old.map(policy_of), pair.new.map(policy_of));
+        change.policy = match policies {
+            (Some(old), Some(new)) if old != new => Some((old, new)),
+            _ => None,
+        };
+        if pair.new.is_some() {
+            change.lines = lines_between(pair.old, pair.new);
+        }
+        if let (Some(old), Some(new)) = (pair.old, pair.new) {
+            change.other_fields = other_fields(old.object.value, new.object.value);
+        }
+    }
+
+    fn keys(&self, pair: &Pair<'_>) -> Vec<KeyReport> {
+        let values = |entry: Option<&Entry<'_>>| -> HashMap<String, String> {
+            let values = entry.into_iter().flat_map(|entry| manifest::sealed_data(&entry.object));
+            values.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let (old, new) = (values(pair.old), values(pair.new));
+        let changes = changes::of_values(texts(&old), texts(&new));
+        changes
+            .into_iter()
+            .map(|(key, change)| self.key(key, change, old.get(key), new.get(key)))
+            .collect()
+    }
+
+    fn key(
+        &self,
+        key: &str,
+        change: KeyChange,
+        old: Option<&String>,
+        new: Option<&String>,
+    ) -> KeyReport {
+        let mut report = KeyReport {
+            key: key.to_owned(),
+            kind: KeyReportKind::Changed,
+            from: None,
+            binding: None,
+            came: Vec::new(),
+            went: Vec::new(),
+        };
+        match change {
+            KeyChange::Added => {
+                report.from = new.and_then(|new| self.gone.get(&payload_of(new)?)).cloned();
+                report.kind = match report.from {
+                    Some(_) => KeyReportKind::Moved,
+                    None => KeyReportKind::Added,
+                };
+                report.came = self.holders(&fingerprints_of(new));
+            }
+            KeyChange::Removed => {
+                report.kind = KeyReportKind::Removed;
+                report.went = self.holders(&fingerprints_of(old));
+            }
+            KeyChange::Value(change) => {
+                report.kind = match change.kind {
+                    ValueChangeKind::Changed => KeyReportKind::Changed,
+                    ValueChangeKind::Rebound => KeyReportKind::Rebound,
+                    ValueChangeKind::Rekeyed => KeyReportKind::Rekeyed,
+                    ValueChangeKind::Unreadable => KeyReportKind::Unreadable,
+                };
+                report.binding = change.binding.map(|it| (it.0.to_string(), it.1.to_string()));
+                report.came = self.holders(&change.came);
+                report.went = self.holders(&change.went);
+            }
+        }
+        report
+    }
+
+    fn holders(&self, fingerprints: &[Fingerprint]) -> Vec<Holder> {
+        let name = |fingerprint| {
+            let mut names = self.configs.iter().filter_map(|config| config.holder_of(fingerprint));
+            names.next().map(str::to_owned)
+        };
+        let holder = |&fingerprint| Holder { fingerprint, name: name(fingerprint) };
+        fingerprints.iter().map(holder).collect()
+    }
+}
+
+fn texts(values: &HashMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
+    values.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+}
+
+fn payload_of(value: &str) -> Option<Vec<u8>> {
+    let file = decode_value(value).ok()?;
+    Some(SealedValue::parse(&file).ok()?.payload().to_vec())
+}
+
+fn fingerprints_of(value: Option<&String>) -> Vec<Fingerprint> {
+    let Some(file) = value.and_then(|value| decode_value(value).ok()) else { return Vec::new() };
+    SealedValue::parse(&file).map(|it| it.fingerprints().collect()).unwrap_or_default()
+}
+
+/// That they differ is all that is said of Secrets in the clear.
+fn is_other_secret(Pair { old, new }: &Pair<'_>) -> bool {
+    let about = |entry: &Entry<'_>| {
+        let mut value = entry.object.value.clone();
+        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+            metadata.retain(|field, _| ["labels", "annotations"].contains(&field.as_str()));
+        }
+        Tree::new(value)
+    };
+    match (old.map(about), new.map(about)) {
+        (Some(old), Some(new)) => old.value() != new.value(),
+        _ => true,
+    }
+}
+
+fn policy_of(entry: &Entry<'_>) -> String {
+    let policy = entry.object.value.pointer("/spec/target/policy").and_then(Value::as_str);
+    policy.unwrap_or(bulla_crds::Policy::default().as_str()).to_owned()
+}
+
+/// Labels, annotations and template as YAML, compared line by line.
+fn lines_between(old: Option<&Entry<'_>>, new: Option<&Entry<'_>>) -> Vec<String> {
+    let text = |entry: Option<&Entry<'_>>| {
+        let about = entry.map(|entry| shown(entry.object.value)).unwrap_or_default();
+        match about.as_object().is_some_and(|about| !about.is_empty()) {
+            true => String::from_utf8_lossy(&manifest::to_yaml([&about])).into_owned(),
+            false => String::new(),
+        }
+    };
+    let (old, new) = (text(old), text(new));
+    let diff = TextDiff::from_lines(old.as_str(), new.as_str());
+    let mut lines = Vec::new();
+    for (index, hunk) in diff.grouped_ops(CONTEXT_LINES).iter().enumerate() {
+        if index > 0 {
+            lines.push(" ...".to_owned());
+        }
+        for change in hunk.iter().flat_map(|op| diff.iter_changes(op)) {
+            lines.push(format!("{}{}", change.tag(), change.value().trim_end_matches('\n')));
+        }
+    }
+    lines
+}
+
+/// What of an object is public by what it is.
+fn shown(object: &Value) -> Value {
+    let mut shown = Map::new();
+    for field in ["labels", "annotations"] {
+        let Some(Value::Object(marks)) = object.pointer(&format!("/metadata/{field}")) else {
+            continue;
+        };
+        let marks: Map<_, _> = marks
+            .iter()
+            .filter(|(key, _)| *key != LAST_APPLIED)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !marks.is_empty() {
+            shown.insert(field.to_owned(), Value::Object(marks));
+        }
+    }
+    if let Some(template) = object.pointer("/spec/template").filter(|template| !template.is_null())
+    {
+        shown.insert("template".to_owned(), template.clone());
+    }
+    Value::Object(shown)
+}
+
+/// Fields beside those that are compared by themselves. What the cluster writes is none of them.
+fn other_fields(old: &Value, new: &Value) -> Vec<String> {
+    const OF_OBJECT: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
+    const OF_SPEC: [&str; 3] = ["sealedData", "template", "target"];
+    let differing = |old: &Value, new: &Value, known: &[&str]| -> Vec<String> {
+        let empty = json!({});
+        let (old, new) =
+            (old.as_object().or(empty.as_object()), new.as_object().or(empty.as_object()));
+        let (Some(old), Some(new)) = (old, new) else { return Vec::new() };
+        let mut fields: Vec<_> = old.keys().chain(new.keys()).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+            .retain(|field| !known.contains(&field.as_str()) && old.get(*field) != new.get(*field));
+        fields.into_iter().cloned().collect()
+    };
+    let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
+    let of_spec = differing(&spec(old), &spec(new), &OF_SPEC);
+    let mut fields = differing(old, new, &OF_OBJECT);
+    fields.extend(of_spec.into_iter().map(|field| format!("spec.{field}")));
+    fields
+}

@@ -1,0 +1,91 @@
+//! `bulla merge-driver`.
+
+mod decide;
+mod merge;
+#[cfg(test)]
+mod properties;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::commands::merge_driver::merge::{Conflict, merge};
+use crate::commands::merge_driver::text::Style;
+use crate::failure::{Answer, Failure, OrHint};
+use crate::output::{self, Existing};
+use crate::refused::{self, Refused};
+use crate::{git, input};
+
+/// Merge two versions of a manifest value by value, with no key: a merge driver for Git
+///
+/// Takes from each side the values that it changed. Of a value that one side changed and the other rekeyed the
+/// changed one is taken, and a note says that its recipients are the older ones. What both sides changed is left
+/// in the file between conflict markers; everything else is merged as text, as Git does it. What is no manifest is
+/// merged as text altogether. The result is written to OURS.
+///
+/// Git runs it when .gitattributes says so and git config merge.bulla.driver is
+/// 'bulla merge-driver --marker-size %L %O %A %B %P'. The exit code is 1 when there are conflicts.
+#[derive(Args)]
+pub(crate) struct MergeDriver {
+    /// The common ancestor, %O; it may be empty
+    base: PathBuf,
+
+    /// Our version, %A, where the result is written
+    ours: PathBuf,
+
+    /// Their version, %B
+    theirs: PathBuf,
+
+    /// The name of the file in the repository, %P, for messages
+    path: Option<PathBuf>,
+
+    /// The length of conflict markers, %L
+    #[arg(long, value_name = "NUMBER", default_value_t = 7)]
+    marker_size: u8,
+}
+
+impl MergeDriver {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let name = self.path.as_ref().unwrap_or(&self.ours).display().to_string();
+        let [base, ours, theirs] =
+            [&self.base, &self.ours, &self.theirs].map(|path| read_text(path, &name));
+        let (base, ours, theirs) = (base?, ours?, theirs?);
+        let marker_size = usize::from(self.marker_size.max(1));
+        let style = Style { marker_size, shows_base: git::conflicts_show_base() };
+        let merged = merge(&base, &ours, &theirs, &style);
+        if *merged.text != *ours {
+            let bytes = merged.text.as_bytes();
+            output::write_file(&self.ours, bytes, Existing::Replace, output::Content::Public)?;
+        }
+        for note in &merged.notes {
+            output::note(&format!("{name}: {note}"));
+        }
+        let conflicts: Vec<_> =
+            merged.conflicts.iter().map(|conflict| told(&name, conflict)).collect();
+        refused::report(&conflicts);
+        match conflicts.is_empty() {
+            true => Ok(Answer::Yes),
+            false => Ok(Answer::No),
+        }
+    }
+}
+
+/// A version as text. One that is none cannot be merged, and stays as it is.
+fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
+    let bytes = input::read(path)?.bytes;
+    match str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => {
+            Err(Failure::no(anyhow!("{name}: a version of it is no text, so nothing is merged")))
+                .or_hint("take one of the two: git checkout --ours, or --theirs")
+        }
+    }
+}
+
+fn told(name: &str, conflict: &Conflict) -> Refused {
+    let hint = "keep one of the two between the conflict markers, then git add the file";
+    Refused::file(name, format!("{name}: {conflict}"), Some(hint))
+}

@@ -1,0 +1,284 @@
+//! Three versions of a file merged: the values by what they are, everything else as text.
+//!
+//! What was decided on a value stands in all versions as one token, so it is no difference to the text. What could
+//! not be decided stands there as three tokens, and becomes a conflict where a person looks for it. The result is
+//! read again: if it does not hold what was decided, the whole file is a conflict, and nobody loses anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bulla_crds::rules::SEALED_PREFIX;
+use zeroize::Zeroizing;
+
+use crate::commands::merge_driver::decide::{Decision, Remark, Side, decide};
+use crate::commands::merge_driver::text::{MergedText, Style, merge_lines, whole_conflict};
+use crate::input::Input;
+use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+
+/// Namespace and name of an object, and the data key.
+type ValueId = (Option<String>, String, String);
+
+/// A merge and what is to be said about it.
+pub(super) struct Merged {
+    pub(super) text: Zeroizing<String>,
+    pub(super) conflicts: Vec<Conflict>,
+    pub(super) notes: Vec<String>,
+}
+
+/// What was left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Conflict {
+    /// A value that both sides changed.
+    Value(String),
+    /// So many other places of the file.
+    Text(usize),
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(value) => write!(f, "{value}: both sides changed it"),
+            Self::Text(1) => f.write_str("both sides changed it in one place"),
+            Self::Text(places) => write!(f, "both sides changed it in {places} places"),
+        }
+    }
+}
+
+/// Merges three versions. An empty one has no documents: there is none in common, say.
+pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &Style) -> Merged {
+    let as_text = || {
+        let merged = merge_lines(base, ours, theirs, style, |_| None);
+        let conflicts =
+            if merged.conflicts > 0 { vec![Conflict::Text(merged.conflicts)] } else { vec![] };
+        Merged { text: merged.text, conflicts, notes: Vec::new() }
+    };
+    let not_read = "a version of it cannot be read as a manifest with each object once, so it was merged as text";
+    let (Some(base_version), Some(ours_version), Some(theirs_version)) =
+        (Version::read(base), Version::read(ours), Version::read(theirs))
+    else {
+        return Merged { notes: vec![not_read.to_owned()], ..as_text() };
+    };
+    Merge::new([base_version, ours_version, theirs_version]).merged([base, ours, theirs], style)
+}
+
+/// One version of the file.
+struct Version {
+    /// None for an empty text.
+    file: Option<ManifestFile>,
+    values: BTreeMap<ValueId, String>,
+}
+
+impl Version {
+    fn read(text: &str) -> Option<Self> {
+        if text.trim().is_empty() {
+            return Some(Self { file: None, values: BTreeMap::new() });
+        }
+        let bytes = Zeroizing::new(text.as_bytes().to_vec());
+        let file = ManifestFile::parse(Input { name: String::new(), bytes }).ok()?;
+        let values = values_of(&file)?;
+        Some(Self { file: Some(file), values })
+    }
+
+    /// The text with the tokens in place of the values.
+    fn with_tokens(&self, tokens: &BTreeMap<ValueId, String>) -> Option<Zeroizing<String>> {
+        let Some(file) = &self.file else { return Some(Zeroizing::default()) };
+        let (objects, _) = file.objects_among_others().ok()?;
+        let places = file.places();
+        let mut new_texts = Vec::new();
+        for object in objects {
+            for (key, value) in manifest::sealed_data(&object) {
+                let token = value_id(&object, key).and_then(|id| tokens.get(&id));
+                if let Some(token) = token {
+                    new_texts.push(places.new_text(&object, key, value, token.clone())?);
+                }
+            }
+        }
+        let bytes = file.edited(&new_texts).ok()?;
+        Some(Zeroizing::new(str::from_utf8(&bytes).ok()?.to_owned()))
+    }
+}
+
+fn value_id(object: &Object<'_>, key: &str) -> Option<ValueId> {
+    if object.kind() != ObjectKind::SealedSecret {
+        return None;
+    }
+    let metadata = object.value.get("metadata")?;
+    let text = |field| metadata.get(field).and_then(serde_json::Value::as_str).map(str::to_owned);
+    Some((text("namespace"), text("name")?, key.to_owned()))
+}
+
+/// The values that look sealed, or nothing if an object stands in the file twice: then nobody knows which is which.
+fn values_of(file: &ManifestFile) -> Option<BTreeMap<ValueId, String>> {
+    let (objects, _) = file.objects_among_others().ok()?;
+    let mut values = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for object in &objects {
+        let Some((namespace, name, _)) = value_id(object, "") else { continue };
+        if !seen.insert((namespace, name)) {
+            return None;
+        }
+        for (key, value) in manifest::sealed_data(object) {
+            values.extend(value_id(object, key).map(|id| (id, value.to_owned())));
+        }
+    }
+    Some(values)
+}
+
+struct Merge {
+    versions: [Version; 3],
+    decisions: BTreeMap<ValueId, Decision>,
+}
+
+impl Merge {
+    fn new(versions: [Version; 3]) -> Self {
+        let [base, ours, theirs] = &versions;
+        let all = [base, ours, theirs].map(|version| version.values.keys());
+        let all: BTreeSet<&ValueId> = all.into_iter().flatten().collect();
+        let is_sealed = |id: &&ValueId| {
+            let values = versions.iter().filter_map(|version| version.values.get(*id));
+            values.into_iter().all(|value| value.starts_with(SEALED_PREFIX))
+        };
+        let decision = |id: &ValueId| {
+            let [base, ours, theirs] =
+                [base, ours, theirs].map(|version| version.values.get(id).map(String::as_str));
+            (id.clone(), decide(base, ours, theirs))
+        };
+        let decisions = all.into_iter().filter(is_sealed).map(decision).collect();
+        Self { versions, decisions }
+    }
+
+    fn merged(&self, texts: [&str; 3], style: &Style) -> Merged {
+        let [base, ours, theirs] = texts;
+        let open = self.decisions.iter().filter(|(_, decision)| **decision == Decision::Conflict);
+        let mut conflicts: Vec<_> = open.map(|(id, _)| Conflict::Value(title(id))).collect();
+        let merged = self.merged_by_value(texts, style).unwrap_or_else(|| {
+            // Not to be written with tokens: by anchors, or on several lines.
+            merge_lines(base, ours, theirs, style, |_| None)
+        });
+        let is_right = match merged.conflicts {
+            0 => self.is_as_decided(&merged.text),
+            _ => true,
+        };
+        let merged = if is_right { merged } else { whole_conflict(base, ours, theirs, style) };
+        let places = merged.conflicts.saturating_sub(conflicts.len());
+        if places > 0 {
+            conflicts.push(Conflict::Text(places));
+        }
+        let notes = match merged.conflicts {
+            0 => self.decisions.iter().filter_map(|(id, decision)| remark(id, *decision)).collect(),
+            _ => Vec::new(),
+        };
+        Merged { text: merged.text, conflicts, notes }
+    }
+
+    fn merged_by_value(&self, texts: [&str; 3], style: &Style) -> Option<MergedText> {
+        let tokens = Tokens::new(texts, &self.decisions);
+        let [base, ours, theirs] =
+            [0, 1, 2].map(|side| self.versions[side].with_tokens(&tokens.of[side]));
+        let (base, ours, theirs) = (base?, ours?, theirs?);
+        let merged = merge_lines(&base, &ours, &theirs, style, |line| tokens.the_one_in(line));
+        let text = tokens.exchanged(&merged.text, |id, side| self.value(id, side))?;
+        Some(MergedText { text, conflicts: merged.conflicts })
+    }
+
+    /// What a token of a side stands for.
+    fn value(&self, id: &ValueId, side: usize) -> Option<&str> {
+        let side = match self.decisions.get(id)? {
+            Decision::Take(Side::Ours, _) => 1,
+            Decision::Take(Side::Theirs, _) => 2,
+            Decision::Conflict => side,
+        };
+        let value = self.versions[side].values.get(id);
+        // A removed value may still stand in a conflict, on the side that has it.
+        let value = value.or_else(|| self.versions.iter().rev().find_map(|it| it.values.get(id)));
+        value.map(String::as_str)
+    }
+
+    /// Whether a text without conflicts holds the values that were taken, and none that was not.
+    fn is_as_decided(&self, text: &str) -> bool {
+        let Some(merged) = Version::read(text) else { return false };
+        self.decisions.iter().all(|(id, decision)| {
+            let side = match decision {
+                Decision::Take(Side::Ours, _) => 1,
+                Decision::Take(Side::Theirs, _) => 2,
+                Decision::Conflict => return false,
+            };
+            merged.values.get(id) == self.versions[side].values.get(id)
+        }) && merged
+            .values
+            .keys()
+            .all(|id| self.versions.iter().any(|it| it.values.contains_key(id)))
+    }
+}
+
+fn title((namespace, name, key): &ValueId) -> String {
+    let namespace = namespace.iter().map(|namespace| format!("{namespace}/")).collect::<String>();
+    format!("{namespace}{name}: key {key}")
+}
+
+fn remark(id: &ValueId, decision: Decision) -> Option<String> {
+    let what = match decision {
+        Decision::Take(_, Remark::OlderRecipients) => {
+            "one side changed it and the other rekeyed it; the changed value is taken, and is sealed to the \
+             recipients that it had before: bulla rekey"
+        }
+        Decision::Take(_, Remark::RemovedThoughRekeyed) => {
+            "one side removed it and the other rekeyed it; it is removed"
+        }
+        Decision::Take(_, Remark::Nothing) | Decision::Conflict => return None,
+    };
+    Some(format!("{}: {what}", title(id)))
+}
+
+/// What stands for the values while their text is merged.
+struct Tokens {
+    /// How every token begins, which no version has in it.
+    prefix: String,
+    ids: Vec<ValueId>,
+    /// Of each version.
+    of: [BTreeMap<ValueId, String>; 3],
+}
+
+impl Tokens {
+    fn new(texts: [&str; 3], decisions: &BTreeMap<ValueId, Decision>) -> Self {
+        let mut prefix = "sealed-".to_owned();
+        while texts.iter().any(|text| text.contains(&prefix)) {
+            prefix.push_str("x-");
+        }
+        let ids: Vec<_> = decisions.keys().cloned().collect();
+        let of = [0, 1, 2].map(|version| {
+            let token = |(number, (id, decision)): (usize, (&ValueId, &Decision))| {
+                let version = if *decision == Decision::Conflict { version } else { 0 };
+                (id.clone(), format!("{prefix}{number:06}-{version}"))
+            };
+            decisions.iter().enumerate().map(token).collect()
+        });
+        Self { prefix, ids, of }
+    }
+
+    /// The number of the value whose token is the only one in a line.
+    fn the_one_in<'a>(&self, line: &'a str) -> Option<&'a str> {
+        let mut found = line.match_indices(&self.prefix);
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) => line[at + self.prefix.len()..].get(..6),
+            _ => None,
+        }
+    }
+
+    /// The text with values in place of the tokens.
+    fn exchanged<'a>(
+        &self,
+        text: &str,
+        value: impl Fn(&ValueId, usize) -> Option<&'a str>,
+    ) -> Option<Zeroizing<String>> {
+        let mut parts = text.split(&self.prefix);
+        let mut exchanged = Zeroizing::new(parts.next()?.to_owned());
+        for part in parts {
+            let (number, version) = (part.get(..6)?, part.get(7..8)?);
+            let id = self.ids.get(number.parse::<usize>().ok()?)?;
+            exchanged.push_str(value(id, version.parse().ok()?)?);
+            exchanged.push_str(&part[8..]);
+        }
+        Some(exchanged)
+    }
+}

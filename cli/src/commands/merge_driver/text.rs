@@ -1,0 +1,238 @@
+//! Three versions of a text merged line by line, with what is left open between conflict markers.
+//!
+//! Sealed values stand in the text as short tokens here, one on a line where a person would edit them. So what Git
+//! takes for a conflict can often be told apart: two sides that added keys in one place, or one that added a key
+//! below one that the other removed.
+
+use similar::{MergeRegion, MergeResolution, TextMerge};
+use zeroize::Zeroizing;
+
+/// How conflicts are shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Style {
+    pub(super) marker_size: usize,
+    /// Whether the common ancestor stands between the two, as with `merge.conflictStyle` diff3.
+    pub(super) shows_base: bool,
+}
+
+/// A merged text, and how many conflicts it has.
+pub(super) struct MergedText {
+    pub(super) text: Zeroizing<String>,
+    pub(super) conflicts: usize,
+}
+
+/// Merges three texts. `token_in` finds the token in a line, if there is exactly one.
+pub(super) fn merge_lines(
+    base: &str,
+    ours: &str,
+    theirs: &str,
+    style: &Style,
+    token_in: impl Fn(&str) -> Option<&str>,
+) -> MergedText {
+    let merge = TextMerge::from_lines(base, ours, theirs);
+    // Its own lines: beside \n it takes other ends of lines for such too.
+    let sides = Sides {
+        base: (0..merge.base_len()).filter_map(|line| merge.base_line(line)).collect(),
+        ours: (0..merge.ours_len()).filter_map(|line| merge.ours_line(line)).collect(),
+        theirs: (0..merge.theirs_len()).filter_map(|line| merge.theirs_line(line)).collect(),
+    };
+    let mut merged = MergedText { text: Zeroizing::new(String::new()), conflicts: 0 };
+    for region in merge.regions() {
+        let [base, ours, theirs] = sides.of(region);
+        match region.resolution() {
+            MergeResolution::Theirs => merged.text.extend(theirs.iter().copied()),
+            MergeResolution::Conflict => match entries_merged([base, ours, theirs], &token_in) {
+                Some(lines) => merged.text.extend(lines),
+                None => merged.push_conflict([base, ours, theirs], style),
+            },
+            _ => merged.text.extend(ours.iter().copied()),
+        }
+    }
+    merged
+}
+
+/// The whole of both sides as one conflict, less what they have in common at both ends.
+pub(super) fn whole_conflict(base: &str, ours: &str, theirs: &str, style: &Style) -> MergedText {
+    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<&str>>();
+    let mut merged = MergedText { text: Zeroizing::new(String::new()), conflicts: 0 };
+    merged.push_conflict([&lines(base), &lines(ours), &lines(theirs)], style);
+    merged
+}
+
+struct Sides<'a> {
+    base: Vec<&'a str>,
+    ours: Vec<&'a str>,
+    theirs: Vec<&'a str>,
+}
+
+impl<'a> Sides<'a> {
+    fn of(&self, region: &MergeRegion) -> [&[&'a str]; 3] {
+        [
+            &self.base[region.base_range()],
+            &self.ours[region.ours_range()],
+            &self.theirs[region.theirs_range()],
+        ]
+    }
+}
+
+impl MergedText {
+    fn push_conflict(&mut self, [base, ours, theirs]: [&[&str]; 3], style: &Style) {
+        self.conflicts += 1;
+        // With the ancestor beside them, the two sides are shown as they are.
+        let (start, end) = match style.shows_base {
+            true => (0, 0),
+            false => common_ends(ours, theirs),
+        };
+        let line_end = match ours.iter().chain(theirs).any(|line| line.ends_with("\r\n")) {
+            true => "\r\n",
+            false => "\n",
+        };
+        let marker = |sign: &str, label: &str| {
+            format!("{}{label}{line_end}", sign.repeat(style.marker_size))
+        };
+        self.text.extend(ours[..start].iter().copied());
+        self.push_marker(&marker("<", " ours"), line_end);
+        self.text.extend(ours[start..ours.len() - end].iter().copied());
+        if style.shows_base {
+            self.push_marker(&marker("|", " base"), line_end);
+            self.text.extend(base.iter().copied());
+        }
+        self.push_marker(&marker("=", ""), line_end);
+        self.text.extend(theirs[start..theirs.len() - end].iter().copied());
+        self.push_marker(&marker(">", " theirs"), line_end);
+        self.text.extend(ours[ours.len() - end..].iter().copied());
+    }
+
+    /// A marker has a line of its own, also behind a text that does not end its last one.
+    fn push_marker(&mut self, marker: &str, line_end: &str) {
+        if !self.text.is_empty() && !self.text.ends_with('\n') {
+            self.text.push_str(line_end);
+        }
+        self.text.push_str(marker);
+    }
+}
+
+/// How many lines two texts have in common at the beginning, and beyond these at the end.
+fn common_ends(one: &[&str], other: &[&str]) -> (usize, usize) {
+    let start = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let (one, other) = (&one[start..], &other[start..]);
+    let end = one.iter().rev().zip(other.iter().rev()).take_while(|(one, other)| one == other);
+    (start, end.count())
+}
+
+/// A line with a token and the comments above it.
+struct Entry<'a> {
+    token: &'a str,
+    lines: Vec<&'a str>,
+}
+
+/// The lines of a conflict merged entry by entry, if there is nothing but entries in it.
+fn entries_merged<'a>(
+    [base, ours, theirs]: [&[&'a str]; 3],
+    token_in: &impl Fn(&str) -> Option<&str>,
+) -> Option<Vec<&'a str>> {
+    let (base, ours, theirs) =
+        (entries(base, token_in)?, entries(ours, token_in)?, entries(theirs, token_in)?);
+    let lines_of = |entries: &[Entry<'a>], token| {
+        let entry = entries.iter().find(|entry| entry.token == token)?;
+        Some(entry.lines.clone())
+    };
+    let merged = |token| -> Option<Option<Vec<&'a str>>> {
+        let (base, ours, theirs) =
+            (lines_of(&base, token), lines_of(&ours, token), lines_of(&theirs, token));
+        match () {
+            () if ours == theirs || theirs == base => Some(ours),
+            () if ours == base => Some(theirs),
+            () => None,
+        }
+    };
+    // Ours in their order, and each of theirs behind what it stands behind there and what we added there.
+    let is_theirs = |token: &str| theirs.iter().any(|entry| entry.token == token);
+    let mut order: Vec<&str> = ours.iter().map(|entry| entry.token).collect();
+    let mut before = None;
+    for Entry { token, .. } in &theirs {
+        if !order.contains(token) {
+            let after = before.and_then(|before| order.iter().position(|it| *it == before));
+            let after = after.map_or(0, |after| after + 1);
+            let added = order[after..].iter().take_while(|it| !is_theirs(it)).count();
+            order.insert(after + added, token);
+        }
+        before = Some(*token);
+    }
+    let mut lines = Vec::new();
+    for token in order {
+        lines.extend(merged(token)?.unwrap_or_default());
+    }
+    Some(lines)
+}
+
+fn entries<'a>(
+    lines: &[&'a str],
+    token_in: &impl Fn(&str) -> Option<&str>,
+) -> Option<Vec<Entry<'a>>> {
+    let mut entries: Vec<Entry<'a>> = Vec::new();
+    let mut above = Vec::new();
+    for line in lines {
+        above.push(*line);
+        if let Some(token) = token_in(line).filter(|_| line.ends_with('\n')) {
+            if entries.iter().any(|entry| entry.token == token) {
+                return None;
+            }
+            entries.push(Entry { token, lines: std::mem::take(&mut above) });
+        } else if !line.trim().is_empty() && !line.trim_start().starts_with('#') {
+            return None;
+        }
+    }
+    above.is_empty().then_some(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STYLE: Style = Style { marker_size: 7, shows_base: false };
+
+    /// Each letter is a line; capitals are tokens, and a digit behind one makes it another line of the same token.
+    fn merged(base: &str, ours: &str, theirs: &str) -> (String, usize) {
+        let text =
+            |lines: &str| lines.split_whitespace().map(|it| format!("{it}\n")).collect::<String>();
+        let (base, ours, theirs) = (text(base), text(ours), text(theirs));
+        let token = |line: &str| line.starts_with(|it: char| it.is_ascii_uppercase());
+        let merged =
+            merge_lines(&base, &ours, &theirs, &STYLE, |line| token(line).then(|| &line[..1]));
+        (merged.text.lines().collect::<Vec<_>>().join(" "), merged.conflicts)
+    }
+
+    #[test]
+    fn keys_that_two_sides_added_in_one_place_are_both_kept() {
+        for (base, ours, theirs, want) in [
+            ("x A y", "x A B y", "x A C y", "x A B C y"),
+            ("x A y", "x A #b B y", "x A #c C y", "x A #b B #c C y"),
+            ("x A B y", "x A y", "x A B C y", "x A C y"),
+            ("x A B y", "x A B C y", "x A y", "x A C y"),
+            ("x A B y", "x B y", "x A y", "x y"),
+            ("x A y", "x B A y", "x C A y", "x B C A y"),
+        ] {
+            assert_eq!(merged(base, ours, theirs), (want.to_owned(), 0), "{base}|{ours}|{theirs}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_open_stands_between_markers() {
+        for (base, ours, theirs, want) in [
+            ("x A y", "x A1 y", "x A2 y", "x <<<<<<< ours A1 ======= A2 >>>>>>> theirs y"),
+            ("x a y", "x b y", "x c y", "x <<<<<<< ours b ======= c >>>>>>> theirs y"),
+            ("x A y", "x y", "x A1 y", "x <<<<<<< ours ======= A1 >>>>>>> theirs y"),
+            ("", "a b c", "a d c", "a <<<<<<< ours b ======= d >>>>>>> theirs c"),
+        ] {
+            assert_eq!(merged(base, ours, theirs), (want.to_owned(), 1), "{base}|{ours}|{theirs}");
+        }
+    }
+
+    #[test]
+    fn markers_stand_on_lines_of_their_own() {
+        let style = Style { marker_size: 3, shows_base: true };
+        let merged = merge_lines("a", "b", "c\r\n", &style, |_| None);
+        assert_eq!(*merged.text, "<<< ours\r\nb\r\n||| base\r\na\r\n===\r\nc\r\n>>> theirs\r\n");
+    }
+}
