@@ -7,6 +7,7 @@ mod site;
 use std::{fs, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bulla_crds::{WipedSecret, decode_value, keys};
 use bulla_sealing::{Fingerprint, Recipient, Recipients, Scope, SealedValue};
 use bulla_tests::{eventually, steps};
@@ -246,11 +247,13 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
 
     let theirs = "kubectl -n shop create secret generic legacy --from-literal=password=legacy";
     site.run_as(&mut desk, Person::Operator, theirs)?;
-    desk.shell.run("rm -f recipients.txt")?;
+    bitnami(&site, &mut desk)?;
     site.follow(&mut desk, MOVING, nobody)?;
     let moved = site.secrets("shop")?;
     ensure!(moved["legacy"][1]["password"] == "bGVnYWN5", "the Secret that moved is another");
+    ensure!(moved["payments"][1]["token"] == BASE64_STANDARD.encode(PAYMENTS_TOKEN));
 
+    // Bitnami's kind is still there, with the same short name as ours.
     site.follow(&mut desk, LEAVING, |site, _, line| {
         if line.starts_with("kubectl delete -k deploy/controller") {
             site.controller = None; // its pods go
@@ -285,6 +288,74 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// A manifest of Bitnami's in the repository, what its controller made of it, and the key that it has.
+const PAYMENTS: &str = include_str!("../../cli/tests/files/bitnami/payments.yaml");
+const PAYMENTS_TOKEN: &str = "battery staple";
+const PAYMENTS_KEY: &str = include_str!("../../cli/tests/files/bitnami/key.pem");
+
+/// Bitnami's kind and objects, as if its controller were there.
+fn bitnami(site: &Site, desk: &mut Desk) -> Result<()> {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "sealedsecrets.bitnami.com"},
+        "spec": {
+            "group": "bitnami.com",
+            "scope": "Namespaced",
+            "names": {"kind": "SealedSecret", "singular": "sealedsecret", "plural": "sealedsecrets"},
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    });
+    let key = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {
+            "name": "sealed-secrets-key1",
+            "namespace": "kube-system",
+            "labels": {"sealedsecrets.bitnami.com/sealed-secrets-key": "active"},
+        },
+        "stringData": {"tls.crt": "", "tls.key": PAYMENTS_KEY},
+    });
+    let mut run = |line: &str| site.run_as(desk, Person::Operator, line);
+    let write = |name: &str, text: &str| fs::write(name, text);
+    run("mkdir -p clusters/prod/shop")?;
+    let folder = run("pwd")?;
+    let folder = folder.trim();
+    write(&format!("{folder}/../theirs.json"), &format!("{crd}\n{key}\n"))?;
+    write(&format!("{folder}/clusters/prod/shop/payments.yaml"), PAYMENTS)?;
+    run("kubectl apply -f ../theirs.json")?;
+    run("kubectl wait --for=condition=Established crd/sealedsecrets.bitnami.com --timeout=60s")?;
+    run("kubectl apply -f clusters/prod/shop/payments.yaml")?;
+    let get =
+        "kubectl -n shop get sealedsecrets.bitnami.com payments -o jsonpath='{.metadata.uid}'";
+    let uid = run(get)?;
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": "payments",
+            "namespace": "shop",
+            "ownerReferences": [{
+                "apiVersion": "bitnami.com/v1alpha1",
+                "kind": "SealedSecret",
+                "name": "payments",
+                "uid": uid.trim(),
+                "controller": true,
+            }],
+        },
+        "stringData": {"token": PAYMENTS_TOKEN},
+    });
+    write(&format!("{folder}/../theirs.json"), &secret.to_string())?;
+    run("kubectl apply -f ../theirs.json").map(drop)
 }
 
 /// Not a page, but what the pages amount to with two clusters and one repository.

@@ -3,14 +3,16 @@
 //! The rule is that nothing gets lost: what has no equivalent is a refusal, and what meant nothing there, or means
 //! something else here, is told.
 
+mod fields;
 mod keys;
+mod patches;
 mod template;
 mod value;
 
 use std::collections::BTreeMap;
 
 use bulla_crds::rules::{self, Violation};
-use bulla_crds::{Policy, SealError, SealedSecret, WipedSecret};
+use bulla_crds::{SealError, WipedSecret};
 use bulla_sealing::Scope;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -25,6 +27,7 @@ use crate::refused::{Place, Refused};
 pub(super) use keys::read as read_keys;
 pub(super) use value::Keys;
 
+use fields::Template;
 use value::OpenError;
 
 /// What stands in every one of their manifests.
@@ -36,21 +39,6 @@ const MANAGED: &str = "sealedsecrets.bitnami.com/managed";
 const PATCH: &str = "sealedsecrets.bitnami.com/patch";
 const SKIP_OWNER: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
 const ANNOTATIONS: [&str; 5] = [CLUSTER_WIDE, NAMESPACE_WIDE, MANAGED, PATCH, SKIP_OWNER];
-
-/// What the API server writes into metadata, or what the controller put its own over.
-const IGNORED_METADATA: [&str; 11] = [
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "generateName",
-    "generation",
-    "managedFields",
-    "name",
-    "namespace",
-    "resourceVersion",
-    "selfLink",
-    "uid",
-];
 
 /// Whether it is a SealedSecret of theirs, in whatever version.
 pub(super) fn is_theirs(object: &Object<'_>) -> bool {
@@ -93,8 +81,7 @@ pub(super) fn convert(
     };
     let opened = reader.open(spec, &scopes, keys)?;
     let scope = reader.scope(&opened, &scopes, &mut notes).map_err(one)?;
-    let values = opened.into_iter().map(|(key, value, _)| (key, value)).collect();
-    let (secret, type_) = secret(name, &template, values);
+    let secret = opened.values.with(|secret| describe(secret, name, &template));
     // One that is rendered is judged when the whole is there.
     let is_sealed = |key: &&str| secret.data.iter().flatten().any(|(other, _)| other == key);
     if let Some(key) = rules::unfit_value(&secret).filter(is_sealed) {
@@ -103,6 +90,7 @@ pub(super) fn convert(
         return Err(one(reader.refuse(&path, what, None)));
     }
     // The same is true for keys that the type needs.
+    let type_ = template.type_.clone().filter(|_| template.data.is_empty());
     let secret = secret.with(|secret| secret.type_ = type_);
     let sealed = bulla_crds::seal(&secret, namespace, scope, address.recipients)
         .map_err(|error| one(reader.not_sealed(&error)))?;
@@ -176,47 +164,16 @@ fn their_word(scope: Scope) -> &'static str {
     }
 }
 
-/// What their template says, as far as ours can say it.
-#[derive(Default)]
-struct Template {
-    labels: BTreeMap<String, String>,
-    /// Without those of Bitnami.
-    annotations: BTreeMap<String, String>,
-    /// Those of Bitnami.
-    marks: BTreeMap<String, String>,
-    type_: Option<String>,
-    immutable: Option<bool>,
-    /// In our language.
-    data: BTreeMap<String, String>,
-    policy: Policy,
-}
-
-impl Template {
-    fn has(&self, mark: &str) -> bool {
-        self.marks.get(mark).is_some_and(|value| value == "true")
-    }
-}
-
-/// The Secret that the values are sealed from, with its type; and the type that sealing is to judge.
-fn secret(
-    name: &str,
-    template: &Template,
-    values: BTreeMap<String, ByteString>,
-) -> (WipedSecret, Option<String>) {
-    let secret = WipedSecret::new(Secret {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            labels: Some(template.labels.clone()),
-            annotations: Some(template.annotations.clone()),
-            ..ObjectMeta::default()
-        },
-        type_: template.type_.clone(),
-        immutable: template.immutable,
-        data: Some(values),
-        ..Secret::default()
-    });
-    let judged = template.type_.clone().filter(|_| template.data.is_empty());
-    (secret, judged)
+/// Gives the Secret what it has beside its values.
+fn describe(secret: &mut Secret, name: &str, template: &Template) {
+    secret.metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: Some(template.labels.clone()),
+        annotations: Some(template.annotations.clone()),
+        ..ObjectMeta::default()
+    };
+    secret.type_ = template.type_.clone();
+    secret.immutable = template.immutable;
 }
 
 /// An object of theirs, and how to speak of it.
@@ -224,7 +181,11 @@ struct Reader<'a> {
     object: &'a Object<'a>,
 }
 
-type Opened = Vec<(String, ByteString, usize)>;
+/// The values, and for each which of the declared scopes it was sealed for.
+struct Opened {
+    values: WipedSecret,
+    scopes: Vec<usize>,
+}
 
 impl<'a> Reader<'a> {
     fn place(&self, path: &[Step<'_>], key: Option<&str>) -> Place {
@@ -315,7 +276,8 @@ impl<'a> Reader<'a> {
         let values =
             self.map(spec.get("encryptedData").unwrap_or(&Value::Null), &field).map_err(one)?;
         let labels: Vec<&str> = scopes.declared.iter().map(|(_, label)| label.as_str()).collect();
-        let (mut opened, mut refused) = (Vec::new(), Vec::new());
+        let mut opened = Opened { values: WipedSecret::default(), scopes: Vec::new() };
+        let mut refused = Vec::new();
         for (key, text) in values.into_iter().flatten() {
             let place = || self.place(&[field[0], field[1], Step::Key(key)], Some(key));
             let Some(text) = text.as_str() else {
@@ -324,7 +286,11 @@ impl<'a> Reader<'a> {
             };
             match keys.open(text, &labels) {
                 Ok((mut value, scope)) => {
-                    opened.push((key.clone(), ByteString(std::mem::take(&mut *value)), scope));
+                    let value = ByteString(std::mem::take(&mut *value));
+                    opened.values = opened.values.with(|secret| {
+                        secret.data.get_or_insert_default().insert(key.clone(), value);
+                    });
+                    opened.scopes.push(scope);
                 }
                 Err(error) => {
                     refused.push(place().refuse(error, hint_for(error, text, scopes, keys)));
@@ -333,13 +299,7 @@ impl<'a> Reader<'a> {
         }
         match refused.is_empty() {
             true => Ok(opened),
-            false => {
-                drop(WipedSecret::new(Secret {
-                    data: Some(opened.into_iter().map(|(key, value, _)| (key, value)).collect()),
-                    ..Secret::default()
-                }));
-                Err(refused)
-            }
+            false => Err(refused),
         }
     }
 
@@ -350,8 +310,8 @@ impl<'a> Reader<'a> {
         scopes: &Scopes,
         notes: &mut Vec<Note>,
     ) -> Result<Scope, Refused> {
-        let index = opened.first().map_or(0, |(_, _, scope)| *scope);
-        if opened.iter().any(|(_, _, other)| *other != index) {
+        let index = opened.scopes.first().copied().unwrap_or_default();
+        if opened.scopes.iter().any(|other| *other != index) {
             return Err(self.refuse(&[], "its values are sealed for different scopes", None));
         }
         let (scope, _) = scopes.declared[index];
@@ -412,246 +372,3 @@ fn hint_for(error: OpenError, text: &str, scopes: &Scopes, keys: &Keys) -> Optio
         OpenError::NoKeyOfLength(_) => None,
     }
 }
-
-impl<'a> Reader<'a> {
-    fn template(
-        &self,
-        spec: &'a Map<String, Value>,
-        name: &str,
-        notes: &mut Vec<Note>,
-    ) -> Result<Template, Refused> {
-        let path = [Step::Key("spec"), Step::Key("template")];
-        let mut template = Template::default();
-        let fields = self.map(spec.get("template").unwrap_or(&Value::Null), &path)?;
-        for (field, value) in fields.into_iter().flatten() {
-            let path = [path[0], path[1], Step::Key(field)];
-            match (field.as_str(), value) {
-                (_, Value::Null) => {}
-                ("metadata", value) => self.template_metadata(value, name, &mut template, notes)?,
-                ("type", Value::String(type_)) => {
-                    template.type_ = Some(type_.clone()).filter(|type_| !type_.is_empty());
-                }
-                ("type", _) => return Err(self.refuse(&path, "the type is not text", None)),
-                ("immutable", Value::Bool(immutable)) => template.immutable = Some(*immutable),
-                ("immutable", _) => {
-                    return Err(self.refuse(&path, "immutable is neither true nor false", None));
-                }
-                ("data", value) => {
-                    template.data = self.template_data(self.map(value, &path)?, spec)?;
-                }
-                _ => return Err(self.no_equivalent(&path, None)),
-            }
-        }
-        self.policy(&mut template, notes)?;
-        Ok(template)
-    }
-
-    fn template_metadata(
-        &self,
-        value: &'a Value,
-        name: &str,
-        template: &mut Template,
-        notes: &mut Vec<Note>,
-    ) -> Result<(), Refused> {
-        let path = [Step::Key("spec"), Step::Key("template"), Step::Key("metadata")];
-        for (field, value) in self.map(value, &path)?.into_iter().flatten() {
-            let path = [path[0], path[1], path[2], Step::Key(field)];
-            match field.as_str() {
-                "labels" => template.labels = self.texts(self.map(value, &path)?, &path)?,
-                "annotations" => {
-                    let all = self.texts(self.map(value, &path)?, &path)?;
-                    let (marks, annotations) =
-                        all.into_iter().partition(|(key, _)| ANNOTATIONS.contains(&key.as_str()));
-                    (template.marks, template.annotations) = (marks, annotations);
-                }
-                "name"
-                    if value.as_str().is_some_and(|other| !other.is_empty() && other != name) =>
-                {
-                    notes.push(self.note(
-                        "the name in spec.template.metadata is dropped: Bitnami's controller gave the Secret the SealedSecret's own",
-                    ));
-                }
-                field if IGNORED_METADATA.contains(&field) => {}
-                _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => {}
-                _ => return Err(self.no_equivalent(&path, None)),
-            }
-        }
-        Ok(())
-    }
-
-    fn texts(
-        &self,
-        map: Option<&'a Map<String, Value>>,
-        path: &[Step<'_>],
-    ) -> Result<BTreeMap<String, String>, Refused> {
-        let text = |(key, value): (&String, &Value)| match value {
-            Value::String(text) => Ok((key.clone(), text.clone())),
-            _ => {
-                let path = [path, &[Step::Key(key)]].concat();
-                Err(self.refuse(
-                    &path,
-                    format!("{} is not text; quote it", manifest::path_text(&path)),
-                    None,
-                ))
-            }
-        };
-        map.into_iter().flatten().map(text).collect()
-    }
-
-    fn template_data(
-        &self,
-        map: Option<&'a Map<String, Value>>,
-        spec: &'a Map<String, Value>,
-    ) -> Result<BTreeMap<String, String>, Refused> {
-        let sealed = spec.get("encryptedData").and_then(Value::as_object);
-        let is_sealed = |key: &str| sealed.is_some_and(|sealed| sealed.contains_key(key));
-        let mut data = BTreeMap::new();
-        for (key, value) in map.into_iter().flatten() {
-            let path =
-                [Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)];
-            let refuse = |what: String| Err(self.refuse(&path, what, Some(BY_HAND)));
-            let text = match value {
-                Value::String(text) => text,
-                Value::Null => {
-                    return refuse(format!(
-                        "{key} is kept out of the Secret by null, which has no equivalent"
-                    ));
-                }
-                _ => return refuse(format!("the template of {key} is not text")),
-            };
-            if is_sealed(key) {
-                return refuse(format!(
-                    "the template of {key} takes the place of a sealed value, which has no equivalent"
-                ));
-            }
-            match template::translate(text, is_sealed) {
-                Ok(text) => data.insert(key.clone(), text),
-                Err(error) => return refuse(format!("the template of {key}, {error}")),
-            };
-        }
-        Ok(data)
-    }
-
-    /// What becomes of the annotations by which Bitnami's controller is told how to keep the Secret.
-    fn policy(&self, template: &mut Template, notes: &mut Vec<Note>) -> Result<(), Refused> {
-        let note = |what: &str| self.note(what);
-        if template.has(PATCH) {
-            let is_plain = template.type_.as_deref().is_none_or(|type_| type_ == "Opaque");
-            if !is_plain
-                || template.immutable == Some(true)
-                || !template.labels.is_empty()
-                || !template.annotations.is_empty()
-            {
-                let path = [Step::Key("spec"), Step::Key("template")];
-                let what = "a type, immutable, labels or annotations beside the annotation patch have no equivalent: policy Merge adds data and nothing else";
-                return Err(self.refuse(&path, what, Some(BY_HAND)));
-            }
-            (template.policy, template.type_, template.immutable) = (Policy::Merge, None, None);
-            notes.push(note("patch is now policy Merge: the Secret consents by the label bulla.dev/target: merge"));
-            if template.has(MANAGED) {
-                notes.push(note("managed beside patch has no equivalent: what is merged stays when the SealedSecret goes"));
-            }
-        } else if template.has(SKIP_OWNER) {
-            template.policy = Policy::Orphan;
-            notes.push(note("skip-set-owner-references is now policy Orphan"));
-        }
-        if template.has(MANAGED) && template.policy != Policy::Merge {
-            notes.push(note("managed is now the Secret's own consent: one that is there already has to have the label bulla.dev/target: adopt"));
-        }
-        Ok(())
-    }
-
-    /// What changes in the file.
-    fn patches(
-        &self,
-        spec: &Map<String, Value>,
-        metadata: &ObjectMeta,
-        template: &Template,
-        sealed: &SealedSecret,
-    ) -> Vec<Patch> {
-        let object = self.object;
-        let remove = |path: &[&str]| Patch::remove(object, path);
-        let mut patches = vec![Patch::set(object, &["apiVersion"], bulla_crds::API_VERSION.into())];
-        let annotations = metadata.annotations.iter().flatten();
-        let (theirs, others): (Vec<_>, Vec<_>) =
-            annotations.map(|(key, _)| key.as_str()).partition(|key| ANNOTATIONS.contains(key));
-        match others.is_empty() {
-            true if !theirs.is_empty() => patches.push(remove(&["metadata", "annotations"])),
-            _ => patches.extend(theirs.iter().map(|key| remove(&["metadata", "annotations", key]))),
-        }
-        for (key, value) in &sealed.spec.sealed_data {
-            patches.push(Patch::set(
-                object,
-                &["spec", "encryptedData", key],
-                value.as_str().into(),
-            ));
-        }
-        patches.push(Patch::rename(object, &["spec", "encryptedData"], "sealedData"));
-        patches.push(remove(&["spec", "data"]));
-        if let Some(fields) = spec.get("template") {
-            patches.extend(self.template_patches(fields, template));
-        }
-        if template.policy != Policy::Owner {
-            let policy = template.policy.as_str().into();
-            patches.push(Patch::set(object, &["spec", "target", "policy"], policy));
-        }
-        patches.push(remove(&["status"]));
-        patches
-    }
-
-    fn template_patches(&self, fields: &Value, template: &Template) -> Vec<Patch> {
-        const TEMPLATE: [&str; 2] = ["spec", "template"];
-        let remove = |path: &[&str]| Patch::remove(self.object, &[&TEMPLATE[..], path].concat());
-        let is_kept = |key: &&str| !rules::is_tracking(key);
-        let kept = |marks: &BTreeMap<String, String>| {
-            marks.keys().map(String::as_str).filter(is_kept).count()
-        };
-        let (labels, annotations) = (kept(&template.labels), kept(&template.annotations));
-        let Template { type_, immutable, data, .. } = template;
-        if labels + annotations == 0 && type_.is_none() && immutable.is_none() && data.is_empty() {
-            return vec![remove(&[])];
-        }
-        let mut patches = Vec::new();
-        for (field, value) in fields.as_object().into_iter().flatten() {
-            let is_gone = match field.as_str() {
-                "metadata" => labels + annotations == 0,
-                "type" => type_.is_none(),
-                "immutable" => immutable.is_none(),
-                "data" => data.is_empty(),
-                _ => true,
-            };
-            if is_gone {
-                patches.push(remove(&[field]));
-                continue;
-            }
-            for (name, value) in
-                value.as_object().into_iter().flatten().filter(|_| field == "metadata")
-            {
-                let count = match name.as_str() {
-                    "labels" => labels,
-                    "annotations" => annotations,
-                    _ => 0,
-                };
-                if count == 0 {
-                    patches.push(remove(&[field, name]));
-                    continue;
-                }
-                let marks = value.as_object().into_iter().flat_map(Map::keys);
-                let gone = marks
-                    .filter(|key| rules::is_tracking(key) || ANNOTATIONS.contains(&key.as_str()));
-                patches.extend(gone.map(|key| remove(&[field, name, key])));
-            }
-        }
-        let old = fields.get("data");
-        for (key, text) in data {
-            if old.and_then(|old| old.get(key)?.as_str()) != Some(text) {
-                let path = [&TEMPLATE[..], &["data", key]].concat();
-                patches.push(Patch::set(self.object, &path, text.as_str().into()));
-            }
-        }
-        patches
-    }
-}
-
-const BY_HAND: &str =
-    "write it by hand in the language of docs/templates.md, or seal the finished text";
