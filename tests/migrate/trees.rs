@@ -99,7 +99,7 @@ fn a_tree_is_migrated_but_for_the_file_that_cannot_be() -> Result<()> {
     }
     ensure!(files(&site)?.len() == FILES + 3, "something was left behind");
     let run = site.run(&["migrate", "--from-key", "key.pem", "tree/dev"])?;
-    ensure!(run.code == 0 && run.stderr.starts_with("nothing to migrate"), "{}", run.stderr);
+    ensure!(run.code == 0 && run.stderr.contains("nothing to migrate"), "{}", run.stderr);
     Ok(())
 }
 
