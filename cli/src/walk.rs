@@ -35,6 +35,16 @@ pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
 
 /// The same for files of every kind.
 pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
+    let here = [PathBuf::from(".")];
+    let folders = if paths.is_empty() { &here } else { paths };
+    for folder in folders.iter().filter(|path| path.is_dir()) {
+        if git::tracked_though_ignored(folder).is_err() {
+            output::warning(&format!(
+                "{}: git does not say what it tracks; what .gitignore names is not looked at",
+                folder.display()
+            ));
+        }
+    }
     found(paths, |_| true)
 }
 
@@ -157,21 +167,11 @@ pub(crate) fn files(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<
     Ok(files)
 }
 
-/// What Git ignores and tracks all the same, because somebody added it first or insisted: it is in every clone.
+/// What Git ignores and tracks all the same, because somebody added it first or insisted: it is in every clone. Nothing
+/// where git does not say.
 fn tracked(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    match git::tracked_though_ignored(folder) {
-        Ok(mut files) => {
-            files.retain(|path| is_wanted(path));
-            files.iter().map(|path| without_dot(path)).collect()
-        }
-        Err(_) => {
-            let name = folder.display();
-            output::warning(&format!(
-                "{name}: git does not say what it tracks; what .gitignore names is not looked at"
-            ));
-            Vec::new()
-        }
-    }
+    let files = git::tracked_though_ignored(folder).unwrap_or_default();
+    files.iter().filter(|path| is_wanted(path)).map(|path| without_dot(path)).collect()
 }
 
 /// Whether a file is called like a manifest.

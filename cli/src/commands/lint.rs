@@ -82,7 +82,7 @@ pub(crate) struct Lint {
     cluster_flags: ClusterFlags,
 
     /// Say what a rule means and what to do, and check nothing
-    #[arg(long, value_name = "RULE", exclusive = true, value_parser = PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.id())), hide_possible_values = true)]
+    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.id())), hide_possible_values = true)]
     explain: Option<String>,
 }
 

@@ -148,3 +148,73 @@ fn against_cluster(
     }
     wrong
 }
+
+#[cfg(test)]
+mod tests {
+    use bulla_crds::conditions::{self, HELD};
+    use bulla_crds::{SealingKey, SealingKeySpec, SealingKeyStatus};
+    use bulla_sealing::{Identity, KeyType, Recipient};
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn recipient() -> Recipient {
+        Identity::generate(KeyType::X25519).unwrap().recipient().clone()
+    }
+
+    /// A SealingKey of a holder, and what its controller says of the private half.
+    fn key(recipient: &Recipient, holder: &str, state: State, held: (&str, &str)) -> SealingKey {
+        let spec = SealingKeySpec {
+            recipient: recipient.to_string(),
+            holder: holder.into(),
+            created: Time(Timestamp::UNIX_EPOCH),
+            state,
+        };
+        let (status, reason) = held;
+        let held = conditions::condition(HELD, status, reason, "", 1, &[], Timestamp::UNIX_EPOCH);
+        let status = SealingKeyStatus { conditions: vec![held], sealed_secrets: None };
+        let key = SealingKey::new(&recipient.fingerprint().to_string(), spec);
+        SealingKey { status: Some(status), ..key }
+    }
+
+    fn rules(wrong: impl IntoIterator<Item = Wrong>) -> Vec<&'static str> {
+        wrong.into_iter().map(|(rule, _)| rule.id()).collect()
+    }
+
+    #[test]
+    fn a_cluster_says_which_values_it_opens() {
+        let [held, revoked, lost, other, stranger] = std::array::from_fn(|_| recipient());
+        let keys = SealingKeys::from_iter([
+            key(&held, "eu", State::Retired, ("True", "Held")),
+            key(&revoked, "eu", State::Revoked, ("False", "Revoked")),
+            key(&lost, "eu", State::Active, ("False", "IdentityMissing")),
+            key(&other, "us", State::Active, ("False", "OfAnotherHolder")),
+        ]);
+        let pin = |recipient: &Recipient, holder: &str| Pin {
+            recipient: recipient.clone(),
+            holder: holder.into(),
+            state: PinState::Active,
+            fetched: jiff::civil::date(2026, 11, 21),
+        };
+        let here = Environment::from_iter([pin(&lost, "eu")]);
+        let elsewhere = Environment::from_iter([pin(&other, "us")]);
+        for (recipients, of_this_cluster, of_another) in [
+            (&[&held][..], &[][..], &[][..]),
+            (&[&held, &other, &stranger], &[], &[]),
+            (&[&revoked], &["revoked-key", "key-not-held"], &["revoked-key"]),
+            (&[&held, &revoked], &["revoked-key"], &["revoked-key"]),
+            (&[&lost], &["key-not-held"], &[]),
+            (&[&other], &["key-not-held"], &[]),
+            (&[&stranger], &["key-not-held"], &[]),
+        ] {
+            let fingerprints: Vec<_> = recipients.iter().map(|it| it.fingerprint()).collect();
+            let judge = |environment| rules(against_cluster(&fingerprints, &keys, environment));
+            assert_eq!(judge(None), of_this_cluster);
+            assert_eq!(judge(Some(&here)), of_this_cluster);
+            assert_eq!(judge(Some(&elsewhere)), of_another);
+        }
+        let unknown = |recipient: &Recipient| rules(unknown_to(&[recipient.fingerprint()], &keys));
+        assert_eq!((unknown(&stranger), unknown(&other)), (vec!["unknown-key"], vec![]));
+    }
+}

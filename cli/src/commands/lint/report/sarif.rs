@@ -51,7 +51,6 @@ fn result(finding: &Finding) -> Value {
         "ruleId": finding.rule.id(),
         "ruleIndex": Rule::ALL.iter().position(|rule| *rule == finding.rule),
         "level": level(finding.level()),
-        // Placeholders and links are written with brackets and braces in SARIF's messages.
         "message": {"text": plain(&finding.sentence())},
         "locations": [{"physicalLocation": {
             "artifactLocation": {"uri": uri(&place.file)},
@@ -69,17 +68,13 @@ fn level(level: Level) -> &'static str {
     level.as_str()
 }
 
-/// Text that a viewer does not take for a link or a placeholder.
+/// Text that a viewer does not take for a link, `[text](target)`, or for a placeholder, `{0}`.
 fn plain(text: &str) -> String {
-    let mut plain = String::new();
-    for character in escape::line(text).chars() {
-        match character {
-            '{' | '}' => plain.extend([character, character]),
-            '[' | ']' | '\\' => plain.extend(['\\', character]),
-            character => plain.push(character),
-        }
+    let text = escape::line(text).replace('{', "{{").replace('}', "}}");
+    match text.contains("](") {
+        true => text.replace('[', "\\[").replace(']', "\\]"),
+        false => text,
     }
-    plain
 }
 
 /// A path as a URI reference relative to where the command ran.
@@ -108,5 +103,6 @@ mod tests {
         assert_eq!(uri("a b/ä:1.yaml"), "a%20b/%C3%A4%3A1.yaml");
         assert_eq!(uri("/a.yaml"), "file:///a.yaml");
         assert_eq!(plain("[a](b) {{ c }}"), "\\[a\\](b) {{{{ c }}}}");
+        assert_eq!(plain("paths[0]: wrong"), "paths[0]: wrong");
     }
 }
