@@ -19,6 +19,7 @@ use kube::{Api, Client, Resource};
 use tokio::runtime::Runtime;
 
 pub(crate) use self::identity_secrets::Stored;
+pub(crate) use self::kubeconfig::contexts;
 pub(crate) use self::rekeys::HeaderRequest;
 pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys, own_key};
 use crate::failure::Failure;

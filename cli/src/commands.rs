@@ -9,6 +9,7 @@ mod inspect;
 mod keys;
 mod lint;
 mod merge_driver;
+mod man;
 mod migrate;
 mod rekey;
 mod seal;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Keys(keys::Keys),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -58,6 +60,7 @@ impl Command {
             Self::Migrate(migrate) => migrate.run(),
             Self::Keys(keys) => keys.run(),
             Self::Completions(completions) => completions.run(),
+            Self::Man(man) => man.run(),
         }
     }
 }

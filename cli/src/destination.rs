@@ -10,7 +10,7 @@ use crate::config::{Config, Environment};
 use crate::failure::{Failure, OrHint};
 use crate::flags::{ClusterFlags, RecipientFlags};
 use crate::manifest::GivenNamespace;
-use crate::{cluster, recipients};
+use crate::{candidates, cluster, recipients};
 
 /// What decides on whom values are sealed to.
 #[derive(Args)]
@@ -19,7 +19,7 @@ pub(crate) struct DestinationFlags {
     pub(crate) recipients: RecipientFlags,
 
     /// Seal to this environment of bulla.yaml [default: the one that the file's path belongs to]
-    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["recipients", "recipients_files"])]
+    #[arg(short, long, value_name = "NAME", conflicts_with_all = ["recipients", "recipients_files"], add = candidates::environments())]
     pub(crate) environment: Option<String>,
 
     /// The bulla.yaml to use [default: the one at the root of the Git work tree]

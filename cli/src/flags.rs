@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use bulla_sealing::KeyType;
 use clap::{Args, ValueEnum};
 
+use crate::candidates;
+
 /// The manifests that a command reads.
 #[derive(Args)]
 pub(crate) struct Manifests {
@@ -39,7 +41,7 @@ pub(crate) struct RecipientFlags {
 #[derive(Args)]
 pub(crate) struct ClusterFlags {
     /// The kubeconfig context to use [default: the current one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = candidates::contexts())]
     pub(crate) context: Option<String>,
 
     #[command(flatten)]
@@ -50,7 +52,7 @@ pub(crate) struct ClusterFlags {
 #[derive(Args)]
 pub(crate) struct ClustersFlags {
     /// The kubeconfig context to use; repeat for several clusters [default: the current one]
-    #[arg(long = "context", value_name = "NAME")]
+    #[arg(long = "context", value_name = "NAME", add = candidates::contexts())]
     pub(crate) contexts: Vec<String>,
 
     #[command(flatten)]

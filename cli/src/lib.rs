@@ -5,6 +5,8 @@
 //! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
 //! does); only `cluster` may talk to an API server.
 
+mod candidates;
+#[cfg_attr(not(test), expect(dead_code, reason = "bulla diff, and lint with a base, ask it next"))]
 mod changes;
 mod cluster;
 mod commands;
@@ -17,23 +19,27 @@ mod git;
 mod given;
 mod identities;
 mod input;
+mod invocation;
 mod manifest;
 mod output;
 mod parallel;
 mod pinning;
 mod progress;
 mod recipients;
+#[cfg(test)]
+mod reference;
 mod refused;
 mod sealed_file;
 mod signals;
+mod table;
 mod terminal;
 mod values;
 mod walk;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{FromArgMatches, Parser};
 
 use crate::commands::Command;
 use crate::failure::{Answer, Failure};
@@ -60,16 +66,24 @@ struct Cli {
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     keep_panics_quiet();
-    let result = match Cli::try_parse() {
+    let result = match invocation::complete() {
+        Some(result) => result,
+        None => run(),
+    };
+    match result {
+        Ok(answer) => answer.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<Answer, Failure> {
+    let matches = invocation::command().try_get_matches();
+    match matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches)) {
         Ok(cli) => {
             cli.messages.apply();
             cli.command.run()
         }
         Err(error) => usage(&error),
-    };
-    match result {
-        Ok(answer) => answer.into(),
-        Err(failure) => failure.report(),
     }
 }
 

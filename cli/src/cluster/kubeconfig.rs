@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
+use clap::{Args, Command, FromArgMatches};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
@@ -33,6 +34,16 @@ pub(super) async fn config(
     Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
         Failure::unable(anyhow!("the kubeconfig cannot be used: {}", trouble_with(&error)))
     })
+}
+
+/// The names of all contexts, for a shell to complete them: where there is no kubeconfig there are none.
+pub(crate) fn contexts() -> Vec<String> {
+    let command = ClusterFlags::augment_args(Command::new("bulla").no_binary_name(true));
+    let matches = command.try_get_matches_from(Vec::<OsString>::new()).ok();
+    let flags = matches.and_then(|matches| ClusterFlags::from_arg_matches(&matches).ok());
+    let kubeconfig = flags.and_then(|flags| kubeconfig(&flags).ok());
+    let contexts = kubeconfig.into_iter().flat_map(|kubeconfig| kubeconfig.contexts);
+    contexts.map(|context| context.name).collect()
 }
 
 /// The kubeconfig that kubectl would use: `--kubeconfig` or `KUBECONFIG`, a list of files, or the one at home.

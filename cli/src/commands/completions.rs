@@ -1,25 +1,60 @@
 //! `bulla completions`.
 
+use anyhow::anyhow;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use clap_complete::env::Shells;
 
 use crate::failure::{Answer, Failure};
 use crate::{Cli, output};
 
 /// Print a completion script for a shell
 ///
-/// For bash: bulla completions bash > /etc/bash_completion.d/bulla
+/// With --dynamic it is a short script that asks bulla itself, which then completes data keys of the named file,
+/// environments and fingerprints of bulla.yaml, and kube contexts too. Without, a script that stands alone and knows
+/// commands and flags.
+///
+/// bash: echo 'source <(bulla completions --dynamic bash)' >> ~/.bashrc
+///
+/// zsh: echo 'source <(bulla completions --dynamic zsh)' >> ~/.zshrc
+///
+/// fish: bulla completions --dynamic fish > ~/.config/fish/completions/bulla.fish
+///
+/// powershell: bulla completions --dynamic powershell >> $PROFILE
+///
+/// elvish: echo 'eval (bulla completions --dynamic elvish | slurp)' >> ~/.config/elvish/rc.elv
+///
+/// kubectl bulla: ln -s "$(command -v bulla)" ~/.local/bin/kubectl_complete-bulla, in any folder of the PATH
 #[derive(Args)]
 pub(crate) struct Completions {
     /// The shell
     shell: Shell,
+
+    /// A script that asks bulla for what files hold
+    #[arg(long)]
+    dynamic: bool,
 }
 
 impl Completions {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "bulla", &mut script);
+        match self.dynamic {
+            true => self.registration(&mut script)?,
+            false => {
+                clap_complete::generate(self.shell, &mut Cli::command(), "bulla", &mut script);
+            }
+        }
         output::stdout(&script)?;
         Ok(Answer::Yes)
+    }
+
+    fn registration(&self, script: &mut Vec<u8>) -> Result<(), Failure> {
+        let shell = self.shell.to_string();
+        let shells = Shells::builtins();
+        let completer = shells.completer(&shell);
+        let completer = completer.ok_or_else(|| anyhow!("{shell} has no dynamic completion"))?;
+        completer
+            .write_registration("COMPLETE", "bulla", "bulla", "bulla", script)
+            .map_err(|error| anyhow!(error).context("cannot write the script").into())
     }
 }

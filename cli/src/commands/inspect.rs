@@ -1,26 +1,44 @@
 //! `bulla inspect`.
 
-use std::collections::BTreeSet;
+mod report;
 
-use bulla_crds::template::{TemplateError, TextTemplate};
-use bulla_crds::{Policy, SealedSecret, decode_value};
-use bulla_sealing::{Binding, SealedValue};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::report::Report;
+use crate::config::Config;
 use crate::failure::{Answer, Failure};
-use crate::flags::{Format, Manifests as Files};
-use crate::manifest::{self, Manifests, Object, ObjectKind, Position};
-use crate::{escape, input, output};
+use crate::flags::Format;
+use crate::input::Input;
+use crate::manifest::{ManifestFile, Object, ObjectKind};
+use crate::refused::Refused;
+use crate::{identities, input, output, refused, walk};
+
+/// How a sealed value begins in base64.
+const SEALED_PREFIX: &[u8] = b"YWdlLWVuY3J5cHRpb24ub3JnL";
 
 /// Show what sealed values are for and who can open them, with no key
 ///
-/// What is shown is what the values say of themselves. The cluster verifies it when it opens them;
-/// without a key nobody can.
+/// What is shown is what the values say of themselves: the cluster verifies it when it opens them; without a key
+/// nobody can. Who holds a key is what bulla.yaml says, if there is one.
+///
+/// In a folder *.yaml, *.yml and *.json are looked at, less what Git ignores. A file, or stdin, may also be a single
+/// sealed value: in base64 as it stands in a manifest, or the age file itself, binary or armored.
+///
+/// The exit code is 1 when something of it cannot be read.
 #[derive(Args)]
 pub(crate) struct Inspect {
-    #[command(flatten)]
-    files: Files,
+    /// Files and folders with manifests, or single values; - for stdin, which is the default
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// The bulla.yaml to name holders from [default: the one at the root of the Git work tree]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
@@ -29,182 +47,113 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let manifests = Manifests::read(input::paths(&self.files.files, [])?)?;
-        let reports =
-            manifests.objects()?.iter().map(Report::new).collect::<Result<Vec<_>, _>>()?;
-        let text = match self.format {
-            Format::Human => reports.iter().map(Report::to_text).collect::<Vec<_>>().join("\n"),
-            Format::Json => {
-                format!("{:#}\n", json!(reports.iter().map(Report::to_json).collect::<Vec<_>>()))
+        let mut seen = Seen::default();
+        for path in input::paths(&self.files, [])? {
+            match path.is_dir() {
+                true => seen.folder(path)?,
+                false => seen.file(input::read(path)?)?,
             }
-        };
-        output::stdout(text.as_bytes())?;
-        let is_read = |report: &Report| {
-            report.values.iter().all(|(_, value)| value.is_ok())
-                && report.rendered.iter().all(|(_, from)| from.is_ok())
-        };
-        match reports.iter().all(is_read) {
+        }
+        let config = self.config()?;
+        let config = config.as_ref();
+        match self.format {
+            Format::Human => {
+                let texts: Vec<_> = seen.reports.iter().map(|it| it.to_text(config)).collect();
+                output::text(&texts.join("\n"))?;
+            }
+            Format::Json => {
+                let reports: Vec<_> = seen.reports.iter().map(|it| it.to_json(config)).collect();
+                output::stdout(format!("{:#}\n", json!(reports)).as_bytes())?;
+            }
+        }
+        refused::report(&seen.refused);
+        match seen.refused.is_empty() && seen.reports.iter().all(Report::is_read) {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No),
         }
     }
+
+    /// It only gives names to keys, so that none can be had does not end the command unless it was asked for.
+    fn config(&self) -> Result<Option<Config>, Failure> {
+        let is_file = |path: &&PathBuf| path.as_path() != Path::new("-");
+        let files: Vec<_> = self.files.iter().filter(is_file).cloned().collect();
+        match Config::find(self.config.as_deref(), &files) {
+            Err(failure) if self.config.is_none() => {
+                let (error, _) = failure.into_parts();
+                output::warning(&format!("holders are not named: {error}"));
+                Ok(None)
+            }
+            config => config,
+        }
+    }
 }
 
-/// What one SealedSecret holds.
-struct Report {
-    position: Position,
-    title: String,
-    namespace: Value,
-    name: Value,
-    policy: Policy,
-    values: Vec<(String, Result<Seen, String>)>,
-    /// The keys that templates render, each from which sealed keys.
-    rendered: Vec<(String, Result<Vec<String>, String>)>,
-}
-
-/// What one value says of itself.
+/// What was found in all files.
+#[derive(Default)]
 struct Seen {
-    binding: Binding,
-    fingerprints: Vec<String>,
-    key_type: &'static str,
-    plaintext_bytes: usize,
-    sealed_bytes: usize,
-}
-
-impl Report {
-    fn new(object: &Object<'_>) -> Result<Self, Failure> {
-        if object.kind() != ObjectKind::SealedSecret {
-            return Err(object.unsupported("a SealedSecret of bulla.dev/v1alpha1").into());
-        }
-        let metadata = |field| {
-            object
-                .value
-                .pointer("/metadata")
-                .and_then(|metadata| metadata.get(field))
-                .cloned()
-                .unwrap_or_default()
-        };
-        // Read by the schema first, for what is wrong beside the values.
-        let sealed_secret = manifest::read_sealed_secret(object)?;
-        let values = manifest::sealed_data(object);
-        Ok(Self {
-            position: object.position(&[]),
-            title: object.title(),
-            namespace: metadata("namespace"),
-            name: metadata("name"),
-            policy: sealed_secret
-                .spec
-                .target
-                .as_ref()
-                .map(|target| target.policy)
-                .unwrap_or_default(),
-            values: values.map(|(key, value)| (key.to_owned(), Seen::new(value))).collect(),
-            rendered: rendered(&sealed_secret),
-        })
-    }
-
-    fn to_text(&self) -> String {
-        let mut text = format!(
-            "{} ({})\n",
-            escape::line(&self.title),
-            escape::line(&self.position.to_string())
-        );
-        if self.policy != Policy::default() {
-            text.push_str(&format!("  policy {}\n", self.policy.as_str()));
-        }
-        for (key, value) in &self.values {
-            let key = escape::line(key);
-            match value {
-                Err(error) => text.push_str(&format!("  {key}: {error}\n")),
-                Ok(seen) => text.push_str(&format!(
-                    "  {key}: {} bytes, sealed {} bytes\n    scope {}: {}\n    {} {}\n",
-                    seen.plaintext_bytes,
-                    seen.sealed_bytes,
-                    seen.binding.scope(),
-                    seen.binding,
-                    seen.key_type,
-                    seen.fingerprints.join(", "),
-                )),
-            }
-        }
-        for (key, from) in &self.rendered {
-            let key = escape::line(key);
-            match from {
-                Err(error) => text.push_str(&format!("  {key}: {error}\n")),
-                Ok(from) if from.is_empty() => text.push_str(&format!("  {key}: fixed text\n")),
-                Ok(from) => text.push_str(&format!("  {key}: rendered from {}\n", from.join(", "))),
-            }
-        }
-        text
-    }
-
-    fn to_json(&self) -> Value {
-        let value = |(key, value): &(String, Result<Seen, String>)| match value {
-            Err(error) => json!({"key": key, "error": error}),
-            Ok(seen) => json!({
-                "key": key,
-                "binding": {
-                    "scope": seen.binding.scope().as_str(),
-                    "namespace": seen.binding.namespace(),
-                    "name": seen.binding.name(),
-                    "key": seen.binding.key(),
-                },
-                "type": seen.key_type,
-                "fingerprints": seen.fingerprints,
-                "plaintextBytes": seen.plaintext_bytes,
-                "sealedBytes": seen.sealed_bytes,
-            }),
-        };
-        let rendered = |(key, from): &(String, Result<Vec<String>, String>)| match from {
-            Err(error) => json!({"key": key, "error": error}),
-            Ok(from) => json!({"key": key, "from": from}),
-        };
-        json!({
-            "file": self.position.file,
-            "document": self.position.document,
-            "item": self.position.item,
-            "line": self.position.line,
-            "namespace": self.namespace,
-            "name": self.name,
-            "policy": self.policy.as_str(),
-            "values": self.values.iter().map(value).collect::<Vec<_>>(),
-            "rendered": self.rendered.iter().map(rendered).collect::<Vec<_>>(),
-        })
-    }
-}
-
-fn rendered(sealed_secret: &SealedSecret) -> Vec<(String, Result<Vec<String>, String>)> {
-    let spec = &sealed_secret.spec;
-    let templates = spec.template.iter().flat_map(|template| &template.data);
-    let from = |text: &str| {
-        let template = TextTemplate::parse(text)?;
-        match template.unknown_key(|key| spec.sealed_data.contains_key(key)) {
-            Some(error) => Err(error),
-            None => {
-                Ok(BTreeSet::from_iter(template.keys()).into_iter().map(str::to_owned).collect())
-            }
-        }
-    };
-    templates
-        .map(|(key, text)| {
-            (key.clone(), from(text).map_err(|error: TemplateError| error.to_string()))
-        })
-        .collect()
+    reports: Vec<Report>,
+    refused: Vec<Refused>,
 }
 
 impl Seen {
-    fn new(value: &str) -> Result<Self, String> {
-        let file = decode_value(value).map_err(|error| error.to_string())?;
-        let sealed_value = SealedValue::parse(&file).map_err(|error| error.to_string())?;
-        Ok(Self {
-            binding: sealed_value.binding().clone(),
-            fingerprints: sealed_value
-                .fingerprints()
-                .map(|fingerprint| fingerprint.to_string())
-                .collect(),
-            key_type: sealed_value.key_type().as_str(),
-            plaintext_bytes: sealed_value.plaintext_len(),
-            sealed_bytes: file.len(),
-        })
+    /// A file that was named, or stdin.
+    fn file(&mut self, input: Input) -> Result<(), Failure> {
+        if let Some(value) = single_value(&input)? {
+            self.reports.push(Report::of_value(&input.name, &value));
+            return Ok(());
+        }
+        for object in ManifestFile::parse(input)?.objects()? {
+            self.reports.push(Report::of_object(&object)?);
+        }
+        Ok(())
     }
+
+    fn folder(&mut self, path: &Path) -> Result<(), Failure> {
+        for found in walk::manifests(&[path.to_owned()])? {
+            let manifests = match walk::read(&found)? {
+                None => continue,
+                Some(Ok(manifests)) => manifests,
+                Some(Err(refused)) => {
+                    self.refused.push(refused);
+                    continue;
+                }
+            };
+            match walk::objects(&found, &manifests) {
+                Ok((objects, _)) => objects.iter().for_each(|object| self.object(object)),
+                Err(refused) => self.refused.push(refused),
+            }
+        }
+        Ok(())
+    }
+
+    /// One among others, which may be of any kind.
+    fn object(&mut self, object: &Object<'_>) {
+        match object.kind() {
+            ObjectKind::SealedSecret => match Report::of_object(object) {
+                Ok(report) => self.reports.push(report),
+                Err(failure) => {
+                    let (message, hint) = failure.into_parts();
+                    let file = object.position(&[]).file;
+                    self.refused.push(Refused::file(&file, message, hint.as_deref()));
+                }
+            },
+            ObjectKind::OtherOfOurs if object.is_unknown_version() => {
+                self.refused.push(refused::unknown_version(object));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The age file that `input` is, if it is one, whatever form it has.
+fn single_value(input: &Input) -> Result<Option<Vec<u8>>, Failure> {
+    if let Some(file) = identities::age_file(&input.name, &input.bytes)? {
+        return Ok(Some(file.to_vec()));
+    }
+    if !input.bytes.trim_ascii_start().starts_with(SEALED_PREFIX) {
+        return Ok(None);
+    }
+    let text: Vec<u8> =
+        input.bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    Ok(BASE64_STANDARD.decode(text).ok())
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
+use crate::candidates;
 use crate::destination::DestinationFlags;
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::Scope;
@@ -27,7 +28,7 @@ pub(crate) struct Set {
     file: PathBuf,
 
     /// The data key of the value
-    #[arg(value_name = "KEY")]
+    #[arg(value_name = "KEY", add = candidates::sealed_keys())]
     key: String,
 
     #[command(flatten)]

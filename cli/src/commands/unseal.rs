@@ -21,7 +21,7 @@ use crate::flags::{Manifests as Files, Output};
 use crate::identities::IdentityFlags;
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::output::{self, Content, Existing};
-use crate::{escape, input, refused};
+use crate::{candidates, escape, input, refused};
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
@@ -57,7 +57,7 @@ pub(crate) struct Unseal {
     check: bool,
 
     /// Print the value of this key alone, byte for byte
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"], add = candidates::all_keys())]
     key: Option<String>,
 
     /// The form of what is printed

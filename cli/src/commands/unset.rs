@@ -6,6 +6,7 @@ use bulla_crds::template::TextTemplate;
 use clap::Args;
 use serde_json::Value;
 
+use crate::candidates;
 use crate::failure::{Answer, Failure};
 use crate::manifest::Patch;
 use crate::output;
@@ -21,7 +22,7 @@ pub(crate) struct Unset {
     file: PathBuf,
 
     /// The data keys whose values are removed
-    #[arg(value_name = "KEY", required = true)]
+    #[arg(value_name = "KEY", required = true, add = candidates::sealed_keys())]
     keys: Vec<String>,
 
     #[command(flatten)]

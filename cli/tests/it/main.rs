@@ -11,6 +11,7 @@ mod encrypted_identities;
 mod examples;
 mod files;
 mod git_repository;
+mod fit;
 mod init;
 mod inspect;
 mod lint;

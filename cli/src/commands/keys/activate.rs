@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
 use crate::terminal::Consent;
-use crate::{escape, output};
+use crate::{candidates, escape, output};
 
 /// How long the controller has for its own keys.
 const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 #[derive(Args)]
 pub(crate) struct Activate {
     /// The key, by the 16 digits that bulla keys list shows
-    #[arg(value_name = "FINGERPRINT", required_unless_present = "recipient")]
+    #[arg(value_name = "FINGERPRINT", required_unless_present = "recipient", add = candidates::fingerprints())]
     fingerprint: Option<Fingerprint>,
 
     /// Declare this recipient, the key of another holder

@@ -7,6 +7,7 @@ use bulla_crds::State;
 use clap::Args;
 use serde_json::json;
 
+use crate::candidates;
 use crate::cluster::ClusterKey;
 use crate::config::{Config, Environment};
 use crate::failure::{Answer, Failure, OrHint};
@@ -42,7 +43,7 @@ pub(crate) struct Fetch {
     format: Format,
 
     /// Pin the keys in this environment of bulla.yaml; repeat for several
-    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"])]
+    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"], add = candidates::environments())]
     environments: Vec<String>,
 
     /// Pin each key in every environment of bulla.yaml that pins one of its holder

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
 use crate::failure::{Answer, Failure};
 use crate::flags::ClusterFlags;
-use crate::{escape, output};
+use crate::output;
 
 /// List a cluster's keys with their state
 ///
@@ -84,7 +84,10 @@ impl List {
                 && state.is_none_or(|state| key.state == state)
         });
         let text = match self.format {
-            ListFormat::Human => table(&keys.keys, Timestamp::now()),
+            ListFormat::Human => {
+                output::text(&table(&keys.keys, Timestamp::now()))?;
+                return Ok(Answer::Yes);
+            }
             ListFormat::Json => format!("{:#}\n", to_json(&keys)),
             ListFormat::Fingerprint => {
                 keys.keys.iter().map(|key| format!("{}\n", key.fingerprint())).collect()
@@ -99,7 +102,7 @@ fn table(keys: &[ClusterKey], now: Timestamp) -> String {
     const TITLES: [&str; 8] =
         ["FINGERPRINT", "HOLDER", "STATE", "TYPE", "AGE", "HELD", "BACKED UP", "SEALEDSECRETS"];
     let rows = keys.iter().map(|key| {
-        [
+        vec![
             key.fingerprint().to_string(),
             key.holder.clone(),
             key.state.to_string(),
@@ -110,18 +113,7 @@ fn table(keys: &[ClusterKey], now: Timestamp) -> String {
             key.sealed_secrets().map_or_else(|| "?".to_owned(), |count| count.to_string()),
         ]
     });
-    let rows: Vec<_> = std::iter::once(TITLES.map(ToOwned::to_owned)).chain(rows).collect();
-    let mut widths = [0; TITLES.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |row: &[String; TITLES.len()]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
-        escape::line(cells.collect::<String>().trim_end()) + "\n"
-    };
-    rows.iter().map(line).collect()
+    crate::table::table(TITLES, &rows.collect::<Vec<_>>())
 }
 
 /// As `kubectl` has it: the largest unit that gives two or more.

@@ -8,13 +8,13 @@ use clap::Args;
 use crate::cluster::{Cluster, Possession};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
-use crate::{escape, output};
+use crate::{candidates, escape, output};
 
 /// Stop sealing to a key, which still opens
 #[derive(Args)]
 pub(crate) struct Retire {
     /// The key, by the 16 digits that bulla keys list shows
-    #[arg(value_name = "FINGERPRINT")]
+    #[arg(value_name = "FINGERPRINT", add = candidates::fingerprints())]
     fingerprint: Fingerprint,
 
     /// Retire even the Active key of another holder, who then has none

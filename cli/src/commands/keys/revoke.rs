@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Refusal};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::ClusterFlags;
 use crate::terminal::Consent;
-use crate::{escape, git, output};
+use crate::{candidates, escape, git, output};
 
 /// How many of those that need the key are named.
 const NAMED: usize = 10;
@@ -26,7 +26,7 @@ const NAMED: usize = 10;
 #[derive(Args)]
 pub(crate) struct Revoke {
     /// The key, by the 16 digits that bulla keys list shows
-    #[arg(value_name = "FINGERPRINT")]
+    #[arg(value_name = "FINGERPRINT", add = candidates::fingerprints())]
     fingerprint: Fingerprint,
 
     /// Look at the files of this branch, tag or commit; repeat for several [default: HEAD of the

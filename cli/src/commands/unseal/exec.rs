@@ -58,9 +58,8 @@ fn become_it(command: &mut Command) -> io::Error {
 /// Where a process cannot become another one it waits for it. Ctrl-C reaches both; the command decides what it means.
 #[cfg(not(unix))]
 fn become_it(command: &mut Command) -> io::Error {
-    let signals = crate::signals::HeldSignals::new();
+    let _held = crate::signals::HeldSignals::new();
     let status = command.spawn().and_then(|mut child| child.wait());
-    drop(signals);
     match status {
         Ok(status) => std::process::exit(status.code().unwrap_or(2)),
         Err(error) => error,

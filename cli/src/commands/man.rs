@@ -1,0 +1,78 @@
+//! `bulla man`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, Command};
+use clap_mangen::Man as Page;
+
+use crate::failure::{Answer, Failure, OrHint};
+use crate::output::{Content, Existing};
+use crate::{invocation, output};
+
+/// Print a man page, or write them all
+///
+/// To read one: bulla man keys fetch | man -l -
+/// To install all: bulla man --out /usr/local/share/man/man1
+#[derive(Args)]
+pub(crate) struct Man {
+    /// The command that the page is about [default: bulla itself]
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+
+    /// Write the pages of all commands to this folder, which is made if there is none
+    #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+    out: Option<PathBuf>,
+}
+
+impl Man {
+    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let mut root = invocation::command().bin_name("bulla");
+        root.build();
+        match &self.out {
+            None => output::stdout(&page(self.named(&root)?)?)?,
+            Some(folder) => {
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("cannot make {}", folder.display()))?;
+                for command in with_children(&root) {
+                    let path = folder.join(format!("{}.1", name_of(command)));
+                    output::write_file(&path, &page(command)?, Existing::Replace, Content::Public)?;
+                }
+            }
+        }
+        Ok(Answer::Yes)
+    }
+
+    fn named<'a>(&self, root: &'a Command) -> Result<&'a Command, Failure> {
+        self.command.iter().try_fold(root, |command, name| {
+            let names = command.get_subcommands().map(Command::get_name).collect::<Vec<_>>();
+            command
+                .find_subcommand(name)
+                .ok_or_else(|| anyhow!("{} has no command {name}", name_of(command)))
+                .or_hint(match names.join(", ") {
+                    names if names.is_empty() => "it has none".to_owned(),
+                    names => format!("it has: {names}"),
+                })
+        })
+    }
+}
+
+/// A command and those below it.
+fn with_children(command: &Command) -> Vec<&Command> {
+    let children = command.get_subcommands().filter(|it| !it.is_hide_set());
+    std::iter::once(command).chain(children.flat_map(with_children)).collect()
+}
+
+/// As in `bulla-keys-fetch`.
+fn name_of(command: &Command) -> &str {
+    command.get_display_name().unwrap_or_else(|| command.get_name())
+}
+
+fn page(command: &Command) -> Result<Vec<u8>, Failure> {
+    let mut page = Vec::new();
+    let man = Page::new(command.clone())
+        .manual("Bulla")
+        .source(concat!("bulla ", env!("CARGO_PKG_VERSION")));
+    man.render(&mut page).context("cannot write the page")?;
+    Ok(page)
+}
