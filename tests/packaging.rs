@@ -131,7 +131,9 @@ fn the_hook_of_pre_commit_finds_a_secret_in_the_clear() -> Result<()> {
     let shell = shell(&folder)?;
     let code = shell.run(&format!("{line} > found 2>&1 || echo $?"))?;
     assert_eq!(code, "1\n", "{}", fs::read_to_string(shell.path("found"))?);
-    fs::remove_file(shell.path("secret.yaml"))?;
+    for name in ["secret.yaml", "x25519-identity.txt"] {
+        fs::remove_file(shell.path(name))?;
+    }
     shell.run(&line).map(drop)
 }
 
@@ -178,15 +180,15 @@ fn the_action_passes_on_what_lint_says() -> Result<()> {
     let path = std::env::var("PATH")?;
     let stand_in = format!("{}:{path}", shell.path("stand-in").display());
     for (base, expected) in [
-        ("abc", "[lint][--format][github][--base=abc][--deny=warning][--][a][b;$(id)]"),
-        ("none", "[lint][--format][github][--deny=warning][--][a][b;$(id)]"),
+        ("abc", "[lint][--format][github][--base=abc][--deny=warnings][--][a][b;$(id)]"),
+        ("none", "[lint][--format][github][--deny=warnings][--][a][b;$(id)]"),
     ] {
         let variables = [
             ("PATH", stand_in.as_str()),
             ("BULLA_PATHS", "a b;$(id)"),
             ("BULLA_FORMAT", "github"),
             ("BULLA_BASE", base),
-            ("BULLA_DENY", "warning"),
+            ("BULLA_DENY", "warnings"),
         ];
         assert_eq!(step(1, &variables)?, (Some(0), "code=0\n".to_owned()));
         let args = fs::read_to_string(shell.path("args"))?;

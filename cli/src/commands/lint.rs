@@ -26,6 +26,7 @@ use self::judge::Known;
 use self::report::{Form, Report};
 use self::rule::{Level, Rule};
 use self::tree::FileReport;
+use crate::candidates;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::failure::{Answer, Failure, OrHint};
@@ -67,7 +68,7 @@ pub(crate) struct Lint {
     base: Option<String>,
 
     /// Judge by this environment of bulla.yaml [default: the one that the file's path belongs to]
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = candidates::environments())]
     environment: Option<String>,
 
     /// The bulla.yaml to use [default: the one at the root of the Git work tree]

@@ -33,8 +33,8 @@ use crate::{candidates, escape, input, refused};
 ///
 /// With --format dotenv each value is a line KEY=VALUE, which shells and dotenv parsers read the same: in single
 /// quotes, over several lines if it has several, in double quotes if it contains a single quote. A value that cannot
-/// be written so that all read it the same is refused: control characters, what is not UTF-8, and a ' beside one of
-/// " \ $ ` and !.
+/// be written so that all read it the same is refused: control characters, what is not UTF-8, ${, and a ' beside one
+/// of " \ $ ` and !.
 ///
 /// With --exec the command behind -- runs with the values in its environment, and they stand nowhere else: no file,
 /// no argument. On Unix this process becomes the command; everywhere its exit code is the command's. A value with a

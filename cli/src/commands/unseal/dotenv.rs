@@ -42,6 +42,10 @@ fn quote_of(value: &[u8]) -> Option<Option<u8>> {
     if text.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t') {
         return None;
     }
+    // python-dotenv replaces it whatever quotes it stands in.
+    if text.contains("${") {
+        return None;
+    }
     // Some parsers take \\ and \' in single quotes for escapes.
     let is_single = !text.contains('\'') && !text.contains(r"\\") && !text.ends_with('\\');
     let is_double = || !text.contains(['"', '\\', '$', '`', '!']);
@@ -108,9 +112,17 @@ mod tests {
 
     #[test]
     fn what_parsers_disagree_about_is_refused() {
-        for value in
-            ["it's \"both\"", "it's $HOME", "it's\\", "ends\\", r"a\\b c", "a\rb", "\0", "\u{1b}"]
-        {
+        for value in [
+            "it's \"both\"",
+            "it's $HOME",
+            "${HOME}",
+            "it's\\",
+            "ends\\",
+            r"a\\b c",
+            "a\rb",
+            "\0",
+            "\u{1b}",
+        ] {
             assert!(quote_of(value.as_bytes()).is_none(), "{value:?}");
         }
         assert!(quote_of(b"\xff").is_none());
