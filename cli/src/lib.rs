@@ -6,7 +6,6 @@
 //! does); only `cluster` may talk to an API server.
 
 mod candidates;
-#[cfg_attr(not(test), expect(dead_code, reason = "bulla diff, and lint with a base, ask it next"))]
 mod changes;
 mod cluster;
 mod commands;
