@@ -14,9 +14,14 @@ mod fit;
 mod git_repository;
 mod init;
 mod inspect;
+#[cfg(unix)]
+mod kills;
 mod lint;
+mod marker;
 mod merge_driver;
 mod messages;
+#[cfg(target_os = "linux")]
+mod no_plaintext;
 #[cfg(target_os = "linux")]
 mod pty;
 mod refusals;
@@ -25,5 +30,7 @@ mod round_trip;
 mod sandbox;
 mod seal_into_files;
 mod set;
+#[cfg(target_os = "linux")]
+mod traced;
 mod transcripts;
 mod unseal;

@@ -198,9 +198,10 @@ fn run(command: &mut Command) -> io::Result<Ended> {
 
 #[cfg(not(unix))]
 fn ended(status: ExitStatus) -> Ended {
-    match status.code().unwrap_or_default() {
-        0 => Ended::Well,
-        code => Ended::Badly(code),
+    match status.code() {
+        Some(0) => Ended::Well,
+        Some(code) => Ended::Badly(code),
+        None => Ended::Signalled(0),
     }
 }
 

@@ -1,0 +1,289 @@
+//! Commands that write files, killed at random moments: each file is wholly old or wholly new, and nothing that is
+//! left behind holds a value.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bulla_crds::unseal_value;
+use bulla_sealing::{Identity, Keyring};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::marker::holds;
+use crate::sandbox::Sandbox;
+
+/// How often each command is killed. What it did by itself before is not counted.
+const KILLS: usize = 52;
+
+/// Runs from which the time that a command takes is measured.
+const MEASURED: usize = 5;
+
+const OLD_VALUE: &str = "old marked-plaintext-of-a-test";
+const NEW_VALUE: &str = "new marked-plaintext-of-a-test";
+
+/// The shortest value that is looked for: shorter ones stand in everything.
+const MIN_SEARCHED_BYTES: usize = 6;
+
+/// A tree of files, and what a command does to it.
+struct Scene {
+    sandbox: Sandbox,
+    /// For what is edited in memory.
+    memory: TempDir,
+    /// Each file of the tree as it is before the command.
+    old: BTreeMap<PathBuf, String>,
+    /// What opens the values after the command.
+    keyring: Keyring,
+    /// Each file as the command makes it when nobody kills it.
+    new: BTreeMap<PathBuf, New>,
+}
+
+/// A file that a command wrote; sealed values are others each time.
+#[derive(Debug, PartialEq, Eq)]
+struct New {
+    /// The text without its sealed values.
+    rest: String,
+    /// The values: where they stand, whether they are the old ciphertext, and what is in them.
+    values: Vec<(String, bool, String)>,
+}
+
+/// What a file is after a kill.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Old,
+    New,
+}
+
+/// How the kills went.
+#[derive(Default)]
+struct Tally {
+    kills: usize,
+    old: usize,
+    new: usize,
+    leftovers: usize,
+}
+
+impl Scene {
+    /// So many files with what `content` gives for each.
+    fn new(files: usize, content: impl Fn(&Sandbox) -> String) -> Self {
+        let sandbox = Sandbox::new();
+        for name in ["old", "new"] {
+            let file = format!("{name}.txt");
+            let recipient = sandbox.done(&["keys", "generate", "--type", "x25519", "-o", &file]);
+            sandbox.write(&format!("{name}.pub"), recipient);
+        }
+        sandbox.write("value", NEW_VALUE);
+        let sed = format!("sed 's|^  password: .*|  password: {NEW_VALUE}|'");
+        sandbox.write("editor.sh", format!("{sed} < \"$1\" > \"$1.new\" && mv \"$1.new\" \"$1\""));
+        fs::create_dir(sandbox.path("tree")).unwrap();
+        let files = (0..files).map(|number| {
+            let text = format!("# file {number}\n---\n{}# end\n", content(&sandbox));
+            (sandbox.path(&format!("tree/{number}.yaml")), text)
+        });
+        let old = files.collect();
+        let identities = ["old", "new"].map(|name| {
+            let file = sandbox.read(&format!("{name}.txt"));
+            Identity::parse(file.lines().find(|line| !line.starts_with('#')).unwrap()).unwrap()
+        });
+        let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let keyring = Keyring::from_iter(identities);
+        Self { sandbox, memory, old, keyring, new: BTreeMap::new() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.sandbox.command(args);
+        command
+            .env_remove("VISUAL")
+            .env("EDITOR", "sh editor.sh")
+            .env("XDG_RUNTIME_DIR", self.memory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Makes the files old again. What a kill left behind stays, to be tripped over.
+    fn reset(&self) {
+        for (path, text) in &self.old {
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    /// Kills the command again and again, and looks at the files each time.
+    fn kill(&mut self, args: &[&str], seed: u64) -> Tally {
+        let longest = self.measured(args);
+        let mut random = Random(seed);
+        let mut tally = Tally::default();
+        for run in 0.. {
+            if tally.kills == KILLS {
+                break;
+            }
+            assert!(run < 20 * KILLS, "it ends before it can be killed: {} kills", tally.kills);
+            self.reset();
+            let mut child = self.command(args).spawn().unwrap();
+            if run % 2 == 0 {
+                // At any moment.
+                thread::sleep(random.below(longest * 11 / 10));
+            } else {
+                // While it writes: a while after a temporary file was seen.
+                let seen = self.leftovers();
+                while self.leftovers() == seen && child.try_wait().unwrap().is_none() {
+                    thread::yield_now();
+                }
+                thread::sleep(random.below(longest / 4));
+            }
+            // It may have ended meanwhile.
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            let states: Vec<_> = self.old.keys().map(|path| self.state(path)).collect();
+            self.assert_no_plaintext();
+            if status.signal() == Some(9) {
+                tally.kills += 1;
+                tally.old += states.iter().filter(|state| **state == State::Old).count();
+                tally.new += states.iter().filter(|state| **state == State::New).count();
+            } else {
+                assert!(status.success());
+                assert!(states.iter().all(|state| *state == State::New));
+            }
+        }
+        tally.leftovers = self.leftovers();
+        // With all that is left behind, the command does its work.
+        self.reset();
+        assert!(self.command(args).status().unwrap().success());
+        assert!(self.old.keys().all(|path| self.state(path) == State::New));
+        assert_eq!(self.leftovers(), tally.leftovers);
+        tally
+    }
+
+    fn measured(&mut self, args: &[&str]) -> Duration {
+        let time = |_| {
+            self.reset();
+            let started = Instant::now();
+            assert!(self.command(args).status().unwrap().success());
+            started.elapsed()
+        };
+        let longest = (0..MEASURED).map(time).max().unwrap();
+        self.new = self.old.keys().map(|path| (path.clone(), self.look_at(path))).collect();
+        longest
+    }
+
+    /// Old to the byte; or new, which is what the command makes of it when it is not killed, but for its random numbers.
+    fn state(&self, path: &Path) -> State {
+        if fs::read_to_string(path).unwrap() == self.old[path] {
+            return State::Old;
+        }
+        assert_eq!(self.look_at(path), self.new[path], "half of it is new");
+        State::New
+    }
+
+    fn look_at(&self, path: &Path) -> New {
+        let text = fs::read_to_string(path).unwrap();
+        let (mut rest, mut values) = (text.clone(), Vec::new());
+        for document in text.split("---\n") {
+            let object: Value = yaml_serde::from_str(document).unwrap();
+            let name = |field| object["metadata"][field].as_str().unwrap_or_default();
+            let (namespace, name) = (name("namespace"), name("name"));
+            let sealed = object["spec"]["sealedData"].as_object().into_iter().flatten();
+            for (key, value) in sealed {
+                let value = value.as_str().unwrap();
+                let opened = unseal_value(Some(namespace), name, key, value, &self.keyring);
+                let plaintext = String::from_utf8(opened.unwrap().as_bytes().to_vec()).unwrap();
+                let place = format!("{namespace}/{name}: {key}");
+                values.push((place, self.old[path].contains(value), plaintext));
+                rest = rest.replace(value, "(sealed)");
+            }
+        }
+        New { rest, values }
+    }
+
+    /// How many temporary files there are beside the files of the tree.
+    fn leftovers(&self) -> usize {
+        fs::read_dir(self.sandbox.path("tree")).unwrap().count() - self.old.len()
+    }
+
+    /// Nothing in the tree has a value in it, and beside its files there are but temporary ones.
+    fn assert_no_plaintext(&self) {
+        let values = self.new.values().flat_map(|new| &new.values).map(|(_, _, value)| value);
+        let mut values: Vec<&str> = values.map(String::as_str).collect();
+        values.extend([OLD_VALUE, NEW_VALUE]);
+        values.retain(|value| value.len() >= MIN_SEARCHED_BYTES);
+        values.sort_unstable();
+        values.dedup();
+        for entry in fs::read_dir(self.sandbox.path("tree")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let is_temporary = name.starts_with(".bulla-") && name.ends_with(".tmp");
+            assert!(self.old.contains_key(&path) || is_temporary, "{name}");
+            let content = fs::read(&path).unwrap();
+            assert!(!values.iter().any(|value| holds(&content, value)), "{name}");
+        }
+    }
+}
+
+/// The generator of Lehmer with the constants of Park and Miller: enough to spread moments.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: Duration) -> Duration {
+        self.0 = self.0 * 48_271 % 0x7fff_ffff;
+        limit.mul_f64(self.0 as f64 / 0x7fff_ffff as f64)
+    }
+}
+
+fn assert_kills(mut scene: Scene, args: &[&str]) {
+    let (command, files) = (args[0], scene.old.len());
+    let started = Instant::now();
+    let Tally { kills, old, new, leftovers } = scene.kill(args, 20_261_121);
+    let told = writeln!(
+        io::stderr(),
+        "{command}: {kills} kills in {:.1} s: {old} files old, {new} new, {leftovers} temporary files left",
+        started.elapsed().as_secs_f64()
+    );
+    told.unwrap();
+    assert_eq!(old + new, kills * files);
+    assert!(old > 0 && new > 0, "the moments were not spread over the write");
+}
+
+/// A SealedSecret for `old.pub`, and something else.
+fn sealed(sandbox: &Sandbox) -> String {
+    let secret = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: prod}}\nstringData: {{password: {OLD_VALUE}, user: {OLD_VALUE}}}\n"
+    );
+    let run = sandbox.run_with_input(&["seal", "-R", "old.pub"], secret.as_bytes());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n---\n{}", run.stdout)
+}
+
+/// A file of Bitnami's, with two objects.
+fn bitnami(sandbox: &Sandbox) -> String {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/bitnami");
+    fs::copy(files.join("key.pem"), sandbox.path("key.pem")).unwrap();
+    fs::read_to_string(files.join("db.yaml")).unwrap()
+}
+
+#[test]
+fn set_leaves_the_old_file_or_the_new_one() {
+    let args = ["set", "tree/0.yaml", "password", "--from-file", "value", "-R", "new.pub"];
+    assert_kills(Scene::new(1, sealed), &args);
+}
+
+#[test]
+fn edit_leaves_the_old_file_or_the_new_one() {
+    let args = ["edit", "tree/0.yaml", "-R", "new.pub", "--allow-disk"];
+    assert_kills(Scene::new(1, sealed), &args);
+}
+
+#[test]
+fn rekey_leaves_each_file_old_or_new() {
+    assert_kills(Scene::new(4, sealed), &["rekey", "tree", "-i", "old.txt", "-R", "new.pub"]);
+}
+
+#[test]
+fn migrate_leaves_each_file_old_or_new() {
+    let args = ["migrate", "tree", "--from-key", "key.pem", "-R", "new.pub"];
+    assert_kills(Scene::new(4, bitnami), &args);
+}
