@@ -66,7 +66,13 @@ fn said(site: &Site, desk: &Desk, line: &str) -> Result<String> {
         Some(0) => {}
         code => said.push_str(&format!("(exit code {})\n", code.unwrap_or(-1))),
     }
-    Ok(said.replace(&desk.shell.path("").display().to_string(), "/home/ana/shop/"))
+    let said = said.replace(&desk.shell.path("").display().to_string(), "/home/ana/shop/");
+    let url = site.plane.url();
+    let server = url.trim_start_matches("https://");
+    Ok(said.replace(
+        &format!("context test at {server}"),
+        "context prod-eu at prod-eu.example.com:6443",
+    ))
 }
 
 /// What the reader of a page does.
@@ -118,7 +124,8 @@ fn comparable(text: &str) -> String {
     while let Some(start) = rest.find(is_part) {
         let length = rest[start..].find(|c| !is_part(c)).unwrap_or(rest.len() - start);
         let word = &rest[start..start + length];
-        comparable.push_str(&rest[..start]);
+        let word = word.trim_start_matches(['+', '-']);
+        comparable.push_str(&rest[..start + length - word.len()]);
         comparable.push_str(stand_in(word).unwrap_or(word));
         rest = &rest[start + length..];
     }
@@ -147,7 +154,7 @@ fn stand_in(word: &str) -> Option<&'static str> {
 #[test]
 fn only_what_is_random_is_not_compared() {
     let line = |fingerprint: &str, recipient: &str, day: &str, value: &str| {
-        format!("{fingerprint}: {recipient}, {day} [main {}] {value} 12 files", &fingerprint[..7])
+        format!("-{fingerprint}: {recipient}, {day} [main {}] {value} 12 files", &fingerprint[..7])
     };
     let (one, other) = ("0123456789abcdef", "fedcba9876543210");
     let value = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IGJ1bGxhLmRldi92MSBzdHJpY3Qgc2hvcCBkYiB1c2Vy";
