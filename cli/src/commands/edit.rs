@@ -9,6 +9,7 @@ mod editor;
 mod form;
 mod scratch;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -81,7 +82,10 @@ pub(crate) struct Edit {
     editor_without_visual: Option<String>,
 
     #[arg(long, env = "XDG_RUNTIME_DIR", hide = true, hide_env_values = true)]
-    runtime_folder: Option<std::ffi::OsString>,
+    runtime_folder: Option<OsString>,
+
+    #[arg(long, default_value = "/dev/shm", hide = true)]
+    shared_folder: PathBuf,
 
     /// Edit on a disk where there is no storage in memory, without asking
     #[arg(long)]
@@ -124,7 +128,7 @@ impl Edit {
     /// Where the text is edited. As `pass` does it: in memory, and where there is none only when the person agrees,
     /// because some systems have none and refusing there would drive people to worse.
     fn storage(&self) -> Result<Storage, Failure> {
-        let storage = Storage::find(self.runtime_folder.as_deref());
+        let storage = Storage::find(self.runtime_folder.as_deref(), &self.shared_folder);
         if let (Storage::Disk(folder), false) = (&storage, self.allow_disk) {
             let question = format!(
                 "There is no storage in memory here, so what you type would be on disk in {} for a while. Go on?",

@@ -496,17 +496,25 @@ fn the_text_is_where_nobody_else_sees_it() {
 #[test]
 fn without_storage_in_memory_a_person_is_asked() {
     let desk = Desk::new();
-    // No place is in memory when there is no such folder; /dev/shm cannot be taken away, so it is named nowhere else.
-    let mut command = desk.sandbox.command(&["edit", "-R", "x25519.pub", "db.yaml"]);
-    command
-        .env("EDITOR", "true")
-        .env_remove("VISUAL")
-        .env("XDG_RUNTIME_DIR", desk.sandbox.path("kept"));
-    let output = command.stderr(Stdio::piped()).output().unwrap();
-    match fs::metadata("/dev/shm").is_ok() {
-        true => assert!(output.status.success()),
-        false => assert_eq!(output.status.code(), Some(2)),
-    }
+    let before = desk.sandbox.read("db.yaml");
+    let disk = tempfile::tempdir().unwrap();
+    desk.sandbox.write("editor.sh", through("sed 's|^  user: .*|  user: root|'"));
+    let edit = |flags: &[&str]| {
+        let args = ["edit", "-R", "x25519.pub", "--shared-folder", "nowhere", "db.yaml"];
+        let mut command = desk.sandbox.command(&[&args[..], flags].concat());
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("VISUAL").env("TMPDIR", disk.path());
+        let output = command.env("EDITOR", "sh editor.sh").output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = edit(&[]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("There is no storage in memory here"), "{said}");
+    assert!(said.contains("hint: without a terminal, agree with --allow-disk"), "{said}");
+    assert_eq!(desk.sandbox.read("db.yaml"), before);
+    let (code, said) = edit(&["--allow-disk"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_ne!(desk.sandbox.read("db.yaml"), before);
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -34,10 +34,9 @@ pub(super) enum Storage {
 
 impl Storage {
     /// The first of the places in memory that there is: the session's own folder, then the one that all share.
-    pub(super) fn find(runtime_folder: Option<&OsStr>) -> Self {
+    pub(super) fn find(runtime_folder: Option<&OsStr>, shared_folder: &Path) -> Self {
         let runtime_folder = runtime_folder.map(PathBuf::from);
-        let shared = PathBuf::from("/dev/shm");
-        let mut folders = runtime_folder.into_iter().chain([shared]);
+        let mut folders = runtime_folder.into_iter().chain([shared_folder.to_owned()]);
         match folders.find(|folder| is_in_memory(folder) && is_writable(folder)) {
             Some(folder) => Self::Memory(folder),
             None => Self::Disk(std::env::temp_dir()),
@@ -244,7 +243,7 @@ mod tests {
         assert!(!is_in_memory(Path::new("/proc")));
         assert!(!is_in_memory(Path::new("relative")));
         assert!(!is_in_memory(Path::new("/nowhere")));
-        let found = Storage::find(Some(OsStr::new("/proc")));
-        assert_ne!(found, Storage::Memory("/proc".into()));
+        let found = Storage::find(Some(OsStr::new("/proc")), Path::new("/nowhere"));
+        assert_eq!(found, Storage::Disk(std::env::temp_dir()));
     }
 }
