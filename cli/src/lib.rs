@@ -10,6 +10,7 @@ mod changes;
 mod cluster;
 mod commands;
 mod config;
+mod core_file;
 mod destination;
 mod escape;
 mod failure;
@@ -37,7 +38,8 @@ mod walk;
 
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use anyhow::anyhow;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser};
 
 use crate::commands::Command;
@@ -65,6 +67,7 @@ struct Cli {
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     keep_panics_quiet();
+    core_file::forbid();
     let result = match invocation::complete() {
         Some(result) => result,
         None => run(),
@@ -97,6 +100,17 @@ fn keep_panics_quiet() {
     }));
 }
 
+/// Whether what was not understood is spelled as flags are, and not as a password may be.
+fn names_a_flag(error: &clap::Error) -> bool {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return false;
+    };
+    let name = argument.strip_prefix("--").unwrap_or_default();
+    let is_word =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    is_word || argument.len() == 2 && argument.starts_with('-')
+}
+
 /// Help, version and mistakes in the command line.
 fn usage(error: &clap::Error) -> Result<Answer, Failure> {
     let args: Vec<_> = std::env::args_os().collect();
@@ -110,6 +124,12 @@ fn usage(error: &clap::Error) -> Result<Answer, Failure> {
         }
         // clap repeats the argument that it does not understand.
         _ if escape::holds_identity(&text.to_string()) => Err(Failure::identity_in_arguments()),
+        ErrorKind::UnknownArgument if !names_a_flag(error) => Err(Failure::unable(anyhow!(
+            "an argument too many, not shown because it may be a value"
+        ))
+        .hint(
+            "what a command takes is shown by --help; a value that begins with - stands behind --",
+        )),
         _ => {
             let text = escape::lines(&text.to_string());
             match text.split_once('\n').map(|(first, rest)| (first.strip_prefix("error: "), rest)) {

@@ -111,7 +111,6 @@ impl Edit {
         let scope = self.scope.map(Into::into);
         let sealer = Sealer { recipients: &destination.recipients, scope, keyring: None };
         let storage = self.storage()?;
-        leave_no_core_file();
         let signals = HeldSignals::new();
         let desk = Desk { editor, storage, file: &file, picked: &picked, form, sealer };
         let result = desk.rounds(&signals).and_then(|done| match done {
@@ -284,15 +283,5 @@ impl Desk<'_> {
                     .into())
             }
         }
-    }
-}
-
-/// Neither we nor the editor shall leave a memory image on disk. Where the system refuses, it is as it was.
-fn leave_no_core_file() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let maximum = getrlimit(Resource::Core).maximum;
-        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
     }
 }

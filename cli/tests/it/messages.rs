@@ -75,3 +75,20 @@ fn quiet_leaves_the_data_the_errors_and_the_exit_code() {
     assert_eq!(run.code, 2);
     assert_eq!(run.stderr, "error: no identity is given\nhint: name its file with -i\n");
 }
+
+#[test]
+fn an_argument_too_many_is_not_repeated() {
+    let sandbox = Sandbox::with_keys();
+    for args in [
+        &["create", "db", "password=Hunter2-secret"][..],
+        &["unset", "f.yaml", "a", "--Hunter2-secret"],
+        &["set", "f.yaml", "a", "--Hunter2-secret=1"],
+        &["edit", "f.yaml", "Hunter2-secret"],
+    ] {
+        let run = sandbox.run(args);
+        assert_eq!(run.code, 2);
+        assert!(!(run.stdout + &run.stderr).contains("Hunter2"), "{}", run.stderr);
+    }
+    let run = sandbox.run(&["lint", "--fromat", "json"]);
+    assert!(run.stderr.contains("'--fromat'"), "{}", run.stderr);
+}

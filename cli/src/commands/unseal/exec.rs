@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::anyhow;
 
 use super::variables::Variables;
+use crate::core_file;
 use crate::failure::{Answer, Failure, OrHint};
 
 /// Runs a command; how it ends is how the process ends. Returns only when it could not be started.
@@ -22,6 +23,7 @@ pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Ans
             .or_hint("it is binary: take it as it is with --key")?;
         started.env(name, value);
     }
+    core_file::allow_again();
     let error = become_it(&mut started);
     let program = program.to_string_lossy();
     match error.kind() {

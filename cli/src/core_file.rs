@@ -1,0 +1,30 @@
+//! No core file of a process that holds plaintext or identities: it would have all of them in it, on a disk.
+
+#[cfg(unix)]
+use std::sync::OnceLock;
+
+#[cfg(unix)]
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What the limit was.
+#[cfg(unix)]
+static BEFORE: OnceLock<Rlimit> = OnceLock::new();
+
+/// From now on a crash leaves no core file, of this process and of those that it starts.
+pub(crate) fn forbid() {
+    #[cfg(unix)]
+    {
+        let before = BEFORE.get_or_init(|| getrlimit(Resource::Core));
+        // A limit that cannot be set stays as it is; to crash is not what is planned.
+        let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: before.maximum });
+    }
+}
+
+/// As it was, for a command of the user's own.
+pub(crate) fn allow_again() {
+    #[cfg(unix)]
+    if let Some(before) = BEFORE.get() {
+        let _ =
+            setrlimit(Resource::Core, Rlimit { current: before.current, maximum: before.maximum });
+    }
+}
