@@ -116,7 +116,11 @@ fn what_cannot_be_read_or_written_is_named() {
     let (sandbox, _) = sealed();
     fs::create_dir(sandbox.path("folder")).unwrap();
     for (args, message) in [
-        (&["inspect", "folder"][..], "error: cannot read folder\n  caused by: is a directory\n"),
+        (
+            &["unseal", "-i", "hybrid.txt", "folder"][..],
+            "error: cannot read folder\n  caused by: is a directory\n",
+        ),
+        (&["inspect", "nowhere.yaml"], "error: cannot read nowhere.yaml\n"),
         (&["lint", "nowhere.yaml"], "error: cannot read nowhere.yaml\n"),
         (&["seal", "-R", "nowhere.pub", "secret.yaml"], "error: cannot read nowhere.pub\n"),
         (&["unseal", "-i", "folder", "sealed.yaml"], "error: cannot read folder\n"),
