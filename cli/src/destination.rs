@@ -88,7 +88,12 @@ impl DestinationFlags {
         if let Some(recipients) = recipients::read(&self.recipients)? {
             return Ok(one(recipients));
         }
-        match Config::find(self.config.as_deref(), paths)? {
+        let config = match Config::find(self.config.as_deref(), paths)? {
+            // A file from elsewhere: whoever works in a repository with pins seals to them and to nothing else.
+            None if !paths.is_empty() => Config::find(None, &[])?,
+            config => config,
+        };
+        match config {
             Some(config) => Ok(Source::Config(config)),
             None if self.environment.is_some() => {
                 Err(anyhow!("there is no bulla.yaml, so no environment"))

@@ -366,3 +366,26 @@ fn pinning_needs_a_file_an_environment_and_a_cluster() {
     assert!(fetch(&["prod", "-o", "x"], "tree").starts_with("error: the argument"));
     assert_eq!(sandbox.read("tree/bulla.yaml"), config);
 }
+
+#[test]
+fn a_file_from_elsewhere_is_not_sealed_past_the_pins_of_the_repository() {
+    let (sandbox, elsewhere) = (Sandbox::with_keys(), Sandbox::new());
+    fs::create_dir(sandbox.path(".git")).unwrap();
+    let recipient = sandbox.read("x25519.pub");
+    let recipient = recipient.lines().find(|line| line.starts_with("age1")).unwrap();
+    sandbox.write(
+        "bulla.yaml",
+        format!(
+            "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n    - recipient: {recipient}\n      holder: eu\n      state: Active\n      fetched: 2026-11-21\n"
+        ),
+    );
+    elsewhere.write(
+        "secret.yaml",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: one}\n",
+    );
+    let file = elsewhere.path("secret.yaml").display().to_string();
+    let run = sandbox.run(&["seal", &file]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("name one with --environment"), "{}", run.stderr);
+    assert!(sandbox.done(&["seal", &file, "-e", "prod"]).contains("kind: SealedSecret"));
+}
