@@ -13,6 +13,7 @@ mod config;
 mod core_file;
 mod destination;
 mod escape;
+mod exchange;
 mod failure;
 mod flags;
 mod git;

@@ -18,15 +18,15 @@ use clap::Args;
 use self::draft::{Draft, Job};
 use self::report::Report;
 use crate::destination::DestinationFlags;
+use crate::exchange::exchange_all;
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::Format;
 use crate::manifest::GivenNamespace;
-use crate::output::{self, Content, Existing, NotExchanged};
+use crate::output::{self, Content, Existing};
 use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::refused::{Place, Refused};
-use crate::signals::HeldSignals;
-use crate::{escape, refused, walk};
+use crate::{refused, walk};
 
 /// Turn what other tools sealed into SealedSecrets of ours
 ///
@@ -133,7 +133,7 @@ impl Migrate {
                 false
             }
             (None, true) => false,
-            (None, false) => write(&mut drafts),
+            (None, false) => exchange_all(&mut drafts),
         };
         self.tell(&Report { drafts: &drafts, is_dry_run: self.dry_run })?;
         match drafts.iter().any(|draft| !draft.refused.is_empty()) {
@@ -171,46 +171,4 @@ impl Migrate {
         output::summary(&report.summary());
         Ok(())
     }
-}
-
-/// Exchanges the files that have anything new; whether a file could not be written.
-fn write(drafts: &mut [Draft]) -> bool {
-    let mut is_unable = false;
-    let mut written = Vec::new();
-    let progress =
-        Progress::new("writing", drafts.iter().filter(|draft| draft.new.is_some()).count());
-    let signals = HeldSignals::new();
-    for draft in drafts {
-        let Some(new) = &draft.new else { continue };
-        if signals.is_received() {
-            break;
-        }
-        let refused = match output::exchange_file(&draft.path, &draft.old, new) {
-            Ok(()) => {
-                written.push(draft.path.as_path());
-                None
-            }
-            Err(NotExchanged::Changed) => Some(Refused::file(
-                &draft.name,
-                format!("{}: it was changed by somebody else meanwhile", draft.name),
-                Some("nothing was written to it: run the command again"),
-            )),
-            Err(NotExchanged::Failed(error)) => {
-                is_unable = true;
-                Some(Refused::file(&draft.name, format!("{error:#}"), None))
-            }
-        };
-        if let Some(refused) = refused {
-            draft.new = None;
-            draft.refused.push(refused);
-        }
-        progress.step();
-    }
-    drop(progress);
-    if let Err(error) = output::sync_folders_of(written) {
-        is_unable = true;
-        output::stderr(&format!("error: {}\n", escape::line(&format!("{error:#}"))));
-    }
-    signals.deliver();
-    is_unable
 }

@@ -18,15 +18,14 @@ use self::recipients::{Source, Today};
 use self::report::Report;
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::exchange::exchange_all;
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{ClusterFlags, Format, RecipientFlags};
 use crate::identities::IdentityFlags;
-use crate::output::{self, Label, NotExchanged};
 use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::refused::Refused;
-use crate::signals::HeldSignals;
-use crate::{refused, walk};
+use crate::{output, refused, walk};
 
 /// Seal values again to today's recipients, without opening them
 ///
@@ -115,7 +114,7 @@ impl Rekey {
         }
         let is_unable = match self.dry_run {
             true => false,
-            false => write(&mut drafts),
+            false => exchange_all(&mut drafts),
         };
         self.tell(&Report { drafts: &drafts, today: &today, is_dry_run: self.dry_run })?;
         match drafts.iter().any(|draft| !draft.refused.is_empty()) {
@@ -147,46 +146,4 @@ impl Rekey {
         output::summary(&report.summary());
         Ok(())
     }
-}
-
-/// Exchanges the files that have anything new; whether a file could not be written.
-fn write(drafts: &mut [Draft]) -> bool {
-    let mut is_unable = false;
-    let mut written = Vec::new();
-    let progress =
-        Progress::new("writing", drafts.iter().filter(|draft| draft.new.is_some()).count());
-    let signals = HeldSignals::new();
-    for draft in drafts {
-        let Some(new) = &draft.new else { continue };
-        if signals.is_received() {
-            break;
-        }
-        let refused = match output::exchange_file(&draft.path, &draft.bytes(), new) {
-            Ok(()) => {
-                written.push(draft.path.as_path());
-                None
-            }
-            Err(NotExchanged::Changed) => Some(Refused::file(
-                &draft.name,
-                format!("{}: it was changed by somebody else meanwhile", draft.name),
-                Some("nothing was written to it: run the command again"),
-            )),
-            Err(NotExchanged::Failed(error)) => {
-                is_unable = true;
-                Some(Refused::file(&draft.name, format!("{error:#}"), None))
-            }
-        };
-        if let Some(refused) = refused {
-            draft.new = None;
-            draft.refused.push(refused);
-        }
-        progress.step();
-    }
-    drop(progress);
-    if let Err(error) = output::sync_folders_of(written) {
-        is_unable = true;
-        output::stderr(&Label::Error.line(&format!("{error:#}")));
-    }
-    signals.deliver();
-    is_unable
 }

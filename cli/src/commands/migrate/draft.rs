@@ -1,6 +1,6 @@
 //! What becomes of one file: the file with every object of another tool turned into ours, or why it stays.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulla_crds::rules;
 use zeroize::Zeroizing;
@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use super::bitnami::{self, Keys};
 use super::{Address, Migrated, Note, comments, sops};
 use crate::destination::Destination;
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::input::Input;
 use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object, Step};
@@ -37,6 +38,25 @@ pub(super) struct Draft {
     pub(super) objects: usize,
     /// Objects and documents of other kinds.
     pub(super) others: usize,
+}
+
+impl Exchange for Draft {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn old_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.old.clone()
+    }
+
+    fn new_bytes(&self) -> Option<&[u8]> {
+        self.new.as_ref().map(|new| new.as_slice())
+    }
+
+    fn is_kept(&mut self, refused: Refused) {
+        self.new = None;
+        self.refused.push(refused);
+    }
 }
 
 impl Draft {

@@ -1,6 +1,6 @@
 //! What becomes of one file: which of its values need a new header, the headers, and the file with them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulla_crds::keys::with_header;
 use bulla_crds::{ValueError, decode_value, target_of};
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::recipients::{Demand, Need, Objection, Today};
 use crate::cluster::{Cluster, HeaderRequest};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::manifest::{self, ManifestFile, NewText, Object, ObjectKind, Places, Position, Step};
 use crate::progress::Progress;
@@ -51,6 +52,25 @@ pub(super) struct Pending {
     header: Option<Vec<u8>>,
 }
 
+impl Exchange for Draft {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn old_bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.manifests.as_ref().map(ManifestFile::bytes).unwrap_or_default()
+    }
+
+    fn new_bytes(&self) -> Option<&[u8]> {
+        self.new.as_ref().map(|new| new.as_slice())
+    }
+
+    fn is_kept(&mut self, refused: Refused) {
+        self.new = None;
+        self.refused.push(refused);
+    }
+}
+
 impl Draft {
     /// Reads a file and finds the values that need a new header. A file that was named must be read; what is found
     /// in a tree may be anything, and is refused only when it is ours.
@@ -85,11 +105,6 @@ impl Draft {
         }
         draft.manifests = Some(manifests);
         Ok(draft)
-    }
-
-    /// The bytes that were read.
-    pub(super) fn bytes(&self) -> Zeroizing<Vec<u8>> {
-        self.manifests.as_ref().map(ManifestFile::bytes).unwrap_or_default()
     }
 
     fn judge(
