@@ -3,6 +3,7 @@
 mod backup;
 mod fetch;
 mod life;
+mod lint;
 mod list;
 mod page;
 mod place;

@@ -262,9 +262,13 @@ fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {
-    let mut builder = DirBuilder::new();
+    let builder = DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let builder = {
+        let mut builder = builder;
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+    };
     match builder.create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => Ok(made.with_context(|| format!("cannot make the folder {}", path.display()))?),

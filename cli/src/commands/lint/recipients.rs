@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bulla_crds::State;
 use bulla_sealing::Fingerprint;
 
-use crate::cluster::SealingKeys;
+use crate::cluster::{ClusterKey, SealingKeys};
 use crate::commands::lint::judge::{Home, ReadValue, Verdict, text_of};
 use crate::commands::lint::rule::Rule;
 use crate::config::{Config, Environment, Pin, PinState};
@@ -40,7 +40,19 @@ impl Verdict<'_> {
                 if config.is_none() {
                     wrong.extend(unknown_to(&value.fingerprints, keys));
                 }
-                wrong.extend(against_cluster(&value.fingerprints, keys, environment));
+                if wrong.iter().all(|(rule, _)| *rule != Rule::RetiredKey) {
+                    wrong.extend(retired_in(&value.fingerprints, keys));
+                }
+                let is_told =
+                    |(rule, _): &Wrong| [Rule::UnknownKey, Rule::RevokedKey].contains(rule);
+                let of_cluster = against_cluster(&value.fingerprints, keys, environment);
+                // Of a key that nobody knows, or that is revoked, it goes without saying.
+                let is_said = wrong.iter().chain(&of_cluster).any(is_told);
+                wrong.extend(
+                    of_cluster
+                        .into_iter()
+                        .filter(|(rule, _)| !is_said || *rule != Rule::KeyNotHeld),
+                );
             }
             let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(value.key)];
             for (rule, message) in wrong {
@@ -119,6 +131,20 @@ fn unknown_to(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong>
     let message =
         || format!("sealed to a key that the cluster does not know: {}", unknown.join("; "));
     (!unknown.is_empty()).then(|| (Rule::UnknownKey, message()))
+}
+
+/// A key whose holder has another one today, to which the value is not sealed.
+fn retired_in(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong> {
+    let is_sealed_to = |key: &&ClusterKey| fingerprints.contains(&key.fingerprint());
+    let is_replaced = |key: &&ClusterKey| {
+        let mut today = keys.keys.iter().filter(|it| it.state == State::Active);
+        key.state == State::Retired && today.any(|it| it.holder == key.holder && !is_sealed_to(&it))
+    };
+    let retired = keys.keys.iter().filter(is_sealed_to).filter(is_replaced);
+    let retired: Vec<_> = retired.map(|key| named(key.fingerprint(), &key.holder)).collect();
+    let message =
+        || format!("sealed to a key that the cluster has retired: {}", retired.join("; "));
+    (!retired.is_empty()).then(|| (Rule::RetiredKey, message()))
 }
 
 /// A cluster opens a value if it has one of its keys and did not revoke it. That is asked of values for this
