@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -119,22 +119,31 @@ impl Scene {
         let mut random = Random(seed);
         let mut tally = Tally::default();
         for run in 0.. {
-            if tally.kills == KILLS {
+            if tally.kills >= KILLS && tally.old > 0 && tally.new > 0 {
                 break;
             }
             assert!(run < 20 * KILLS, "it ends before it can be killed: {} kills", tally.kills);
             self.reset();
             let mut child = self.command(args).spawn().unwrap();
-            if run % 2 == 0 {
-                // At any moment.
-                thread::sleep(random.below(longest * 11 / 10));
-            } else {
-                // While it writes: a while after a temporary file was seen.
-                let seen = self.leftovers();
-                while self.leftovers() == seen && child.try_wait().unwrap().is_none() {
+            let wait_until = |is_so: &dyn Fn() -> bool, child: &mut Child| {
+                while !is_so() && child.try_wait().unwrap().is_none() {
                     thread::yield_now();
                 }
-                thread::sleep(random.below(longest / 4));
+            };
+            match run % 3 {
+                // At any moment.
+                0 => thread::sleep(random.below(longest * 11 / 10)),
+                // While it writes: a while after a temporary file was seen.
+                1 => {
+                    let seen = self.leftovers();
+                    wait_until(&|| self.leftovers() != seen, &mut child);
+                    thread::sleep(random.below(longest / 4));
+                }
+                // As soon as a file is new.
+                _ => {
+                    let (path, old) = self.old.iter().next().unwrap();
+                    wait_until(&|| fs::read_to_string(path).unwrap() != *old, &mut child);
+                }
             }
             // It may have ended meanwhile.
             let _ = child.kill();
