@@ -33,17 +33,13 @@ pub(crate) fn exchange_all(files: &mut [impl Exchange]) -> bool {
         if signals.is_received() {
             break;
         }
-        let name = file.path().display().to_string();
         match output::exchange_file(file.path(), &file.old_bytes(), new) {
             Ok(()) => written.push(file.path()),
-            Err(NotExchanged::Changed) => file.is_kept(Refused::file(
-                &name,
-                format!("{name}: it was changed by somebody else meanwhile"),
-                Some("nothing was written to it: run the command again"),
-            )),
-            Err(NotExchanged::Failed(error)) => {
-                is_unable = true;
-                file.is_kept(Refused::file(&name, format!("{error:#}"), None));
+            Err(error) => {
+                is_unable |= matches!(error, NotExchanged::Failed(_));
+                let name = file.path().display().to_string();
+                let (message, hint) = error.of(file.path()).into_parts();
+                file.is_kept(Refused::file(&name, message, hint.as_deref()));
             }
         }
         progress.step();

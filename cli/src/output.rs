@@ -123,6 +123,20 @@ pub(crate) enum NotExchanged {
     Failed(anyhow::Error),
 }
 
+impl NotExchanged {
+    /// As its user is told, of the file at `path`.
+    pub(crate) fn of(self, path: &Path) -> Failure {
+        match self {
+            Self::Changed => {
+                let name = path.display();
+                Failure::unable(anyhow!("{name}: it was changed by somebody else meanwhile"))
+                    .hint("nothing was written to it: run the command again")
+            }
+            Self::Failed(error) => error.into(),
+        }
+    }
+}
+
 /// Writes `new` over a file that holds `old`, and only while it does. Its mode is kept. There is the old file or
 /// the new one at every moment; that it is the new one after a power failure is for [`sync_folders_of`].
 pub(crate) fn exchange_file(path: &Path, old: &[u8], new: &[u8]) -> Result<(), NotExchanged> {

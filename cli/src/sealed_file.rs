@@ -16,7 +16,7 @@ use crate::input::{self, Input};
 use crate::manifest::{
     self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch, path_text,
 };
-use crate::output::{self, NotExchanged};
+use crate::output;
 
 pub(crate) use merge::Sealer;
 pub(crate) use pick::{PickFlags, Picked};
@@ -98,15 +98,8 @@ impl SealedFile {
         if *old == *new {
             return Ok(());
         }
-        match output::exchange_file(&self.path, &old, new) {
-            Ok(()) => Ok(output::sync_folders_of([self.path.as_path()])?),
-            Err(NotExchanged::Changed) => {
-                let name = self.path.display();
-                Err(anyhow!("{name}: it was changed by somebody else meanwhile"))
-                    .or_hint("nothing was written to it: run the command again")
-            }
-            Err(NotExchanged::Failed(error)) => Err(error.into()),
-        }
+        output::exchange_file(&self.path, &old, new).map_err(|error| error.of(&self.path))?;
+        Ok(output::sync_folders_of([self.path.as_path()])?)
     }
 }
 

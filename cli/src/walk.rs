@@ -30,25 +30,25 @@ pub(crate) struct Found {
 
 /// The files that `paths` name, and the manifests in the folders that they name; each once, in order.
 pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
-    found(paths, is_manifest)
+    found(paths, is_manifest, |_| {})
 }
 
-/// The same for files of every kind.
+/// The same for files of every kind. Where git does not say what it tracks, that is told.
 pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
-    let here = [PathBuf::from(".")];
-    let folders = if paths.is_empty() { &here } else { paths };
-    for folder in folders.iter().filter(|path| path.is_dir()) {
-        if git::tracked_though_ignored(folder).is_err() {
-            output::warning(&format!(
-                "{}: git does not say what it tracks; what .gitignore names is not looked at",
-                folder.display()
-            ));
-        }
-    }
-    found(paths, |_| true)
+    let tell = |folder: &Path| {
+        output::warning(&format!(
+            "{}: git does not say what it tracks; what .gitignore names is not looked at",
+            folder.display()
+        ));
+    };
+    found(paths, |_| true, tell)
 }
 
-fn found(paths: &[PathBuf], is_wanted: fn(&Path) -> bool) -> Result<Vec<Found>, Failure> {
+fn found(
+    paths: &[PathBuf],
+    is_wanted: fn(&Path) -> bool,
+    tell_untold: impl Fn(&Path),
+) -> Result<Vec<Found>, Failure> {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
@@ -63,9 +63,16 @@ fn found(paths: &[PathBuf], is_wanted: fn(&Path) -> bool) -> Result<Vec<Found>, 
             found.push(Found { path: path.clone(), is_named: true });
             continue;
         }
-        for path in files(path, is_wanted)?.into_iter().chain(tracked(path, is_wanted)) {
-            found.push(Found { path, is_named: false });
+        let mut paths = files(path, is_wanted)?;
+        // What Git ignores and tracks all the same, because somebody added it first or insisted: it is in every clone.
+        match git::tracked_though_ignored(path) {
+            Ok(tracked) => {
+                let wanted = tracked.iter().filter(|path| is_wanted(path));
+                paths.extend(wanted.map(|path| without_dot(path)));
+            }
+            Err(_) => tell_untold(path),
         }
+        found.extend(paths.into_iter().map(|path| Found { path, is_named: false }));
     }
     // A named file that a folder holds too is a named one.
     found.sort_by_key(|found| !found.is_named);
@@ -165,13 +172,6 @@ pub(crate) fn files(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<
     }
     files.sort();
     Ok(files)
-}
-
-/// What Git ignores and tracks all the same, because somebody added it first or insisted: it is in every clone. Nothing
-/// where git does not say.
-fn tracked(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-    let files = git::tracked_though_ignored(folder).unwrap_or_default();
-    files.iter().filter(|path| is_wanted(path)).map(|path| without_dot(path)).collect()
 }
 
 /// Whether a file is called like a manifest.
