@@ -47,7 +47,7 @@ fn every_command_of_the_readme_works_in_its_order() {
         if line == "kubectl apply -k deploy/base" {
             // No node runs the Deployment's pod.
             let started = Controller::start(Controller::command(plane).unwrap()).unwrap();
-            wait_for_key(&started, &shell).unwrap();
+            started.wait_until_ready().unwrap();
             controller = Some(started);
         }
         if line.starts_with("bulla unseal") {
@@ -117,7 +117,7 @@ fn every_command_for_operators_works_in_its_order() {
             let mut command = Controller::command(&plane).unwrap();
             command.args(["--watch-namespace", "team-a,team-b"]);
             let started = Controller::start(command).unwrap();
-            wait_for_key(&started, &shell).unwrap();
+            started.wait_until_ready().unwrap();
             controller = Some(started);
         }
         if line.contains("holderIdentity") {
@@ -129,12 +129,6 @@ fn every_command_for_operators_works_in_its_order() {
     assert_eq!(shell.run(password).unwrap(), "ours");
     let opened = shell.run("bulla unseal -i identities.txt db.yaml").unwrap();
     assert!(opened.contains("password: b3Vycw=="), "{opened}");
-}
-
-/// A person takes longer to the next line than the controller to publish the key that it holds.
-fn wait_for_key(controller: &Controller, shell: &Shell) -> anyhow::Result<()> {
-    controller.wait_until_ready()?;
-    shell.run("until bulla keys fetch > /dev/null 2>&1; do sleep 0.1; done").map(drop)
 }
 
 /// The commands of a page.

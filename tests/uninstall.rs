@@ -169,7 +169,6 @@ impl Site {
         command.args(["--lease-duration", "4s"]);
         let controller = Controller::start(command)?;
         controller.wait_until_ready()?;
-        eventually("a key to seal to", SOON, || self.shell.run("bulla keys fetch"))?;
         Ok(controller)
     }
 

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
+use bulla_crds::keys::NoSuccessor;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -33,14 +34,17 @@ pub(crate) async fn serve(
     Ok(async move { Ok(server.await.context("the HTTP server panicked")??) })
 }
 
-/// Ready once all watches have delivered their first lists and there is a key to open with. A replica that does
-/// not hold the Lease is ready too.
+/// Ready once all watches have delivered their first lists, and there is a key to open with and one to seal to: who
+/// waits for the rollout can seal. A replica that does not hold the Lease is ready too.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if !ctx.ring.is_listed() {
         return (StatusCode::SERVICE_UNAVAILABLE, "keys are not loaded\n");
     }
     if ctx.keyring().is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");
+    }
+    if matches!(ctx.declared_keys().active(&ctx.args.holder), Err(NoSuccessor::NoActiveKey(_))) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no key of this holder is Active yet\n");
     }
     match ctx.is_listed() {
         true => (StatusCode::OK, "ok\n"),

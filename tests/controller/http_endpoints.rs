@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{Controller, eventually};
+use bulla_tests::{ControlPlane, Controller, Fault, Proxy, Rule, eventually};
 
 use crate::{
-    cluster::{Cluster, Fragile, HOLDER, published},
+    api::Api,
+    cluster::{Cluster, Fragile, HOLDER, published, sealing_keys},
     searched::Searched,
     space::{SOON, Space},
 };
@@ -89,6 +90,29 @@ fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops
     assert_eq!(controller.metric("bulla_leader")?, 0.0);
     assert_eq!(controller.metric("bulla_reconciles_total")?, 0.0);
     assert_eq!(controller.stop(Duration::from_secs(10))?.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn controller_is_ready_once_there_is_a_key_to_seal_to() -> Result<()> {
+    let plane = ControlPlane::start()?;
+    let api = Api::new(plane.admin().kubeconfig())?;
+    Controller::install(&plane)?;
+    let proxy = Proxy::start(&plane)?;
+    let activation = "PATCH */sealingkeys/*";
+    let held = proxy.inject(Rule::new(activation, Fault::Hold));
+    let controller = Searched::start(Controller::command_through(&plane, &proxy)?)?;
+    eventually("the activation of the first key", SOON, || {
+        ensure!(!proxy.asked(activation).is_empty(), "not yet");
+        Ok(())
+    })?;
+    // It holds the identity already, and has declared its key.
+    assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Pending");
+    let unready = (503, "no key of this holder is Active yet\n".to_owned());
+    assert_eq!(controller.get("/readyz")?, unready);
+    drop(held);
+    controller.wait_until_ready()?;
+    assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Active");
     Ok(())
 }
 
