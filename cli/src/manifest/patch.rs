@@ -5,6 +5,7 @@
 //! ours, because it is read by parsers of YAML 1.1 too. What was written is read again and compared before anybody
 //! gets to see it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
@@ -20,6 +21,8 @@ use crate::manifest::{Object, write};
 #[derive(Clone, Debug)]
 pub(crate) struct Patch {
     document: usize,
+    /// Of a list, which the object is.
+    item: Option<usize>,
     /// The steps that lead to it, from the document on.
     path: Vec<Component<'static>>,
     change: Change,
@@ -69,7 +72,8 @@ impl Patch {
 
     fn new<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], change: Change) -> Self {
         let path: Vec<Step<'_>> = path.iter().map(|step| (*step).into()).collect();
-        Self { document: object.document.number, path: components(object, &path), change }
+        let (document, item) = object.place();
+        Self { document, item, path: components(object, &path), change }
     }
 
     /// The same patch of another object, unless it has something else in the field.
@@ -80,7 +84,16 @@ impl Patch {
             return None;
         }
         let path = [components(new, &[]).as_slice(), within].concat();
-        Some(Self { document: new.document.number, path, change: self.change.clone() })
+        let (document, item) = new.place();
+        Some(Self { document, item, path, change: self.change.clone() })
+    }
+
+    /// The object in a tree of its document.
+    fn object<'a>(&self, tree: &'a Tree) -> Option<&'a Value> {
+        match self.item {
+            None => Some(tree.value()),
+            Some(item) => tree.value().get("items")?.get(item),
+        }
     }
 
     /// Does to a tree what is done to its text.
@@ -159,12 +172,8 @@ impl ManifestFile {
         for document in &self.documents {
             let mut tree = Tree::new(document.value().clone());
             let mut part = Zeroizing::new(text[document.range()].to_owned());
-            for patch in patches.iter().filter(|patch| patch.document == document.number) {
-                let before = tree.value().clone();
-                tree.change(|value| patch.apply_to(value))?;
-                if *tree.value() != before {
-                    part = Draft::new(&part, patch, &before)?.patched()?;
-                }
+            for round in rounds(patches.iter().filter(|patch| patch.document == document.number)) {
+                part = patched(&part, &mut tree, &round)?;
             }
             new.push_str(&text[end..document.range().start]);
             new.push_str(&part);
@@ -188,10 +197,61 @@ impl ManifestFile {
     }
 }
 
+/// The first patch of each object, the second of each, and so on: those of one round are in different places, so that
+/// a list is not read anew for each.
+fn rounds<'a>(patches: impl Iterator<Item = &'a Patch>) -> Vec<Vec<&'a Patch>> {
+    let mut rounds: Vec<Vec<&Patch>> = Vec::new();
+    let mut counts: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    for patch in patches {
+        let round = counts.entry(patch.item).or_default();
+        match rounds.get_mut(*round) {
+            Some(patches) => patches.push(patch),
+            None => rounds.push(vec![patch]),
+        }
+        *round += 1;
+    }
+    rounds
+}
+
+/// The text of one document with the patches of one round, and its tree.
+fn patched(text: &str, tree: &mut Tree, round: &[&Patch]) -> Result<Zeroizing<String>, NotEdited> {
+    let before = Tree::new(tree.value().clone());
+    let yaml = Yaml::new(text).map_err(|_| NotEdited)?;
+    let mut edits = Vec::with_capacity(round.len());
+    for patch in round {
+        tree.change(|value| patch.apply_to(value))?;
+        if patch.object(tree) != patch.object(&before) {
+            edits.push(Draft { text, yaml: &yaml, patch, tree: before.value() }.edit()?);
+        }
+    }
+    spliced(text, edits)
+}
+
+/// A text with the edits, none of which may reach into another.
+fn spliced(text: &str, mut edits: Vec<Edit>) -> Result<Zeroizing<String>, NotEdited> {
+    edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+    let more: usize = edits.iter().map(|edit| edit.new.len()).sum();
+    let mut new = Zeroizing::new(String::with_capacity(text.len() + more));
+    let mut end = 0;
+    for edit in edits {
+        new.push_str(text.get(end..edit.range.start).ok_or(NotEdited)?);
+        new.push_str(&edit.new);
+        end = edit.range.end;
+    }
+    new.push_str(text.get(end..).ok_or(NotEdited)?);
+    Ok(new)
+}
+
+/// What stands in the place of a part of a text.
+struct Edit {
+    range: Range<usize>,
+    new: Zeroizing<String>,
+}
+
 /// One patch of the text of one document.
 struct Draft<'a> {
     text: &'a str,
-    yaml: Yaml,
+    yaml: &'a Yaml,
     patch: &'a Patch,
     /// The tree before the patch.
     tree: &'a Value,
@@ -206,12 +266,7 @@ enum Style {
 }
 
 impl<'a> Draft<'a> {
-    fn new(text: &'a str, patch: &'a Patch, tree: &'a Value) -> Result<Self, NotEdited> {
-        let yaml = Yaml::new(text).map_err(|_| NotEdited)?;
-        Ok(Self { text, yaml, patch, tree })
-    }
-
-    fn patched(&self) -> Result<Zeroizing<String>, NotEdited> {
+    fn edit(&self) -> Result<Edit, NotEdited> {
         let depth = self.patch.path.len();
         match &self.patch.change {
             Change::Remove => self.without(),
@@ -228,7 +283,7 @@ impl<'a> Draft<'a> {
     }
 
     /// With a value at the end of the path, whether there was one or not.
-    fn with(&self, depth: usize, value: Value) -> Result<Zeroizing<String>, NotEdited> {
+    fn with(&self, depth: usize, value: Value) -> Result<Edit, NotEdited> {
         if self.is_there(depth) {
             return self.exchanged(depth, &value);
         }
@@ -326,7 +381,7 @@ impl<'a> Draft<'a> {
     }
 
     /// With another value behind a key that is there.
-    fn exchanged(&self, depth: usize, value: &Value) -> Result<Zeroizing<String>, NotEdited> {
+    fn exchanged(&self, depth: usize, value: &Value) -> Result<Edit, NotEdited> {
         let route = self.route(depth);
         let key = self.key_of(&route)?;
         let colon = self.colon_of(&key)?;
@@ -352,17 +407,11 @@ impl<'a> Draft<'a> {
             value => flow(value),
         };
         let space = if old.is_empty() { " " } else { "" };
-        Ok(self.spliced(&old, &[space, &new]))
+        Ok(edit(old, &[space, &new]))
     }
 
     /// With a mapping or list in place of a value, below its key. A comment behind the key stays there.
-    fn with_block(
-        &self,
-        old: &Range<usize>,
-        colon: usize,
-        value: &Value,
-        indent: usize,
-    ) -> Zeroizing<String> {
+    fn with_block(&self, old: &Range<usize>, colon: usize, value: &Value, indent: usize) -> Edit {
         let lines = self.block(value, indent + 2);
         let line_end = self.line_end(colon);
         match old.start <= line_end {
@@ -370,21 +419,21 @@ impl<'a> Draft<'a> {
                 let comment = self.text[old.end..self.line_end(old.end)].trim_end();
                 let head = self.text[..old.start].trim_end_matches(' ').len();
                 let tail = self.line_end(old.end);
-                self.spliced(&(head..tail), &[comment, self.line_break(), &lines])
+                edit(head..tail, &[comment, self.line_break(), &lines])
             }
-            false => self.spliced(&(line_end..old.end), &[self.line_break(), &lines]),
+            false => edit(line_end..old.end, &[self.line_break(), &lines]),
         }
     }
 
     /// With one more key in a mapping that has some, or one more item in such a list; `more` has nothing else.
-    fn with_more(&self, depth: usize, more: &Value) -> Result<Zeroizing<String>, NotEdited> {
+    fn with_more(&self, depth: usize, more: &Value) -> Result<Edit, NotEdited> {
         let route = self.route(depth);
         let range = self.range_of(&route)?.ok_or(NotEdited)?;
         match self.style(&range) {
             Style::Block(indent) => {
                 let old = self.value_at(depth).ok_or(NotEdited)?;
                 let at = self.line_end(self.end_of(&route, old)?);
-                Ok(self.spliced(&(at..at), &[self.line_break(), &self.block(more, indent)]))
+                Ok(edit(at..at, &[self.line_break(), &self.block(more, indent)]))
             }
             Style::Flow => {
                 let inside = self.text[range.clone()].trim_end().strip_suffix(['}', ']']);
@@ -395,13 +444,13 @@ impl<'a> Draft<'a> {
                 let rest = &inside[1..];
                 let blank = &rest[..rest.len() - rest.trim_start().len()];
                 let separator = if blank.contains('\n') { blank } else { " " };
-                Ok(self.spliced(&(at..at), &[",", separator, &more[1..more.len() - 1]]))
+                Ok(edit(at..at, &[",", separator, &more[1..more.len() - 1]]))
             }
         }
     }
 
     /// Without a key and its value.
-    fn without(&self) -> Result<Zeroizing<String>, NotEdited> {
+    fn without(&self) -> Result<Edit, NotEdited> {
         let depth = self.patch.path.len();
         let route = self.route(depth);
         let pair = self.key_of(&route)?.start
@@ -410,18 +459,18 @@ impl<'a> Draft<'a> {
         let siblings = self.value_at(depth - 1).and_then(Value::as_object).map_or(0, Map::len);
         match self.style(&parent) {
             // An empty mapping is written as one.
-            Style::Block(_) if siblings == 1 => Ok(self.spliced(&pair, &["{}"])),
+            Style::Block(_) if siblings == 1 => Ok(edit(pair, &["{}"])),
             Style::Block(_) => {
                 let line_start = self.line_start(pair.start);
                 if !self.text[line_start..pair.start].trim().is_empty() {
                     // The first key of a list item stands behind its dash.
                     let rest = &self.text[pair.end..];
                     let next = rest.len() - rest.trim_start().len();
-                    return Ok(self.spliced(&(pair.start..pair.end + next), &[]));
+                    return Ok(edit(pair.start..pair.end + next, &[]));
                 }
                 let end = self.line_end(pair.end);
                 let end = end + self.text[end..].find('\n').map_or(0, |newline| newline + 1);
-                Ok(self.spliced(&(line_start..end), &[]))
+                Ok(edit(line_start..end, &[]))
             }
             Style::Flow => {
                 let after = &self.text[pair.end..parent.end];
@@ -433,16 +482,16 @@ impl<'a> Draft<'a> {
                         None => pair,
                     },
                 };
-                Ok(self.spliced(&range, &[]))
+                Ok(edit(range, &[]))
             }
         }
     }
 
     /// With another key before the same value.
-    fn renamed(&self, key: &str) -> Result<Zeroizing<String>, NotEdited> {
+    fn renamed(&self, key: &str) -> Result<Edit, NotEdited> {
         let old = self.key_of(&self.route(self.patch.path.len()))?;
         let new = self.quoted_like(&old, key).unwrap_or_else(|| flow(&Value::from(key)));
-        Ok(self.spliced(&old, &[&new]))
+        Ok(edit(old, &[&new]))
     }
 
     /// In lines of its own, if the old text has them, indented as they are.
@@ -513,15 +562,6 @@ impl<'a> Draft<'a> {
         lines
     }
 
-    fn spliced(&self, range: &Range<usize>, new: &[&str]) -> Zeroizing<String> {
-        let length: usize = new.iter().map(|part| part.len()).sum();
-        let mut text = Zeroizing::new(String::with_capacity(self.text.len() + length));
-        text.push_str(&self.text[..range.start]);
-        text.extend(new.iter().copied());
-        text.push_str(&self.text[range.end..]);
-        text
-    }
-
     fn line_break(&self) -> &'static str {
         if self.text.contains("\r\n") { "\r\n" } else { "\n" }
     }
@@ -536,6 +576,12 @@ impl<'a> Draft<'a> {
             self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline);
         end - usize::from(self.text[offset..end].ends_with('\r'))
     }
+}
+
+fn edit(range: Range<usize>, new: &[&str]) -> Edit {
+    let mut text = Zeroizing::new(String::with_capacity(new.iter().map(|part| part.len()).sum()));
+    text.extend(new.iter().copied());
+    Edit { range, new: text }
 }
 
 /// Whether a value is written on lines of its own in block style.
@@ -781,6 +827,41 @@ mod tests {
         let expected =
             text.replacen("    a: x\n", "    b: new\n", 1).replacen("    a: x\n", "    a: z\n", 1);
         assert_eq!(new, expected);
+    }
+
+    #[test]
+    fn objects_of_a_list_are_patched_together_as_they_are_one_after_the_other() {
+        let head = "apiVersion: v1\nkind: List\nitems:";
+        let block =
+            "- apiVersion: v1\n  b: x # why\n  kind: K\n  s:\n    a: x\n    # two\n    b: [1]\n";
+        let first = "- b: x # why\n  apiVersion: v1\n  kind: K\n  s: {b: [], a: 'x'}\n";
+        let flow = "{apiVersion: v1, kind: K, b: x, s: {a: x, b: [1]}}";
+        let json = r#"{"apiVersion": "v1", "kind": "K", "b": 1, "s": {"b": [1], "a": "x"}}"#;
+        for text in [
+            format!("{head}\n{block}# end\n{first}{first}{block}"),
+            format!("{head} [{flow}, {flow},\n  {flow}\n]\n"),
+            format!(r#"{{"apiVersion": "v1", "kind": "List", "items": [{json}, {json},{json}]}}"#),
+        ] {
+            let file = file(&text);
+            let objects = file.objects().unwrap();
+            let of = |object: &Object<'_>| {
+                [
+                    Patch::set(object, &["s", "a"], json!("new")),
+                    Patch::remove(object, &["b"]),
+                    Patch::set(object, &["z", "y"], json!(["more"])),
+                    Patch::append(object, &["s", "b"], json!(2)),
+                    Patch::rename(object, &["s"], "t"),
+                ]
+            };
+            let patches: Vec<_> = objects.iter().flat_map(of).collect();
+            let together = file.patched(&patches).unwrap();
+            let mut text = text.clone();
+            for patch in patches {
+                let patched = self::file(&text).patched(&[patch]).unwrap();
+                text = String::from_utf8(patched.to_vec()).unwrap();
+            }
+            assert_eq!(String::from_utf8_lossy(&together), text);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From the bytes of a file to its documents.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, bail};
 use serde::de::IgnoredAny;
@@ -30,6 +30,16 @@ pub(crate) struct Document {
     /// The line of the file in which its content begins, counted from 1.
     line: usize,
     tree: Tree,
+    /// Those of a list, found when one is asked for: a list is not read anew for each of its items.
+    items: OnceLock<Vec<Item>>,
+}
+
+/// Where an item of a list stands in its document's own part of the text.
+struct Item {
+    range: Range<usize>,
+    lines_before: usize,
+    /// What stands before it in its line, in characters of YAML and bytes of JSON.
+    column: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,11 +101,8 @@ impl Document {
 
     /// Where in the file the last key of `path` stands, or ends: its offset in bytes.
     pub(crate) fn offset(&self, path: &[Step<'_>]) -> Option<usize> {
-        let text = &self.source.text[self.range.clone()];
-        let (line, column) = match self.syntax {
-            Syntax::Yaml => tree::locate_in_yaml(text, path),
-            Syntax::Json => tree::locate_in_json(text, path),
-        }?;
+        let text = self.own_text();
+        let (line, column) = self.locate(path)?;
         let line_start = match line {
             0 | 1 => 0,
             line => text.match_indices('\n').nth(line - 2)?.0 + 1,
@@ -110,19 +117,77 @@ impl Document {
 
     /// Where `path` stands, or the innermost part of it that there is.
     pub(super) fn position(&self, path: &[Step<'_>]) -> Position {
-        let text = &self.source.text[self.range.clone()];
         // Where the document begins is known without reading it again.
-        let line = match (path, self.syntax) {
-            ([], _) => None,
-            (_, Syntax::Yaml) => tree::locate_in_yaml(text, path),
-            (_, Syntax::Json) => tree::locate_in_json(text, path),
-        };
+        let line = if path.is_empty() { None } else { self.locate(path) };
         Position {
             file: self.source.name.clone(),
             document: self.number,
             item: None,
             line: line.map_or(self.line, |(line, _)| self.lines_before + line),
             column: None,
+        }
+    }
+
+    /// The line and column of `path` in the own part of the text.
+    fn locate(&self, path: &[Step<'_>]) -> Option<(usize, usize)> {
+        match path {
+            [Step::Key("items"), Step::Index(index), rest @ ..] => {
+                self.locate_in_item(*index, rest)
+            }
+            _ => None,
+        }
+        .or_else(|| self.syntax.locate(self.own_text(), path))
+    }
+
+    /// The same in the text of one item alone, as if nothing stood before it. With an alias it cannot be read alone.
+    fn locate_in_item(&self, index: usize, path: &[Step<'_>]) -> Option<(usize, usize)> {
+        let item = self.items.get_or_init(|| self.find_items()).get(index)?;
+        if path.is_empty() {
+            return Some((item.lines_before + 1, item.column + 1));
+        }
+        let text = &self.own_text()[item.range.clone()];
+        if self.syntax == Syntax::Yaml && text.contains('*') {
+            return None;
+        }
+        let mut alone = Zeroizing::new(String::with_capacity(item.column + text.len()));
+        alone.extend(std::iter::repeat_n(' ', item.column));
+        alone.push_str(text);
+        let (line, column) = self.syntax.locate(&alone, path)?;
+        Some((item.lines_before + line, column))
+    }
+
+    /// The items of a list; none when they cannot be told from one another.
+    fn find_items(&self) -> Vec<Item> {
+        let text = self.own_text();
+        let count = self.value().get("items").and_then(Value::as_array).map_or(0, Vec::len);
+        let Ok(yaml) = yamlpath::Document::new(text) else { return Vec::new() };
+        let range_of = |index: usize| {
+            let route = vec!["items".into(), index.into()];
+            let (start, end) = yaml.query_exact(&route.into()).ok()??.location.byte_span;
+            Some(start..end)
+        };
+        let (mut end, mut lines_before) = (0, 0);
+        let items = (0..count).map(|index| {
+            let range = range_of(index)?;
+            lines_before += text.get(end..range.start)?.matches('\n').count();
+            end = range.start;
+            let line_start = text[..end].rfind('\n').map_or(0, |newline| newline + 1);
+            let before = &text[line_start..end];
+            let column = match self.syntax {
+                Syntax::Yaml => before.chars().count(),
+                Syntax::Json => before.len(),
+            };
+            Some(Item { range, lines_before, column })
+        });
+        items.collect::<Option<_>>().unwrap_or_default()
+    }
+}
+
+impl Syntax {
+    fn locate(self, text: &str, path: &[Step<'_>]) -> Option<(usize, usize)> {
+        match self {
+            Self::Yaml => tree::locate_in_yaml(text, path),
+            Self::Json => tree::locate_in_json(text, path),
         }
     }
 }
@@ -151,6 +216,7 @@ pub(super) fn parse(input: Input) -> Result<Vec<Document>> {
             lines_before: chunk.lines_before,
             line: lines_before_content + 1,
             tree,
+            items: OnceLock::new(),
         });
     }
     match documents.is_empty() {
@@ -190,6 +256,7 @@ fn push_json(
             lines_before,
             line: lines_before + 1,
             tree,
+            items: OnceLock::new(),
         });
         start = end;
     }
@@ -332,6 +399,61 @@ mod tests {
         let documents = parse_text("\nitems:\n- a: 1\n-\n  a: 2\n").unwrap();
         let path = [Step::Key("items"), Step::Index(1), Step::Key("a")];
         assert_eq!(documents[0].position(&path).line, 5);
+    }
+
+    /// Every path in a tree, and one to a key that is not there beside each.
+    fn paths(value: &Value, path: &[Step<'static>], paths: &mut Vec<Vec<Step<'static>>>) {
+        let with = |step: Step<'static>| [path, &[step]].concat();
+        paths.push(path.to_vec());
+        match value {
+            Value::Object(map) => {
+                paths.push(with(Step::Key("none")));
+                for (key, value) in map {
+                    self::paths(value, &with(Step::Key(key.clone().leak())), paths);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self::paths(item, &with(Step::Index(index)), paths);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_place_in_an_item_is_the_same_when_the_item_is_read_alone() {
+        for text in [
+            "# c\nkind: List # \u{e4}\nitems:\n- a: 1 # c\n  b: {c: [1, 2]}\n\n# d\n-   a: |\n      x\n\n      y\n    b:\n    - c\n    -\n      d: \"\u{e4}\"\n    e:\n-\n  a: 1\nz: 1\n",
+            "kind: List\r\nitems:\r\n  - a: 1\r\n    b:\r\n      c: 2\r\n  - d: 3\r\n",
+            "{kind: List, x: \u{e4}, items: [{a: 1, b: {c: 2}}, {a: 1,\n  d: [1,\n 2]}, {}]}\n",
+            "{\"kind\": \"List\", \"x\": \"\u{e4}\", \"items\": [{\"a\": 1, \"b\": {\"c\": 2}}, {\"a\":\n\t[1,\n2]},\n{}]}",
+            "items:\n- a: &b\n    c: 1\n- d: *b\n  e: 2\n- 3\n",
+            "items: []\n",
+        ] {
+            for text in [text.to_owned(), format!("a: 1\n---\n{text}")] {
+                let documents = parse_text(&text).unwrap();
+                let document = documents.last().unwrap();
+                let mut all = Vec::new();
+                paths(document.value(), &[], &mut all);
+                for path in all {
+                    let found = document.locate(&path);
+                    let whole = document.syntax.locate(document.own_text(), &path);
+                    let [Step::Key("items"), Step::Index(_), within @ ..] = &path[..] else {
+                        assert_eq!(found, whole);
+                        continue;
+                    };
+                    // In JSON a parser tells of an item when it has read a part of it.
+                    let line_of = |place: Option<(usize, usize)>| place.map(|(line, _)| line);
+                    match within.is_empty() {
+                        true => assert_eq!(line_of(found), line_of(whole), "{path:?} in {text}"),
+                        false => assert_eq!(found, whole, "{path:?} in {text}"),
+                    }
+                }
+                let items = document.value()["items"].as_array().unwrap().len();
+                assert_eq!(document.find_items().len(), items, "{text}");
+            }
+        }
     }
 
     #[test]
