@@ -38,7 +38,8 @@ is user and system time, of all threads.
   set          `bulla set FILE KEY`, the value from a file. Its floor: a start, one seal, and one file written with fsync.
   lint         `bulla lint TREE`, a repository with a bulla.yaml. Its floor: all files read and all sealed values parsed,
                one after the other in one thread.
-  rekey        `bulla rekey -i old.txt TREE` of the same repository after its bulla.yaml has a new recipient. Its floor:
+  lint a List  `bulla lint FILE`, the objects of the repository that is rekeyed as items of one List. Its floor: the same.
+  rekey        `bulla rekey -i old.txt TREE` of a repository after its bulla.yaml has a new recipient. Its floor:
                the headers made, and the files written with fsync, in one thread.
 
 Exit code 2: it could not be measured.";
@@ -68,6 +69,9 @@ struct Args {
     json: bool,
 }
 
+/// The file with a List.
+const LIST: &str = "list.yaml";
+
 /// How many values each file has.
 const VALUES: u16 = 2;
 
@@ -93,6 +97,7 @@ struct Turn {
     seal: Measured,
     set: Measured,
     lint: Measured,
+    lint_list: Measured,
     rekey: Measured,
 }
 
@@ -164,6 +169,7 @@ impl Site {
         progress("  sealing the repositories");
         let lint = Tree::seal(args.lint_files, VALUES, old.recipient())?;
         let rekey = Tree::seal(args.rekey_files, VALUES, old.recipient())?;
+        write(LIST, &rekey.list())?;
         Ok(Self { key_type, bulla, folder, old: old.into(), new: new.into(), lint, rekey })
     }
 
@@ -182,6 +188,7 @@ impl Site {
             seal: Measured::default(),
             set: Measured::default(),
             lint: Measured::default(),
+            lint_list: Measured::default(),
             rekey: Measured::default(),
         };
         for run in 1..=args.runs {
@@ -192,7 +199,12 @@ impl Site {
             }
             let mut lint = self.command(&["lint", "--quiet"]);
             turn.lint.command.push(timing::process(lint.arg(lint_copy.path()))?);
-            turn.lint.floor.push(timing::in_this_thread(|| parse_all(&lint_copy))?);
+            turn.lint.floor.push(timing::in_this_thread(|| parse_all(&lint_copy.files))?);
+
+            let mut lint_list = self.command(&["lint", "--quiet", LIST]);
+            turn.lint_list.command.push(timing::process(&mut lint_list)?);
+            let list = [self.folder.path().join(LIST)];
+            turn.lint_list.floor.push(timing::in_this_thread(|| parse_all(&list))?);
 
             let copy =
                 self.repository(&self.rekey, &[(&self.old, "Retired"), (&self.new, "Active")])?;
@@ -273,8 +285,8 @@ impl Site {
 }
 
 /// Reads all files, finds the sealed values in them and parses those.
-fn parse_all(copy: &Copy) -> Result<()> {
-    for path in &copy.files {
+fn parse_all(files: &[PathBuf]) -> Result<()> {
+    for path in files {
         let text = fs::read_to_string(path)?;
         for value in text.split_whitespace().filter(|word| word.starts_with("YWdlLWVuY3J5cHRpb24"))
         {
@@ -286,11 +298,12 @@ fn parse_all(copy: &Copy) -> Result<()> {
 }
 
 impl Turn {
-    fn rows(&self) -> [(&'static str, &Measured, Option<Duration>); 4] {
+    fn rows(&self) -> [(&'static str, &Measured, Option<Duration>); 5] {
         [
             ("seal, three values", &self.seal, Some(SEAL_TARGET)),
             ("set, one value", &self.set, None),
             ("lint", &self.lint, Some(LINT_TARGET)),
+            ("lint a List", &self.lint_list, None),
             ("rekey", &self.rekey, None),
         ]
     }
@@ -307,7 +320,7 @@ impl Report {
         let Args { lint_files, rekey_files, runs, .. } = &self.args;
         writeln!(
             out,
-            "lint of {lint_files} files, rekey of {rekey_files}, {VALUES} values each; best of {runs} runs (median), in ms"
+            "lint of {lint_files} files, list and rekey of {rekey_files}, {VALUES} values each; best of {runs} runs (median), in ms"
         )?;
         for turn in &self.turns {
             writeln!(

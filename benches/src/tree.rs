@@ -80,6 +80,18 @@ impl Tree {
         Ok(copy)
     }
 
+    /// All objects as `kubectl get` gives them: items of one List.
+    pub(crate) fn list(&self) -> String {
+        let mut text = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
+        for sealed in &self.sealed_secrets {
+            text.push_str("-\n");
+            for line in sealed.manifest().lines() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        text
+    }
+
     /// All values.
     pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
         self.sealed_secrets.iter().flat_map(|sealed| &sealed.values)
