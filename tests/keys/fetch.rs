@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bulla_crds::State;
 use bulla_sealing::Identity;
 
@@ -41,9 +41,16 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
     );
     ensure!(run.stderr.contains(&comparison("(none)", &old)), "{}", run.stderr);
     ensure!(read()? == HEAD);
+    for (typed, code) in [("n", 1), ("", 1), ("yes?", 1), ("y", 0)] {
+        ensure!(read()? == HEAD, "{typed}");
+        let run = place.typed("fetch --environment prod", typed)?;
+        ensure!(run.code == code, "{typed}: {}", run.stdout);
+        let (_, shown) = run.stdout.split_once(" [y/N] ").context(run.stdout.clone())?;
+        let is_refused = shown.contains("the answer was not yes, so nothing was done");
+        ensure!(is_refused == (code == 1), "{}", run.stdout);
+    }
 
     // Its own key, and by name another holder's.
-    place.done("fetch --environment prod --yes")?;
     let pinned = format!("{HEAD}    recipients:\n{}", item(&old, "eu", "Active"));
     ensure!(read()?.starts_with(&pinned), "{}", read()?);
     place.done("fetch --environment prod --holder recovery --holder eu --yes")?;

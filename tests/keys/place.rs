@@ -235,9 +235,18 @@ impl Place {
 
     /// `bulla keys …` with a shell's quotes.
     pub(crate) fn keys(&self, line: &str) -> Result<Run> {
-        run(&mut self
-            .shell
-            .command(&format!("bulla keys {line} --controller-namespace {}", self.namespace)))
+        run(&mut self.shell.command(&self.line(line)))
+    }
+
+    /// The same at a terminal, where somebody types that; all that it shows is in `stdout`.
+    pub(crate) fn typed(&self, line: &str, typed: &str) -> Result<Run> {
+        let line = self.line(line);
+        let terminal = format!("script --quiet --return --command '{line}' /dev/null");
+        run(&mut self.shell.command(&format!("printf '%s\\n' '{typed}' | {terminal}")))
+    }
+
+    fn line(&self, line: &str) -> String {
+        format!("bulla keys {line} --controller-namespace {}", self.namespace)
     }
 
     /// The same, which must do what it is asked to.
