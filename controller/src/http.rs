@@ -7,7 +7,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use bulla_crds::keys::NoSuccessor;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -43,8 +42,8 @@ async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if ctx.keyring().is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");
     }
-    if matches!(ctx.declared_keys().active(&ctx.args.holder), Err(NoSuccessor::NoActiveKey(_))) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no key of this holder is Active yet\n");
+    if !ctx.ring.can_be_sealed_for(&ctx.args.holder) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no key of this controller is Active yet\n");
     }
     match ctx.is_listed() {
         true => (StatusCode::OK, "ok\n"),

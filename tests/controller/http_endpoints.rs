@@ -108,11 +108,19 @@ fn controller_is_ready_once_there_is_a_key_to_seal_to() -> Result<()> {
     })?;
     // It holds the identity already, and has declared its key.
     assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Pending");
-    let unready = (503, "no key of this holder is Active yet\n".to_owned());
+    let unready = (503, "no key of this controller is Active yet\n".to_owned());
     assert_eq!(controller.get("/readyz")?, unready);
     drop(held);
     controller.wait_until_ready()?;
     assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Active");
+
+    // When the holder is renamed, the first new replica does not have the Lease, and the last old one waits for it.
+    let mut renamed = Controller::command(&plane)?;
+    renamed.args(["--holder", "renamed"]);
+    let renamed = Searched::start(renamed)?;
+    renamed.wait_until_ready()?;
+    assert_eq!(renamed.metric("bulla_leader")?, 0.0);
+    assert_eq!(sealing_keys(&api)?.len(), 1);
     Ok(())
 }
 

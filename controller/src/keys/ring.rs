@@ -138,6 +138,16 @@ impl Ring {
         self.declared.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether there is a key to seal to that this controller answers for: its holder's, or one that it holds from the
+    /// time when its holder had another name. A new name waits for the Lease before it has a key of its own.
+    pub(crate) fn can_be_sealed_for(&self, holder: &str) -> bool {
+        let keyring = self.keyring();
+        self.declared().iter().any(|key| {
+            let is_ours = key.holder == holder || keyring.is_held(key.recipient.fingerprint());
+            key.state == State::Active && is_ours
+        })
+    }
+
     /// The keys that were revoked.
     pub(crate) fn revoked(&self) -> BTreeSet<Fingerprint> {
         let known = self.known();
