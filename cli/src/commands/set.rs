@@ -49,9 +49,11 @@ impl Set {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let key = &self.key;
         if !bulla_sealing::is_data_key(key) {
-            return Err(anyhow!("{key} is not a valid data key of a Secret")).or_hint(
-                "a key has letters, digits, -, _ and . in it, and comes before the value",
-            );
+            // It may be the value.
+            return Err(anyhow!("what is given as the key is not a valid data key of a Secret"))
+                .or_hint(
+                    "a key has letters, digits, -, _ and . in it, and comes before the value",
+                );
         }
         self.value.refuse_stdin_twice(&self.destination.recipients.recipients_files)?;
         let file = SealedFile::read(&self.file)?;

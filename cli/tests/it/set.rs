@@ -158,7 +158,7 @@ fn what_gives_no_value_or_two_is_refused_without_repeating_it() {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args:?}");
         assert!(run.stderr.starts_with("error: ") || run.stderr.starts_with("warning: "));
         assert!(run.stderr.contains(message), "{}", run.stderr);
-        assert!(!run.stderr.contains("hunter2\n") && !run.stderr.contains("hunter3"));
+        assert!(!run.stderr.contains("hunter"), "{}", run.stderr);
         assert_eq!(sandbox.read("sealed.yaml"), sealed);
     }
     let run = sandbox.run_with_input(&["set", "-R", "-", "sealed.yaml", "a"], b"x");
