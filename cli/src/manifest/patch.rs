@@ -514,9 +514,10 @@ impl<'a> Draft<'a> {
         {
             return None;
         }
+        let line_break = self.line_break();
         let mut literal = Zeroizing::new(chomping.to_owned());
         for line in content.split('\n') {
-            literal.push_str(self.line_break());
+            literal.push_str(line_break);
             if !line.is_empty() {
                 literal.extend([indent, line]);
             }
@@ -550,11 +551,12 @@ impl<'a> Draft<'a> {
 
     /// Lines of block style, without the last line break.
     fn block(&self, value: &Value, indent: usize) -> Zeroizing<String> {
+        let line_break = self.line_break();
         let yaml = write::to_yaml([value]);
         let mut lines = Zeroizing::new(String::with_capacity(yaml.len() * 2));
         for (number, line) in String::from_utf8_lossy(&yaml).lines().enumerate() {
             if number > 0 {
-                lines.push_str(self.line_break());
+                lines.push_str(line_break);
             }
             lines.extend(std::iter::repeat_n(' ', indent));
             lines.push_str(line);

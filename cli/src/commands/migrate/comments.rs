@@ -22,6 +22,9 @@ struct Comment {
 
 /// The comments of a YAML text. What no reader of comments understands has none.
 fn of(text: &str) -> Vec<Comment> {
+    if !text.contains('#') {
+        return Vec::new();
+    }
     let Ok(yaml) = yamlpath::Document::new(text) else { return Vec::new() };
     let mut comments = Vec::new();
     let mut end = 0;
@@ -43,11 +46,14 @@ fn of(text: &str) -> Vec<Comment> {
 
 /// The lines in the file of comments that the new document does not have.
 pub(super) fn lost(old: &Document, new: &Document) -> Vec<usize> {
+    let mut lost = of(old.own_text());
+    if lost.is_empty() {
+        return Vec::new();
+    }
     let mut kept: HashMap<String, usize> = HashMap::new();
     for comment in of(new.own_text()) {
         *kept.entry(comment.text).or_default() += 1;
     }
-    let mut lost = of(old.own_text());
     lost.retain(|comment| match kept.get_mut(&comment.text) {
         Some(count) if *count > 0 => {
             *count -= 1;
@@ -87,6 +93,9 @@ pub(super) fn carry(
         encrypted += usize::from(is_encrypted);
         !is_encrypted && comment.line >= first
     });
+    if comments.is_empty() {
+        return Carried { text: yaml.to_owned(), encrypted };
+    }
     let old_keys = keys(old);
     let new_lines = lines_of(yaml);
     let (mut above, mut below, mut behind): (Lines, Lines, Lines) = Default::default();
