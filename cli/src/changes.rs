@@ -87,6 +87,12 @@ pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
     Some(ValueChange { kind, binding, came: less(&new, &old), went: less(&old, &new) })
 }
 
+/// Whom a value is sealed to; nobody, when it is no sealed value.
+pub(crate) fn recipients(value: &str) -> Vec<Fingerprint> {
+    let Ok(file) = decode_value(value) else { return Vec::new() };
+    SealedValue::parse(&file).map(|value| value.fingerprints().collect()).unwrap_or_default()
+}
+
 impl ValueChange {
     const UNREADABLE: Self = Self {
         kind: ValueChangeKind::Unreadable,

@@ -72,6 +72,14 @@ impl Failure {
         self
     }
 
+    /// Says what there is to do, if anything is.
+    pub(crate) fn maybe_hint(self, hint: Option<impl fmt::Display>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Says what it means here; what it was becomes the cause.
     pub(crate) fn context(self, context: &'static str) -> Self {
         Self { error: self.error.context(context), ..self }

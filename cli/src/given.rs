@@ -53,11 +53,7 @@ impl Given<'_> {
             SealError::NoNamespace(_) => vec![Step::Key("metadata"), Step::Key("namespace")],
             _ => Vec::new(),
         };
-        let failure = self.refuse(&path, error);
-        match refused::hint_for_sealing(error) {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        self.refuse(&path, error).maybe_hint(refused::hint_for_sealing(error))
     }
 
     /// A failure about a place in it.

@@ -24,7 +24,7 @@ pub(crate) struct Input {
 
 /// Reads `path`, or stdin for `-`.
 pub(crate) fn read(path: &Path) -> Result<Input> {
-    if path == Path::new(STDIN) {
+    if is_stdin(path) {
         let name = "<stdin>".to_owned();
         let bytes = read_wiped(io::stdin().lock(), 0).context("cannot read <stdin>")?;
         return Ok(Input { name, bytes });
@@ -59,11 +59,15 @@ pub(crate) fn paths<'a>(
     Ok(paths)
 }
 
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path == Path::new(STDIN)
+}
+
 /// Refuses what would find stdin empty.
 pub(crate) fn refuse_stdin_twice<'a, P: AsRef<Path> + ?Sized + 'a>(
     paths: impl IntoIterator<Item = &'a P>,
 ) -> Result<()> {
-    match paths.into_iter().filter(|path| path.as_ref() == Path::new(STDIN)).count() {
+    match paths.into_iter().filter(|path| is_stdin(path.as_ref())).count() {
         0 | 1 => Ok(()),
         _ => bail!("stdin is to be read more than once"),
     }

@@ -157,7 +157,7 @@ impl Document {
     }
 }
 
-impl Object<'_> {
+impl<'a> Object<'a> {
     /// What it is.
     pub(crate) fn kind(&self) -> ObjectKind {
         match (self.text("apiVersion"), self.text("kind")) {
@@ -194,16 +194,15 @@ impl Object<'_> {
         self.mistake(&[], &what)
     }
 
+    /// A text of the metadata that is there and not empty.
+    pub(crate) fn metadata_field(&self, field: &str) -> Option<&'a str> {
+        self.value.get("metadata")?.get(field)?.as_str().filter(|text| !text.is_empty())
+    }
+
     /// The object's name, or `(no name)`, for messages.
     pub(crate) fn title(&self) -> String {
-        let metadata = self.value.get("metadata");
-        let text = |field| {
-            metadata
-                .and_then(|metadata| metadata.get(field)?.as_str())
-                .filter(|text| !text.is_empty())
-        };
-        let name = text("name").unwrap_or("(no name)");
-        match text("namespace") {
+        let name = self.metadata_field("name").unwrap_or("(no name)");
+        match self.metadata_field("namespace") {
             Some(namespace) => format!("{namespace}/{name}"),
             None => name.to_owned(),
         }
@@ -216,7 +215,7 @@ impl Object<'_> {
     }
 
     /// A path within the object as one within its document.
-    fn steps_of<'a>(&self, path: &[Step<'a>]) -> Vec<Step<'a>> {
+    fn steps_of<'p>(&self, path: &[Step<'p>]) -> Vec<Step<'p>> {
         let mut steps = Vec::with_capacity(path.len() + 2);
         if let Some(item) = self.item {
             steps.extend([Step::Key("items"), Step::Index(item)]);

@@ -41,11 +41,7 @@ impl Place {
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
-        let failure = Self::unable(anyhow!(refused.to_text()));
-        match refused.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Self::unable(anyhow!(refused.to_text())).maybe_hint(refused.hint)
     }
 }
 

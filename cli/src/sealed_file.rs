@@ -13,9 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::failure::{Failure, OrHint};
 use crate::input::{self, Input};
-use crate::manifest::{
-    self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch, path_text,
-};
+use crate::manifest::{self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch};
 use crate::output;
 
 pub(crate) use merge::Sealer;
@@ -111,12 +109,8 @@ fn complaints(object: &Object<'_>) -> Vec<String> {
         complaints.extend(rules::violations(&sealed_secret).iter().map(ToString::to_string));
     }
     let flaws = manifest::flaws(object);
-    complaints.extend(flaws.iter().filter(|flaw| flaw.kind == FlawKind::Schema).map(|flaw| {
-        match &flaw.steps()[..] {
-            [] => flaw.message.clone(),
-            steps => format!("{}: {}", path_text(steps), flaw.message),
-        }
-    }));
+    let flaws = flaws.iter().filter(|flaw| flaw.kind == FlawKind::Schema);
+    complaints.extend(flaws.map(ToString::to_string));
     if json_length(object.value) > rules::MAX_MANIFEST_BYTES {
         complaints.push("more than 1.4 MB, which the API server cannot store; split it".into());
     }

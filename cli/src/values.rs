@@ -52,13 +52,10 @@ pub(crate) struct Chomp {
 impl ValueFlags {
     /// Stdin can be read once; a recipients file may be it too.
     pub(crate) fn refuse_stdin_twice(&self, others: &[PathBuf]) -> Result<(), Failure> {
-        let files: Vec<_> = self.from_file.iter().cloned().collect();
-        let is_implied = files.is_empty() && self.literal.is_empty() && self.from_env.is_none();
-        let count = others.iter().chain(&files).filter(|path| is_stdin(path)).count();
-        match count + usize::from(is_implied && !io::stdin().is_terminal()) {
-            0 | 1 => Ok(()),
-            _ => Err(anyhow!("stdin is to be read more than once").into()),
-        }
+        let is_implied =
+            self.literal.is_empty() && self.from_file.is_none() && self.from_env.is_none();
+        let implied = (is_implied && !io::stdin().is_terminal()).then(|| PathBuf::from("-"));
+        Ok(input::refuse_stdin_twice(others.iter().chain(&self.from_file).chain(&implied))?)
     }
 
     /// The value of `key`.
@@ -156,10 +153,6 @@ pub(crate) fn bytes_of(text: &OsStr) -> Option<Zeroizing<Vec<u8>>> {
         true => Some(Zeroizing::new(text.as_encoded_bytes().to_vec())),
         false => None,
     }
-}
-
-pub(crate) fn is_stdin(path: &Path) -> bool {
-    path == Path::new("-")
 }
 
 #[cfg(test)]

@@ -25,11 +25,10 @@ use crate::destination::DestinationFlags;
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::Scope;
 use crate::identities::IdentityFlags;
-use crate::manifest;
 use crate::output::{self, NotExchanged};
 use crate::sealed_file::{PickFlags, Picked, SealedFile, Sealer};
 use crate::signals::HeldSignals;
-use crate::terminal;
+use crate::{input, manifest, terminal};
 
 pub(crate) use self::scratch::wipe_open;
 
@@ -94,6 +93,8 @@ pub(crate) struct Edit {
 
 impl Edit {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let recipients_files = &self.destination.recipients.recipients_files;
+        input::refuse_stdin_twice(self.identities.identities.iter().chain(recipients_files))?;
         let is_given = |command: &&String| !command.trim().is_empty();
         let command = self.editor.iter().chain(&self.editor_without_visual).find(is_given);
         let editor = Editor::parse(command.map(String::as_str))?;

@@ -26,7 +26,7 @@ use crate::output::{self, Content, Existing};
 use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::refused::{Place, Refused};
-use crate::{refused, walk};
+use crate::{input, refused, walk};
 
 /// Turn what other tools sealed into SealedSecrets of ours
 ///
@@ -102,6 +102,8 @@ struct Note {
 
 impl Migrate {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let recipients_files = &self.destination.recipients.recipients_files;
+        input::refuse_stdin_twice(self.from_keys.iter().chain(recipients_files))?;
         let found = walk::manifests(&self.paths)?;
         if self.output.is_some() && (found.len() != 1 || !found[0].is_named) {
             return Err(anyhow!("-o takes the result of one file that is named"))

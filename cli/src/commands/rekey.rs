@@ -25,7 +25,7 @@ use crate::identities::IdentityFlags;
 use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::refused::Refused;
-use crate::{output, refused, walk};
+use crate::{input, output, refused, walk};
 
 /// Seal values again to today's recipients, without opening them
 ///
@@ -83,6 +83,8 @@ enum Maker {
 
 impl Rekey {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
+        let recipients_files = &self.recipients.recipients_files;
+        input::refuse_stdin_twice(self.identities.identities.iter().chain(recipients_files))?;
         let today =
             Today { source: self.source()?, cluster: None, namespace: self.namespace.clone() };
         let found = walk::manifests(&self.paths)?;

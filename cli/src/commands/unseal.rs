@@ -244,10 +244,7 @@ fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failu
         UnsealError::Unfit { .. } => (Failure::no(message), None),
         UnsealError::Violation(_) => (Failure::unable(message), None),
     };
-    match value_error.and_then(|error| refused::hint_for(error, Some(keyring))) {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    failure.maybe_hint(value_error.and_then(|error| refused::hint_for(error, Some(keyring))))
 }
 
 /// What within the object an error is about.

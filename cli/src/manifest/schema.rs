@@ -3,6 +3,7 @@
 //! It covers what our schemas use. Rules that only CEL can say are written out in `bulla_crds::rules`.
 //! A flaw names a field and never repeats its value, which may be plaintext that was pasted by mistake.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use bulla_crds::SealedSecret;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::manifest::Object;
 use crate::manifest::metadata::is_metadata_field;
-use crate::manifest::tree::Step;
+use crate::manifest::tree::{Step, path_text};
 
 /// A place where an object is not as the schema wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,15 @@ impl Flaw {
     /// Where it is within the object.
     pub(crate) fn steps(&self) -> Vec<Step<'_>> {
         self.path.iter().map(OwnedStep::as_step).collect()
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.steps()[..] {
+            [] => f.write_str(&self.message),
+            steps => write!(f, "{}: {}", path_text(steps), self.message),
+        }
     }
 }
 

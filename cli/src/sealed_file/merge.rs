@@ -128,11 +128,7 @@ impl Picked<'_> {
 
     /// What cannot be sealed as a value of this object.
     pub(crate) fn refuse_to_seal(&self, error: &SealError) -> Failure {
-        let failure = self.refuse(error);
-        match refused::hint_for_sealing(error) {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        self.refuse(error).maybe_hint(refused::hint_for_sealing(error))
     }
 
     /// The namespace that a new value is for, which the values that stay beside it must agree with.

@@ -43,12 +43,14 @@ impl SealedFile {
             .collect();
         let titles = all.iter().map(Object::title).collect::<Vec<_>>().join(", ");
         let is_meant = |object: &Object<'_>| match &flags.name {
-            Some(name) => text(object, "name") == Some(name.as_str()),
+            Some(name) => object.metadata_field("name") == Some(name.as_str()),
             None => true,
         };
         let mut meant: Vec<_> = all.into_iter().filter(is_meant).collect();
         if let (true, Some(namespace)) = (meant.len() > 1, &flags.namespace) {
-            meant.retain(|object| text(object, "namespace").is_none_or(|it| it == namespace));
+            meant.retain(|object| {
+                object.metadata_field("namespace").is_none_or(|it| it == namespace)
+            });
         }
         let file = self.path().display();
         let count = meant.len();
@@ -108,11 +110,6 @@ impl<'a> Picked<'a> {
         let position = self.object.position(&path);
         Failure::unable(anyhow!("{position}: {}: {what}", self.object.title()))
     }
-}
-
-/// A text of the metadata that is not empty.
-pub(super) fn text<'a>(object: &Object<'a>, field: &str) -> Option<&'a str> {
-    object.value.get("metadata")?.get(field)?.as_str().filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::merge::Merged;
-use super::pick::text;
 use super::{Picked, SealedFile, Sealer};
 use crate::failure::{Failure, OrHint};
 use crate::given::Given;
@@ -135,21 +134,21 @@ impl SealedFile {
         let mut same: Vec<_> = objects
             .iter()
             .filter(|object| object.kind() == ObjectKind::SealedSecret)
-            .filter(|object| text(object, "name") == Some(name))
-            .filter(|object| match (text(object, "namespace"), namespace) {
+            .filter(|object| object.metadata_field("name") == Some(name))
+            .filter(|object| match (object.metadata_field("namespace"), namespace) {
                 (Some(one), Some(other)) => one == other,
                 _ => true,
             })
             .collect();
         if same.len() > 1 {
-            same.retain(|object| text(object, "namespace") == namespace);
+            same.retain(|object| object.metadata_field("namespace") == namespace);
         }
         match same[..] {
             [] => Ok(None),
             [object] => Ok(Some(Picked {
                 object: *object,
                 name: name.to_owned(),
-                namespace: text(object, "namespace").or(namespace).map(Into::into),
+                namespace: object.metadata_field("namespace").or(namespace).map(Into::into),
             })),
             [_, other, ..] => Err(other
                 .mistake(&[Step::Key("metadata"), Step::Key("name")], "the object stands twice"))

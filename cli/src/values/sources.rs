@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use zeroize::Zeroizing;
 
-use super::{Chomp, bytes_of, dotenv, from_env, from_file, is_stdin, typed, warn_about_arguments};
+use super::{Chomp, bytes_of, dotenv, from_env, from_file, typed, warn_about_arguments};
 use crate::failure::{Failure, OrHint};
 use crate::input;
 
@@ -47,8 +47,8 @@ pub(crate) struct SourceFlags {
 pub(crate) struct Values(WipedSecret);
 
 impl Values {
-    /// Adds one; no key may come twice.
-    pub(crate) fn add(&mut self, key: &str, value: &mut Zeroizing<Vec<u8>>) -> Result<(), Failure> {
+    /// Refuses a key that is none, or has a value already.
+    fn refuse_key(&self, key: &str) -> Result<(), Failure> {
         if !bulla_sealing::is_data_key(key) {
             return Err(anyhow!("{key} is not a valid data key of a Secret"))
                 .or_hint("a key has letters, digits, -, _ and . in it; name one: KEY=…");
@@ -56,6 +56,12 @@ impl Values {
         if self.0.data.as_ref().is_some_and(|data| data.contains_key(key)) {
             return Err(anyhow!("a value of {key} is given twice").into());
         }
+        Ok(())
+    }
+
+    /// Adds one; no key may come twice.
+    pub(crate) fn add(&mut self, key: &str, value: &mut Zeroizing<Vec<u8>>) -> Result<(), Failure> {
+        self.refuse_key(key)?;
         let value = ByteString(std::mem::take(&mut **value));
         let secret = std::mem::take(&mut self.0);
         self.0 = secret.with(|secret| {
@@ -88,7 +94,7 @@ impl SourceFlags {
             let path = Path::new(path);
             let key = match key {
                 Some(key) => key.to_owned(),
-                None if is_stdin(path) => {
+                None if input::is_stdin(path) => {
                     return Err(anyhow!(
                         "stdin has no name, so it is not said which key it is for"
                     ))
@@ -125,6 +131,10 @@ impl SourceFlags {
             warn_about_arguments();
         }
         for key in &self.prompt {
+            values.refuse_key(key)?;
+        }
+        for key in &self.prompt {
+            values.refuse_key(key)?; // it may have been asked for a moment ago
             values.add(key, &mut typed(&format!("Value of {key}"))?)?;
         }
         Ok(())
@@ -147,11 +157,8 @@ fn read_env_file(path: &Path, values: &mut Values) -> Result<(), Failure> {
         return Err(anyhow!("{name}: not UTF-8").into());
     };
     let pairs = dotenv::parse(text).map_err(|mistake| {
-        let failure = Failure::unable(anyhow!("{name}: line {}: {}", mistake.line, mistake.what));
-        match mistake.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Failure::unable(anyhow!("{name}: line {}: {}", mistake.line, mistake.what))
+            .maybe_hint(mistake.hint)
     })?;
     if pairs.is_empty() {
         return Err(anyhow!("{name}: there is no KEY=VALUE line in it").into());

@@ -133,6 +133,9 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
             "app.env: line 2: a $ that some readers take for a variable\nhint: put the value in single quotes",
         ),
         (&["--from-literal", "a=b", "--from-literal", "a=c"], "a value of a is given twice"),
+        // Before anybody is asked for the first.
+        (&["--prompt", "a", "--prompt", "b c"], "b c is not a valid data key of a Secret"),
+        (&["--from-literal", "a=b", "--prompt", "a"], "a value of a is given twice"),
         (
             &["--from-literal", "a=b", "--label", "team"],
             "a label without =\nhint: --label KEY=VALUE",

@@ -138,6 +138,12 @@ fn what_cannot_be_read_or_written_is_named() {
         ),
         (&["seal", "-R", "hybrid.pub", "-", "-"], "error: stdin is to be read more than once\n"),
         (&["unseal", "-i", "-", "-"], "error: stdin is to be read more than once\n"),
+        (&["rekey", "-i", "-", "-R", "-", "x.yaml"], "error: stdin is to be read more than once\n"),
+        (&["edit", "-i", "-", "-R", "-", "x.yaml"], "error: stdin is to be read more than once\n"),
+        (
+            &["migrate", "--from-key", "-", "-R", "-", "x.yaml"],
+            "error: stdin is to be read more than once\n",
+        ),
     ] {
         let run = sandbox.run(args);
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args:?}");

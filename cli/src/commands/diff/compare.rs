@@ -144,10 +144,10 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn note_what_is_gone(&mut self, Pair { old, new }: &Pair<'_>) {
         let Some(old) = old else { return };
-        let has_key = |key: &str| {
-            new.is_some_and(|new| manifest::sealed_data(&new.object).any(|(other, _)| other == key))
-        };
-        for (key, value) in manifest::sealed_data(&old.object).filter(|(key, _)| !has_key(key)) {
+        let new = values_of(*new);
+        for (key, value) in
+            manifest::sealed_data(&old.object).filter(|(key, _)| !new.contains_key(key))
+        {
             if let Some(payload) = payload_of(value) {
                 self.gone.insert(payload, (old.object.title(), key.to_owned()));
             }
@@ -160,8 +160,8 @@ impl Judge<'_> {
         let is_moved =
             self.are_trees && pair.old.zip(pair.new).is_some_and(|(old, new)| old.path != new.path);
         let mut change = ObjectChange {
-            namespace: entry.metadata("namespace").map(str::to_owned),
-            name: entry.metadata("name").map(str::to_owned),
+            namespace: entry.object.metadata_field("namespace").map(str::to_owned),
+            name: entry.object.metadata_field("name").map(str::to_owned),
             title: entry.object.title(),
             is_in_the_clear,
             kind: ObjectChangeKind::Changed,
@@ -208,25 +208,16 @@ impl Judge<'_> {
     }
 
     fn keys(&self, pair: &Pair<'_>) -> Vec<KeyReport> {
-        let values = |entry: Option<&Entry<'_>>| -> HashMap<String, String> {
-            let values = entry.into_iter().flat_map(|entry| manifest::sealed_data(&entry.object));
-            values.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-        };
-        let (old, new) = (values(pair.old), values(pair.new));
-        let changes = changes::of_values(texts(&old), texts(&new));
-        changes
+        let (old, new) = (values_of(pair.old), values_of(pair.new));
+        changes::of_values(old.clone(), new.clone())
             .into_iter()
-            .map(|(key, change)| self.key(key, change, old.get(key), new.get(key)))
+            .map(|(key, change)| {
+                self.key(key, change, old.get(key).copied(), new.get(key).copied())
+            })
             .collect()
     }
 
-    fn key(
-        &self,
-        key: &str,
-        change: KeyChange,
-        old: Option<&String>,
-        new: Option<&String>,
-    ) -> KeyReport {
+    fn key(&self, key: &str, change: KeyChange, old: Option<&str>, new: Option<&str>) -> KeyReport {
         let mut report = KeyReport {
             key: key.to_owned(),
             kind: KeyReportKind::Changed,
@@ -242,11 +233,11 @@ impl Judge<'_> {
                     Some(_) => KeyReportKind::Moved,
                     None => KeyReportKind::Added,
                 };
-                report.came = self.holders(&fingerprints_of(new));
+                report.came = self.holders(&new.map(changes::recipients).unwrap_or_default());
             }
             KeyChange::Removed => {
                 report.kind = KeyReportKind::Removed;
-                report.went = self.holders(&fingerprints_of(old));
+                report.went = self.holders(&old.map(changes::recipients).unwrap_or_default());
             }
             KeyChange::Value(change) => {
                 report.kind = match change.kind {
@@ -273,18 +264,13 @@ impl Judge<'_> {
     }
 }
 
-fn texts(values: &HashMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
-    values.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+fn values_of<'a>(entry: Option<&'a Entry<'_>>) -> HashMap<&'a str, &'a str> {
+    entry.into_iter().flat_map(|entry| manifest::sealed_data(&entry.object)).collect()
 }
 
 fn payload_of(value: &str) -> Option<Vec<u8>> {
     let file = decode_value(value).ok()?;
     Some(SealedValue::parse(&file).ok()?.payload().to_vec())
-}
-
-fn fingerprints_of(value: Option<&String>) -> Vec<Fingerprint> {
-    let Some(file) = value.and_then(|value| decode_value(value).ok()) else { return Vec::new() };
-    SealedValue::parse(&file).map(|it| it.fingerprints().collect()).unwrap_or_default()
 }
 
 /// That they differ is all that is said of Secrets in the clear.
@@ -369,8 +355,7 @@ fn other_fields(old: &Value, new: &Value) -> Vec<String> {
             .retain(|field| !known.contains(&field.as_str()) && old.get(*field) != new.get(*field));
         fields.into_iter().cloned().collect()
     };
-    let spec = |object: &Value| object.get("spec").cloned().unwrap_or_default();
-    let of_spec = differing(&spec(old), &spec(new), &OF_SPEC);
+    let of_spec = differing(&old["spec"], &new["spec"], &OF_SPEC);
     let mut fields = differing(old, new, &OF_OBJECT);
     fields.extend(of_spec.into_iter().map(|field| format!("spec.{field}")));
     fields

@@ -77,11 +77,6 @@ impl Parsed<'_> {
 }
 
 impl Entry<'_> {
-    pub(super) fn metadata(&self, field: &str) -> Option<&str> {
-        let metadata = self.object.value.get("metadata")?;
-        metadata.get(field)?.as_str().filter(|text| !text.is_empty())
-    }
-
     fn sealed_data(&self) -> Option<&Value> {
         self.object.value.pointer("/spec/sealedData")
     }
@@ -94,7 +89,7 @@ pub(super) fn pairs<'a>(old: &'a [Entry<'a>], new: &'a [Entry<'a>]) -> Vec<Pair<
     let mut groups: BTreeMap<_, Group<'a>> = BTreeMap::new();
     let group_of = |entry: &'a Entry<'a>| {
         let is_clear = entry.kind == ObjectKind::Secret;
-        (entry.metadata("namespace"), entry.metadata("name"), is_clear)
+        (entry.object.metadata_field("namespace"), entry.object.metadata_field("name"), is_clear)
     };
     for entry in old {
         groups.entry(group_of(entry)).or_default().0.push(entry);

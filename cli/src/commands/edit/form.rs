@@ -73,11 +73,7 @@ impl From<Failure> for Refusal {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let failure = Self::unable(anyhow!(refusal.message));
-        match refusal.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        Self::unable(anyhow!(refusal.message)).maybe_hint(refusal.hint)
     }
 }
 
@@ -145,14 +141,14 @@ impl<'a> Form<'a> {
                 Shown::Placeholder(placeholder) => texts.insert(key.clone(), json!(placeholder)),
                 Shown::Value(value) => match text_of(value) {
                     Some(text) => texts.insert(key.clone(), json!(text)),
-                    None => binary.insert(key.clone(), json!(BASE64_STANDARD.encode(value))),
+                    None => binary.insert(key.clone(), BASE64_STANDARD.encode(value).into()),
                 },
             };
         }
         let parts = [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": present(metadata)}),
             present(kind),
-            json!({"stringData": texts}),
+            present([("stringData", Some(Value::Object(texts)))]),
             present([("data", (!binary.is_empty()).then_some(Value::Object(binary)))]),
             present([(
                 "template",
@@ -352,7 +348,7 @@ impl<'a> Form<'a> {
             return Err(object.mistake(&path, &what))
                 .or_hint(format!("put it back under {other}, and give {key} a value of its own"));
         }
-        let typed = text.to_ascii_lowercase();
+        let typed = Zeroizing::new(text.to_ascii_lowercase());
         let has_digits_of = |placeholder: &String| {
             placeholder.rsplit('/').next().is_some_and(|digits| typed.contains(digits))
         };

@@ -12,7 +12,7 @@ use crate::cluster::ClusterKey;
 use crate::config::{Config, Environment};
 use crate::failure::{Answer, Failure, OrHint};
 use crate::flags::{ClustersFlags, Format, Output};
-use crate::output::{self, Content, Existing, NotExchanged};
+use crate::output::{self, Content, Existing};
 use crate::pinning::{self, HolderKey, Shown};
 use crate::terminal::Consent;
 
@@ -122,13 +122,7 @@ impl Fetch {
         }
         self.consent.ask(&format!("pin these in {name}?"))?;
         let old = config.file.bytes();
-        output::exchange_file(&config.path, &old, &new).map_err(|error| match error {
-            NotExchanged::Failed(error) => error.into(),
-            NotExchanged::Changed => {
-                Failure::unable(anyhow!("{name} was changed by somebody else meanwhile"))
-                    .hint("look at it, and try again")
-            }
-        })?;
+        output::exchange_file(&config.path, &old, &new).map_err(|error| error.of(&config.path))?;
         output::sync_folders_of([config.path.as_path()])?;
         output::summary(&format!("pinned in {name}; bulla rekey seals what is there to them"));
         Ok(())

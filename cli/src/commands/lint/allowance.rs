@@ -14,7 +14,6 @@ use crate::commands::lint::finding::{Finding, Place};
 use crate::commands::lint::judge::{Known, finding};
 use crate::commands::lint::leaks::{Spot, spot};
 use crate::commands::lint::rule::{Basis, Rule};
-use crate::commands::lint::shown::Shown;
 use crate::commands::lint::tree::FileReport;
 use crate::manifest::{Object, Step};
 
@@ -24,11 +23,17 @@ const MARKER: &str = "bulla-lint:";
 /// The annotation that allows something for its object.
 const ANNOTATION: &str = "bulla.dev/lint-allow";
 
-/// What may stand before the marker, in the languages in which an identity or a manifest can lie.
-const COMMENTS: [&str; 7] = ["#", "//", "/*", "<!--", "--", ";", "*"];
-
-/// How comments end that have an end.
-const ENDS: [&str; 3] = ["-->", "}}", "*/"];
+/// What may stand before the marker, in the languages in which an identity or a manifest can lie, and what ends such a
+/// comment before its line does.
+const COMMENTS: [(&str, Option<&str>); 7] = [
+    ("#", None),
+    ("//", None),
+    ("/*", Some("*/")),
+    ("<!--", Some("-->")),
+    ("--", None),
+    (";", None),
+    ("*", Some("*/")),
+];
 
 /// One rule that is allowed in one place.
 #[derive(Clone, Debug)]
@@ -65,15 +70,12 @@ pub(super) fn comments(text: &[u8]) -> Vec<Comment> {
         let line_end =
             memchr::memchr(b'\n', &text[offset..]).map_or(text.len(), |end| offset + end);
         let before = String::from_utf8_lossy(&text[line_start..offset]);
-        if !COMMENTS.iter().any(|opening| before.trim_end().ends_with(opening)) {
-            continue;
-        }
+        let is_opened = |(opening, _): &&(&str, _)| before.trim_end().ends_with(opening);
+        let Some((_, end)) = COMMENTS.iter().find(is_opened) else { continue };
         let rest = String::from_utf8_lossy(&text[offset + MARKER.len()..line_end]);
-        let mut rest = rest.trim();
-        for end in ENDS {
-            rest = rest.strip_suffix(end).unwrap_or(rest).trim_end();
-        }
-        comments.push(Comment { spot: spot(text, offset), text: rest.to_owned() });
+        // What stands behind the comment is not about it, and not to be repeated.
+        let end = end.and_then(|end| rest.find(end)).unwrap_or(rest.len());
+        comments.push(Comment { spot: spot(text, offset), text: rest[..end].trim().to_owned() });
     }
     comments
 }
@@ -172,14 +174,9 @@ pub(super) fn apply_config(reports: &mut [FileReport], known: &Known<'_>) -> Vec
     let Some(config) = known.config else { return findings };
     for allowed in &config.allowed {
         let mut tell = |rule, message: String| {
+            let file = config.path.display().to_string();
             let mark = config.mark_of_allowed(allowed);
-            let mut place = Place::line(&config.path.display().to_string(), 1);
-            if let Some(mark) = &mark {
-                place.line = mark.line;
-                place.columns = Some(mark.columns.clone());
-            }
-            let shown = mark.as_ref().map(Shown::of_field);
-            findings.push(Finding { shown, ..Finding::at(rule, place, message) });
+            findings.push(Finding::of_field(rule, &file, mark.as_ref(), message));
         };
         let rule = match rule(&allowed.rule) {
             Ok(rule) => rule,
@@ -238,6 +235,9 @@ mod tests {
             "{{/* bulla-lint: allow age-identity: a test key */}}",
             "/* bulla-lint: allow age-identity: a test key */",
             "key: 1 # bulla-lint: allow age-identity: a test key",
+            "/* bulla-lint: allow age-identity: a test key */ k = \"AGE-SECRET-KEY-1…\"",
+            "<!-- bulla-lint: allow age-identity: a test key --> password: hunter2",
+            " * bulla-lint: allow age-identity: a test key */ x /* y */",
         ] {
             let expected = (vec![(Rule::AgeIdentity, "a test key".to_owned())], vec![]);
             assert_eq!(read_comments(text), expected, "{text}");

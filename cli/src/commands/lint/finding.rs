@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::commands::lint::rule::{Level, Rule};
 use crate::commands::lint::shown::Shown;
-use crate::manifest::Position;
+use crate::escape;
+use crate::manifest::{Mark, Position};
 
 /// Where a finding is: a file, and within it as much as is known. Lines and columns are counted from 1, columns in
 /// characters.
@@ -21,6 +22,12 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Narrows it down to a key.
+    pub(super) fn point_at(&mut self, mark: &Mark) {
+        self.line = mark.line;
+        self.columns = Some(mark.columns.clone());
+    }
+
     /// A line of a file.
     pub(super) fn line(file: &str, line: usize) -> Self {
         Self { file: file.to_owned(), document: None, item: None, line, columns: None }
@@ -62,6 +69,20 @@ impl Finding {
         Self { rule, place, object: None, key: None, message, shown: None, allowed: None }
     }
 
+    /// About a field of bulla.yaml, or about all of it.
+    pub(super) fn of_field(
+        rule: Rule,
+        file: &str,
+        mark: Option<&Mark>,
+        message: impl Into<String>,
+    ) -> Self {
+        let mut place = Place::line(file, 1);
+        if let Some(mark) = mark {
+            place.point_at(mark);
+        }
+        Self { shown: mark.map(Shown::of_field), ..Self::at(rule, place, message) }
+    }
+
     pub(super) fn level(&self) -> Level {
         self.rule.level()
     }
@@ -101,7 +122,7 @@ impl Finding {
             "hint": self.rule.hint(),
         });
         if let (Some(reason), Some(json)) = (&self.allowed, json.as_object_mut()) {
-            json.insert("reason".into(), json!(reason));
+            json.insert("reason".into(), json!(escape::line(reason)));
         }
         json
     }

@@ -8,10 +8,9 @@ use bulla_sealing::Fingerprint;
 use zeroize::Zeroizing;
 
 use crate::changes::{self, KeyChange, ValueChange, ValueChangeKind};
-use crate::commands::lint::finding::{Finding, Place};
-use crate::commands::lint::judge::{Verdict, text_of};
+use crate::commands::lint::finding::Finding;
+use crate::commands::lint::judge::Verdict;
 use crate::commands::lint::rule::Rule;
-use crate::commands::lint::shown::Shown;
 use crate::config::{self, Config, PinState};
 use crate::failure::{Failure, OrHint};
 use crate::input::Input;
@@ -114,15 +113,9 @@ impl Base {
             );
             let file = config.or(self.config.as_ref()).map(|config| config.path.display());
             let file = file.map(|path| path.to_string()).unwrap_or_default();
-            let mut place = Place::line(&file, 1);
             let mark = config.and_then(|config| config.mark_of(name));
-            if let Some(mark) = &mark {
-                place.line = mark.line;
-                place.columns = Some(mark.columns.clone());
-            }
-            let shown = mark.as_ref().map(Shown::of_field);
-            let finding = Finding::at(Rule::RecipientsChanged, place, message);
-            findings.push(Finding { shown, ..finding });
+            let rule = Rule::RecipientsChanged;
+            findings.push(Finding::of_field(rule, &file, mark.as_ref(), message));
         }
         findings
     }
@@ -130,7 +123,7 @@ impl Base {
     /// The same SealedSecret as it was: of this file, else of another one, else the file's only one.
     fn find(&self, file: &Path, object: &Object<'_>) -> Option<&Earlier> {
         let path = path_in(&self.root, file).filter(|path| !self.unchanged.contains(path))?;
-        let (namespace, name) = (text_of(object, "namespace"), text_of(object, "name"));
+        let (namespace, name) = (object.metadata_field("namespace"), object.metadata_field("name"));
         let is_it =
             |it: &&Earlier| it.namespace.as_deref() == namespace && it.name.as_deref() == name;
         let mut here = self.sealed_secrets.iter().filter(|earlier| earlier.path == path);
@@ -214,8 +207,8 @@ fn sealed_secrets(path: &Path, name: &str, bytes: &[u8]) -> Vec<Earlier> {
     sealed
         .map(|object| Earlier {
             path: path.to_owned(),
-            namespace: text_of(object, "namespace").map(str::to_owned),
-            name: text_of(object, "name").map(str::to_owned),
+            namespace: object.metadata_field("namespace").map(str::to_owned),
+            name: object.metadata_field("name").map(str::to_owned),
             values: manifest::sealed_data(object)
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect(),

@@ -175,8 +175,8 @@ impl<'a> Verdict<'a> {
 
     /// Keeps in mind which object this is.
     fn see(&mut self, object: &Object<'_>, kind: &'static str, bound_namespace: Option<String>) {
-        let Some(name) = text_of(object, "name") else { return };
-        let namespace = text_of(object, "namespace").map(str::to_owned);
+        let Some(name) = object.metadata_field("name") else { return };
+        let namespace = object.metadata_field("namespace").map(str::to_owned);
         let given = self.home.environment.and_then(|environment| environment.namespace.as_deref());
         let given = given.map(str::to_owned);
         self.seen.push(Seen {
@@ -198,12 +198,7 @@ impl<'a> Verdict<'a> {
                 FlawKind::UnknownField => Rule::UnknownField,
                 FlawKind::Schema => Rule::Schema,
             };
-            let path = flaw.steps();
-            let message = match path.is_empty() {
-                true => flaw.message.clone(),
-                false => format!("{}: {}", manifest::path_text(&path), flaw.message),
-            };
-            self.find(object, rule, &path, None, message);
+            self.find(object, rule, &flaw.steps(), None, flaw.to_string());
         }
         // What is not as the schema wants it was told already.
         if flaws.iter().all(|flaw| flaw.kind == FlawKind::UnknownField)
@@ -221,7 +216,7 @@ impl<'a> Verdict<'a> {
 
     fn names(&mut self, object: &Object<'_>) {
         let path = |field| [Step::Key("metadata"), Step::Key(field)];
-        match (text_of(object, "name"), text_of(object, "generateName")) {
+        match (object.metadata_field("name"), object.metadata_field("generateName")) {
             (Some(name), _) if !bulla_sealing::is_dns_subdomain(name) => {
                 self.find(
                     object,
@@ -240,7 +235,8 @@ impl<'a> Verdict<'a> {
                 self.find(object, Rule::InvalidName, &path("name"), None, "there is no name");
             }
         }
-        if text_of(object, "namespace").is_some_and(|name| !bulla_sealing::is_dns_label(name)) {
+        if object.metadata_field("namespace").is_some_and(|name| !bulla_sealing::is_dns_label(name))
+        {
             let message = "not a valid name of a namespace";
             self.find(object, Rule::InvalidNamespace, &path("namespace"), None, message);
         }
@@ -308,8 +304,8 @@ impl<'a> Verdict<'a> {
 
     /// The values that can be read, and the namespace that they say they are for.
     fn values<'o>(&mut self, object: &'o Object<'_>) -> (Vec<ReadValue<'o>>, Option<String>) {
-        let name = text_of(object, "name");
-        let stated = text_of(object, "namespace");
+        let name = object.metadata_field("name");
+        let stated = object.metadata_field("namespace");
         let given = self.home.environment.and_then(|environment| environment.namespace.as_deref());
         let namespace = stated.or(given);
         let mut bound_namespace: Option<String> = None;
@@ -369,8 +365,7 @@ pub(super) fn finding(
     let mark = object.mark(path);
     let mut place = Place::from(object.position(if mark.is_some() { &[] } else { path }));
     if let Some(mark) = &mark {
-        place.line = mark.line;
-        place.columns = Some(mark.columns.clone());
+        place.point_at(mark);
     }
     Finding {
         object: Some(object.title()),
@@ -378,12 +373,6 @@ pub(super) fn finding(
         shown: mark.map(|mark| Shown::of_key(&mark, object.value, path)),
         ..Finding::at(rule, place, message)
     }
-}
-
-/// A text of the metadata that is there and not empty.
-pub(super) fn text_of<'o>(object: &'o Object<'_>, field: &str) -> Option<&'o str> {
-    let text = object.value.get("metadata")?.get(field)?.as_str()?;
-    Some(text).filter(|text| !text.is_empty())
 }
 
 fn parse(value: &str) -> Result<(Binding, Vec<Fingerprint>), ValueError> {

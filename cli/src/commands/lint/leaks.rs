@@ -89,11 +89,15 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
     findings
 }
 
+/// Whether there may be anything in a manifest to judge.
+pub(super) fn is_worth_reading(text: &[u8]) -> bool {
+    let words = [bulla_crds::GROUP, "Secret", "secretGenerator"];
+    words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some())
+}
+
 /// Words of a manifest, and where the first of them stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
-    /// Whether there may be anything to judge.
-    pub(super) is_worth_reading: bool,
     /// `bulla.dev/` or `kind: Secret`: what it is, and where.
     pub(super) mention: Option<(&'static str, usize)>,
     /// Whether placeholders of a template language stand there.
@@ -102,7 +106,6 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn of(text: &[u8]) -> Self {
-        let has = |word: &str| memmem::find(text, word.as_bytes()).is_some();
         let group = memmem::find(text, format!("{}/", bulla_crds::GROUP).as_bytes());
         let kind = memmem::find_iter(text, "Secret").find(|offset| is_kind(text, *offset));
         let mention = match (group, kind) {
@@ -110,11 +113,7 @@ impl Words {
             (None, Some(kind)) => Some(("kind: Secret", spot(text, kind).line)),
             (None, None) => None,
         };
-        Self {
-            is_worth_reading: has(bulla_crds::GROUP) || has("Secret") || has("secretGenerator"),
-            mention,
-            has_placeholders: is_template(text),
-        }
+        Self { mention, has_placeholders: is_template(text) }
     }
 }
 
@@ -195,9 +194,10 @@ mod tests {
         for text in ["kind: SecretStore", "Secret", "a: Secret", "kind:\n  Secret", ": Secret"] {
             assert_eq!(Words::of(text.as_bytes()).mention, None, "{text}");
         }
-        let words = Words::of(b"a: {{ b }}\napiVersion: bulla.dev/v1alpha1\n");
+        let text = b"a: {{ b }}\napiVersion: bulla.dev/v1alpha1\n";
+        let words = Words::of(text);
         assert_eq!(words.mention, Some(("bulla.dev/", 2)));
-        assert!(words.has_placeholders && words.is_worth_reading);
+        assert!(words.has_placeholders && is_worth_reading(text));
         for text in ["a: \"{{ b }}\"\n", "<<<<<<< HEAD\na: {{ b }}\n", "a: {b: {}}\n"] {
             assert!(!Words::of(text.as_bytes()).has_placeholders, "{text}");
         }

@@ -6,7 +6,7 @@ use bulla_crds::State;
 use bulla_sealing::Fingerprint;
 
 use crate::cluster::{ClusterKey, SealingKeys};
-use crate::commands::lint::judge::{Home, ReadValue, Verdict, text_of};
+use crate::commands::lint::judge::{Home, ReadValue, Verdict};
 use crate::commands::lint::rule::Rule;
 use crate::config::{Config, Environment, Pin, PinState};
 use crate::manifest::{Object, Step};
@@ -23,7 +23,7 @@ impl Verdict<'_> {
             self.find(object, Rule::NoEnvironment, &[Step::Key("kind")], None, message);
         }
         if let Some((stated, Environment { name, namespace: Some(namespace), .. })) =
-            text_of(object, "namespace").zip(environment)
+            object.metadata_field("namespace").zip(environment)
             && stated != &**namespace
         {
             let namespace = &**namespace;

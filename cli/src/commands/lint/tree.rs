@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use zeroize::Zeroizing;
 
-use crate::commands::lint::allowance::{self, Allowance};
+use crate::commands::lint::allowance::{self, Allowance, Comment};
 use crate::commands::lint::finding::{Finding, Place};
 use crate::commands::lint::judge::{Known, Seen, Verdict};
 use crate::commands::lint::leaks::{self, Words};
@@ -50,19 +50,17 @@ pub(super) struct FileReport {
 /// The files to look at, in order. Without any path the current folder; what is piped in is asked for with `-`,
 /// because a stream that is overlooked is one that passes.
 pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
-    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new("-");
-    let stdin = paths.iter().filter(is_stdin).count();
-    if stdin > 1 {
-        return Err(anyhow::anyhow!("stdin is to be read more than once").into());
-    }
+    input::refuse_stdin_twice(paths)?;
+    let is_stdin = |path: &&PathBuf| input::is_stdin(path);
     if paths.is_empty() && is_piped() {
         return Err(anyhow::anyhow!("no FILE is given and something is piped in"))
             .or_hint("name - to judge what is piped in, or . to judge the current folder");
     }
     let mut sources: Vec<Source> = Vec::new();
-    sources.extend((stdin == 1).then_some(Source::Stdin));
+    let has_stdin = paths.iter().any(|path| input::is_stdin(path));
+    sources.extend(has_stdin.then_some(Source::Stdin));
     let paths: Vec<PathBuf> = paths.iter().filter(|path| !is_stdin(path)).cloned().collect();
-    if !paths.is_empty() || stdin == 0 {
+    if !paths.is_empty() || !has_stdin {
         sources.extend(walk::everything(&paths)?.into_iter().map(Source::File));
     }
     Ok(sources)
@@ -105,12 +103,12 @@ pub(super) fn judge(source: &Source, known: &Known<'_>) -> Result<FileReport, Fa
     }
     let text = utf16.as_deref().unwrap_or(&input.bytes);
     report.findings = leaks::identities(&report.name, text);
-    let words = Words::of(text);
-    if is_strict || is_manifest && words.is_worth_reading {
-        report.read_manifests(input, &words, is_strict, path, known)?;
+    if is_strict || is_manifest && leaks::is_worth_reading(text) {
+        let (words, comments) = (Words::of(text), allowance::comments(text));
+        report.read_manifests(input, &words, &comments, is_strict, path, known)?;
     } else {
         report.is_other = is_manifest;
-        report.allow_in_text(&input.bytes);
+        report.allow_in_text(text);
     }
     Ok(report)
 }
@@ -121,17 +119,17 @@ impl FileReport {
         &mut self,
         input: Input,
         words: &Words,
+        comments: &[Comment],
         is_strict: bool,
         path: Option<&Path>,
         known: &Known<'_>,
     ) -> Result<(), Failure> {
-        let comments = allowance::comments(&input.bytes);
         let file = match ManifestFile::parse(input) {
             Ok(file) => file,
             Err(error) => {
                 // Without documents a comment is for all of it.
                 self.unreadable(&error, words, is_strict);
-                self.allow(allowance::of_comments(&self.name, &comments, &[]));
+                self.allow(allowance::of_comments(&self.name, comments, &[]));
                 return Ok(());
             }
         };
@@ -156,7 +154,7 @@ impl FileReport {
                 self.environment = home.environment.map(|environment| environment.name.clone());
             }
         }
-        self.allow(allowance::of_comments(&self.name, &comments, &file.lines()));
+        self.allow(allowance::of_comments(&self.name, comments, &file.lines()));
         Ok(())
     }
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bulla_crds::decode_value;
-use bulla_sealing::{Fingerprint, SealedValue};
+use bulla_sealing::Fingerprint;
 
 use crate::changes::{self, ValueChangeKind};
 
@@ -95,13 +94,13 @@ fn one_of_two_headers(base: Option<&str>, ours: &str, theirs: &str) -> Decision 
 }
 
 fn recipients(value: &str) -> BTreeSet<Fingerprint> {
-    let Ok(file) = decode_value(value) else { return BTreeSet::new() };
-    SealedValue::parse(&file).map(|value| value.fingerprints().collect()).unwrap_or_default()
+    changes::recipients(value).into_iter().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
+    use bulla_crds::decode_value;
     use bulla_sealing::{
         Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedHeader, Target,
         seal,

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::{Address, Migrated, Note};
 use crate::failure::Failure;
 use crate::manifest::{self, Object, Patch, Step};
-use crate::refused::{Place, Refused};
+use crate::refused::{self, Place, Refused};
 
 pub(super) use keys::read as read_keys;
 pub(super) use value::Keys;
@@ -339,10 +339,7 @@ impl<'a> Reader<'a> {
             SealError::InTheClear { .. } => Some(
                 "labels and annotations are not sealed: take the value out of them, and change it",
             ),
-            SealError::Violation(Violation::TypeRefused(_)) => {
-                Some("the cluster makes such Secrets itself; they do not belong in Git")
-            }
-            _ => None,
+            error => refused::hint_for_sealing(error),
         };
         self.refuse(path.as_ref().map_or(&[], |path| &path[..]), error, hint)
     }

@@ -11,7 +11,7 @@ use crate::destination::Destination;
 use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::input::Input;
-use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object, Step};
+use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object};
 use crate::refused::{Place, Refused};
 use crate::walk::{self, Found};
 
@@ -218,8 +218,7 @@ impl Draft {
 /// The first thing that `bulla lint` would find wrong with the object by itself.
 pub(super) fn flaw(object: &Object<'_>) -> Option<String> {
     if let Some(flaw) = manifest::flaws(object).into_iter().next() {
-        let path: Vec<Step<'_>> = flaw.steps();
-        return Some(format!("{}: {}", manifest::path_text(&path), flaw.message));
+        return Some(flaw.to_string());
     }
     match manifest::read_sealed_secret(object) {
         Ok(sealed_secret) => rules::violations(&sealed_secret)

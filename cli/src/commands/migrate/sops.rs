@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::anyhow;
-use bulla_crds::{SealError, rules};
+use bulla_crds::rules;
 use bulla_sealing::Scope;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -17,7 +17,7 @@ use super::{Address, Migrated, Note};
 use crate::failure::Failure;
 use crate::input::{self, Input};
 use crate::manifest::{self, Document, ManifestFile, Object, ObjectKind};
-use crate::refused::{Place, Refused};
+use crate::refused::{self, Place, Refused};
 
 /// The key under which SOPS keeps what it needs.
 pub(super) const MARK: &str = "sops";
@@ -189,8 +189,12 @@ fn one(
     manifest::name_of(plain, &secret.metadata).map_err(failed)?;
     let namespace =
         manifest::namespace_of(plain, &secret.metadata, address.namespace).map_err(failed)?;
-    let sealed = bulla_crds::seal(&secret, namespace, Scope::Strict, address.recipients)
-        .map_err(|error| Box::new(place.clone().refuse(&error, hint_for(&error))))?;
+    let sealed = bulla_crds::seal(&secret, namespace, Scope::Strict, address.recipients).map_err(
+        |error| {
+            let hint = refused::hint_for_sealing(&error).map(str::to_owned);
+            Box::new(place.clone().refuse(&error, hint))
+        },
+    )?;
     let value = serde_json::to_value(&sealed)
         .map_err(|_| Box::new(place.clone().refuse("cannot be written as a manifest", None)))?;
     let mut notes = Vec::new();
@@ -225,19 +229,6 @@ fn one(
     };
     let keys = sealed.spec.sealed_data.into_keys().collect();
     Ok(One { content, migrated: Migrated { place, from: MARK, scope: Scope::Strict, keys }, notes })
-}
-
-fn hint_for(error: &SealError) -> Option<String> {
-    let hint = match error {
-        SealError::NoNamespace(_) => {
-            "name it with -n; the kubeconfig's current namespace is not used"
-        }
-        SealError::InTheClear { .. } => {
-            "labels and annotations are not sealed: take the value out of them"
-        }
-        _ => return None,
-    };
-    Some(hint.to_owned())
 }
 
 fn holds_encrypted(value: &Value) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::SECRET;
 use crate::sandbox::{Sandbox, git};
@@ -321,6 +321,20 @@ fn what_is_allowed_has_a_reason_and_is_counted() {
     assert_eq!(lint(&json.replace("\"b\"", "\"\"")), told(0, "unused-allowance", ""));
 
     let identity = sandbox.read("mine.key");
+    sandbox.write("a.yaml", "");
+    // A reason that is one is not repeated.
+    let key = identity.lines().find(|line| !line.starts_with('#')).unwrap();
+    sandbox.write("key.txt", format!("# bulla-lint: allow age-identity: {key}\n"));
+    let (code, report) = report(&sandbox, &["."]);
+    let reason = &report["allowed"][0]["reason"];
+    assert_eq!((code, reason), (0, &json!("(not shown: it contains an identity)")));
+    sandbox.write("key.txt", "");
+    // As editors on Windows write it.
+    let text = format!("\u{feff}# bulla-lint: allow age-identity: a test key\n{identity}");
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    sandbox.write("utf16.txt", utf16);
+    assert_eq!(found(&sandbox, &["."]), (0, vec![]));
+    sandbox.write("utf16.txt", "");
     sandbox.write(
         "key.go",
         format!("// bulla-lint: allow age-identity: a test key\nconst key = `{identity}`\n"),

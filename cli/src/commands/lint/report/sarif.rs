@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Report;
 use crate::commands::lint::finding::Finding;
-use crate::commands::lint::rule::{Level, Rule};
+use crate::commands::lint::rule::Rule;
 use crate::escape;
 
 const SCHEMA: &str =
@@ -36,7 +36,7 @@ fn rule(rule: Rule) -> Value {
         "shortDescription": {"text": rule.sentence()},
         "fullDescription": {"text": rule.sentence()},
         "help": {"text": rule.hint(), "markdown": rule.explanation()},
-        "defaultConfiguration": {"level": level(rule.level())},
+        "defaultConfiguration": {"level": rule.level().as_str()},
     })
 }
 
@@ -50,7 +50,7 @@ fn result(finding: &Finding) -> Value {
     let mut result = json!({
         "ruleId": finding.rule.id(),
         "ruleIndex": Rule::ALL.iter().position(|rule| *rule == finding.rule),
-        "level": level(finding.level()),
+        "level": finding.level().as_str(),
         "message": {"text": plain(&finding.sentence())},
         "locations": [{"physicalLocation": {
             "artifactLocation": {"uri": uri(&place.file)},
@@ -62,10 +62,6 @@ fn result(finding: &Finding) -> Value {
         result.insert("suppressions".into(), json!([suppression]));
     }
     result
-}
-
-fn level(level: Level) -> &'static str {
-    level.as_str()
 }
 
 /// Text that a viewer does not take for a link, `[text](target)`, or for a placeholder, `{0}`.

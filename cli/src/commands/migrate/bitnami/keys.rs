@@ -1,6 +1,6 @@
 //! Bitnami's private keys, from PEM files and from the backup that `kubectl get secret -o yaml` prints.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -13,7 +13,7 @@ use super::value::Keys;
 use crate::failure::{Failure, OrHint};
 use crate::input::{self, Input};
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
-use crate::output;
+use crate::{output, walk};
 
 /// Where the controller keeps a key in its Secret.
 const DATA_KEY: &str = "tls.key";
@@ -21,15 +21,12 @@ const DATA_KEY: &str = "tls.key";
 /// Reads the keys of all files. A Secret of a backup that holds no key is passed over and told of: one of them must
 /// not stand between a person and the rest.
 pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<Keys, Failure> {
-    if paths.iter().filter(|path| *path == Path::new("-")).count() > 1 {
-        return Err(anyhow!("stdin is to be read more than once").into());
-    }
     let mut keys = Vec::new();
     for path in paths {
         let input = input::read(path)?;
         let name = input.name.clone();
         let count = keys.len();
-        match holds(&input.bytes, b"apiVersion") {
+        match walk::mentions(&input.bytes, "apiVersion") {
             true => from_secrets(input, &mut keys)?,
             false => from_pem(&input.name, &input.bytes, &mut keys)?,
         }
@@ -106,8 +103,4 @@ fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(
 fn locked(name: &str) -> Failure {
     Failure::unable(anyhow!("{name}: the private key is protected by a passphrase"))
         .hint("open it with openssl pkey -in FILE, in a pipe to --from-key -")
-}
-
-fn holds(bytes: &[u8], word: &[u8]) -> bool {
-    bytes.windows(word.len()).any(|window| window == word)
 }
