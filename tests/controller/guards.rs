@@ -11,7 +11,7 @@ use crate::{
     space::{SOON, Space},
 };
 
-const UNTRUSTED: &str = "needs the verb trust on sealingkeys.bulla.dev there";
+const UNTRUSTED: &str = "you need the verb trust on sealingkeys.bulla.dev in namespace ";
 
 #[test]
 fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
@@ -83,9 +83,9 @@ fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()>
         }
     }
     for (path, why) in kept.iter().zip([
-        "without this key nothing is sealed to its holder",
-        "opens nowhere without it",
-        "opens nowhere without it",
+        "without this key nothing can be sealed to its holder",
+        "cannot be opened without it",
+        "cannot be opened without it",
     ]) {
         let before = space.api.get(path)?;
         ensure!(before["metadata"]["deletionTimestamp"].is_null(), "{path} is being deleted");
@@ -211,8 +211,8 @@ fn namespace_of_the_controller_and_the_definitions_are_kept() -> Result<()> {
     let space = guarded("guards-definitions")?;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let kept = ["sealedsecrets", "sealingkeys", "rekeys"]
-        .map(|plural| (format!("{definitions}/{plural}.bulla.dev"), "all objects of this kind go"));
-    let all = (definitions.to_owned(), "all objects of this kind go");
+        .map(|plural| (format!("{definitions}/{plural}.bulla.dev"), "deletes all objects of its kind"));
+    let all = (definitions.to_owned(), "deletes all objects of its kind");
     let namespace =
         ("/api/v1/namespaces/bulla-system".to_owned(), "this namespace holds the identities");
     for (path, why) in kept.into_iter().chain([all, namespace]) {
