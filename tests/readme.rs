@@ -1,140 +1,241 @@
-//! The commands of the README and of the guides do what they say, in their order.
+//! The commands of the README and of the pages for operators do what they say, in their order.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use bulla_tests::{ControlPlane, Controller, Folder, Shell, Step, steps};
+use anyhow::{Context, Result, ensure};
+use bulla_tests::{ControlPlane, Controller, Folder, Shell, Step, outdented, steps};
 
 const README: &str = include_str!("../README.md");
 
-const OPERATING: &str = include_str!("../docs/operating.md");
+const INSTALL: &str = include_str!("../docs/install.md");
+
+/// Followed one after the other, by an operator of a cluster that is restricted to two namespaces.
+const FOR_OPERATORS: [(&str, &str); 6] = [
+    ("namespaces.md", include_str!("../docs/namespaces.md")),
+    ("target.md", include_str!("../docs/target.md")),
+    ("status.md", include_str!("../docs/status.md")),
+    ("keys.md", include_str!("../docs/keys.md")),
+    ("operating.md", include_str!("../docs/operating.md")),
+    ("troubleshooting.md", include_str!("../docs/troubleshooting.md")),
+];
 
 /// Commands that a test cannot run, each with the reason.
-const NOT_RUN: [(&str, &str); 5] = [
+const NOT_RUN: [(&str, &str); 7] = [
     ("cargo demo", "CI runs it by itself"),
     ("cargo test", "this is it"),
-    ("cargo install --path cli", "the harness has built the same program"),
-    ("kubectl rollout status", "no node runs pods; the controller's own readiness is waited for"),
+    ("cargo install --path ../bulla/cli", "the harness has built the same program"),
     ("docker build", "needs a container engine; CI builds the static binary that the image holds"),
+    ("docker push", "needs a registry"),
+    (
+        ROLLOUT,
+        "no node runs pods; the controller is started with the Deployment's settings instead",
+    ),
+    ("kubectl -n bulla-system logs", "no node runs pods"),
 ];
+
+const ROLLOUT: &str = "kubectl -n bulla-system rollout status";
 
 const PASSWORD: &str = "correct horse battery staple";
 
 #[test]
-fn every_command_of_the_readme_works_in_its_order() {
-    let plane = ControlPlane::shared().unwrap();
-    let folder = Folder::new("bulla-readme-").unwrap();
-    let shell = Shell::new(&folder, plane.admin().kubeconfig()).unwrap();
-    fs::write(shell.path("password.txt"), PASSWORD).unwrap();
-    shell
-        .run("git init -q && git commit -q --allow-empty -m Begin && mkdir -p clusters/prod")
-        .unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for folder in ["crds", "deploy"] {
-        std::os::unix::fs::symlink(root.join(folder), shell.path(folder)).unwrap();
-    }
-
-    let mut controller = None;
+fn every_command_of_the_readme_works_in_its_order() -> Result<()> {
+    let mut reader = Reader::new()?;
+    fs::write(reader.shell.path("../password.txt"), PASSWORD)?;
     let mut count = 0;
-    for line in commands(README)
-        .filter(|line| NOT_RUN.iter().all(|(command, _)| !line.starts_with(command)))
-    {
-        let printed = shell.run(&typed(line)).unwrap_or_else(|error| panic!("{error:#}"));
+    for step in steps(README) {
+        let Some((line, printed)) = reader.follow(step)? else { continue };
         count += 1;
-        if line == "bulla diff" {
-            assert!(printed.contains("default/db"), "{printed}");
-        }
-        if line == "kubectl apply -k deploy/base" {
-            // No node runs the Deployment's pod.
-            let started = Controller::start(Controller::command(plane).unwrap()).unwrap();
-            started.wait_until_ready().unwrap();
-            controller = Some(started);
-        }
-        if line.starts_with("bulla unseal") {
-            assert!(printed.contains("name: db"), "{printed}");
+        match line {
+            "bulla diff" => ensure!(printed.contains("default/db"), "{printed}"),
+            "bulla keys list" => {
+                let (cluster, recovery) = (row(&printed, "prod")?, row(&printed, "recovery")?);
+                ensure!(cluster.contains("Active") && is_held_and_backed_up(cluster), "{printed}");
+                ensure!(recovery.contains("Active"), "{printed}");
+            }
+            "bulla rekey" => {
+                let inspected = reader.shell.run("bulla lint --deny warnings")?;
+                ensure!(!inspected.contains("retired-key"), "{inspected}");
+            }
+            line if line.starts_with("bulla unseal") => {
+                ensure!(printed.contains("name: db"), "{printed}");
+            }
+            _ => {}
         }
     }
-    assert!(controller.is_some() && count >= 15, "the README has lost its commands");
+    ensure!(reader.controller.is_some() && count >= 20, "the README has lost its commands");
     let password =
-        shell.run("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d").unwrap();
+        reader.shell.run("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
     assert_eq!(password, PASSWORD);
+    Ok(())
 }
 
-/// What a person types who is asked, whose environment has a user, and who wants to see a difference.
+#[test]
+fn every_command_that_installs_works_in_its_order() -> Result<()> {
+    let mut reader = Reader::new()?;
+    // The page is for the repository that a reader has already.
+    reader.shell.run("git init -q")?;
+    let mut count = 0;
+    for step in steps(INSTALL) {
+        let Some((line, printed)) = reader.follow(step)? else { continue };
+        count += 1;
+        if line == "bulla keys list" {
+            ensure!(is_held_and_backed_up(row(&printed, "prod-eu")?), "{printed}");
+        }
+    }
+    ensure!(reader.controller.is_some() && count >= 6, "the page has lost its commands");
+    // The upgrade at the end made no other key.
+    let keys = reader.shell.run("bulla keys list --format fingerprint")?;
+    ensure!(keys.lines().count() == 2, "{keys}");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_run_is_still_there() {
+    for (command, reason) in NOT_RUN {
+        let pages = FOR_OPERATORS.iter().map(|(_, page)| *page).chain([README, INSTALL]);
+        assert!(
+            pages
+                .flat_map(steps)
+                .any(|step| matches!(step, Step::Run(line) if line.starts_with(command))),
+            "{command} ({reason}) is on no page"
+        );
+    }
+}
+
+#[test]
+fn every_command_for_operators_works_in_its_order() -> Result<()> {
+    let mut reader = Reader::new()?;
+    // A reader of these pages works in a namespace of the example.
+    for line in [
+        "kubectl create namespace team-a",
+        "kubectl create namespace team-b",
+        "kubectl config set-context --current --namespace team-a",
+    ] {
+        reader.shell.run(line)?;
+    }
+    for (name, page) in FOR_OPERATORS {
+        let mut count = 0;
+        for step in steps(page) {
+            if let Step::Run(line) = step {
+                prepare(&reader.shell, line)?;
+            }
+            let followed = reader.follow(step).with_context(|| name.to_owned())?;
+            let Some((line, printed)) = followed else { continue };
+            count += 1;
+            if line.contains("deploy/namespaced/example") {
+                reader.roll_out()?;
+            }
+            if line.contains("jsonpath='{.spec.holderIdentity}'") {
+                ensure!(printed.starts_with("bulla-controller-"), "{printed}");
+            }
+        }
+        ensure!(count > 0, "{name} has lost its commands");
+    }
+    ensure!(reader.controller.is_some(), "the pages have lost their commands");
+    let password = "kubectl get secret db -o jsonpath='{.data.password}' | base64 -d";
+    assert_eq!(reader.shell.run(password)?, "ours");
+    let opened = reader.shell.run("bulla unseal -i identities.txt db.yaml")?;
+    ensure!(opened.contains("password: b3Vycw=="), "{opened}");
+    Ok(())
+}
+
+/// Does what the reader has done before the command.
+fn prepare(shell: &Shell, line: &str) -> Result<()> {
+    if line.starts_with("kubectl label secret db") {
+        for line in [
+            "kubectl create secret generic db --from-literal=password=theirs",
+            "kubectl create secret generic db --from-literal=password=ours --dry-run=client \
+             -o yaml | bulla seal -n team-a - > db.yaml",
+            "kubectl apply -f db.yaml",
+            "kubectl wait --for=jsonpath='{.status.conditions[0].reason}'=TargetExists \
+             --timeout=60s sealedsecret/db",
+        ] {
+            shell.run(line)?;
+        }
+    }
+    if line.starts_with("bulla inspect clusters/prod/db.yaml") {
+        shell.run("mkdir -p clusters/prod && cp db.yaml clusters/prod/db.yaml")?;
+    }
+    Ok(())
+}
+
+/// A reader with a cluster, in an empty folder beside a clone of this repository.
+struct Reader {
+    // First, so that it ends before the control plane.
+    controller: Option<Controller>,
+    plane: ControlPlane,
+    shell: Shell,
+    _folder: Folder,
+}
+
+impl Reader {
+    fn new() -> Result<Self> {
+        let plane = ControlPlane::start()?;
+        let folder = Folder::new("bulla-readme-")?;
+        let shell = Shell::new(&folder, plane.admin().kubeconfig())?;
+        symlink(root()?, shell.path("../bulla"))?;
+        Ok(Self { controller: None, plane, shell, _folder: folder })
+    }
+
+    /// Does what the page says, and returns the command with what it printed. A command that a test cannot run
+    /// gives nothing.
+    fn follow<'a>(&mut self, step: Step<'a>) -> Result<Option<(&'a str, String)>> {
+        match step {
+            Step::Write(name, text) => self.write(name, text).map(|()| None),
+            Step::Run(line) if line.starts_with(ROLLOUT) => self.roll_out().map(|()| None),
+            Step::Run(line) if NOT_RUN.iter().any(|(command, _)| line.starts_with(command)) => {
+                Ok(None)
+            }
+            Step::Run(line) => Ok(Some((line, self.shell.run(&typed(line))?))),
+        }
+    }
+
+    /// Writes a kustomization, with the reader's own recovery key in it, and sees that it renders.
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.shell.path(name);
+        let folder = path.parent().context("no folder")?;
+        fs::create_dir_all(folder)?;
+        let recovery = fs::read_to_string(self.shell.path("recovery.pub")).unwrap_or_default();
+        fs::write(&path, outdented(text).replace("age1pq1…", recovery.trim()))?;
+        self.shell.run(&format!("kubectl kustomize '{}'", folder.display())).map(drop)
+    }
+
+    /// Runs what the Deployment describes.
+    fn roll_out(&mut self) -> Result<()> {
+        self.controller = None;
+        let controller = Controller::start(Controller::deployed(&self.plane)?)?;
+        controller.wait_until_ready()?;
+        self.controller = Some(controller);
+        Ok(())
+    }
+}
+
+fn root() -> Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")
+}
+
+/// The line of a table that is about this holder.
+fn row<'a>(table: &'a str, holder: &str) -> Result<&'a str> {
+    let is_about = |line: &&str| line.split_whitespace().nth(1) == Some(holder);
+    table.lines().find(is_about).with_context(|| format!("no {holder} in {table}"))
+}
+
+/// What is typed by a reader who answers questions, has the variable, and expects a difference.
 fn typed(line: &str) -> String {
     match line {
         line if line.starts_with("bulla keys fetch --environment") => format!("{line} --yes"),
+        line if line.starts_with("bulla keys activate") => format!("{line} --yes"),
+        line if line.contains("--prompt password") => {
+            line.replace("--prompt password", "--from-file password=../password.txt")
+        }
         line if line.contains("DB_USER") => format!("DB_USER=shop {line}"),
         "bulla diff" => "bulla diff || test $? = 1".to_owned(),
         line => line.to_owned(),
     }
 }
 
-#[test]
-fn what_is_not_run_is_still_there() {
-    for (command, reason) in NOT_RUN {
-        assert!(
-            commands(README).any(|line| line.starts_with(command)),
-            "{command} ({reason}) is not in the README"
-        );
-    }
-}
-
-#[test]
-fn every_command_for_operators_works_in_its_order() {
-    let plane = ControlPlane::start().unwrap();
-    let folder = Folder::new("bulla-operating-").unwrap();
-    let shell = Shell::new(&folder, plane.admin().kubeconfig()).unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    for folder in ["crds", "deploy"] {
-        std::os::unix::fs::symlink(root.join(folder), shell.path(folder)).unwrap();
-    }
-    // Whoever reads this works in a namespace of the example.
-    for line in [
-        "kubectl create namespace team-a",
-        "kubectl create namespace team-b",
-        "kubectl config set-context --current --namespace team-a",
-    ] {
-        shell.run(line).unwrap();
-    }
-    let mut controller = None;
-    for line in commands(OPERATING) {
-        if line.starts_with("kubectl label secret db") {
-            for line in [
-                "kubectl create secret generic db --from-literal=password=theirs",
-                "kubectl create secret generic db --from-literal=password=ours --dry-run=client \
-                 -o yaml | bulla seal -n team-a - > db.yaml",
-                "kubectl apply -f db.yaml",
-                "kubectl wait --for=jsonpath='{.status.conditions[0].reason}'=TargetExists \
-                 --timeout=60s sealedsecret/db",
-            ] {
-                shell.run(line).unwrap();
-            }
-        }
-        let printed = shell.run(line).unwrap_or_else(|error| panic!("{error:#}"));
-        if line.starts_with("kubectl apply -k deploy/namespaced/example") {
-            // No node runs the Deployment's pod.
-            let mut command = Controller::command(&plane).unwrap();
-            command.args(["--watch-namespace", "team-a,team-b"]);
-            let started = Controller::start(command).unwrap();
-            started.wait_until_ready().unwrap();
-            controller = Some(started);
-        }
-        if line.contains("holderIdentity") {
-            assert!(printed.starts_with("bulla-controller-"), "{printed}");
-        }
-    }
-    assert!(controller.is_some(), "the guide has lost its commands");
-    let password = "kubectl get secret db -o jsonpath='{.data.password}' | base64 -d";
-    assert_eq!(shell.run(password).unwrap(), "ours");
-    let opened = shell.run("bulla unseal -i identities.txt db.yaml").unwrap();
-    assert!(opened.contains("password: b3Vycw=="), "{opened}");
-}
-
-/// The commands of a page.
-fn commands(page: &'static str) -> impl Iterator<Item = &'static str> {
-    steps(page).into_iter().filter_map(|step| match step {
-        Step::Run(line) => Some(line),
-        Step::Write(..) => None,
-    })
+fn is_held_and_backed_up(row: &str) -> bool {
+    row.split_whitespace().filter(|word| *word == "yes").count() == 2
 }

@@ -8,7 +8,7 @@ use bulla_crds::keys::KEEP_ANNOTATIONS;
 use bulla_tests::{ControlPlane, Controller, Folder, Kubectl, Part, Shell, eventually};
 use serde_json::Value;
 
-const OPERATING: &str = include_str!("../docs/operating.md");
+const PAGE: &str = include_str!("../docs/uninstall.md");
 
 /// So many Secrets are committed before anything happens.
 const COMMITTED: usize = 10;
@@ -29,7 +29,7 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
     // Secrets, SealedSecrets, the identity and its public half.
     assert_eq!(before.len(), 2 * COMMITTED + 2, "{before:#?}");
 
-    site.follow("### Uninstall and install again", |line| {
+    site.follow("## Uninstall and install again", |line| {
         if line.contains("apply -k") {
             // What is committed meanwhile waits; the public key is there.
             site.seal("meanwhile")?;
@@ -51,7 +51,7 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
     // The whole folder by mistake, and again because it said that something is left.
     site.shell.run("kubectl delete secret,sealedsecret meanwhile after")?;
     for _ in 0..2 {
-        let said = refusal(site.shell.run("kubectl delete -k deploy/base"))?;
+        let said = refusal(site.shell.run("kubectl delete -k ../bulla/deploy/base"))?;
         ensure!(said.contains("this namespace holds the identities"), "{said}");
         for plural in DEFINITIONS {
             let command = format!(
@@ -73,7 +73,7 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
         ensure!(said.contains("bulla.dev/allow-delete=true"), "{said}");
     }
     assert_eq!(site.kept()?, before);
-    site.follow("### When everything was deleted by mistake", |_| Ok(()))?;
+    site.follow("## When everything was deleted by mistake", |_| Ok(()))?;
     let left = "kubectl get validatingadmissionpolicies,validatingadmissionpolicybindings \
                 -o jsonpath='{.items[*].metadata.deletionTimestamp}'";
     ensure!(site.shell.run(left)?.is_empty(), "policies are still marked as being deleted");
@@ -150,9 +150,7 @@ impl Site {
         let folder = Folder::new("bulla-uninstall-")?;
         let shell = Shell::new(&folder, plane.admin().kubeconfig())?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")?;
-        for folder in ["crds", "deploy"] {
-            symlink(root.join(folder), shell.path(folder))?;
-        }
+        symlink(root, shell.path("../bulla"))?;
         Controller::install(&plane)?;
         // Otherwise the garbage collector looks for new kinds of objects only every half minute.
         plane.restart(Part::ControllerManager)?;
@@ -240,9 +238,9 @@ impl Site {
         Ok(())
     }
 
-    /// Runs the commands below that headline of the guide, each after `prepare` was called with it.
+    /// Runs the commands below that heading of the page, each after `prepare` was called with it.
     fn follow(&self, headline: &str, prepare: impl Fn(&str) -> Result<()>) -> Result<()> {
-        let (_, section) = OPERATING.split_once(headline).with_context(|| headline.to_owned())?;
+        let (_, section) = PAGE.split_once(headline).with_context(|| headline.to_owned())?;
         let section = section.split("\n#").next().unwrap_or_default();
         let mut is_command = false;
         let mut count = 0;

@@ -53,7 +53,7 @@ fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
 #[test]
 fn metrics_of_alerts_and_docs_are_there() -> Result<()> {
     const ALERTS: &str = include_str!("../../deploy/monitoring/alerts.yaml");
-    const DOCS: &str = include_str!("../../docs/operating.md");
+    const DOCS: &str = include_str!("../../docs/monitoring.md");
     let (_, text) = Cluster::shared()?.controller.get("/metrics")?;
     let is_part_of_name = |letter: char| letter.is_ascii_lowercase() || letter == '_';
     for (place, named) in [("alerts", ALERTS), ("docs", DOCS)] {

@@ -167,17 +167,7 @@ impl Site {
 
     /// What no node does here: runs the pods of the Deployment, with its environment.
     pub(crate) fn roll_out(&mut self) -> Result<()> {
-        let get = ["get", "deployment", "bulla-controller", "-n", "bulla-system"];
-        let deployment = self.plane.admin().json(&get)?;
-        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-        let mut command = Controller::command(&self.plane)?;
-        for variable in container["env"].as_array().context("no environment")? {
-            if let (Some(name), Some(value)) =
-                (variable["name"].as_str(), variable["value"].as_str())
-            {
-                command.env(name, value);
-            }
-        }
+        let command = Controller::deployed(&self.plane)?;
         self.controller = None;
         let controller = Controller::start(command)?;
         controller.wait_until_ready()?;

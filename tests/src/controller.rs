@@ -65,6 +65,26 @@ impl Controller {
         Ok(command)
     }
 
+    /// [`command`](Self::command) with the settings of the installed Deployment, whose pods no node runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, or is not installed.
+    pub fn deployed(plane: &ControlPlane) -> Result<Command> {
+        let get = ["get", "deployment", "bulla-controller", "--namespace", Self::NAMESPACE];
+        let deployment = plane.admin().json(&get)?;
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        let mut command = Self::command(plane)?;
+        for variable in container["env"].as_array().context("no environment")? {
+            if let (Some(name), Some(value)) =
+                (variable["name"].as_str(), variable["value"].as_str())
+            {
+                command.env(name, value);
+            }
+        }
+        Ok(command)
+    }
+
     /// [`command`](Self::command), with every request through the proxy.
     ///
     /// # Errors
