@@ -25,7 +25,7 @@ const FOR_OPERATORS: [(&str, &str); 6] = [
 const NOT_RUN: [(&str, &str); 7] = [
     ("cargo demo", "CI runs it by itself"),
     ("cargo test", "this is it"),
-    ("cargo install --path ../bulla/cli", "the harness has built the same program"),
+    ("cargo install --locked --path ../bulla/cli", "the harness has built the same program"),
     ("docker build", "needs a container engine; CI builds the static binary that the image holds"),
     ("docker push", "needs a registry"),
     (
