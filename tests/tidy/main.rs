@@ -2,6 +2,7 @@
 //! file owes its reader. A rule that is broken names each place and says what to do.
 
 mod circles;
+mod phrases;
 mod source_crate;
 mod type_names;
 
