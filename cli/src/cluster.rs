@@ -22,8 +22,8 @@ pub(crate) use self::identity_secrets::Stored;
 pub(crate) use self::kubeconfig::contexts;
 pub(crate) use self::rekeys::HeaderRequest;
 pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys, own_key};
-use crate::failure::Failure;
-use crate::flags::ClusterFlags;
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::Failure;
 
 /// How long a cluster may take to answer, credential plugins included.
 const DEADLINE: Duration = Duration::from_secs(20);

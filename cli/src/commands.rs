@@ -19,7 +19,7 @@ mod unset;
 
 use clap::Subcommand;
 
-use crate::failure::{Answer, Failure};
+use crate::report::failure::{Answer, Failure};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -5,37 +5,17 @@
 //! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
 //! does); only `cluster` may talk to an API server.
 
-mod candidates;
-mod changes;
 mod cluster;
+mod command_line;
 mod commands;
-mod config;
 mod core_file;
-mod destination;
-mod escape;
-mod exchange;
-mod failure;
-mod flags;
-mod git;
-mod given;
-mod identities;
-mod input;
-mod invocation;
+mod files;
 mod manifest;
-mod output;
 mod parallel;
-mod pinning;
-mod progress;
-mod recipients;
-#[cfg(test)]
-mod reference;
-mod refused;
-mod sealed_file;
+mod report;
 mod signals;
-mod table;
-mod terminal;
 mod values;
-mod walk;
+mod who;
 
 use std::process::ExitCode;
 
@@ -43,9 +23,11 @@ use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Parser};
 
+use crate::command_line::invocation;
 use crate::commands::Command;
-use crate::failure::{Answer, Failure};
-use crate::output::{Label, MessageFlags};
+use crate::report::escape;
+use crate::report::failure::{Answer, Failure};
+use crate::report::output::{self, Label, MessageFlags};
 
 /// Seals Kubernetes Secrets so that they can be kept in Git.
 ///

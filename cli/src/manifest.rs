@@ -22,7 +22,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::input;
+use crate::files::input;
 
 pub(crate) use edit::{ManifestFile, NewText, NotEdited, Places};
 pub(crate) use mark::Mark;

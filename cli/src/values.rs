@@ -2,7 +2,9 @@
 //! wiped when dropped; no temporary file, no copy in the arguments of another process.
 
 mod dotenv;
+pub(crate) mod plain_secret;
 mod sources;
+pub(crate) mod value_diff;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
@@ -12,8 +14,9 @@ use anyhow::anyhow;
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::failure::{Failure, OrHint};
-use crate::{input, output, terminal};
+use crate::files::input;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::{output, terminal};
 
 pub(crate) use sources::{SourceFlags, Values};
 

@@ -210,8 +210,9 @@ fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
 fn namespace_of_the_controller_and_the_definitions_are_kept() -> Result<()> {
     let space = guarded("guards-definitions")?;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    let kept = ["sealedsecrets", "sealingkeys", "rekeys"]
-        .map(|plural| (format!("{definitions}/{plural}.bulla.dev"), "deletes all objects of its kind"));
+    let kept = ["sealedsecrets", "sealingkeys", "rekeys"].map(|plural| {
+        (format!("{definitions}/{plural}.bulla.dev"), "deletes all objects of its kind")
+    });
     let all = (definitions.to_owned(), "deletes all objects of its kind");
     let namespace =
         ("/api/v1/namespaces/bulla-system".to_owned(), "this namespace holds the identities");

@@ -12,7 +12,7 @@ use kube::api::{ListParams, PostParams};
 use kube::core::{PartialObjectMeta, Request};
 
 use super::{Cluster, MANAGER, Refusal};
-use crate::failure::{Failure, OrHint};
+use crate::report::failure::{Failure, OrHint};
 
 /// Who may read and write identities and their backups.
 const KEEPERS: &str = "an administrator of keys has the Role bulla-keys there";

@@ -9,8 +9,8 @@ use clap::{Args, Command, FromArgMatches};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-use crate::failure::{Failure, OrHint};
-use crate::flags::ClusterFlags;
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::{Failure, OrHint};
 
 /// Reads the kubeconfig that the flags name, and which context counts; one that does not verify its server is refused.
 pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure> {

@@ -14,8 +14,8 @@ use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
 use super::{Cluster, MANAGER, Refusal};
-use crate::failure::Failure;
-use crate::output;
+use crate::report::failure::Failure;
+use crate::report::output;
 use crate::signals::HeldSignals;
 
 /// How long the controller may take for one answer.

@@ -15,9 +15,10 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::{Cluster, MANAGER, Refusal};
-use crate::failure::{Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::{output, recipients};
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
+use crate::who::recipients;
 
 /// What to do when it cannot be told which key is meant.
 const USE_A_FILE: &str =

@@ -5,8 +5,9 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 use clap_complete::env::Shells;
 
-use crate::failure::{Answer, Failure};
-use crate::{Cli, output};
+use crate::Cli;
+use crate::report::failure::{Answer, Failure};
+use crate::report::output;
 
 /// Print a completion script for a shell
 ///

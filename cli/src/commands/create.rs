@@ -9,14 +9,14 @@ use clap::Args;
 
 use self::kinds::KindFlags;
 use super::seal;
-use crate::destination::DestinationFlags;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{Output, Scope};
-use crate::given::Given;
-use crate::input;
-use crate::output::{self, Existing};
-use crate::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::command_line::flags::{Output, Scope};
+use crate::files::input;
+use crate::files::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Existing};
+use crate::values::plain_secret::PlainSecret;
 use crate::values::{SourceFlags, Values};
+use crate::who::destination::DestinationFlags;
 
 /// Make a SealedSecret without a Secret in the clear
 ///
@@ -106,7 +106,7 @@ impl Create {
             secret.type_ = type_;
             secret.immutable = self.immutable.then_some(true);
         });
-        let given = Given { secret, namespace: namespace.map(Into::into), object: None };
+        let given = PlainSecret { secret, namespace: namespace.map(Into::into), object: None };
         let sealer = Sealer {
             recipients: &destination.recipients,
             scope: self.scope.map(Into::into),

@@ -15,8 +15,8 @@ use clap::{Args, ValueEnum};
 
 use crate::commands::diff::compare::compare;
 use crate::commands::diff::sides::{Request, Sides};
-use crate::failure::{Answer, Failure};
-use crate::{output, refused};
+use crate::report::failure::{Answer, Failure};
+use crate::report::{diagnostic, output};
 
 /// Show what became of sealed values between two revisions, folders or files, with no key
 ///
@@ -82,7 +82,7 @@ impl Diff {
             }
             DiffFormat::Markdown => output::stdout(markdown::text(&comparison).as_bytes())?,
         }
-        refused::report(&comparison.refused);
+        diagnostic::report(&comparison.refused);
         output::summary(&report::summary(&comparison));
         Ok(match (comparison.refused.is_empty(), comparison.objects.is_empty()) {
             (false, _) => Answer::Unable,

@@ -21,14 +21,16 @@ use self::changes::Changes;
 use self::editor::{Editor, Ended};
 use self::form::{Form, Refusal};
 use self::scratch::{Scratch, Storage};
-use crate::destination::DestinationFlags;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::Scope;
-use crate::identities::IdentityFlags;
-use crate::output::{self, NotExchanged};
-use crate::sealed_file::{PickFlags, Picked, SealedFile, Sealer};
+use crate::command_line::flags::Scope;
+use crate::files::input;
+use crate::files::sealed_file::{PickFlags, Picked, SealedFile, Sealer};
+use crate::manifest;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, NotExchanged};
+use crate::report::terminal;
 use crate::signals::HeldSignals;
-use crate::{input, manifest, terminal};
+use crate::who::destination::DestinationFlags;
+use crate::who::identities::IdentityFlags;
 
 pub(crate) use self::scratch::wipe_open;
 

@@ -8,13 +8,14 @@ use bulla_sealing::Recipient;
 use clap::Args;
 use serde_json::Value;
 
-use crate::config::{Config, RECOVERY, Renewal};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{ClustersFlags, KubeconfigFlags};
-use crate::output::{self, Content, Existing};
-use crate::pinning::{self, Shown};
-use crate::terminal::Consent;
-use crate::{config, manifest, recipients};
+use crate::command_line::flags::{ClustersFlags, KubeconfigFlags};
+use crate::manifest;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Content, Existing};
+use crate::report::terminal::Consent;
+use crate::who::config::{Config, RECOVERY, Renewal};
+use crate::who::pinning::{self, Shown};
+use crate::who::{config, recipients};
 
 /// What the file begins with.
 const HEAD: &str = "\

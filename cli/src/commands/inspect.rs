@@ -10,13 +10,15 @@ use clap::Args;
 use serde_json::json;
 
 use self::report::Report;
-use crate::config::Config;
-use crate::failure::{Answer, Failure};
-use crate::flags::Format;
-use crate::input::Input;
+use crate::command_line::flags::Format;
+use crate::files::input::Input;
+use crate::files::{input, walk};
 use crate::manifest::{ManifestFile, Object, ObjectKind};
-use crate::refused::Refused;
-use crate::{identities, input, output, refused, walk};
+use crate::report::diagnostic::Diagnostic;
+use crate::report::failure::{Answer, Failure};
+use crate::report::{diagnostic, output};
+use crate::who::config::Config;
+use crate::who::identities;
 
 /// How a sealed value begins in base64.
 const SEALED_PREFIX: &[u8] = b"YWdlLWVuY3J5cHRpb24ub3JnL";
@@ -66,7 +68,7 @@ impl Inspect {
                 output::stdout(format!("{:#}\n", json!(reports)).as_bytes())?;
             }
         }
-        refused::report(&seen.refused);
+        diagnostic::report(&seen.refused);
         match seen.refused.is_empty() && seen.reports.iter().all(Report::is_read) {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No),
@@ -92,7 +94,7 @@ impl Inspect {
 #[derive(Default)]
 struct Seen {
     reports: Vec<Report>,
-    refused: Vec<Refused>,
+    refused: Vec<Diagnostic>,
 }
 
 impl Seen {
@@ -134,11 +136,11 @@ impl Seen {
                 Err(failure) => {
                     let (message, hint) = failure.into_parts();
                     let file = object.position(&[]).file;
-                    self.refused.push(Refused::file(&file, message, hint.as_deref()));
+                    self.refused.push(Diagnostic::file(&file, message, hint.as_deref()));
                 }
             },
             ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                self.refused.push(refused::unknown_version(object));
+                self.refused.push(diagnostic::unknown_version(object));
             }
             _ => {}
         }

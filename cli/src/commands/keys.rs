@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::failure::{Answer, Failure};
+use crate::report::failure::{Answer, Failure};
 
 /// Make keys, and see to a cluster's: fetch, back up, renew, retire, recover
 #[derive(Subcommand)]

@@ -26,15 +26,15 @@ use self::judge::Known;
 use self::report::{Form, Report};
 use self::rule::{Level, Rule};
 use self::tree::FileReport;
-use crate::candidates;
 use crate::cluster::Cluster;
-use crate::config::Config;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::output;
+use crate::command_line::completion;
+use crate::command_line::flags::ClusterFlags;
 use crate::parallel::in_parallel;
-use crate::progress::Progress;
-use crate::refused::{self, Refused};
+use crate::report::diagnostic::{self, Diagnostic};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output;
+use crate::report::progress::Progress;
+use crate::who::config::Config;
 
 /// Check SealedSecrets, and that no secret lies in Git, with no key and no cluster
 ///
@@ -68,7 +68,7 @@ pub(crate) struct Lint {
     base: Option<String>,
 
     /// Judge by this environment of bulla.yaml [default: the one that the file's path belongs to]
-    #[arg(short, long, value_name = "NAME", add = candidates::environments())]
+    #[arg(short, long, value_name = "NAME", add = completion::environments())]
     environment: Option<String>,
 
     /// The bulla.yaml to use [default: the one at the root of the Git work tree]
@@ -155,7 +155,7 @@ impl Lint {
             Form::Human => output::text(&text)?,
             _ => output::stdout(text.as_bytes())?,
         }
-        refused::report(&refused);
+        diagnostic::report(&refused);
         output::summary(&report.summary());
         let denied = match self.deny {
             None => Level::Error,
@@ -171,7 +171,7 @@ impl Lint {
 }
 
 /// All files together, behind what bulla.yaml has.
-fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (Report, Vec<Refused>) {
+fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (Report, Vec<Diagnostic>) {
     let sum = |of: fn(&FileReport) -> usize| reports.iter().map(of).sum();
     let mut whole = Report {
         findings: of_config,

@@ -6,9 +6,10 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Command};
 use clap_mangen::Man as Page;
 
-use crate::failure::{Answer, Failure, OrHint};
-use crate::output::{Content, Existing};
-use crate::{invocation, output};
+use crate::command_line::invocation;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output;
+use crate::report::output::{Content, Existing};
 
 /// Print a man page, or write them all
 ///

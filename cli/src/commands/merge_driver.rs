@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::commands::merge_driver::merge::{Conflict, merge};
 use crate::commands::merge_driver::text::Style;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::output::{self, Existing};
-use crate::refused::{self, Refused};
-use crate::{git, input};
+use crate::files::{git, input};
+use crate::report::diagnostic::{self, Diagnostic};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Existing};
 
 /// Merge two versions of a manifest value by value, with no key: a merge driver for Git
 ///
@@ -65,7 +65,7 @@ impl MergeDriver {
         }
         let conflicts: Vec<_> =
             merged.conflicts.iter().map(|conflict| told(&name, conflict)).collect();
-        refused::report(&conflicts);
+        diagnostic::report(&conflicts);
         match conflicts.is_empty() {
             true => Ok(Answer::Yes),
             false => Ok(Answer::No),
@@ -85,7 +85,7 @@ fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-fn told(name: &str, conflict: &Conflict) -> Refused {
+fn told(name: &str, conflict: &Conflict) -> Diagnostic {
     let hint = "keep one of the two between the conflict markers, then git add the file";
-    Refused::file(name, format!("{name}: {conflict}"), Some(hint))
+    Diagnostic::file(name, format!("{name}: {conflict}"), Some(hint))
 }

@@ -17,16 +17,17 @@ use clap::Args;
 
 use self::draft::{Draft, Job};
 use self::report::Report;
-use crate::destination::DestinationFlags;
-use crate::exchange::exchange_all;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::Format;
+use crate::command_line::flags::Format;
+use crate::files::replace::exchange_all;
+use crate::files::{input, walk};
 use crate::manifest::GivenNamespace;
-use crate::output::{self, Content, Existing};
 use crate::parallel::in_parallel;
-use crate::progress::Progress;
-use crate::refused::{Place, Refused};
-use crate::{input, refused, walk};
+use crate::report::diagnostic;
+use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Content, Existing};
+use crate::report::progress::Progress;
+use crate::who::destination::DestinationFlags;
 
 /// Turn what other tools sealed into SealedSecrets of ours
 ///
@@ -168,8 +169,8 @@ impl Migrate {
             false => output::stdout(text.as_bytes())?,
         }
         output::stderr(&report.notes());
-        let all: Vec<Refused> = report.refused().cloned().collect();
-        refused::report(&all);
+        let all: Vec<Diagnostic> = report.refused().cloned().collect();
+        diagnostic::report(&all);
         output::summary(&report.summary());
         Ok(())
     }

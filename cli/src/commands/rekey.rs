@@ -17,15 +17,16 @@ use self::draft::Draft;
 use self::recipients::{Source, Today};
 use self::report::Report;
 use crate::cluster::Cluster;
-use crate::config::Config;
-use crate::exchange::exchange_all;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{ClusterFlags, Format, RecipientFlags};
-use crate::identities::IdentityFlags;
+use crate::command_line::flags::{ClusterFlags, Format, RecipientFlags};
+use crate::files::replace::exchange_all;
+use crate::files::{input, walk};
 use crate::parallel::in_parallel;
-use crate::progress::Progress;
-use crate::refused::Refused;
-use crate::{input, output, refused, walk};
+use crate::report::diagnostic::Diagnostic;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::progress::Progress;
+use crate::report::{diagnostic, output};
+use crate::who::config::Config;
+use crate::who::identities::IdentityFlags;
 
 /// Seal values again to today's recipients, without opening them
 ///
@@ -127,7 +128,7 @@ impl Rekey {
     }
 
     fn source(&self) -> Result<Source, Failure> {
-        if let Some(recipients) = crate::recipients::read(&self.recipients)? {
+        if let Some(recipients) = crate::who::recipients::read(&self.recipients)? {
             return Ok(Source::Given(recipients));
         }
         match Config::find(self.config.as_deref(), &self.paths)? {
@@ -143,8 +144,8 @@ impl Rekey {
             Format::Human => output::stdout(report.to_text().as_bytes())?,
             Format::Json => output::stdout(format!("{:#}\n", report.to_json()).as_bytes())?,
         }
-        let all: Vec<Refused> = report.refused().cloned().collect();
-        refused::report(&all);
+        let all: Vec<Diagnostic> = report.refused().cloned().collect();
+        diagnostic::report(&all);
         output::summary(&report.summary());
         Ok(())
     }

@@ -5,16 +5,16 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::Args;
 
-use crate::destination::{Destination, DestinationFlags};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{Manifests as Files, Output, Scope};
-use crate::git::{self, Standing};
-use crate::given::Given;
-use crate::identities::IdentityFlags;
-use crate::input;
+use crate::command_line::flags::{Manifests as Files, Output, Scope};
+use crate::files::git::{self, Standing};
+use crate::files::input;
+use crate::files::sealed_file::{IfThere, SealedFile, Sealer};
 use crate::manifest::{self, Manifests, Object, ObjectKind};
-use crate::output::{self, Content, Existing};
-use crate::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Content, Existing};
+use crate::values::plain_secret::PlainSecret;
+use crate::who::destination::{Destination, DestinationFlags};
+use crate::who::identities::IdentityFlags;
 
 /// Turn Secret manifests into SealedSecrets
 ///
@@ -92,7 +92,7 @@ impl Seal {
         &self,
         object: Object<'a>,
         destination: &Destination,
-    ) -> Result<Given<'a>, Failure> {
+    ) -> Result<PlainSecret<'a>, Failure> {
         match object.kind() {
             ObjectKind::Secret => {}
             ObjectKind::SealedSecret => {
@@ -107,7 +107,7 @@ impl Seal {
         let given = destination.given_namespace(self.namespace.as_deref())?;
         let namespace = manifest::namespace_of(&object, &secret.metadata, given.as_ref())?;
         let namespace = namespace.map(str::to_owned);
-        Ok(Given { object: Some(object), secret, namespace })
+        Ok(PlainSecret { object: Some(object), secret, namespace })
     }
 
     /// A manifest in the clear gives way to what is sealed as a whole, or not at all: no plaintext stays beside it.
@@ -152,7 +152,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Writes what is given, sealed: to stdout or a new file, or into a file that is there.
 pub(super) fn write(
-    given: &[Given<'_>],
+    given: &[PlainSecret<'_>],
     sealer: Sealer<'_>,
     output: Option<&Path>,
     existing: Existing,

@@ -8,12 +8,12 @@ use clap::Args;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::candidates;
-use crate::destination::DestinationFlags;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::Scope;
-use crate::sealed_file::{PickFlags, SealedFile, Sealer};
+use crate::command_line::completion;
+use crate::command_line::flags::Scope;
+use crate::files::sealed_file::{PickFlags, SealedFile, Sealer};
+use crate::report::failure::{Answer, Failure, OrHint};
 use crate::values::ValueFlags;
+use crate::who::destination::DestinationFlags;
 
 /// Seal one value into a SealedSecret that is there
 ///
@@ -28,7 +28,7 @@ pub(crate) struct Set {
     file: PathBuf,
 
     /// The data key of the value
-    #[arg(value_name = "KEY", add = candidates::sealed_keys())]
+    #[arg(value_name = "KEY", add = completion::sealed_keys())]
     key: String,
 
     #[command(flatten)]

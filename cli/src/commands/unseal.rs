@@ -16,12 +16,14 @@ use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
 
 use self::variables::Names;
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{Manifests as Files, Output};
-use crate::identities::IdentityFlags;
+use crate::command_line::completion;
+use crate::command_line::flags::{Manifests as Files, Output};
+use crate::files::input;
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
-use crate::output::{self, Content, Existing};
-use crate::{candidates, escape, input, refused};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Content, Existing};
+use crate::report::{diagnostic, escape};
+use crate::who::identities::IdentityFlags;
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
@@ -57,7 +59,7 @@ pub(crate) struct Unseal {
     check: bool,
 
     /// Print the value of this key alone, byte for byte
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"], add = candidates::all_keys())]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"], add = completion::all_keys())]
     key: Option<String>,
 
     /// The form of what is printed
@@ -244,7 +246,7 @@ fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failu
         UnsealError::Unfit { .. } => (Failure::no(message), None),
         UnsealError::Violation(_) => (Failure::unable(message), None),
     };
-    failure.maybe_hint(value_error.and_then(|error| refused::hint_for(error, Some(keyring))))
+    failure.maybe_hint(value_error.and_then(|error| diagnostic::hint_for(error, Some(keyring))))
 }
 
 /// What within the object an error is about.

@@ -6,11 +6,11 @@ use bulla_crds::template::TextTemplate;
 use clap::Args;
 use serde_json::Value;
 
-use crate::candidates;
-use crate::failure::{Answer, Failure};
+use crate::command_line::completion;
+use crate::files::sealed_file::{PickFlags, Picked, SealedFile};
 use crate::manifest::Patch;
-use crate::output;
-use crate::sealed_file::{PickFlags, Picked, SealedFile};
+use crate::report::failure::{Answer, Failure};
+use crate::report::output;
 
 /// Remove values from a SealedSecret
 ///
@@ -22,7 +22,7 @@ pub(crate) struct Unset {
     file: PathBuf,
 
     /// The data keys whose values are removed
-    #[arg(value_name = "KEY", required = true, add = candidates::sealed_keys())]
+    #[arg(value_name = "KEY", required = true, add = completion::sealed_keys())]
     keys: Vec<String>,
 
     #[command(flatten)]

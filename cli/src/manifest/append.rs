@@ -3,7 +3,7 @@
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::input::Input;
+use crate::files::input::Input;
 use crate::manifest::edit::{ManifestFile, NotEdited};
 use crate::manifest::{Document, write};
 

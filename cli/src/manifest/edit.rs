@@ -12,7 +12,7 @@ use bulla_crds::rules::SEALED_PREFIX;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::input::Input;
+use crate::files::input::Input;
 use crate::manifest::stream::{self, Document};
 use crate::manifest::tree::{Step, Tree};
 use crate::manifest::{Object, Position};

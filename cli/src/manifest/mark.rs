@@ -74,7 +74,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::input::Input;
+    use crate::files::input::Input;
 
     fn file(text: &str) -> ManifestFile {
         let input = Input { name: "f".into(), bytes: Zeroizing::new(text.into()) };

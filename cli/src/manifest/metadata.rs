@@ -8,9 +8,9 @@ use anyhow::{Result, anyhow, bail};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
-use crate::failure::{Failure, OrHint};
 use crate::manifest::Object;
 use crate::manifest::tree::Step;
+use crate::report::failure::{Failure, OrHint};
 
 /// Fields of metadata that the API server writes, or that mean nothing to us, and that `kubectl get` prints.
 const IGNORED_FIELDS: [&str; 10] = [

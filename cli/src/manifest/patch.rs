@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use yamlpath::{Component, Document as Yaml, Route};
 use zeroize::Zeroizing;
 
-use crate::input::Input;
+use crate::files::input::Input;
 use crate::manifest::edit::{ManifestFile, NotEdited};
 use crate::manifest::tree::{Step, Tree};
 use crate::manifest::{Object, write};

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::input::Input;
+use crate::files::input::Input;
 use crate::manifest::tree::{self, Mistake, Step, Tree};
 use crate::manifest::{MistakeAt, Position};
 

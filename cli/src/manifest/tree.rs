@@ -13,7 +13,7 @@ use serde::de::{
 use serde_json::{Map, Number, Value};
 use zeroize::Zeroize;
 
-use crate::input::MAX_FILE_BYTES;
+use crate::files::input::MAX_FILE_BYTES;
 
 /// How much a document may hold when its aliases are followed.
 const MAX_TREE_BYTES: usize = 2 * MAX_FILE_BYTES;

@@ -12,8 +12,8 @@ use k8s_openapi::api::core::v1::Secret;
 use zeroize::Zeroizing;
 
 use super::{Chomp, bytes_of, dotenv, from_env, from_file, typed, warn_about_arguments};
-use crate::failure::{Failure, OrHint};
-use crate::input;
+use crate::files::input;
+use crate::report::failure::{Failure, OrHint};
 
 /// Where the values of a new Secret come from.
 #[derive(Args)]

@@ -11,8 +11,8 @@ use clap::Args;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::failure::{Failure, OrHint};
 use crate::manifest::Tree;
+use crate::report::failure::{Failure, OrHint};
 use crate::values::{self, Values};
 
 /// What the Secret is for.

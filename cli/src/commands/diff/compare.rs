@@ -7,13 +7,13 @@ use bulla_sealing::{Fingerprint, SealedValue};
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
-use crate::changes::{self, KeyChange, ValueChangeKind};
 use crate::commands::diff::objects::{self, Entry, Pair};
 use crate::commands::diff::sides::Sides;
-use crate::config::Config;
-use crate::failure::Failure;
 use crate::manifest::{self, ObjectKind, Position, Tree};
-use crate::refused::Refused;
+use crate::report::diagnostic::Diagnostic;
+use crate::report::failure::Failure;
+use crate::values::value_diff::{self, KeyChange, ValueChangeKind};
+use crate::who::config::Config;
 
 /// kubectl's copy of the whole object, which shows nothing that the object does not.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -25,7 +25,7 @@ const CONTEXT_LINES: usize = 1;
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     pub(super) objects: Vec<ObjectChange>,
-    pub(super) refused: Vec<Refused>,
+    pub(super) refused: Vec<Diagnostic>,
 }
 
 /// What became of one object.
@@ -209,7 +209,7 @@ impl Judge<'_> {
 
     fn keys(&self, pair: &Pair<'_>) -> Vec<KeyReport> {
         let (old, new) = (values_of(pair.old), values_of(pair.new));
-        changes::of_values(old.clone(), new.clone())
+        value_diff::of_values(old.clone(), new.clone())
             .into_iter()
             .map(|(key, change)| {
                 self.key(key, change, old.get(key).copied(), new.get(key).copied())
@@ -233,11 +233,11 @@ impl Judge<'_> {
                     Some(_) => KeyReportKind::Moved,
                     None => KeyReportKind::Added,
                 };
-                report.came = self.holders(&new.map(changes::recipients).unwrap_or_default());
+                report.came = self.holders(&new.map(value_diff::recipients).unwrap_or_default());
             }
             KeyChange::Removed => {
                 report.kind = KeyReportKind::Removed;
-                report.went = self.holders(&old.map(changes::recipients).unwrap_or_default());
+                report.went = self.holders(&old.map(value_diff::recipients).unwrap_or_default());
             }
             KeyChange::Value(change) => {
                 report.kind = match change.kind {

@@ -5,8 +5,8 @@
 
 use crate::commands::diff::compare::{Comparison, Holder, KeyReport, KeyReportKind, ObjectChange};
 use crate::commands::diff::report;
-use crate::escape;
-use crate::output::count;
+use crate::report::escape;
+use crate::report::output::count;
 
 /// A comment on GitHub and on GitLab holds more, but other things may stand in it too.
 const MAX_BYTES: usize = 60_000;

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::commands::diff::sides::SideFile;
+use crate::files::walk;
 use crate::manifest::{ManifestFile, Object, ObjectKind};
 use crate::parallel::in_parallel;
-use crate::refused::{self, Refused};
-use crate::walk;
+use crate::report::diagnostic::{self, Diagnostic};
 
 /// The files of a side that could be read.
 pub(super) struct Parsed<'a>(Vec<(&'a SideFile, ManifestFile)>);
@@ -28,7 +28,7 @@ pub(super) struct Pair<'a> {
 }
 
 /// Parses the files of a side, on all processors.
-pub(super) fn parse<'a>(files: &'a [SideFile], refused: &mut Vec<Refused>) -> Parsed<'a> {
+pub(super) fn parse<'a>(files: &'a [SideFile], refused: &mut Vec<Diagnostic>) -> Parsed<'a> {
     let parsed = in_parallel(files.len(), |index| ManifestFile::parse(files[index].input()));
     let mut readable = Vec::new();
     for (file, parsed) in files.iter().zip(parsed) {
@@ -36,7 +36,7 @@ pub(super) fn parse<'a>(files: &'a [SideFile], refused: &mut Vec<Refused>) -> Pa
             Ok(manifests) => readable.push((file, manifests)),
             // Among the files of a tree there may be anything, and templates of charts are no YAML.
             Err(_) if !file.is_named && !is_ours(file) => {}
-            Err(error) => refused.push(Refused::file(&file.name, error, None)),
+            Err(error) => refused.push(Diagnostic::file(&file.name, error, None)),
         }
     }
     Parsed(readable)
@@ -48,7 +48,7 @@ fn is_ours(file: &SideFile) -> bool {
 
 impl Parsed<'_> {
     /// The objects that are compared, in the order of files and documents.
-    pub(super) fn entries(&self, refused: &mut Vec<Refused>) -> Vec<Entry<'_>> {
+    pub(super) fn entries(&self, refused: &mut Vec<Diagnostic>) -> Vec<Entry<'_>> {
         let mut entries = Vec::new();
         for (file, manifests) in &self.0 {
             let objects = match file.is_named {
@@ -56,7 +56,7 @@ impl Parsed<'_> {
                 false => manifests.objects_among_others().map(|(objects, _)| objects),
             };
             let objects = objects.unwrap_or_else(|error| {
-                refused.push(Refused::file(&file.name, error, None));
+                refused.push(Diagnostic::file(&file.name, error, None));
                 Vec::new()
             });
             for object in objects {
@@ -66,7 +66,7 @@ impl Parsed<'_> {
                         entries.push(Entry { path: &file.path, object, kind });
                     }
                     ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                        refused.push(refused::unknown_version(&object));
+                        refused.push(diagnostic::unknown_version(&object));
                     }
                     ObjectKind::OtherOfOurs | ObjectKind::Other => {}
                 }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use crate::commands::diff::compare::{
     Comparison, Holder, KeyReport, KeyReportKind, ObjectChange, ObjectChangeKind,
 };
-use crate::escape;
 use crate::manifest::Position;
-use crate::output::{count, styled};
-use crate::refused::Refused;
+use crate::report::diagnostic::Diagnostic;
+use crate::report::escape;
+use crate::report::output::{count, styled};
 
 const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
@@ -143,7 +143,7 @@ pub(super) fn summary(comparison: &Comparison) -> String {
 pub(super) fn json(comparison: &Comparison) -> Value {
     json!({
         "objects": comparison.objects.iter().map(object_json).collect::<Vec<_>>(),
-        "refused": comparison.refused.iter().map(Refused::to_json).collect::<Vec<_>>(),
+        "refused": comparison.refused.iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
     })
 }
 

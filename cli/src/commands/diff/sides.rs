@@ -7,11 +7,12 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::anyhow;
 use zeroize::Zeroizing;
 
-use crate::config::{self, Config};
-use crate::failure::{Failure, OrHint};
-use crate::git::{self, Blob, WorkTree};
-use crate::input::{self, Input};
-use crate::{output, walk};
+use crate::files::git::{self, Blob, WorkTree};
+use crate::files::input::{self, Input};
+use crate::files::walk;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
+use crate::who::config::{self, Config};
 
 /// What is to be compared.
 pub(super) enum Request {

@@ -9,8 +9,9 @@ use bulla_crds::decode_value;
 use bulla_crds::rules::SEALED_PREFIX;
 use bulla_sealing::{SealedValue, digest};
 
-use crate::failure::{Answer, Failure};
-use crate::{input, output};
+use crate::files::input;
+use crate::report::failure::{Answer, Failure};
+use crate::report::output;
 
 /// Prints a file with its sealed values made readable.
 pub(super) fn run(file: &Path) -> Result<Answer, Failure> {

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::form::{Content, Edited, Form};
-use crate::failure::Failure;
+use crate::files::sealed_file::{Picked, Sealer};
 use crate::manifest::{Object, Patch};
-use crate::output;
-use crate::sealed_file::{Picked, Sealer};
+use crate::report::failure::Failure;
+use crate::report::output;
 
 /// The fields that become others.
 pub(super) struct Changes {

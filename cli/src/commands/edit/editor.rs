@@ -7,8 +7,8 @@ use std::process::{Child, Command, ExitStatus};
 
 use anyhow::{Context, anyhow};
 
-use crate::failure::{Failure, OrHint};
-use crate::output;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 
 /// What POSIX has everywhere.
 const DEFAULT: &str = "vi";

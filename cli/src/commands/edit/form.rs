@@ -11,11 +11,11 @@ use bulla_sealing::{Keyring, UnsealError};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use crate::escape;
-use crate::failure::{Failure, OrHint};
-use crate::input::Input;
+use crate::files::input::Input;
+use crate::files::sealed_file::Picked;
 use crate::manifest::{self, ManifestFile, Object, ObjectKind, Step, Tree};
-use crate::sealed_file::Picked;
+use crate::report::escape;
+use crate::report::failure::{Failure, OrHint};
 
 /// How each placeholder begins. A data key has no slash, so none is one by chance.
 const MARK: &str = "bulla.dev/sealed/";

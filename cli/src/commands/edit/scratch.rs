@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::{Builder, TempDir};
 use zeroize::Zeroizing;
 
-use crate::input;
+use crate::files::input;
 
 /// The name of the file that is edited; by its end editors know what is in it.
 const FILE: &str = "secret.yaml";

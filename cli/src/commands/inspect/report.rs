@@ -8,12 +8,12 @@ use bulla_crds::{Policy, SealedSecret, decode_value};
 use bulla_sealing::{Binding, Fingerprint, SealedValue};
 use serde_json::{Value, json};
 
-use crate::config::Config;
-use crate::escape;
-use crate::failure::Failure;
 use crate::manifest::{self, Object, ObjectKind, Position};
-use crate::output::styled;
-use crate::table::table;
+use crate::report::escape;
+use crate::report::failure::Failure;
+use crate::report::output::styled;
+use crate::report::table::table;
+use crate::who::config::Config;
 
 /// What one SealedSecret holds, or a value that stands alone.
 pub(super) struct Report {

@@ -9,10 +9,11 @@ use bulla_sealing::{Fingerprint, Recipient};
 use clap::Args;
 
 use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::terminal::Consent;
-use crate::{candidates, escape, output};
+use crate::command_line::completion;
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::terminal::Consent;
+use crate::report::{escape, output};
 
 /// How long the controller has for its own keys.
 const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
@@ -26,7 +27,7 @@ const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 #[derive(Args)]
 pub(crate) struct Activate {
     /// The key, by the 16 digits that bulla keys list shows
-    #[arg(value_name = "FINGERPRINT", required_unless_present = "recipient", add = candidates::fingerprints())]
+    #[arg(value_name = "FINGERPRINT", required_unless_present = "recipient", add = completion::fingerprints())]
     fingerprint: Option<Fingerprint>,
 
     /// Declare this recipient, the key of another holder

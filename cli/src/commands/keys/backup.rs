@@ -14,11 +14,12 @@ use bulla_sealing::{Fingerprint, Identity, Keyring, UnsealError};
 use clap::Args;
 
 use crate::cluster::{Cluster, ClusterKey, Refusal, SealingKeys};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::identities::{self, IdentityFlags};
-use crate::output::{self, Content, Existing};
-use crate::{escape, input};
+use crate::command_line::flags::ClusterFlags;
+use crate::files::input;
+use crate::report::escape;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Content, Existing};
+use crate::who::identities::{self, IdentityFlags};
 
 /// Take the cluster's keys out of it, encrypted
 ///

@@ -7,14 +7,14 @@ use bulla_crds::State;
 use clap::Args;
 use serde_json::json;
 
-use crate::candidates;
 use crate::cluster::ClusterKey;
-use crate::config::{Config, Environment};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::{ClustersFlags, Format, Output};
-use crate::output::{self, Content, Existing};
-use crate::pinning::{self, HolderKey, Shown};
-use crate::terminal::Consent;
+use crate::command_line::completion;
+use crate::command_line::flags::{ClustersFlags, Format, Output};
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::{self, Content, Existing};
+use crate::report::terminal::Consent;
+use crate::who::config::{Config, Environment};
+use crate::who::pinning::{self, HolderKey, Shown};
 
 /// Fetch the recipients that a cluster's values are sealed to today
 ///
@@ -43,7 +43,7 @@ pub(crate) struct Fetch {
     format: Format,
 
     /// Pin the keys in this environment of bulla.yaml; repeat for several
-    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"], add = candidates::environments())]
+    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"], add = completion::environments())]
     environments: Vec<String>,
 
     /// Pin each key in every environment of bulla.yaml that pins one of its holder

@@ -7,9 +7,9 @@ use clap::Args;
 use jiff::{Timestamp, Unit};
 use zeroize::Zeroizing;
 
-use crate::failure::{Answer, Failure};
-use crate::flags::{Output, Type};
-use crate::output::{self, Content, Existing};
+use crate::command_line::flags::{Output, Type};
+use crate::report::failure::{Answer, Failure};
+use crate::report::output::{self, Content, Existing};
 
 /// Make a new identity
 ///

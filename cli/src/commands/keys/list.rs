@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
-use crate::failure::{Answer, Failure};
-use crate::flags::ClusterFlags;
-use crate::output;
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::{Answer, Failure};
+use crate::report::output;
 
 /// List a cluster's keys with their state
 ///
@@ -113,7 +113,7 @@ fn table(keys: &[ClusterKey], now: Timestamp) -> String {
             key.sealed_secrets().map_or_else(|| "?".to_owned(), |count| count.to_string()),
         ]
     });
-    crate::table::table(TITLES, &rows.collect::<Vec<_>>())
+    crate::report::table::table(TITLES, &rows.collect::<Vec<_>>())
 }
 
 /// As `kubectl` has it: the largest unit that gives two or more.

@@ -5,9 +5,9 @@ use clap::Args;
 
 use super::Wait;
 use crate::cluster::{Cluster, SealingKeys};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::output;
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output;
 
 /// Have the controller make a new key to seal to
 ///

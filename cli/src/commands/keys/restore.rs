@@ -11,11 +11,12 @@ use clap::Args;
 
 use super::Wait;
 use crate::cluster::{Cluster, SealingKeys, Stored};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::identities::IdentityFlags;
-use crate::output::Label;
-use crate::{escape, input, output};
+use crate::command_line::flags::ClusterFlags;
+use crate::files::input;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::output::Label;
+use crate::report::{escape, output};
+use crate::who::identities::IdentityFlags;
 
 /// What a revoked key is good for.
 const REVOKED: &str =

@@ -6,15 +6,16 @@ use bulla_sealing::Fingerprint;
 use clap::Args;
 
 use crate::cluster::{Cluster, Possession};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::{candidates, escape, output};
+use crate::command_line::completion;
+use crate::command_line::flags::ClusterFlags;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::{escape, output};
 
 /// Stop sealing to a key, which still opens
 #[derive(Args)]
 pub(crate) struct Retire {
     /// The key, by the 16 digits that bulla keys list shows
-    #[arg(value_name = "FINGERPRINT", add = candidates::fingerprints())]
+    #[arg(value_name = "FINGERPRINT", add = completion::fingerprints())]
     fingerprint: Fingerprint,
 
     /// Retire even the Active key of another holder, who then has none

@@ -9,10 +9,12 @@ use clap::Args;
 
 use self::need::{Need, Usable};
 use crate::cluster::{Cluster, Refusal};
-use crate::failure::{Answer, Failure, OrHint};
-use crate::flags::ClusterFlags;
-use crate::terminal::Consent;
-use crate::{candidates, escape, git, output};
+use crate::command_line::completion;
+use crate::command_line::flags::ClusterFlags;
+use crate::files::git;
+use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::terminal::Consent;
+use crate::report::{escape, output};
 
 /// How many of those that need the key are named.
 const NAMED: usize = 10;
@@ -26,7 +28,7 @@ const NAMED: usize = 10;
 #[derive(Args)]
 pub(crate) struct Revoke {
     /// The key, by the 16 digits that bulla keys list shows
-    #[arg(value_name = "FINGERPRINT", add = candidates::fingerprints())]
+    #[arg(value_name = "FINGERPRINT", add = completion::fingerprints())]
     fingerprint: Fingerprint,
 
     /// Look at the files of this branch, tag or commit; repeat for several [default: HEAD of the

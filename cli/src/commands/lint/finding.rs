@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::commands::lint::rule::{Level, Rule};
 use crate::commands::lint::shown::Shown;
-use crate::escape;
 use crate::manifest::{Mark, Position};
+use crate::report::escape;
 
 /// Where a finding is: a file, and within it as much as is known. Lines and columns are counted from 1, columns in
 /// characters.

@@ -7,15 +7,15 @@ use anyhow::{Context, anyhow};
 use bulla_sealing::Fingerprint;
 use zeroize::Zeroizing;
 
-use crate::changes::{self, KeyChange, ValueChange, ValueChangeKind};
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::judge::Verdict;
 use crate::commands::lint::rule::Rule;
-use crate::config::{self, Config, PinState};
-use crate::failure::{Failure, OrHint};
-use crate::input::Input;
+use crate::files::input::Input;
+use crate::files::{git, walk};
 use crate::manifest::{self, ManifestFile, Object, ObjectKind, Step};
-use crate::{git, walk};
+use crate::report::failure::{Failure, OrHint};
+use crate::values::value_diff::{self, KeyChange, ValueChange, ValueChangeKind};
+use crate::who::config::{self, Config, PinState};
 
 /// An earlier commit, as far as files differ from it.
 pub(super) struct Base {
@@ -141,7 +141,7 @@ impl Verdict<'_> {
         let Some(earlier) = base.find(&file, object) else { return };
         let old = earlier.values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let git_ref = &base.git_ref;
-        for (key, change) in changes::of_values(old, manifest::sealed_data(object)) {
+        for (key, change) in value_diff::of_values(old, manifest::sealed_data(object)) {
             let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
             let mut tell =
                 |rule, message: String| self.find(object, rule, &path, Some(key), message);

@@ -14,9 +14,9 @@ use crate::commands::lint::finding::{Finding, Place};
 use crate::commands::lint::history::Base;
 use crate::commands::lint::rule::{Basis, Rule};
 use crate::commands::lint::shown::Shown;
-use crate::config::{Config, Environment};
-use crate::failure::Failure;
 use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
+use crate::report::failure::Failure;
+use crate::who::config::{Config, Environment};
 
 /// Client-side `kubectl apply` keeps a copy in an annotation of at most 256 KiB.
 const LARGE_MANIFEST_BYTES: usize = 240_000;

@@ -8,8 +8,8 @@ use bulla_sealing::Fingerprint;
 use crate::cluster::{ClusterKey, SealingKeys};
 use crate::commands::lint::judge::{Home, ReadValue, Verdict};
 use crate::commands::lint::rule::Rule;
-use crate::config::{Config, Environment, Pin, PinState};
 use crate::manifest::{Object, Step};
+use crate::who::config::{Config, Environment, Pin, PinState};
 
 /// What is wrong with the recipients of one value: rule and message.
 type Wrong = (Rule, String);

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Level;
-use crate::output;
+use crate::report::output;
 
 /// For whom the findings are written.
 #[derive(Clone, Copy, Default, ValueEnum)]

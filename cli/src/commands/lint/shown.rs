@@ -5,8 +5,8 @@ use std::ops::Range;
 use bulla_crds::rules::SEALED_PREFIX;
 use serde_json::Value;
 
-use crate::escape;
 use crate::manifest::{Mark, Step};
+use crate::report::escape;
 
 /// As much of a public text as is shown.
 const MAX_TEXT_CHARS: usize = 60;

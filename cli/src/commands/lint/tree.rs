@@ -13,12 +13,12 @@ use crate::commands::lint::finding::{Finding, Place};
 use crate::commands::lint::judge::{Known, Seen, Verdict};
 use crate::commands::lint::leaks::{self, Words};
 use crate::commands::lint::rule::Rule;
-use crate::failure::{Failure, OrHint};
-use crate::input::{self, Input};
+use crate::files::input::{self, Input};
+use crate::files::walk::{self, Found};
 use crate::manifest::{ManifestFile, MistakeAt};
-use crate::output;
-use crate::refused::Refused;
-use crate::walk::{self, Found};
+use crate::report::diagnostic::Diagnostic;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 
 /// How much of a file is looked through that is no manifest.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
@@ -42,7 +42,7 @@ pub(super) struct FileReport {
     pub(super) is_other: bool,
     /// Whether it should have been judged and could not be read.
     pub(super) is_unreadable: bool,
-    pub(super) refused: Option<Refused>,
+    pub(super) refused: Option<Diagnostic>,
     environment: Option<String>,
     seen: Vec<Seen>,
 }
@@ -93,7 +93,7 @@ pub(super) fn judge(source: &Source, known: &Known<'_>) -> Result<FileReport, Fa
             return Ok(report);
         }
         Err(error) => {
-            report.refused = Some(Refused::file(&report.name, format!("{error:#}"), None));
+            report.refused = Some(Diagnostic::file(&report.name, format!("{error:#}"), None));
             return Ok(report);
         }
     };
@@ -162,7 +162,7 @@ impl FileReport {
     fn unreadable(&mut self, error: &anyhow::Error, words: &Words, is_strict: bool) {
         self.is_unreadable = true;
         if is_strict {
-            self.refused = Some(Refused::file(&self.name, format!("{error:#}"), None));
+            self.refused = Some(Diagnostic::file(&self.name, format!("{error:#}"), None));
             return;
         }
         let Some((mention, line)) = words.mention else {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bulla_sealing::Fingerprint;
 
-use crate::changes::{self, ValueChangeKind};
+use crate::values::value_diff::{self, ValueChangeKind};
 
 /// What becomes of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub(super) fn decide(base: Option<&str>, ours: Option<&str>, theirs: Option<&str
 }
 
 fn is_rekeyed(old: &str, new: &str) -> bool {
-    changes::of_value(old, new).is_some_and(|change| change.kind == ValueChangeKind::Rekeyed)
+    value_diff::of_value(old, new).is_some_and(|change| change.kind == ValueChangeKind::Rekeyed)
 }
 
 /// Both sides have one payload behind two headers. Nobody can make a third header without a key, so the one is taken
@@ -94,7 +94,7 @@ fn one_of_two_headers(base: Option<&str>, ours: &str, theirs: &str) -> Decision 
 }
 
 fn recipients(value: &str) -> BTreeSet<Fingerprint> {
-    changes::recipients(value).into_iter().collect()
+    value_diff::recipients(value).into_iter().collect()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::commands::merge_driver::decide::{Decision, Remark, Side, decide};
 use crate::commands::merge_driver::text::{MergedText, Style, merge_lines, whole_conflict};
-use crate::input::Input;
+use crate::files::input::Input;
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
 
 /// Namespace and name of an object, and the data key.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::merge::{Merged, merge};
 use super::text::Style;
-use crate::input::Input;
+use crate::files::input::Input;
 use crate::manifest::{ManifestFile, sealed_data};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];

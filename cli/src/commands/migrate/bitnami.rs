@@ -20,9 +20,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
 use super::{Address, Migrated, Note};
-use crate::failure::Failure;
 use crate::manifest::{self, Object, Patch, Step};
-use crate::refused::{self, Place, Refused};
+use crate::report::diagnostic::{self, Diagnostic, Place};
+use crate::report::failure::Failure;
 
 pub(super) use keys::read as read_keys;
 pub(super) use value::Keys;
@@ -58,7 +58,7 @@ pub(super) fn convert(
     object: &Object<'_>,
     keys: Option<&Keys>,
     address: &Address<'_>,
-) -> Result<Conversion, Vec<Refused>> {
+) -> Result<Conversion, Vec<Diagnostic>> {
     let reader = Reader { object };
     let one = |refused| vec![refused];
     let spec = reader.spec().map_err(one)?;
@@ -198,14 +198,14 @@ impl<'a> Reader<'a> {
         path: &[Step<'_>],
         what: impl std::fmt::Display,
         hint: Option<&str>,
-    ) -> Refused {
+    ) -> Diagnostic {
         self.place(path, None).refuse(what, hint.map(str::to_owned))
     }
 
     /// A refusal that names its place itself.
-    fn failed(&self, failure: Failure) -> Refused {
+    fn failed(&self, failure: Failure) -> Diagnostic {
         let (message, hint) = failure.into_parts();
-        Refused::file(&self.object.position(&[]).file, message, hint.as_deref())
+        Diagnostic::file(&self.object.position(&[]).file, message, hint.as_deref())
     }
 
     fn note(&self, message: &str) -> Note {
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
         &self,
         value: &'a Value,
         path: &[Step<'_>],
-    ) -> Result<Option<&'a Map<String, Value>>, Refused> {
+    ) -> Result<Option<&'a Map<String, Value>>, Diagnostic> {
         match value {
             Value::Null => Ok(None),
             Value::Object(map) => Ok(Some(map)),
@@ -228,12 +228,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn no_equivalent(&self, path: &[Step<'_>], hint: Option<&str>) -> Refused {
+    fn no_equivalent(&self, path: &[Step<'_>], hint: Option<&str>) -> Diagnostic {
         self.refuse(path, format!("{} has no equivalent", manifest::path_text(path)), hint)
     }
 
     /// The spec, with nothing in it but what is looked at.
-    fn spec(&self) -> Result<&'a Map<String, Value>, Refused> {
+    fn spec(&self) -> Result<&'a Map<String, Value>, Diagnostic> {
         let object = self.object;
         if object.value.get("apiVersion").and_then(Value::as_str) != Some(MARK) {
             return Err(self.refuse(
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
         spec: &'a Map<String, Value>,
         scopes: &Scopes,
         keys: &Keys,
-    ) -> Result<Opened, Vec<Refused>> {
+    ) -> Result<Opened, Vec<Diagnostic>> {
         let field = [Step::Key("spec"), Step::Key("encryptedData")];
         let one = |refused| vec![refused];
         if scopes.declared.is_empty() {
@@ -309,7 +309,7 @@ impl<'a> Reader<'a> {
         opened: &Opened,
         scopes: &Scopes,
         notes: &mut Vec<Note>,
-    ) -> Result<Scope, Refused> {
+    ) -> Result<Scope, Diagnostic> {
         let index = opened.scopes.first().copied().unwrap_or_default();
         if opened.scopes.iter().any(|other| *other != index) {
             return Err(self.refuse(&[], "its values are sealed for different scopes", None));
@@ -326,7 +326,7 @@ impl<'a> Reader<'a> {
         Ok(scope)
     }
 
-    fn not_sealed(&self, error: &SealError) -> Refused {
+    fn not_sealed(&self, error: &SealError) -> Diagnostic {
         let key = match error {
             SealError::Target { key, .. }
             | SealError::InTheClear { key, .. }
@@ -339,7 +339,7 @@ impl<'a> Reader<'a> {
             SealError::InTheClear { .. } => Some(
                 "labels and annotations are not sealed: take the value out of them, and change it",
             ),
-            error => refused::hint_for_sealing(error),
+            error => diagnostic::hint_for_sealing(error),
         };
         self.refuse(path.as_ref().map_or(&[], |path| &path[..]), error, hint)
     }
@@ -359,7 +359,7 @@ fn hint_for(error: OpenError, text: &str, scopes: &Scopes, keys: &Keys) -> Optio
                 ),
                 None => format!(
                     "--from-key holds {}; Bitnami's format does not say which key a value is for",
-                    crate::output::count(keys.len(), "key")
+                    crate::report::output::count(keys.len(), "key")
                 ),
             })
         }

@@ -170,7 +170,8 @@ fn push_keys(
 
 /// The lines of all keys of a text of ours.
 fn lines_of(yaml: &str) -> HashMap<Vec<String>, usize> {
-    let input = crate::input::Input { name: String::new(), bytes: yaml.as_bytes().to_vec().into() };
+    let input =
+        crate::files::input::Input { name: String::new(), bytes: yaml.as_bytes().to_vec().into() };
     let Ok(file) = ManifestFile::parse(input) else { return HashMap::new() };
     let Ok(objects) = file.objects() else { return HashMap::new() };
     objects.iter().flat_map(keys).map(|(line, path)| (path, line)).collect()

@@ -7,13 +7,13 @@ use zeroize::Zeroizing;
 
 use super::bitnami::{self, Keys};
 use super::{Address, Migrated, Note, comments, sops};
-use crate::destination::Destination;
-use crate::exchange::Exchange;
-use crate::failure::Failure;
-use crate::input::Input;
+use crate::files::input::Input;
+use crate::files::replace::Exchange;
+use crate::files::walk::{self, Found};
 use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object};
-use crate::refused::{Place, Refused};
-use crate::walk::{self, Found};
+use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::failure::Failure;
+use crate::who::destination::Destination;
 
 /// What is known for every file.
 pub(super) struct Job<'a> {
@@ -33,7 +33,7 @@ pub(super) struct Draft {
     pub(super) new: Option<Zeroizing<Vec<u8>>>,
     pub(super) migrated: Vec<Migrated>,
     pub(super) notes: Vec<Note>,
-    pub(super) refused: Vec<Refused>,
+    pub(super) refused: Vec<Diagnostic>,
     /// Of other tools.
     pub(super) objects: usize,
     /// Objects and documents of other kinds.
@@ -53,7 +53,7 @@ impl Exchange for Draft {
         self.new.as_ref().map(|new| new.as_slice())
     }
 
-    fn is_kept(&mut self, refused: Refused) {
+    fn is_kept(&mut self, refused: Diagnostic) {
         self.new = None;
         self.refused.push(refused);
     }
@@ -103,7 +103,7 @@ impl Draft {
             Ok(destination) => Some(destination),
             Err(failure) => {
                 let (message, hint) = failure.into_parts();
-                self.refused.push(Refused::file(&self.name, message, hint.as_deref()));
+                self.refused.push(Diagnostic::file(&self.name, message, hint.as_deref()));
                 None
             }
         }
@@ -140,7 +140,7 @@ impl Draft {
     }
 
     fn not_edited(&mut self) {
-        self.refused.push(Refused::file(
+        self.refused.push(Diagnostic::file(
             &self.name,
             format!("{}: {NotEdited}", self.name),
             Some("write it without aliases and anchors first"),
@@ -190,7 +190,7 @@ impl Draft {
         if secrets != count {
             let hint = "SOPS encrypts a file as a whole, so it stays whole: move its Secrets to a file of their own";
             let message = format!("{}: there are other objects beside Secrets in it", self.name);
-            self.refused.push(Refused::file(&self.name, message, Some(hint)));
+            self.refused.push(Diagnostic::file(&self.name, message, Some(hint)));
             return Ok(());
         }
         let Some((destination, namespace)) = self.destination(job) else { return Ok(()) };

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::draft::Draft;
 use super::{Migrated, Note};
-use crate::escape;
-use crate::output::count;
-use crate::refused::Refused;
+use crate::report::diagnostic::Diagnostic;
+use crate::report::escape;
+use crate::report::output::count;
 
 pub(super) struct Report<'a> {
     pub(super) drafts: &'a [Draft],
@@ -18,7 +18,7 @@ impl Report<'_> {
         self.drafts.iter().filter(|draft| draft.new.is_some())
     }
 
-    pub(super) fn refused(&self) -> impl Iterator<Item = &Refused> {
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Diagnostic> {
         self.drafts.iter().flat_map(|draft| &draft.refused)
     }
 
@@ -55,7 +55,7 @@ impl Report<'_> {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let place = |place: &crate::refused::Place| {
+        let place = |place: &crate::report::diagnostic::Place| {
             json!({
                 "document": place.position.document,
                 "item": place.position.item,
@@ -86,7 +86,7 @@ impl Report<'_> {
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
-            "refused": self.refused().map(Refused::to_json).collect::<Vec<_>>(),
+            "refused": self.refused().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "files": self.drafts.len(),
             "objects": objects,
             "migrated": migrated,

@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 use super::comments;
 use super::draft::flaw;
 use super::{Address, Migrated, Note};
-use crate::failure::Failure;
-use crate::input::{self, Input};
+use crate::files::input::{self, Input};
 use crate::manifest::{self, Document, ManifestFile, Object, ObjectKind};
-use crate::refused::{self, Place, Refused};
+use crate::report::diagnostic::{self, Diagnostic, Place};
+use crate::report::failure::Failure;
 
 /// The key under which SOPS keeps what it needs.
 pub(super) const MARK: &str = "sops";
@@ -55,7 +55,7 @@ pub(super) fn secrets(manifests: &ManifestFile) -> usize {
 pub(super) fn decrypted(
     path: &Path,
     manifests: &ManifestFile,
-) -> Result<Result<ManifestFile, Refused>, Failure> {
+) -> Result<Result<ManifestFile, Diagnostic>, Failure> {
     let name = path.display().to_string();
     let input_type =
         if manifests.documents().iter().all(Document::is_json) { "json" } else { "yaml" };
@@ -79,12 +79,12 @@ pub(super) fn decrypted(
     let refuse = |what: &str| {
         let shown = as_argument(path);
         let hint = format!("see what it says: sops decrypt {} > /dev/null", shown.display());
-        Ok(Err(Refused::file(&name, format!("{name}: {what}"), Some(&hint))))
+        Ok(Err(Diagnostic::file(&name, format!("{name}: {what}"), Some(&hint))))
     };
     match (status.ok().and_then(|status| status.code()), plain) {
         (Some(0), Some(Ok(bytes))) => {
             let input = Input { name: format!("{name}, decrypted"), bytes };
-            Ok(ManifestFile::parse(input).map_err(|error| Refused::file(&name, error, None)))
+            Ok(ManifestFile::parse(input).map_err(|error| Diagnostic::file(&name, error, None)))
         }
         (Some(MAC_MISMATCH), _) => {
             refuse("its MAC is wrong: it was changed without sops, or damaged")
@@ -117,10 +117,10 @@ pub(super) fn convert(
     encrypted: &ManifestFile,
     plain: &ManifestFile,
     address: &Address<'_>,
-) -> Result<Converted, Vec<Refused>> {
+) -> Result<Converted, Vec<Diagnostic>> {
     let name = encrypted.name();
     let file_failed =
-        |error: anyhow::Error| vec![Refused::file(name, format!("{name}: {error}"), None)];
+        |error: anyhow::Error| vec![Diagnostic::file(name, format!("{name}: {error}"), None)];
     let old = encrypted.objects().map_err(file_failed)?;
     let plain = plain.objects().map_err(file_failed)?;
     let documents = encrypted.documents();
@@ -175,12 +175,12 @@ fn one(
     plain: &Object<'_>,
     document: &Document,
     address: &Address<'_>,
-) -> Result<One, Box<Refused>> {
+) -> Result<One, Box<Diagnostic>> {
     let place = Place { position: old.position(&[]), object: plain.title(), key: None };
     let file = place.position.file.clone();
     let failed = |failure: Failure| {
         let (message, hint) = failure.into_parts();
-        Box::new(Refused::file(&file, message, hint.as_deref()))
+        Box::new(Diagnostic::file(&file, message, hint.as_deref()))
     };
     if plain.kind() != ObjectKind::Secret {
         return Err(failed(plain.unsupported("a Secret of v1").into()));
@@ -191,7 +191,7 @@ fn one(
         manifest::namespace_of(plain, &secret.metadata, address.namespace).map_err(failed)?;
     let sealed = bulla_crds::seal(&secret, namespace, Scope::Strict, address.recipients).map_err(
         |error| {
-            let hint = refused::hint_for_sealing(&error).map(str::to_owned);
+            let hint = diagnostic::hint_for_sealing(&error).map(str::to_owned);
             Box::new(place.clone().refuse(&error, hint))
         },
     )?;

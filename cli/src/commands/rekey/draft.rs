@@ -12,13 +12,14 @@ use zeroize::Zeroizing;
 
 use super::recipients::{Demand, Need, Objection, Today};
 use crate::cluster::{Cluster, HeaderRequest};
-use crate::exchange::Exchange;
-use crate::failure::Failure;
+use crate::files::replace::Exchange;
+use crate::files::walk;
+use crate::files::walk::Found;
 use crate::manifest::{self, ManifestFile, NewText, Object, ObjectKind, Places, Position, Step};
-use crate::progress::Progress;
-use crate::refused::{Place, Refused};
-use crate::walk::Found;
-use crate::{refused, walk};
+use crate::report::diagnostic;
+use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::failure::Failure;
+use crate::report::progress::Progress;
 
 const NAME_THE_NAMESPACE: &str =
     "name the namespace that the SealedSecret is deployed to with -n, or in the manifest";
@@ -29,7 +30,7 @@ pub(super) struct Draft {
     pub(super) name: String,
     manifests: Option<ManifestFile>,
     pub(super) pending: Vec<Pending>,
-    pub(super) refused: Vec<Refused>,
+    pub(super) refused: Vec<Diagnostic>,
     pub(super) sealed_secrets: usize,
     pub(super) up_to_date: usize,
     /// Objects and documents of other kinds.
@@ -65,7 +66,7 @@ impl Exchange for Draft {
         self.new.as_ref().map(|new| new.as_slice())
     }
 
-    fn is_kept(&mut self, refused: Refused) {
+    fn is_kept(&mut self, refused: Diagnostic) {
         self.new = None;
         self.refused.push(refused);
     }
@@ -119,7 +120,7 @@ impl Draft {
             match object.kind() {
                 ObjectKind::SealedSecret => {}
                 ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                    self.refused.push(refused::unknown_version(object));
+                    self.refused.push(diagnostic::unknown_version(object));
                     continue;
                 }
                 _ => {
@@ -153,7 +154,7 @@ impl Draft {
     ) {
         let metadata = match manifest::metadata_of(object) {
             Ok(metadata) => metadata,
-            Err(error) => return self.refused.push(Refused::file(&self.name, error, None)),
+            Err(error) => return self.refused.push(Diagnostic::file(&self.name, error, None)),
         };
         let names = manifest::name_of(object, &metadata).and_then(|name| {
             let given = demand.namespace.as_ref();
@@ -164,7 +165,7 @@ impl Draft {
             Ok(names) => names,
             Err(failure) => {
                 let (message, hint) = failure.into_parts();
-                return self.refused.push(Refused::file(&self.name, message, hint.as_deref()));
+                return self.refused.push(Diagnostic::file(&self.name, message, hint.as_deref()));
             }
         };
         let Some(Value::Object(values)) = object.value.pointer("/spec/sealedData") else {
@@ -196,7 +197,7 @@ impl Draft {
                 Err(error) => {
                     let hint = match &error {
                         RekeyError::Unseal(error) => {
-                            refused::hint_for(&error.clone().into(), Some(keyring))
+                            diagnostic::hint_for(&error.clone().into(), Some(keyring))
                         }
                         RekeyError::NoRandomness(_) => None,
                     };
@@ -224,7 +225,7 @@ impl Draft {
             self.pending.iter().map(|pending| pending.new_text.clone()).collect();
         match manifests.edited(&new_texts) {
             Ok(new) => self.new = Some(new),
-            Err(error) => self.refused.push(Refused::file(
+            Err(error) => self.refused.push(Diagnostic::file(
                 &self.name,
                 format!("{}: {error}", self.name),
                 Some("does a sealed value stand in it elsewhere too, by an alias or in another field?"),
@@ -383,7 +384,7 @@ impl From<ValueError> for Objection {
     fn from(error: ValueError) -> Self {
         let hint = match &error {
             ValueError::NoNamespace(_) => Some(NAME_THE_NAMESPACE.to_owned()),
-            error => refused::hint_for(error, None),
+            error => diagnostic::hint_for(error, None),
         };
         Self { hint, message: error.to_string() }
     }

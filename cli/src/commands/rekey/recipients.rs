@@ -7,9 +7,9 @@ use std::path::Path;
 use bulla_crds::keys::{DeclaredKeys, NoSuccessor};
 use bulla_sealing::{Fingerprint, Recipients};
 
-use crate::config::Config;
-use crate::failure::Failure;
 use crate::manifest::GivenNamespace;
+use crate::report::failure::Failure;
+use crate::who::config::Config;
 
 /// Everything that says it.
 pub(super) struct Today {

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::draft::{Draft, Pending};
 use super::recipients::Today;
-use crate::escape;
-use crate::output::count;
-use crate::refused::Refused;
+use crate::report::diagnostic::Diagnostic;
+use crate::report::escape;
+use crate::report::output::count;
 
 pub(super) struct Report<'a> {
     pub(super) drafts: &'a [Draft],
@@ -22,7 +22,7 @@ impl Report<'_> {
         self.drafts.iter().filter(|draft| draft.new.is_some())
     }
 
-    pub(super) fn refused(&self) -> impl Iterator<Item = &Refused> {
+    pub(super) fn refused(&self) -> impl Iterator<Item = &Diagnostic> {
         self.drafts.iter().flat_map(|draft| &draft.refused)
     }
 
@@ -88,7 +88,7 @@ impl Report<'_> {
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
-            "refused": self.refused().map(Refused::to_json).collect::<Vec<_>>(),
+            "refused": self.refused().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "files": self.drafts.len(),
             "sealedSecrets": numbers.sealed_secrets,
             "rekeyed": numbers.rekeyed,

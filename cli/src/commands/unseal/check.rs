@@ -6,13 +6,14 @@ use bulla_crds::{SealedSecret, UnsealError, unseal_value};
 use bulla_sealing::Keyring;
 
 use super::path_of;
-use crate::failure::{Answer, Failure};
+use crate::files::walk;
+use crate::files::walk::Found;
 use crate::manifest::{self, Object, ObjectKind, Places};
 use crate::parallel::in_parallel;
-use crate::progress::Progress;
-use crate::refused::{Place, Refused};
-use crate::walk::Found;
-use crate::{output, refused, walk};
+use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::failure::{Answer, Failure};
+use crate::report::progress::Progress;
+use crate::report::{diagnostic, output};
 
 /// What was found in one file, or in all.
 #[derive(Default)]
@@ -20,7 +21,7 @@ struct Tally {
     sealed_secrets: usize,
     values: usize,
     others: usize,
-    refused: Vec<Refused>,
+    refused: Vec<Diagnostic>,
 }
 
 pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failure> {
@@ -40,7 +41,7 @@ pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failur
         all.refused.extend(refused);
     }
     drop(progress);
-    refused::report(&all.refused);
+    diagnostic::report(&all.refused);
     output::summary(&all.summary(found.len()));
     match all.refused.is_empty() {
         true => Ok(Answer::Yes),
@@ -73,7 +74,7 @@ impl Tally {
             match object.kind() {
                 ObjectKind::SealedSecret => tally.open(object, &places, keyring),
                 ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                    tally.refused.push(refused::unknown_version(object));
+                    tally.refused.push(diagnostic::unknown_version(object));
                 }
                 _ => tally.others += 1,
             }
@@ -86,11 +87,11 @@ impl Tally {
         let file = object.position(&[]).file;
         let sealed_secret = match manifest::read_sealed_secret(object) {
             Ok(sealed_secret) => sealed_secret,
-            Err(error) => return self.refused.push(Refused::file(&file, error, None)),
+            Err(error) => return self.refused.push(Diagnostic::file(&file, error, None)),
         };
         if let Err(failure) = manifest::name_of(object, &sealed_secret.metadata) {
             let (message, hint) = failure.into_parts();
-            return self.refused.push(Refused::file(&file, message, hint.as_deref()));
+            return self.refused.push(Diagnostic::file(&file, message, hint.as_deref()));
         }
         self.values += sealed_secret.spec.sealed_data.len();
         match bulla_crds::unseal(&sealed_secret, keyring) {
@@ -105,7 +106,7 @@ impl Tally {
                         let position = places.position(object, key, value);
                         let place =
                             Place { position, object: object.title(), key: Some(key.clone()) };
-                        let hint = refused::hint_for(&error, Some(keyring));
+                        let hint = diagnostic::hint_for(&error, Some(keyring));
                         self.refused.push(place.refuse(error, hint));
                     }
                 }

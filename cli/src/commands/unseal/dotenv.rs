@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use zeroize::Zeroizing;
 
 use super::variables::Variables;
-use crate::failure::{Failure, OrHint};
+use crate::report::failure::{Failure, OrHint};
 
 /// One line, or several, for each variable.
 pub(super) fn write(variables: &Variables<'_>) -> Result<Zeroizing<Vec<u8>>, Failure> {

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 
 use super::variables::Variables;
 use crate::core_file;
-use crate::failure::{Answer, Failure, OrHint};
+use crate::report::failure::{Answer, Failure, OrHint};
 
 /// Runs a command; how it ends is how the process ends. Returns only when it could not be started.
 pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Answer, Failure> {

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use bulla_crds::WipedSecret;
 use clap::{Args, ValueEnum};
 
-use crate::failure::{Failure, OrHint};
+use crate::report::failure::{Failure, OrHint};
 
 /// What the variables of `--exec` and `--format dotenv` are called.
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use super::Report;
 use crate::commands::lint::finding::Finding;
-use crate::escape;
+use crate::report::escape;
 
 pub(super) fn render(report: &Report) -> String {
     report.findings.iter().map(line).collect()

@@ -3,7 +3,7 @@
 use super::Report;
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Level;
-use crate::escape;
+use crate::report::escape;
 
 pub(super) fn render(report: &Report) -> String {
     report.findings.iter().map(command).collect()

@@ -7,7 +7,7 @@ use annotate_snippets::{
 use super::Report;
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Level;
-use crate::escape;
+use crate::report::escape;
 
 /// With colours, which are taken out again where they are not wanted.
 pub(super) fn render(report: &Report) -> String {

@@ -9,7 +9,7 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 use super::{Report, concise};
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Level;
-use crate::escape;
+use crate::report::escape;
 
 pub(super) fn render(report: &Report) -> Result<String> {
     let mut xml = Vec::new();

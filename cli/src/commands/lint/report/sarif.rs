@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Report;
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Rule;
-use crate::escape;
+use crate::report::escape;
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{ANNOTATIONS, MANAGED, PATCH, Reader, SKIP_OWNER, template};
 use crate::commands::migrate::Note;
 use crate::manifest::{self, Step};
-use crate::refused::Refused;
+use crate::report::diagnostic::Diagnostic;
 
 /// What the API server writes into metadata, or what the controller put its own over.
 const IGNORED_METADATA: [&str; 11] = [
@@ -55,7 +55,7 @@ impl<'a> Reader<'a> {
         spec: &'a Map<String, Value>,
         name: &str,
         notes: &mut Vec<Note>,
-    ) -> Result<Template, Refused> {
+    ) -> Result<Template, Diagnostic> {
         let path = [Step::Key("spec"), Step::Key("template")];
         let mut template = Template::default();
         let fields = self.map(spec.get("template").unwrap_or(&Value::Null), &path)?;
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
         name: &str,
         template: &mut Template,
         notes: &mut Vec<Note>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Diagnostic> {
         let path = [Step::Key("spec"), Step::Key("template"), Step::Key("metadata")];
         for (field, value) in self.map(value, &path)?.into_iter().flatten() {
             let path = [path[0], path[1], path[2], Step::Key(field)];
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
         &self,
         map: Option<&'a Map<String, Value>>,
         path: &[Step<'_>],
-    ) -> Result<BTreeMap<String, String>, Refused> {
+    ) -> Result<BTreeMap<String, String>, Diagnostic> {
         let text = |(key, value): (&String, &Value)| match value {
             Value::String(text) => Ok((key.clone(), text.clone())),
             _ => {
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         &self,
         map: Option<&'a Map<String, Value>>,
         spec: &'a Map<String, Value>,
-    ) -> Result<BTreeMap<String, String>, Refused> {
+    ) -> Result<BTreeMap<String, String>, Diagnostic> {
         let sealed = spec.get("encryptedData").and_then(Value::as_object);
         let is_sealed = |key: &str| sealed.is_some_and(|sealed| sealed.contains_key(key));
         let mut data = BTreeMap::new();
@@ -169,7 +169,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What becomes of the annotations by which Bitnami's controller is told how to keep the Secret.
-    fn policy(&self, template: &mut Template, notes: &mut Vec<Note>) -> Result<(), Refused> {
+    fn policy(&self, template: &mut Template, notes: &mut Vec<Note>) -> Result<(), Diagnostic> {
         let note = |what: &str| self.note(what);
         if template.has(PATCH) {
             let is_plain = template.type_.as_deref().is_none_or(|type_| type_ == "Opaque");

@@ -10,10 +10,11 @@ use rsa::pkcs8::DecodePrivateKey;
 use zeroize::Zeroizing;
 
 use super::value::Keys;
-use crate::failure::{Failure, OrHint};
-use crate::input::{self, Input};
+use crate::files::input::{self, Input};
+use crate::files::walk;
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
-use crate::{output, walk};
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 
 /// Where the controller keeps a key in its Secret.
 const DATA_KEY: &str = "tls.key";

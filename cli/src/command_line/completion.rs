@@ -1,0 +1,82 @@
+//! What a shell can complete beyond flags and paths: data keys, environments, fingerprints and contexts.
+//!
+//! All of it is read from files; no cluster is asked, no stdin is read and nothing is said: where something cannot be
+//! read there are no candidates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+
+use crate::cluster;
+use crate::files::input;
+use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+use crate::who::config::Config;
+
+/// The sealed keys of the files that the command line names.
+pub(crate) fn sealed_keys() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        keys(|object| manifest::sealed_data(object).map(|(key, _)| key.to_owned()).collect())
+    })
+}
+
+/// Those, and the keys that templates render.
+pub(crate) fn all_keys() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        keys(|object| {
+            let sealed = manifest::sealed_data(object).map(|(key, _)| key.to_owned());
+            let rendered = object.value.pointer("/spec/template/data");
+            let rendered = rendered.and_then(|it| it.as_object()).into_iter().flatten();
+            sealed.chain(rendered.map(|(key, _)| key.clone())).collect()
+        })
+    })
+}
+
+/// The environments of bulla.yaml.
+pub(crate) fn environments() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let config = Config::find(None, &[]).ok().flatten();
+        let environments = config.into_iter().flat_map(|config| config.environments);
+        environments.map(|environment| CompletionCandidate::new(environment.name)).collect()
+    })
+}
+
+/// The fingerprints that bulla.yaml pins, with their holders.
+pub(crate) fn fingerprints() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let config = Config::find(None, &[]).ok().flatten();
+        let pins = config.iter().flat_map(|config| &config.environments).flat_map(|it| &it.pins);
+        let keys: BTreeMap<_, _> = pins
+            .map(|pin| {
+                let fingerprint = pin.recipient.fingerprint().to_string();
+                (fingerprint, format!("{}, {}", pin.holder, pin.state.as_str()))
+            })
+            .collect();
+        let candidate = |(key, holder): (String, String)| {
+            CompletionCandidate::new(key).help(Some(holder.into()))
+        };
+        keys.into_iter().map(candidate).collect()
+    })
+}
+
+/// The contexts of the kubeconfig.
+pub(crate) fn contexts() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        cluster::contexts().into_iter().map(CompletionCandidate::new).collect()
+    })
+}
+
+fn keys(of: fn(&Object<'_>) -> Vec<String>) -> Vec<CompletionCandidate> {
+    let mut keys = BTreeSet::new();
+    for word in std::env::args_os().skip(1).filter(|word| Path::new(word).is_file()) {
+        let Ok(manifests) = input::read(Path::new(&word)).and_then(ManifestFile::parse) else {
+            continue;
+        };
+        let Ok((objects, _)) = manifests.objects_among_others() else { continue };
+        let ours = objects.iter().filter(|object| object.kind() == ObjectKind::SealedSecret);
+        keys.extend(ours.flat_map(of));
+    }
+    // What is no data key could be anything, and stands on a terminal next.
+    let keys = keys.into_iter().filter(|key| bulla_sealing::is_data_key(key));
+    keys.map(CompletionCandidate::new).collect()
+}

@@ -1,0 +1,169 @@
+//! A file with SealedSecrets that is changed in place: read whole, the object picked, the change judged, and the file
+//! exchanged at once, or left as it was.
+
+mod merge;
+mod pick;
+mod put;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use bulla_crds::{json_length, rules};
+use zeroize::Zeroizing;
+
+use crate::files::input::{self, Input};
+use crate::manifest::{self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch};
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
+
+pub(crate) use merge::Sealer;
+pub(crate) use pick::{PickFlags, Picked};
+pub(crate) use put::IfThere;
+
+/// A file that was read to be changed.
+pub(crate) struct SealedFile {
+    path: PathBuf,
+    manifests: ManifestFile,
+}
+
+impl SealedFile {
+    /// Reads a file that may also be written, so that nobody is asked for a value in vain.
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Err(anyhow!("stdin cannot be changed in place")).or_hint("name a file");
+        }
+        let input = input::read(path)?;
+        output::check_exchangeable(path)?;
+        Ok(Self { path: path.to_owned(), manifests: ManifestFile::parse(input)? })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bytes that were read.
+    pub(crate) fn bytes(&self) -> Zeroizing<Vec<u8>> {
+        self.manifests.bytes()
+    }
+
+    /// All objects; documents of other tools are left alone.
+    pub(crate) fn objects(&self) -> Result<Vec<Object<'_>>, Failure> {
+        Ok(self.manifests.objects_among_others()?.0)
+    }
+
+    /// The file with the patches, if the objects are then as they must be. See [`Self::judge`].
+    pub(crate) fn patched(&self, patches: &[Patch]) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let new = self.manifests.patched(patches).map_err(|error| self.not_edited(error))?;
+        self.judge(&new)?;
+        Ok(new)
+    }
+
+    /// The refusal of a change that cannot be made without changing more.
+    pub(crate) fn not_edited(&self, error: NotEdited) -> Failure {
+        Failure::unable(anyhow!("{}: {error}", self.path.display())).hint(
+            "an alias or an unusual style stands in the way: write the object plainly, one key on a line",
+        )
+    }
+
+    /// Refuses new content that breaks a rule which the old one did not break: what was wrong before can be put right
+    /// step by step.
+    pub(crate) fn judge(&self, new: &[u8]) -> Result<(), Failure> {
+        let name = self.path.display().to_string();
+        let bytes = Zeroizing::new(new.to_vec());
+        let new = ManifestFile::parse(Input { name: name.clone(), bytes })?;
+        let old = self.objects()?;
+        for object in new.objects_among_others()?.0 {
+            if object.kind() != ObjectKind::SealedSecret {
+                continue;
+            }
+            let before = old.iter().find(|before| before.place() == object.place());
+            if before.is_some_and(|before| before.value == object.value) {
+                continue;
+            }
+            let before = before.map(complaints).unwrap_or_default();
+            if let Some(complaint) =
+                complaints(&object).into_iter().find(|complaint| !before.contains(complaint))
+            {
+                return Err(anyhow!("{name}: {}: {complaint}", object.title()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the new content, if the file still is what was read. Nothing is written when nothing changes.
+    pub(crate) fn exchange(&self, new: &[u8]) -> Result<(), Failure> {
+        let old = self.manifests.bytes();
+        if *old == *new {
+            return Ok(());
+        }
+        output::exchange_file(&self.path, &old, new).map_err(|error| error.of(&self.path))?;
+        Ok(output::sync_folders_of([self.path.as_path()])?)
+    }
+}
+
+/// Everything that stands between a SealedSecret and the API server, as far as it needs no key.
+fn complaints(object: &Object<'_>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    // The rules say it in clearer words than the schema.
+    if let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object) {
+        complaints.extend(rules::violations(&sealed_secret).iter().map(ToString::to_string));
+    }
+    let flaws = manifest::flaws(object);
+    let flaws = flaws.iter().filter(|flaw| flaw.kind == FlawKind::Schema);
+    complaints.extend(flaws.map(ToString::to_string));
+    if json_length(object.value) > rules::MAX_MANIFEST_BYTES {
+        complaints.push("more than 1.4 MB, which the API server cannot store; split it".into());
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const OBJECT: &str = "apiVersion: bulla.dev/v1alpha1\nkind: SealedSecret\nmetadata: {name: db}\nspec:\n  sealedData: {a: x}\n";
+
+    fn file(text: &str) -> (tempfile::TempDir, SealedFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.yaml");
+        fs::write(&path, text).unwrap();
+        let file = SealedFile::read(&path).unwrap();
+        (folder, file)
+    }
+
+    fn message(failure: Failure) -> String {
+        failure.into_parts().0
+    }
+
+    #[test]
+    fn only_what_the_change_makes_wrong_is_refused() {
+        let template = "  template: {type: kubernetes.io/tls}\n";
+        let (_folder, file) = file(&format!("{OBJECT}{template}"));
+        let objects = file.objects().unwrap();
+        // That tls.crt and tls.key are missing was so before.
+        let set = Patch::set(&objects[0], &["spec", "sealedData", "tls.crt"], json!("x"));
+        file.patched(&[set]).unwrap();
+        let set = Patch::set(&objects[0], &["spec", "sealedData", "no key"], json!("x"));
+        let refusal = message(file.patched(&[set]).unwrap_err());
+        assert!(refusal.ends_with(": db: no key is not a valid data key of a Secret"), "{refusal}");
+        let set = Patch::set(&objects[0], &["spec", "sealedData"], json!({}));
+        let refusal = message(file.patched(&[set]).unwrap_err());
+        assert!(refusal.ends_with(": db: sealedData is empty"), "{refusal}");
+    }
+
+    #[test]
+    fn a_file_is_exchanged_while_it_is_what_was_read() {
+        let (_folder, file) = file(OBJECT);
+        file.exchange(OBJECT.as_bytes()).unwrap();
+        fs::write(file.path(), "changed").unwrap();
+        // Nothing is to be written, so nothing is looked at.
+        file.exchange(OBJECT.as_bytes()).unwrap();
+        let refusal = message(file.exchange(b"new").unwrap_err());
+        assert!(refusal.contains("changed by somebody else"), "{refusal}");
+        assert_eq!(fs::read(file.path()).unwrap(), b"changed");
+    }
+}

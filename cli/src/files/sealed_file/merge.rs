@@ -1,0 +1,245 @@
+//! Values, labels and annotations of a Secret put into a SealedSecret that is there. What is not given stays as it
+//! is, byte for byte.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bulla_crds::rules::is_tracking;
+use bulla_crds::{
+    SealError, Template, TemplateMetadata, check_values, decode_value, seal_value, unseal_value,
+};
+use bulla_sealing::{Binding, Keyring, Recipients, Scope, SealedValue};
+use k8s_openapi::api::core::v1::Secret;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Picked;
+use crate::manifest::{Patch, Step};
+use crate::report::failure::Failure;
+use crate::report::{diagnostic, output};
+
+/// How values are sealed.
+#[derive(Clone, Copy)]
+pub(crate) struct Sealer<'a> {
+    pub(crate) recipients: &'a Recipients,
+    /// The scope that was asked for.
+    pub(crate) scope: Option<Scope>,
+    /// Opens values that are there: those that are equal need not be sealed again.
+    pub(crate) keyring: Option<&'a Keyring>,
+}
+
+/// What makes a Secret's values part of a SealedSecret.
+#[derive(Default)]
+pub(crate) struct Merged {
+    pub(crate) patches: Vec<Patch>,
+    pub(crate) changes: Vec<Change>,
+    /// Fields of the template that are set anew.
+    pub(crate) template: Vec<String>,
+}
+
+/// What becomes of one value.
+pub(crate) struct Change {
+    pub(crate) key: String,
+    pub(crate) kind: ChangeKind,
+    /// The length of its plaintext.
+    pub(crate) bytes: usize,
+    pub(crate) scope: Scope,
+}
+
+/// How a value differs from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeKind {
+    /// There was none.
+    Added,
+    /// It is sealed anew.
+    Changed,
+    /// It is equal, and sealed as it would be today.
+    Kept,
+}
+
+impl Merged {
+    /// Tells what became of each value, and never the value.
+    pub(crate) fn tell(&self, file: &Path, title: &str, recipients: &Recipients) {
+        let place = format!("{}: {title}", file.display());
+        let recipients: Vec<_> = recipients.iter().map(|it| it.fingerprint().to_string()).collect();
+        let recipients = recipients.join(", ");
+        for Change { key, kind, bytes, scope } in &self.changes {
+            let what = match kind {
+                ChangeKind::Added => "added",
+                ChangeKind::Changed => "changed",
+                ChangeKind::Kept => {
+                    output::summary(&format!("{place}: {key}: equal, left as it is"));
+                    continue;
+                }
+            };
+            let (bytes, scope) = (output::count(*bytes, "byte"), scope.as_str());
+            output::summary(&format!(
+                "{place}: {key}: {what}, {bytes}, scope {scope}, sealed to {recipients}"
+            ));
+        }
+        for field in &self.template {
+            output::summary(&format!("{place}: template.{field}: set"));
+        }
+    }
+}
+
+impl Picked<'_> {
+    /// Seals the values of `secret` for this object; `refuse` places what cannot be sealed.
+    pub(crate) fn merge(
+        &self,
+        secret: &Secret,
+        sealer: Sealer<'_>,
+        refuse: impl Fn(&SealError) -> Failure,
+    ) -> Result<Merged, Failure> {
+        let mut merged = Merged::default();
+        let template = self.merge_template(secret, &mut merged)?;
+        let none = BTreeMap::new();
+        let data = secret.data.as_ref().unwrap_or(&none);
+        check_values(data, &template).map_err(|error| refuse(&error))?;
+        let bindings: Vec<_> = self.bindings().collect();
+        let (replaced, others): (Vec<_>, Vec<_>) =
+            bindings.iter().partition(|(key, _)| data.contains_key(*key));
+        let namespace = self.namespace_beside(&others)?;
+        for (key, value) in data {
+            let old = replaced.iter().find(|(other, _)| other == key).map(|(_, binding)| binding);
+            let scope = match (sealer.scope, old) {
+                (Some(scope), _) => scope,
+                (None, Some(old)) => old.scope(),
+                (None, None) => self.scope_of_all(&bindings)?,
+            };
+            let wanted = Wanted { namespace, name: &self.name, key, scope, value: &value.0 };
+            let before = self.values().find(|(other, _)| other == key).map(|(_, text)| text);
+            let kind = match before {
+                None => ChangeKind::Added,
+                Some(before) if wanted.is_met_by(before, sealer) => ChangeKind::Kept,
+                Some(_) => ChangeKind::Changed,
+            };
+            if kind != ChangeKind::Kept {
+                let sealed =
+                    seal_value(&value.0, namespace, &self.name, key, scope, sealer.recipients)
+                        .map_err(|error| refuse(&error))?;
+                let path = ["spec", "sealedData", key];
+                merged.patches.push(Patch::set(&self.object, &path, json!(sealed)));
+            }
+            merged.changes.push(Change { key: key.clone(), kind, bytes: value.0.len(), scope });
+        }
+        Ok(merged)
+    }
+
+    /// What cannot be sealed as a value of this object.
+    pub(crate) fn refuse_to_seal(&self, error: &SealError) -> Failure {
+        self.refuse(error).maybe_hint(diagnostic::hint_for_sealing(error))
+    }
+
+    /// The namespace that a new value is for, which the values that stay beside it must agree with.
+    fn namespace_beside<'a>(
+        &'a self,
+        others: &[&'a (&'a str, Binding)],
+    ) -> Result<Option<&'a str>, Failure> {
+        let is_named =
+            self.object.value.pointer("/metadata/namespace").is_some_and(|it| it.is_string());
+        let bound = others.iter().filter_map(|(key, binding)| Some((*key, binding.namespace()?)));
+        let mut namespace = self.namespace.as_deref();
+        for (key, bound) in bound {
+            match namespace {
+                Some(namespace) if namespace == bound => {}
+                Some(namespace) if is_named => output::warning(&format!(
+                    "{}: the value of {key} is sealed for namespace {bound}, so it does not open in {namespace}",
+                    self.object.title()
+                )),
+                Some(namespace) => {
+                    let what = format!(
+                        "the value of {key} is sealed for namespace {bound}, so no other can be for {namespace}"
+                    );
+                    return Err(self.refuse(what).hint(
+                        "all values of an object are for one namespace: leave -n out, or give all of them anew",
+                    ));
+                }
+                None => namespace = Some(bound),
+            }
+        }
+        Ok(namespace)
+    }
+
+    /// The scope of a value that was not there before: that of the others.
+    fn scope_of_all(&self, bindings: &[(&str, Binding)]) -> Result<Scope, Failure> {
+        let mut scopes: Vec<_> = bindings.iter().map(|(_, binding)| binding.scope()).collect();
+        scopes.dedup();
+        match scopes[..] {
+            [] => Ok(Scope::Strict),
+            [scope] => Ok(scope),
+            _ => Err(self
+                .refuse("its values are of several scopes, and it is not said which a new one has")
+                .hint("name it with --scope")),
+        }
+    }
+
+    /// The template with what `secret` says; nothing is taken out of it.
+    fn merge_template(&self, secret: &Secret, merged: &mut Merged) -> Result<Template, Failure> {
+        let mut template = match self.object.value.pointer("/spec/template") {
+            None => Template::default(),
+            Some(value) if value.is_null() => Template::default(),
+            // The library's message can quote a value.
+            Some(value) => Template::deserialize(value).map_err(|_| {
+                let path = [Step::Key("spec"), Step::Key("template")];
+                self.object.mistake(&path, "not as the schema wants it")
+            })?,
+        };
+        let mut set = |path: &[&str], value| {
+            let path = [&["spec", "template"], path].concat();
+            merged.patches.push(Patch::set(&self.object, &path, value));
+            merged.template.push(path[2..].join("."));
+        };
+        let type_ = template.type_.as_deref().unwrap_or("Opaque");
+        if let Some(given) = secret.type_.as_deref().filter(|given| *given != type_) {
+            set(&["type"], json!(given));
+            template.type_ = Some(given.to_owned());
+        }
+        let immutable = template.immutable.unwrap_or_default();
+        if let Some(given) = secret.immutable.filter(|given| *given != immutable) {
+            set(&["immutable"], json!(given));
+            template.immutable = Some(given);
+        }
+        let mut metadata = template.metadata.take().unwrap_or_default();
+        let TemplateMetadata { labels, annotations } = &mut metadata;
+        for (field, there, given) in [
+            ("labels", labels, &secret.metadata.labels),
+            ("annotations", annotations, &secret.metadata.annotations),
+        ] {
+            for (key, value) in given.iter().flatten().filter(|(key, _)| !is_tracking(key)) {
+                if there.get(key) != Some(value) {
+                    set(&["metadata", field, key], json!(value));
+                    there.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        template.metadata = Some(metadata);
+        Ok(template)
+    }
+}
+
+/// A value, and what it is to be sealed for.
+struct Wanted<'a> {
+    namespace: Option<&'a str>,
+    name: &'a str,
+    key: &'a str,
+    scope: Scope,
+    value: &'a [u8],
+}
+
+impl Wanted<'_> {
+    /// Whether the value that is there is equal and sealed as it would be today. Without an identity nobody knows.
+    fn is_met_by(&self, text: &str, sealer: Sealer<'_>) -> bool {
+        let Some(keyring) = sealer.keyring else { return false };
+        let Ok(file) = decode_value(text) else { return false };
+        let Ok(sealed_value) = SealedValue::parse(&file) else { return false };
+        let mut sealed_to: Vec<_> = sealed_value.fingerprints().collect();
+        let mut today: Vec<_> = sealer.recipients.iter().map(|it| it.fingerprint()).collect();
+        sealed_to.sort_unstable();
+        today.sort_unstable();
+        sealed_to == today
+            && sealed_value.binding().scope() == self.scope
+            && unseal_value(self.namespace, self.name, self.key, text, keyring)
+                .is_ok_and(|plaintext| plaintext.as_bytes() == self.value)
+    }
+}

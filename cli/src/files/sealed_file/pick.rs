@@ -1,0 +1,161 @@
+//! The one SealedSecret of a file that a command is about.
+
+use anyhow::anyhow;
+use bulla_crds::decode_value;
+use bulla_sealing::{Binding, SealedValue};
+use clap::Args;
+
+use super::SealedFile;
+use crate::manifest::{self, GivenNamespace, Object, ObjectKind, Step};
+use crate::report::diagnostic;
+use crate::report::failure::{Failure, OrHint};
+
+/// Which SealedSecret of a file is meant, and for which namespace it is.
+#[derive(Args)]
+pub(crate) struct PickFlags {
+    /// The name of the SealedSecret, where the file has several
+    #[arg(long = "name", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    /// The namespace of the SealedSecret; must agree with a manifest that names one
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+}
+
+/// A SealedSecret of a file.
+pub(crate) struct Picked<'a> {
+    pub(crate) object: Object<'a>,
+    pub(crate) name: String,
+    /// What the manifest says, or else -n or bulla.yaml.
+    pub(crate) namespace: Option<String>,
+}
+
+impl SealedFile {
+    /// The one SealedSecret, or the one that is named among several.
+    pub(crate) fn pick(&self, flags: &PickFlags) -> Result<Picked<'_>, Failure> {
+        let objects = self.objects()?;
+        if let Some(object) = objects.iter().find(|object| object.is_unknown_version()) {
+            return Err(diagnostic::unknown_version(object).into());
+        }
+        let all: Vec<_> = objects
+            .into_iter()
+            .filter(|object| object.kind() == ObjectKind::SealedSecret)
+            .collect();
+        let titles = all.iter().map(Object::title).collect::<Vec<_>>().join(", ");
+        let is_meant = |object: &Object<'_>| match &flags.name {
+            Some(name) => object.metadata_field("name") == Some(name.as_str()),
+            None => true,
+        };
+        let mut meant: Vec<_> = all.into_iter().filter(is_meant).collect();
+        if let (true, Some(namespace)) = (meant.len() > 1, &flags.namespace) {
+            meant.retain(|object| {
+                object.metadata_field("namespace").is_none_or(|it| it == namespace)
+            });
+        }
+        let file = self.path().display();
+        let count = meant.len();
+        match (<[Object<'_>; 1]>::try_from(meant), &flags.name) {
+            (Ok([object]), _) => Picked::new(object, flags),
+            (Err(_), _) if titles.is_empty() => {
+                Err(anyhow!("{file}: there is no SealedSecret in it"))
+                    .or_hint("bulla create makes one, bulla seal turns a Secret into one")
+            }
+            (Err(_), Some(name)) if count == 0 => {
+                Err(anyhow!("{file}: there is no SealedSecret {name} in it"))
+                    .or_hint(format!("it has: {titles}"))
+            }
+            (Err(_), None) if count == 0 => {
+                Err(anyhow!("{file}: there is no SealedSecret of that namespace in it"))
+                    .or_hint(format!("it has: {titles}"))
+            }
+            (Err(_), _) => {
+                Err(anyhow!("{file}: there are {count} SealedSecrets that may be meant"))
+                    .or_hint(format!("name one with --name, and its namespace with -n: {titles}"))
+            }
+        }
+    }
+}
+
+impl<'a> Picked<'a> {
+    fn new(object: Object<'a>, flags: &PickFlags) -> Result<Self, Failure> {
+        let metadata = manifest::metadata_of(&object)?;
+        let name = manifest::name_of(&object, &metadata)?.to_owned();
+        let given = flags.namespace.as_deref().map(GivenNamespace::by_flag);
+        Self { object, name, namespace: None }.in_namespace(given.as_ref())
+    }
+
+    /// With the namespace that the manifest or something else names; they must agree.
+    pub(crate) fn in_namespace(self, given: Option<&GivenNamespace>) -> Result<Self, Failure> {
+        let metadata = manifest::metadata_of(&self.object)?;
+        let namespace = manifest::namespace_of(&self.object, &metadata, given)?;
+        Ok(Self { namespace: namespace.map(Into::into), ..self })
+    }
+
+    /// The sealed values as they stand.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &str)> {
+        manifest::sealed_data(&self.object)
+    }
+
+    /// What each value is bound to; values that are none are left out.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, Binding)> {
+        self.values().filter_map(|(key, value)| {
+            let file = decode_value(value).ok()?;
+            Some((key, SealedValue::parse(&file).ok()?.binding().clone()))
+        })
+    }
+
+    /// A failure about this object.
+    pub(crate) fn refuse(&self, what: impl std::fmt::Display) -> Failure {
+        let path = [Step::Key("spec"), Step::Key("sealedData")];
+        let position = self.object.position(&path);
+        Failure::unable(anyhow!("{position}: {}: {what}", self.object.title()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn pick(text: &str, name: Option<&str>, namespace: Option<&str>) -> Result<String, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.yaml");
+        fs::write(&path, text).unwrap();
+        let flags = PickFlags { name: name.map(Into::into), namespace: namespace.map(Into::into) };
+        let file = SealedFile::read(&path).unwrap();
+        let picked = file.pick(&flags);
+        picked
+            .map(|picked| format!("{} {}", picked.namespace.as_deref().unwrap_or("-"), picked.name))
+            .map_err(|failure| failure.into_parts().1.unwrap_or_default())
+    }
+
+    fn object(namespace: &str, name: &str) -> String {
+        format!(
+            "---\napiVersion: bulla.dev/v1alpha1\nkind: SealedSecret\nmetadata: {{name: {name}{namespace}}}\nspec: {{sealedData: {{}}}}\n"
+        )
+    }
+
+    #[test]
+    fn one_object_is_meant() {
+        let others = "a: 1\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: db}\n";
+        let one = format!("{others}{}", object("", "db"));
+        assert_eq!(pick(&one, None, None).unwrap(), "- db");
+        assert_eq!(pick(&one, Some("db"), Some("prod")).unwrap(), "prod db");
+        assert_eq!(pick(&one, Some("web"), None).unwrap_err(), "it has: db");
+        let two = one + &object(", namespace: dev", "db") + &object(", namespace: prod", "web");
+        let hint = "name one with --name, and its namespace with -n: db, dev/db, prod/web";
+        assert_eq!(pick(&two, None, None).unwrap_err(), hint);
+        assert_eq!(pick(&two, Some("web"), None).unwrap(), "prod web");
+        assert_eq!(pick(&two, Some("db"), None).unwrap_err(), hint);
+        assert_eq!(pick(&two, Some("db"), Some("prod")).unwrap(), "prod db");
+        assert_eq!(pick(&two, Some("db"), Some("dev")).unwrap_err(), hint);
+        assert_eq!(pick(&two, None, Some("other")).unwrap(), "other db");
+        assert_eq!(
+            pick(&two, Some("web"), Some("dev")).unwrap_err(),
+            "leave -n out, or correct the manifest"
+        );
+        let none = pick(others, None, None).unwrap_err();
+        assert_eq!(none, "bulla create makes one, bulla seal turns a Secret into one");
+    }
+}

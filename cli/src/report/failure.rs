@@ -1,0 +1,123 @@
+//! How a command ends: an answer, or a failure with its kind and a hint.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::report::output::Label;
+use crate::report::{escape, output};
+
+/// What a command that did its work has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Done, and nothing is wrong.
+    Yes,
+    /// Done, and the answer, which is already printed, is no.
+    No,
+    /// The command line was not understood, as is already printed.
+    NotUnderstood,
+    /// Not all of it could be done, as is already printed.
+    Unable,
+}
+
+impl From<Answer> for ExitCode {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Yes => Self::SUCCESS,
+            Answer::No => Self::from(1),
+            Answer::NotUnderstood | Answer::Unable => Self::from(2),
+        }
+    }
+}
+
+/// Whether a failure is an answer or an inability; it decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The answer is no: exit code 1.
+    No,
+    /// It could not be done: exit code 2.
+    Unable,
+}
+
+/// Why a command gave up, and what its user can do.
+///
+/// No error in here may carry plaintext, key material or input that failed to parse.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    kind: Kind,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The answer is no.
+    pub(crate) fn no(error: impl Into<anyhow::Error>) -> Self {
+        Self { kind: Kind::No, error: error.into(), hint: None }
+    }
+
+    /// It could not be done.
+    pub(crate) fn unable(error: impl Into<anyhow::Error>) -> Self {
+        Self { kind: Kind::Unable, error: error.into(), hint: None }
+    }
+
+    /// An identity stands where the shell history and the process list can see it.
+    pub(crate) fn identity_in_arguments() -> Self {
+        Self::unable(anyhow::anyhow!("an identity stands among the arguments")).hint(
+            "an identity is read from a file: -i FILE. This one is in the shell's history now: renew it",
+        )
+    }
+
+    /// Says what there is to do.
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Says what there is to do, if anything is.
+    pub(crate) fn maybe_hint(self, hint: Option<impl fmt::Display>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    /// Says what it means here; what it was becomes the cause.
+    pub(crate) fn context(self, context: &'static str) -> Self {
+        Self { error: self.error.context(context), ..self }
+    }
+
+    /// The message with its causes, and the hint: for one refusal among others.
+    pub(crate) fn into_parts(self) -> (String, Option<String>) {
+        (format!("{:#}", self.error), self.hint)
+    }
+
+    /// Prints one line, then the causes, then the hint.
+    pub(crate) fn report(&self) -> ExitCode {
+        let mut causes = self.error.chain().map(ToString::to_string);
+        let mut text = Label::Error.line(&causes.next().unwrap_or_default());
+        text.extend(causes.map(|cause| format!("  caused by: {}\n", escape::line(&cause))));
+        text.extend(self.hint.iter().map(|hint| Label::Hint.line(hint)));
+        output::stderr(&text);
+        match self.kind {
+            Kind::No => ExitCode::from(1),
+            Kind::Unable => ExitCode::from(2),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::unable(error)
+    }
+}
+
+/// Adds a hint to whatever fails.
+pub(crate) trait OrHint<T> {
+    /// Says what there is to do when it fails.
+    fn or_hint(self, hint: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Failure>> OrHint<T> for Result<T, E> {
+    fn or_hint(self, hint: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| error.into().hint(hint))
+    }
+}

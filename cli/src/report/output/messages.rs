@@ -1,0 +1,136 @@
+//! What is said beside the data, on stderr: with colours where they are wanted, and no more than is wanted.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anstream::ColorChoice;
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+
+use crate::report::escape;
+
+/// Whether notes, warnings and summaries stay unsaid. As the choice of colours, it is the process's: what speaks is
+/// everywhere.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// How all commands speak.
+#[derive(Args)]
+pub(crate) struct MessageFlags {
+    /// When to use colours. For auto, NO_COLOR and CLICOLOR_FORCE count too
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: clap::ColorChoice,
+
+    /// Say nothing but errors: no notes, warnings, summaries and progress
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+impl MessageFlags {
+    /// Makes it so from now on.
+    pub(crate) fn apply(&self) {
+        choice_of(self.color).write_global();
+        QUIET.store(self.quiet, Ordering::Relaxed);
+    }
+
+    /// The colours alone, out of a command line that was not understood, or asks for help.
+    pub(crate) fn apply_color_of<'a>(args: impl IntoIterator<Item = &'a str>) {
+        let mut args = args.into_iter().take_while(|arg| *arg != "--");
+        while let Some(arg) = args.next() {
+            let value = match arg.strip_prefix("--color") {
+                Some("") => args.next(),
+                Some(rest) => rest.strip_prefix('='),
+                None => None,
+            };
+            if let Some(Ok(color)) = value.map(str::parse) {
+                choice_of(color).write_global();
+            }
+        }
+    }
+}
+
+fn choice_of(color: clap::ColorChoice) -> ColorChoice {
+    match color {
+        clap::ColorChoice::Auto => ColorChoice::Auto,
+        clap::ColorChoice::Always => ColorChoice::Always,
+        clap::ColorChoice::Never => ColorChoice::Never,
+    }
+}
+
+/// Whether notes, warnings, summaries and progress are not wanted.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// The word that a message begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    Error,
+    Warning,
+    Note,
+    Hint,
+}
+
+impl Label {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+            Self::Hint => "hint",
+        }
+    }
+
+    pub(crate) fn style(self) -> Style {
+        let color = match self {
+            Self::Error => AnsiColor::Red,
+            Self::Warning => AnsiColor::Yellow,
+            Self::Note => AnsiColor::Cyan,
+            Self::Hint => AnsiColor::Green,
+        };
+        color.on_default().bold()
+    }
+
+    /// One line: the label, and the text, which is escaped.
+    pub(crate) fn line(self, text: &str) -> String {
+        format!("{}: {}\n", styled(self.style(), self.as_str()), escape::line(text))
+    }
+}
+
+/// `text`, which is not escaped here, in a style. Where no colours are wanted, [`stderr`] and [`super::text`] take
+/// them out again.
+pub(crate) fn styled(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Writes a message to stderr. When nobody can read it there is nobody to tell.
+pub(crate) fn stderr(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Tells something that is good to know.
+pub(crate) fn note(text: &str) {
+    tell(&Label::Note.line(text));
+}
+
+/// Tells something that is likely not what was meant.
+pub(crate) fn warning(text: &str) {
+    tell(&Label::Warning.line(text));
+}
+
+/// Tells in the end what was done, in one line or several.
+pub(crate) fn summary(text: &str) {
+    tell(&escape::lines(text));
+}
+
+fn tell(text: &str) {
+    if !is_quiet() {
+        stderr(text);
+    }
+}
+
+/// Writes styled text to stdout.
+pub(super) fn write_to_stdout(text: &str) -> io::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}

@@ -1,0 +1,35 @@
+//! How far long work has come, on a terminal.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::report::output;
+
+/// A line on the terminal that goes when the work is done. Where stderr is no terminal, or
+/// nobody wants to hear more than errors, there is none.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn new(what: &'static str, count: usize) -> Self {
+        if output::is_quiet() || !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new(count as u64).with_message(what);
+        match ProgressStyle::with_template("{msg} {bar:40} {pos}/{len}") {
+            Ok(style) => Self(bar.with_style(style)),
+            Err(_) => Self(bar),
+        }
+    }
+
+    /// One more is done.
+    pub(crate) fn step(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

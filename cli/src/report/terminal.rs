@@ -1,0 +1,127 @@
+//! Questions to a person at the terminal. They go to the terminal itself, so that stdin and stdout stay for data.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::PathBuf;
+
+use age::secrecy::SecretString;
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use zeroize::Zeroizing;
+
+use crate::files::input;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::{escape, output};
+
+/// What to do where nobody can type a passphrase.
+const USE_A_FILE: &str = "without a terminal it is read from a file: --passphrase-file FILE";
+
+/// Whether a person has to be asked.
+#[derive(Args)]
+pub(crate) struct Consent {
+    /// Do it without asking
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Consent {
+    /// Asks, unless the answer was given already. Anything but yes ends the command.
+    pub(crate) fn ask(&self, question: &str) -> Result<(), Failure> {
+        match self.yes {
+            true => Ok(()),
+            false => agree(question, "without a terminal, agree with --yes"),
+        }
+    }
+}
+
+/// Asks. Anything but yes ends the command; the hint says how to agree where nobody can be asked.
+pub(crate) fn agree(question: &str, otherwise: &str) -> Result<(), Failure> {
+    if !is_attended() {
+        return Err(anyhow!("nobody can be asked: {}", escape::line(question))).or_hint(otherwise);
+    }
+    output::stderr(&format!("{} [y/N] ", escape::line(question)));
+    let mut answer = String::new();
+    terminal()
+        .and_then(|mut terminal| terminal.read_line(&mut answer))
+        .context("cannot read from the terminal")?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::no(anyhow!("the answer was not yes, so nothing was done"))),
+    }
+}
+
+/// Where passphrases come from.
+#[derive(Args)]
+pub(crate) struct PassphraseFlags {
+    /// Read the passphrase from the first line of FILE instead of the terminal
+    #[arg(long, value_name = "FILE", env = "BULLA_PASSPHRASE_FILE", hide_env_values = true)]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl PassphraseFlags {
+    /// The passphrase by which the file of this name was encrypted.
+    pub(crate) fn of(&self, name: &str) -> Result<SecretString, Failure> {
+        match self.given()? {
+            Some(passphrase) => Ok(passphrase),
+            None => ask_unseen(&format!("Passphrase of {}: ", escape::line(name))),
+        }
+    }
+
+    /// A passphrase by which files are to be encrypted; it is typed twice.
+    pub(crate) fn chosen(&self) -> Result<SecretString, Failure> {
+        use age::secrecy::ExposeSecret;
+        if let Some(passphrase) = self.given()? {
+            return Ok(passphrase);
+        }
+        let passphrase = ask_unseen("New passphrase: ")?;
+        let again = ask_unseen("The same passphrase again: ")?;
+        match passphrase.expose_secret() == again.expose_secret() {
+            true => Ok(passphrase),
+            false => Err(Failure::unable(anyhow!("two different passphrases were typed"))),
+        }
+    }
+
+    fn given(&self) -> anyhow::Result<Option<SecretString>> {
+        let Some(path) = &self.passphrase_file else { return Ok(None) };
+        let file = input::read(path)?;
+        let Ok(text) = str::from_utf8(&file.bytes) else {
+            bail!("{}: not a text, so no passphrase", file.name);
+        };
+        match text.lines().next().unwrap_or_default() {
+            "" => bail!("{}: its first line is empty, so there is no passphrase", file.name),
+            line => Ok(Some(line.to_owned().into())),
+        }
+    }
+}
+
+fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
+    if !is_attended() {
+        return Err(anyhow!("a passphrase is needed, and there is no terminal"))
+            .or_hint(USE_A_FILE);
+    }
+    let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
+    let mut typed = Zeroizing::new(typed.or_hint(USE_A_FILE)?);
+    match typed.is_empty() {
+        true => Err(Failure::unable(anyhow!("an empty passphrase protects nothing"))),
+        false => Ok(std::mem::take(&mut *typed).into()),
+    }
+}
+
+/// A value to be sealed, typed unseen on one line. The terminal is asked, whatever stdin and stdout are.
+pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let prompt = format!("{}, typed unseen: ", escape::line(what));
+    let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
+    let typed = typed
+        .or_hint("without a terminal a value is read from a file, stdin or the environment")?;
+    Ok(Zeroizing::new(typed.into_bytes()))
+}
+
+/// Whether somebody sees what is asked.
+fn is_attended() -> bool {
+    io::stderr().is_terminal()
+}
+
+fn terminal() -> io::Result<BufReader<File>> {
+    let name = if cfg!(windows) { "CONIN$" } else { "/dev/tty" };
+    Ok(BufReader::new(File::open(name)?))
+}

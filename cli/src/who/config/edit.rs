@@ -1,0 +1,262 @@
+//! New pins written into `bulla.yaml` as it stands: comments, order, style and everything else stay.
+
+use anyhow::anyhow;
+use bulla_sealing::Recipient;
+use jiff::Zoned;
+use jiff::civil::Date;
+use serde_json::{Value, json};
+
+use super::{Config, Environment, PinState};
+use crate::files::input::Input;
+use crate::manifest::{NotEdited, Object, Patch, Step};
+use crate::report::failure::Failure;
+
+/// The key that a holder is sealed to from now on in an environment. What he was sealed to before is Retired.
+pub(crate) struct Renewal {
+    pub(crate) environment: String,
+    pub(crate) holder: String,
+    pub(crate) recipient: Recipient,
+    pub(crate) fetched: Date,
+}
+
+impl Renewal {
+    /// With a key that was found today.
+    pub(crate) fn of_today(environment: &str, holder: &str, recipient: Recipient) -> Self {
+        let (environment, holder) = (environment.to_owned(), holder.to_owned());
+        Self { environment, holder, recipient, fetched: Zoned::now().date() }
+    }
+}
+
+impl Config {
+    /// The bytes of the file with the renewals, if they change anything.
+    pub(crate) fn renewed(&self, renewals: &[Renewal]) -> Result<Option<Vec<u8>>, Failure> {
+        let object = self.file.only()?;
+        let mut patches = Vec::new();
+        for environment in &self.environments {
+            let mut pins = Pins { object: &object, environment, count: environment.pins.len() };
+            for renewal in renewals.iter().filter(|it| it.environment == environment.name) {
+                patches.extend(pins.renewed(renewal));
+            }
+        }
+        if patches.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.file.patched(&patches).map_err(|NotEdited| {
+            let name = self.path.display();
+            Failure::unable(anyhow!("{name}: recipients cannot be changed in the form that they are in"))
+                .hint("an anchor, an alias or a text of several lines cannot be edited: write the recipients without it")
+        })?;
+        let name = self.path.display().to_string();
+        Self::parse(&self.path, Input { name, bytes: bytes.clone() })
+            .map_err(|failure| failure.context("the new recipients do not fit"))?;
+        Ok(Some(bytes.to_vec()))
+    }
+}
+
+/// The list of pins that is edited, and how long it is by now.
+struct Pins<'a> {
+    object: &'a Object<'a>,
+    environment: &'a Environment,
+    count: usize,
+}
+
+impl Pins<'_> {
+    /// What a renewal changes.
+    fn renewed(&mut self, renewal: &Renewal) -> Vec<Patch> {
+        let mut patches = Vec::new();
+        let fetched = renewal.fetched.to_string();
+        let mut is_there = false;
+        for (index, pin) in self.environment.pins.iter().enumerate() {
+            let is_meant = pin.recipient == renewal.recipient;
+            is_there |= is_meant;
+            match (is_meant, pin.state) {
+                (true, PinState::Retired) => {
+                    patches.push(self.set(index, "state", PinState::Active.as_str()));
+                    patches.push(self.set(index, "fetched", &fetched));
+                }
+                (false, PinState::Active) if pin.holder == renewal.holder => {
+                    patches.push(self.set(index, "state", PinState::Retired.as_str()));
+                }
+                _ => {}
+            }
+        }
+        if !is_there {
+            // One by one, because the fields of a value have no order of their own.
+            let recipient = json!({"recipient": renewal.recipient.as_str()});
+            patches.push(Patch::append(self.object, &self.list(), recipient));
+            patches.push(self.set(self.count, "holder", &renewal.holder));
+            patches.push(self.set(self.count, "state", PinState::Active.as_str()));
+            patches.push(self.set(self.count, "fetched", &fetched));
+            self.count += 1;
+        }
+        patches
+    }
+
+    fn set(&self, index: usize, field: &str, text: &str) -> Patch {
+        let [environments, name, recipients] = self.list();
+        let path = [environments, name, recipients, Step::Index(index), Step::Key(field)];
+        Patch::set(self.object, &path, Value::from(text))
+    }
+
+    fn list(&self) -> [Step<'_>; 3] {
+        ["environments", &self.environment.name, "recipients"].map(Step::Key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bulla_sealing::{Identity, KeyType};
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn recipient(key_type: KeyType) -> Recipient {
+        Identity::generate(key_type).unwrap().recipient()
+    }
+
+    fn config(text: &str) -> Config {
+        let input = Input { name: "bulla.yaml".into(), bytes: Zeroizing::new(text.into()) };
+        Config::parse(Path::new("bulla.yaml"), input).unwrap()
+    }
+
+    fn renewal(holder: &str, recipient: &Recipient) -> Renewal {
+        let (holder, recipient) = (holder.to_owned(), recipient.clone());
+        let (environment, fetched) = ("prod".to_owned(), jiff::civil::date(2026, 11, 21));
+        Renewal { environment, holder, recipient, fetched }
+    }
+
+    fn renewed(text: &str, renewals: &[Renewal]) -> String {
+        String::from_utf8(config(text).renewed(renewals).unwrap().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_new_key_takes_the_place_of_the_old_one_and_all_else_stays() {
+        let [old, new, other] = [(); 3].map(|()| recipient(KeyType::X25519));
+        let text = format!(
+            "# ours\nenvironments:\n  prod: # the live one\n    paths:\n    - prod/**   # all\n    recipients:\n    # of eu\n    - recipient: {old}\n      holder: eu # in Frankfurt\n      state: \"Active\" # since spring\n      fetched: 2026-05-01\n    # of the safe\n    - fetched: 2026-05-01\n      holder: recovery\n      recipient: {other} # printed\n      state: Active\n    # the end\n  dev:\n    paths: [dev/**]\n"
+        );
+        for text in [text.clone(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
+            let line_break = if text.contains('\r') { "\r\n" } else { "\n" };
+            let item = format!(
+                "    - recipient: {new}\n      holder: eu\n      state: Active\n      fetched: \"2026-11-21\"\n"
+            );
+            let expected = text.replace("\"Active\" # since", "\"Retired\" # since").replace(
+                "    # the end",
+                &format!("{}    # the end", item.replace('\n', line_break)),
+            );
+            assert_eq!(renewed(&text, &[renewal("eu", &new)]), expected);
+            // What is there already changes nothing, and what was retired can come back.
+            assert!(config(&text).renewed(&[renewal("eu", &old)]).unwrap().is_none());
+            let back = renewed(&expected, &[renewal("eu", &old)]);
+            let pins = &config(&back).environments[1].pins;
+            let states: Vec<_> = pins.iter().map(|pin| pin.state.as_str()).collect();
+            assert_eq!(states, ["Active", "Active", "Retired"]);
+            assert_eq!(pins[0].fetched, jiff::civil::date(2026, 11, 21));
+        }
+    }
+
+    #[test]
+    fn first_keys_are_pinned_where_none_are() {
+        let [one, two] = [(); 2].map(|()| recipient(KeyType::Hybrid));
+        let renewals = [renewal("eu", &one), renewal("123", &two)];
+        let item = |recipient: &Recipient, holder: &str| {
+            format!(
+                "      - recipient: {recipient}\n        holder: {holder}\n        state: Active\n        fetched: \"2026-11-21\"\n"
+            )
+        };
+        let all = item(&one, "eu") + &item(&two, "\"123\"");
+        let head = "environments:\n  prod:\n    paths: [prod/**] # all\n";
+        for (list, list_after) in [
+            ("", "    recipients:\n"),
+            ("    recipients:", "    recipients:\n"),
+            ("    recipients: [] # none\n", "    recipients: # none\n"),
+            ("    recipients: null\n", "    recipients:\n"),
+        ] {
+            let after = renewed(&format!("{head}{list}"), &renewals);
+            // A last line without its end stays without.
+            let items = all.strip_suffix('\n').filter(|_| list == "    recipients:");
+            let items = items.unwrap_or(&all);
+            assert_eq!(after, format!("{head}{list_after}{items}"));
+        }
+    }
+
+    #[test]
+    fn flow_style_and_json_stay_what_they_are() {
+        let [old, new] = [(); 2].map(|()| recipient(KeyType::X25519));
+        let renewals = [renewal("eu", &new)];
+        let fields = format!(
+            "\"recipient\":\"{new}\", \"holder\":\"eu\", \"state\":\"Active\", \"fetched\":\"2026-11-21\""
+        );
+        let flow = format!(
+            "environments: {{prod: {{paths: [prod/**], recipients: [{{recipient: {old}, holder: eu, state: Active, fetched: 2026-05-01}}]}}}} # ours\n"
+        );
+        assert_eq!(
+            renewed(&flow, &renewals),
+            flow.replace("state: Active", "state: Retired")
+                .replace("]}} #", &format!(", {{{fields}}}]}}}} #"))
+        );
+        let json = format!(
+            "{{\n  \"environments\": {{\n    \"prod\": {{\n      \"paths\": [\"prod/**\"],\n      \"recipients\": [\n        {{\"recipient\": \"{old}\", \"holder\": \"eu\", \"state\": \"Active\", \"fetched\": \"2026-05-01\"}}\n      ]\n    }}\n  }}\n}}\n"
+        );
+        assert_eq!(
+            renewed(&json, &renewals),
+            json.replace("\"Active\"", "\"Retired\"")
+                .replace("}\n      ]", &format!("}},\n        {{{fields}}}\n      ]"))
+        );
+        let none =
+            "{\"environments\": {\"prod\": {\"paths\": [\"prod/**\"],\n  \"recipients\": []}}}";
+        assert_eq!(renewed(none, &renewals), none.replace("[]", &format!("[{{{fields}}}]")));
+    }
+
+    #[test]
+    fn several_environments_are_renewed_at_once() {
+        let [old, new, other] = [(); 3].map(|()| recipient(KeyType::X25519));
+        let pin = |recipient: &Recipient| {
+            format!(
+                "      - recipient: {recipient}\n        holder: eu\n        state: Active\n        fetched: \"2026-11-21\"\n"
+            )
+        };
+        let text = format!(
+            "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n{}  dev:\n    paths: [dev/**]\n",
+            pin(&old)
+        );
+        let in_dev = Renewal { environment: "dev".into(), ..renewal("eu", &new) };
+        let renewals = [in_dev, renewal("eu", &new), renewal("us", &other)];
+        let retired = pin(&old).replace("Active", "Retired");
+        let us = pin(&other).replace("holder: eu", "holder: us");
+        assert_eq!(
+            renewed(&text, &renewals),
+            text.replace(&pin(&old), &(retired + &pin(&new) + &us))
+                + "    recipients:\n"
+                + &pin(&new)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_edited_or_does_not_fit_is_refused() {
+        let [old, new] = [KeyType::X25519, KeyType::Hybrid].map(recipient);
+        let alias = format!(
+            "environments:\n  prod:\n    paths: [prod/**]\n    recipients: &pins\n    - recipient: {old}\n      holder: eu\n      state: Active\n      fetched: 2026-05-01\n  dev:\n    paths: [dev/**]\n    recipients: *pins\n"
+        );
+        let other = recipient(KeyType::X25519);
+        let (message, hint) =
+            config(&alias).renewed(&[renewal("eu", &other)]).unwrap_err().into_parts();
+        assert_eq!(
+            message,
+            "bulla.yaml: recipients cannot be changed in the form that they are in"
+        );
+        assert!(hint.unwrap().starts_with("an anchor, an alias"));
+        // Another holder of another type.
+        let block = format!(
+            "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n    - recipient: {old}\n      holder: eu\n      state: Active\n      fetched: 2026-05-01\n"
+        );
+        let (message, hint) =
+            config(&block).renewed(&[renewal("us", &new)]).unwrap_err().into_parts();
+        assert!(message.starts_with("the new recipients do not fit: bulla.yaml: document 1, line 4: environments.prod.recipients: "), "{message}");
+        assert!(hint.unwrap().starts_with("age forbids both types"));
+        // The type of all of them changes at once.
+        assert!(renewed(&block, &[renewal("eu", &new)]).contains("state: Retired"));
+    }
+}

@@ -1,0 +1,314 @@
+//! From the text of `bulla.yaml` to what it says, strictly: a field that is not known, a recipient that is none or
+//! a path that means nothing is refused with its line, because what is dropped silently was meant to protect.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bulla_sealing::{Recipient, Recipients, RecipientsError, is_dns_label};
+use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use jiff::civil::Date;
+use serde_json::{Map, Value};
+
+use super::{Config, Environment, Pin, PinState};
+use crate::files::input::Input;
+use crate::manifest::{GivenNamespace, ManifestFile, Object, Step};
+use crate::report::escape;
+use crate::report::failure::Failure;
+
+/// More make a value larger than a cluster takes; a pin that was retired long ago can go.
+const MAX_PINS: usize = 256;
+
+impl Config {
+    /// Reads the text of the file that `path` names.
+    pub(super) fn parse(path: &Path, input: Input) -> Result<Self, Failure> {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let root = std::fs::canonicalize(folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?;
+        let file = ManifestFile::parse(input)?;
+        let reader = Reader { object: file.only()?, path };
+        let environments = reader.environments()?;
+        let allowed = reader.allowed(reader.object.value.get("lint"))?;
+        Ok(Self { path: path.to_owned(), root, environments, allowed, file })
+    }
+}
+
+pub(super) struct Reader<'a> {
+    object: Object<'a>,
+    path: &'a Path,
+}
+
+/// A glob as it is written, and where.
+struct Glob {
+    environment: String,
+    index: usize,
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl Reader<'_> {
+    fn environments(&self) -> Result<Vec<Environment>, Failure> {
+        let path = [Step::Key("environments")];
+        let whole = self.mapping(self.object.value, &[], &["environments", "lint"])?;
+        let Some(environments) = whole.get("environments") else {
+            return Err(self
+                .mistake(&[], "environments is missing")
+                .hint("bulla init writes a file to begin with"));
+        };
+        let Value::Object(environments) = environments else {
+            return Err(self.mistake(&path, "not a mapping of names to environments"));
+        };
+        let mut globs = Vec::new();
+        let mut read = Vec::new();
+        for (name, environment) in environments {
+            read.push(self.environment(name, environment, &mut globs)?);
+        }
+        self.refuse_overlaps(&globs)?;
+        Ok(read)
+    }
+
+    fn environment(
+        &self,
+        name: &str,
+        value: &Value,
+        globs: &mut Vec<Glob>,
+    ) -> Result<Environment, Failure> {
+        let path = [Step::Key("environments"), Step::Key(name)];
+        if !is_dns_label(name) {
+            let what = "the name of an environment has lower-case letters, digits and -";
+            return Err(self.mistake(&path, what));
+        }
+        let map = self.mapping(value, &path, &["paths", "namespace", "recipients"])?;
+        let at = |field| [path[0], path[1], Step::Key(field)];
+        let (set, paths) = self.paths(&at("paths"), map.get("paths"))?;
+        globs.extend(paths.into_iter().enumerate().map(|(index, glob)| Glob {
+            environment: name.to_owned(),
+            index,
+            text: glob.glob().to_owned(),
+            matcher: glob.compile_matcher(),
+        }));
+        let namespace = match map.get("namespace") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(namespace)) if is_dns_label(namespace) => {
+                Some(GivenNamespace::by_environment(namespace, name, self.path))
+            }
+            Some(_) => {
+                return Err(self.mistake(&at("namespace"), "not a valid name of a namespace"));
+            }
+        };
+        let pins = match map.get("recipients") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(pins)) if pins.len() > MAX_PINS => {
+                let what = format!("more than {MAX_PINS} recipients");
+                return Err(self
+                    .mistake(&at("recipients"), &what)
+                    .hint("delete what was retired long ago"));
+            }
+            Some(Value::Array(pins)) => self.pins(at("recipients"), pins)?,
+            Some(_) => {
+                return Err(self.mistake(&at("recipients"), "a list of recipients is wanted"));
+            }
+        };
+        Ok(Environment { name: name.to_owned(), globs: set, namespace, pins })
+    }
+
+    /// The paths of a list, together and one by one.
+    pub(super) fn paths(
+        &self,
+        at: &[Step<'_>],
+        paths: Option<&Value>,
+    ) -> Result<(GlobSet, Vec<globset::Glob>), Failure> {
+        let Some(Value::Array(paths)) = paths.filter(|paths| has_items(paths)) else {
+            return Err(self.mistake(at, "a list of paths is wanted"));
+        };
+        let mut set = GlobSetBuilder::new();
+        let mut globs = Vec::new();
+        for (index, glob) in paths.iter().enumerate() {
+            let path = [at, &[Step::Index(index)]].concat();
+            let Some(text) = glob.as_str() else {
+                return Err(self.mistake(&path, "not text; quote it"));
+            };
+            if let Some(what) = unfit_path(text) {
+                return Err(self.mistake(&path, what));
+            }
+            let glob = GlobBuilder::new(text).literal_separator(true).build();
+            let glob = glob.map_err(|_| self.mistake(&path, "not a glob"))?;
+            set.add(glob.clone());
+            globs.push(glob);
+        }
+        let set = set.build().map_err(|_| self.mistake(at, "not globs"))?;
+        Ok((set, globs))
+    }
+
+    fn pins(&self, path: [Step<'_>; 3], values: &[Value]) -> Result<Vec<Pin>, Failure> {
+        let at = |index| [path[0], path[1], path[2], Step::Index(index)];
+        let mut pins: Vec<Pin> = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            let pin = self.pin(at(index), value)?;
+            if pins.iter().any(|earlier| earlier.recipient == pin.recipient) {
+                return Err(self
+                    .mistake(&at(index), "a recipient that stands there twice")
+                    .hint("a recipient has one holder and one state: delete the other item"));
+            }
+            let is_active = |it: &Pin| it.state == PinState::Active && it.holder == pin.holder;
+            if is_active(&pin) && pins.iter().any(is_active) {
+                let what = format!("a second Active recipient of holder {}", pin.holder);
+                return Err(self.mistake(&at(index), &what).hint(
+                    "a holder has one Active key; set the state of the older one to Retired",
+                ));
+            }
+            pins.push(pin);
+        }
+        let active = pins.iter().filter(|pin| pin.state == PinState::Active);
+        match Recipients::new(active.map(|pin| pin.recipient.clone()).collect()) {
+            Ok(_) | Err(RecipientsError::None) => Ok(pins),
+            Err(error) => {
+                let failure = self.mistake(&path, &error.to_string());
+                Err(match error {
+                    RecipientsError::Mixed(..) => failure.hint(
+                        "age forbids both types in one file: the Active recipients of an environment are of one type",
+                    ),
+                    _ => failure,
+                })
+            }
+        }
+    }
+
+    fn pin(&self, path: [Step<'_>; 4], value: &Value) -> Result<Pin, Failure> {
+        const FIELDS: [&str; 4] = ["recipient", "holder", "state", "fetched"];
+        let map = self.mapping(value, &path, &FIELDS)?;
+        let at = |field| [path[0], path[1], path[2], path[3], Step::Key(field)];
+        let text = |field| match map.get(field) {
+            Some(Value::String(text)) => Ok(text.as_str()),
+            Some(_) => Err(self.mistake(&at(field), "not text; quote it")),
+            None => Err(self.mistake(&path, &format!("{field} is missing"))),
+        };
+        let recipient: Recipient = text("recipient")?
+            .parse()
+            .map_err(|error| self.mistake(&at("recipient"), &format!("{error}")))?;
+        let holder = text("holder")?.to_owned();
+        if !is_dns_label(&holder) {
+            let what = "the name of a holder has lower-case letters, digits and -";
+            return Err(self.mistake(&at("holder"), what));
+        }
+        let state = match text("state")? {
+            "Active" => PinState::Active,
+            "Retired" => PinState::Retired,
+            _ => return Err(self.mistake(&at("state"), "neither Active nor Retired")),
+        };
+        let fetched: Date = text("fetched")?
+            .parse()
+            .map_err(|_| self.mistake(&at("fetched"), "not a day, like 2026-11-21"))?;
+        Ok(Pin { recipient, holder, state, fetched })
+    }
+
+    /// A mapping with no fields but these.
+    pub(super) fn mapping<'v>(
+        &self,
+        value: &'v Value,
+        path: &[Step<'_>],
+        fields: &[&str],
+    ) -> Result<&'v Map<String, Value>, Failure> {
+        let known = fields.join(", ");
+        let Value::Object(map) = value else {
+            return Err(self.mistake(path, &format!("a mapping with {known} is wanted")));
+        };
+        match map.keys().find(|field| !fields.contains(&field.as_str())) {
+            Some(field) => {
+                let path = [path, &[Step::Key(field)]].concat();
+                Err(self.mistake(&path, "unknown field").hint(format!("known here: {known}")))
+            }
+            None => Ok(map),
+        }
+    }
+
+    pub(super) fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
+        self.object.mistake(path, what).into()
+    }
+
+    /// A path that two globs name is of two environments. Whether any two globs can meet is not decided here, but
+    /// the usual cases are: a glob is a path that it names itself. The others are found when a file is looked at.
+    fn refuse_overlaps(&self, globs: &[Glob]) -> Result<(), Failure> {
+        for glob in globs.iter().filter(|glob| glob.matcher.is_match(&glob.text)) {
+            let is_other = |other: &&Glob| {
+                other.environment != glob.environment && other.matcher.is_match(&glob.text)
+            };
+            if let Some(other) = globs.iter().find(is_other) {
+                let path = [
+                    Step::Key("environments"),
+                    Step::Key(&glob.environment),
+                    Step::Key("paths"),
+                    Step::Index(glob.index),
+                ];
+                let what = format!(
+                    "{} of environment {} names the same paths",
+                    escape::line(&other.text),
+                    other.environment
+                );
+                return Err(self
+                    .mistake(&path, &what)
+                    .hint("a file belongs to one environment: make their paths disjoint"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn has_items(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| !items.is_empty())
+}
+
+/// Why a path cannot be one of the repository.
+fn unfit_path(text: &str) -> Option<&'static str> {
+    if text.contains("://") {
+        return Some("a URL, where a path within the repository is wanted");
+    }
+    if text.contains("[!") || text.contains("[^") {
+        return Some("a class that excludes would stand for / too: say what is meant");
+    }
+    if text.contains('\\') {
+        return Some("folders are separated by /");
+    }
+    if text.starts_with('/') || text.as_bytes().get(1) == Some(&b':') {
+        return Some("an absolute path, where one relative to this file is wanted");
+    }
+    let mut parts = text.split('/');
+    match parts.find(|part| ["", ".", ".."].contains(part)) {
+        Some("..") => Some("a path that leads out of the repository"),
+        Some(_) => {
+            Some("a path without . and empty parts is wanted; a folder is written folder/**")
+        }
+        None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stop_at_folders_unless_they_say_otherwise() {
+        for (pattern, matching, other) in [
+            ("prod/*", &["prod/a", "prod/.a"][..], &["prod/a/b", "prod", "x/prod/a"][..]),
+            ("prod/?.yaml", &["prod/a.yaml"], &["prod/ab.yaml", "prod/.yaml", "prod//.yaml"]),
+            ("prod/[ab]", &["prod/a"], &["prod/c", "prod/A"]),
+            ("{prod,live}/a", &["prod/a", "live/a"], &["dev/a"]),
+            ("prod/**", &["prod/a", "prod/a/b/c"], &["prodigal/a", "x/prod/a"]),
+            ("**/prod/*", &["prod/a", "x/y/prod/a"], &["x/prod/y/a", "x/aprod/a"]),
+            ("a/**/b", &["a/b", "a/x/y/b"], &["a/bb", "b"]),
+            ("**", &["a", "a/b"], &[]),
+        ] {
+            let text = format!("environments: {{prod: {{paths: ['{pattern}']}}}}\n");
+            let config = Config::of_text(Path::new("bulla.yaml"), &text).unwrap();
+            let globs = &config.environments[0].globs;
+            for path in matching {
+                assert!(globs.is_match(path), "{pattern}: {path}");
+            }
+            for path in other {
+                assert!(!globs.is_match(path), "{pattern}: {path}");
+            }
+        }
+    }
+}
