@@ -92,7 +92,7 @@ fn every_command_that_installs_works_in_its_order() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_run_is_still_there() {
+fn commands_that_no_test_runs_are_on_a_page() {
     for (command, reason) in NOT_RUN {
         let pages = FOR_OPERATORS.iter().map(|(_, page)| *page).chain([README, INSTALL]);
         assert!(
