@@ -191,7 +191,7 @@ fn only_headers_changed(desk: &Desk, old: Fingerprint, recovery: &Recipient) -> 
 fn lost_cluster_comes_back_byte_for_byte() -> Result<()> {
     let (mut site, mut desk) = (Site::new()?, Desk::new()?);
     site.follow(&mut desk, NEW_CLUSTER, nobody)?;
-    let recipients = fs::read_to_string(desk.shell.path("recipients.txt"))?;
+    let recipients = site.run(&mut desk, "bulla keys fetch -o -")?;
     let recipients = recipients
         .lines()
         .filter(|line| !line.starts_with('#'))

@@ -134,7 +134,7 @@ impl Site {
             return self.roll_out().map(|()| String::new());
         }
         let printed = self.run_as(desk, Person::of(line), line)?;
-        if line == "kubectl apply -k deploy/base" {
+        if line.starts_with("kubectl apply -k ") {
             self.bind()?;
         }
         Ok(printed)
