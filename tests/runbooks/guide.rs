@@ -18,7 +18,7 @@ fn guide_is_a_session_that_happened() -> Result<()> {
     site.follow(&mut office, NEW_CLUSTER, nobody)?;
     let desk = Desk::new()?;
     // The page begins before there is a repository.
-    desk.shell.run("rm -r .git deploy")?;
+    desk.shell.run("rm -r .git")?;
     for file in ["recovery.pub", "../recovery.txt"] {
         fs::copy(office.shell.path(file), desk.shell.path(file))?;
     }

@@ -206,7 +206,7 @@ fn lost_cluster_comes_back_byte_for_byte() -> Result<()> {
     // A second generation of keys, so that more than one is to come back.
     site.run(&mut desk, "kubectl apply -R -f clusters/prod")?;
     site.run(&mut desk, "bulla keys renew")?;
-    site.run(&mut desk, "bulla keys backup -o backups")?;
+    site.run(&mut desk, "bulla keys backup -o ../bulla-backups")?;
     site.run(
         &mut desk,
         "kubectl wait --for=condition=Ready sealedsecrets --all --all-namespaces --timeout=10m",
@@ -255,7 +255,7 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
 
     // Bitnami's kind is still there, with the same short name as ours.
     site.follow(&mut desk, LEAVING, |site, _, line| {
-        if line.starts_with("kubectl delete -k deploy/controller") {
+        if line == "kubectl delete -k ../bulla/deploy/controller" {
             site.controller = None; // its pods go
         }
         if line.starts_with("kubectl annotate namespace") {
@@ -366,7 +366,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
     let holders = ["prod-eu", "prod-us"];
     desk.shell.run("bulla keys generate -o ../recovery.txt > recovery.pub")?;
     for (site, holder) in sites.iter_mut().zip(holders) {
-        site.run(&mut desk, "kubectl apply -k deploy/base")?;
+        site.run(&mut desk, "kubectl apply -k ../bulla/deploy/base")?;
         let set = format!(
             "kubectl -n bulla-system set env deployment/bulla-controller BULLA_HOLDER={holder} BULLA_RECOVERY_RECIPIENTS=\"$(cat recovery.pub)\""
         );
