@@ -14,22 +14,13 @@ use crate::{SourceFile, files, none};
 
 /// Beginnings of the paths of files that are still to be reworded; the list only shrinks.
 const NOT_YET: &[&str] = &[
-    ".ci/",
-    ".pre-commit-hooks.yaml",
     "ARCHITECTURE.md",
-    "Cargo.toml",
-    "action.yml",
     "benches/",
     "cli/",
     "controller/",
     "crds/",
-    "deny.toml",
-    "deploy/",
-    "docs/decisions/",
     "docs/guide.md",
     "docs/reference.md",
-    "docs/runbooks/",
-    "keys-example/",
     "manifests/",
     "sealing/",
     "tests/",
