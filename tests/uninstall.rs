@@ -1,7 +1,7 @@
 //! Uninstalling and installing again loses nothing, nor does a deletion by mistake. Who leaves for good follows a
 //! runbook, see `runbooks.rs`.
 
-use std::{collections::BTreeMap, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bulla_crds::keys::KEEP_ANNOTATIONS;
@@ -9,6 +9,9 @@ use bulla_tests::{ControlPlane, Controller, Folder, Kubectl, Part, Shell, eventu
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../docs/uninstall.md");
+
+/// The reader's own, without settings.
+const KUSTOMIZATION: &str = "resources: [../../bulla/deploy/base]\n";
 
 /// So many Secrets are committed before anything happens.
 const COMMITTED: usize = 10;
@@ -51,7 +54,7 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
     // The whole folder by mistake, and again because it said that something is left.
     site.shell.run("kubectl delete secret,sealedsecret meanwhile after")?;
     for _ in 0..2 {
-        let said = refusal(site.shell.run("kubectl delete -k ../bulla/deploy/base"))?;
+        let said = refusal(site.shell.run("kubectl delete -k bulla-system"))?;
         ensure!(said.contains("this namespace holds the identities"), "{said}");
         for plural in DEFINITIONS {
             let command = format!(
@@ -151,6 +154,8 @@ impl Site {
         let shell = Shell::new(&folder, plane.admin().kubeconfig())?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")?;
         symlink(root, shell.path("../bulla"))?;
+        fs::create_dir(shell.path("bulla-system"))?;
+        fs::write(shell.path("bulla-system/kustomization.yaml"), KUSTOMIZATION)?;
         Controller::install(&plane)?;
         // Otherwise the garbage collector looks for new kinds of objects only every half minute.
         plane.restart(Part::ControllerManager)?;
