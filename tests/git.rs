@@ -1,13 +1,18 @@
-//! The commands of the page about Git do what it says, in their order.
+//! The commands of the pages about Git and `bulla lint` do what they say, in their order.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bulla_tests::{Folder, Program, Shell, Step, program, steps};
 
 const PAGE: &str = include_str!("../docs/git.md");
+
+const LINT: &str = include_str!("../docs/lint.md");
+
+/// Stands for `kustomize` and `helm`: it prints a manifest of the repository.
+const RENDER: &str = "#!/bin/sh\ncat clusters/prod/db.yaml\n";
 
 /// Stands for a cluster: it has one of the two SealedSecrets, as an API server prints it.
 const KUBECTL: &str = "#!/bin/sh\n[ \"$*\" = 'get sealedsecrets -o yaml' ] && cat ../live.yaml\n";
@@ -92,4 +97,33 @@ fn every_command_of_the_page_about_git_works_in_its_order() {
     let (code, ..) = run("git checkout -q main~ && git -c merge.bulla.driver=false merge -q topic");
     assert_ne!(code, Some(0), "the merge is none that needs the driver");
     let _ = program(Program::Bulla).unwrap();
+}
+
+#[test]
+fn every_command_of_the_page_about_lint_works_in_its_order() -> Result<()> {
+    let folder = Folder::new("bulla-lint-page-")?;
+    let shell = Shell::new(&folder, Path::new("/nonexistent"))?;
+    for name in ["kustomize", "helm"] {
+        let program = folder.path().join("bin").join(name);
+        fs::write(&program, RENDER)?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    }
+    repository(&shell)?;
+    for line in [
+        "git update-ref refs/remotes/origin/main main",
+        "bulla init -e 'prod=clusters/prod/**' --recovery-recipients-file ../recipient.txt",
+    ] {
+        shell.run(line)?;
+    }
+    let mut count = 0;
+    for step in steps(LINT) {
+        let Step::Run(line) = step else { continue };
+        let printed = shell.run(line)?;
+        if line.contains("--explain") {
+            ensure!(printed.starts_with("wrong-binding\n"), "{printed}");
+        }
+        count += 1;
+    }
+    ensure!(count >= 6, "the page has lost its commands");
+    Ok(())
 }
