@@ -70,7 +70,7 @@ fn every_command_of_the_page_about_git_works_in_its_order() {
         let is_diff =
             line.contains("bulla diff ") && !line.contains("test $?") && !line.contains("config");
         let finds =
-            ["HEAD~", "v1 v2", "--no-index", "main...topic"].iter().any(|it| line.contains(it));
+            ["HEAD~", "v1 v2", "--no-index", "main...topic"].iter().any(|word| line.contains(word));
         let expected = if is_diff && finds { 1 } else { 0 };
         assert_eq!(code, Some(expected), "{line}: {printed}{said}");
         count += 1;

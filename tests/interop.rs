@@ -420,7 +420,8 @@ fn typage(jobs: &Value) -> Result<Vec<Value>> {
         let lock = File::create(folder.join(".lock"))?;
         lock.lock()?;
         let lock_file = fs::read(Path::new(MODULE).join("package-lock.json"))?;
-        let is_installed = fs::read(folder.join("installed")).is_ok_and(|it| it == lock_file);
+        let is_installed =
+            fs::read(folder.join("installed")).is_ok_and(|installed| installed == lock_file);
         for file in ["package.json", "package-lock.json", "typage.mjs"] {
             fs::copy(Path::new(MODULE).join(file), folder.join(file))?;
         }

@@ -84,9 +84,8 @@ const LINT_TARGET: Duration = Duration::from_secs(1);
 pub fn main() -> ExitCode {
     let args = Args::parse();
     let is_json = args.json;
-    program::run(async move { measure(args) }, move |report, out| match is_json {
-        true => report.write_json(out),
-        false => report.write_table(out),
+    program::run(async move { measure(args) }, move |report, out| {
+        if is_json { report.write_json(out) } else { report.write_table(out) }
     })
 }
 

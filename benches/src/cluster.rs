@@ -10,10 +10,10 @@ mod args;
 mod converge;
 mod drift;
 mod floor;
+mod objects;
 mod report;
 mod restart;
 mod site;
-mod work;
 
 use std::process::ExitCode;
 
@@ -31,9 +31,8 @@ use crate::{
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    program::run(measure(args), |report, out| match report.args.json {
-        true => report.write_json(out),
-        false => report.write_table(out),
+    program::run(measure(args), |report, out| {
+        if report.args.json { report.write_json(out) } else { report.write_table(out) }
     })
 }
 

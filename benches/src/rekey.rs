@@ -9,7 +9,7 @@ mod bare;
 pub(crate) mod offline;
 mod report;
 mod site;
-mod through;
+mod via_cluster;
 
 use std::process::ExitCode;
 
@@ -28,9 +28,8 @@ use crate::{
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    program::run(measure(args), |report, out| match report.args.json {
-        true => report.write_json(out),
-        false => report.write_table(out),
+    program::run(measure(args), |report, out| {
+        if report.args.json { report.write_json(out) } else { report.write_table(out) }
     })
 }
 
@@ -38,15 +37,15 @@ async fn measure(args: Args) -> Result<Report> {
     let mut turns = Vec::new();
     for key_type in args.key_types() {
         let name = key_type.as_str();
-        let mut turn = Turn { key_type, offline: None, through: None };
+        let mut turn = Turn { key_type, offline: None, via_cluster: None };
         if args.has(Part::Offline) {
             progress(format!("offline, {name}"));
             turn.offline = Some(offline::measure(&args, key_type).context("offline")?);
         }
         if args.has(Part::Cluster) {
             progress(format!("through the cluster, {name}"));
-            let measured = through::measure(&args, key_type).await;
-            turn.through = Some(measured.context("through the cluster")?);
+            let measured = via_cluster::measure(&args, key_type).await;
+            turn.via_cluster = Some(measured.context("through the cluster")?);
         }
         turns.push(turn);
     }

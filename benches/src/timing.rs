@@ -80,6 +80,11 @@ impl fmt::Display for Summary {
     }
 }
 
+/// How many times the floor a figure is.
+pub(crate) fn ratio(figure: Duration, floor: Duration) -> f64 {
+    ms(figure) / ms(floor)
+}
+
 pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }

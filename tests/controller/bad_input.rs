@@ -13,10 +13,10 @@ use bulla_tests::{Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    api,
+    SOON, api,
     cluster::Cluster,
     marker::{self, MARKER},
-    space::{SOON, Space, clear, data, message, refusal, secret, with_policy},
+    test_namespace::{TestNamespace, clear, data, message, refusal, secret, with_policy},
 };
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -26,28 +26,28 @@ const LONG: usize = 100_000;
 
 #[test]
 fn what_is_damaged_anywhere_is_refused_by_its_cause_and_harms_nobody() -> Result<()> {
-    let space = Space::shared("bad-input")?;
-    space.unseal("neighbour", &[("password", "old")])?;
-    let cases = damaged(&space)?;
+    let namespace = TestNamespace::shared("bad-input")?;
+    namespace.unseal("neighbour", &[("password", "old")])?;
+    let cases = damaged(&namespace)?;
     for (name, value, ..) in &cases {
-        space.apply(&manifest(name, [("password", value.as_str())]))?;
+        namespace.apply(&manifest(name, [("password", value.as_str())]))?;
     }
     // Beside all of these, and right away.
-    space.unseal("neighbour", &[("password", "new")])?;
-    ensure!(space.data("neighbour")? == clear(&[("password", "new")]), "not the new value");
-    space.unseal("newcomer", &[("password", "new")])?;
+    namespace.unseal("neighbour", &[("password", "new")])?;
+    ensure!(namespace.data("neighbour")? == clear(&[("password", "new")]), "not the new value");
+    namespace.unseal("newcomer", &[("password", "new")])?;
 
     for (name, _, reason, expected) in &cases {
-        let refused = space.refused(name, reason)?;
+        let refused = namespace.refused(name, reason)?;
         let told = message(&refused);
         ensure!(
             told.starts_with("key password: ") && told.ends_with(expected),
             "{name}: {told}, not {expected}"
         );
-        assert_eq!(space.event(name, reason)?["note"], told);
-        ensure!(!space.has_secret(name)?, "{name} has a Secret");
+        assert_eq!(namespace.event(name, reason)?["note"], told);
+        ensure!(!namespace.has_secret(name)?, "{name} has a Secret");
     }
-    are_left_alone(&space, &["NotSealed", "Malformed", "Damaged", "NoBinding"])
+    are_left_alone(&namespace, &["NotSealed", "Malformed", "Damaged", "NoBinding"])
 }
 
 /// A damaged value: what it is, the value, and the reason and end of the message.
@@ -60,16 +60,16 @@ const PAYLOAD: &str = "the payload is cut short";
 const CHANGED: &str = "damaged: it was changed after it was sealed";
 
 /// Every layer of a sealed value, broken.
-fn damaged(space: &Space) -> Result<Vec<Damaged>> {
-    let mut cases = misspelt(space)?;
-    cases.extend(cut_short(space)?);
-    cases.extend(too_long(space)?);
+fn damaged(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
+    let mut cases = misspelt(namespace)?;
+    cases.extend(cut_short(namespace)?);
+    cases.extend(too_long(namespace)?);
     Ok(cases)
 }
 
 /// A sealed value of several chunks, for the name that it gets.
-fn long(space: &Space, name: &str) -> Result<Vec<u8>> {
-    sealed(space, name, "password", &filled(LONG))
+fn long(namespace: &TestNamespace, name: &str) -> Result<Vec<u8>> {
+    sealed(namespace, name, "password", &filled(LONG))
 }
 
 /// Where `text` begins.
@@ -79,16 +79,16 @@ fn at(file: &[u8], text: &str) -> Result<usize> {
 }
 
 /// What is no base64, or is not the text of a header.
-fn misspelt(space: &Space) -> Result<Vec<Damaged>> {
+fn misspelt(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     // Its length needs padding.
-    let mut file = sealed(space, "unpadded", "password", MARKER.as_bytes())?;
+    let mut file = sealed(namespace, "unpadded", "password", MARKER.as_bytes())?;
     for more in 1..3 {
         if file.len() % 3 == 0 {
-            file = sealed(space, "unpadded", "password", &filled(MARKER.len() + more))?;
+            file = sealed(namespace, "unpadded", "password", &filled(MARKER.len() + more))?;
         }
     }
     let unpadded = BASE64_STANDARD.encode(file).trim_end_matches('=').to_owned();
-    let whole = BASE64_STANDARD.encode(long(space, "url-safe")?);
+    let whole = BASE64_STANDARD.encode(long(namespace, "url-safe")?);
     // Behind the prefix, which the schema knows.
     let (prefix, rest) = whole.split_at(bulla_crds::rules::SEALED_PREFIX.len());
     let url_safe = format!("{prefix}{}", rest.replace('+', "-").replace('/', "_"));
@@ -108,7 +108,7 @@ fn misspelt(space: &Space) -> Result<Vec<Damaged>> {
 }
 
 /// What ends at each layer, and what goes on after its end.
-fn cut_short(space: &Space) -> Result<Vec<Damaged>> {
+fn cut_short(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     /// Where it is cut, given the file, where its MAC line and where its payload begin.
     type Cut = fn(&[u8], usize, usize) -> Result<usize>;
     const CHUNK: usize = 64 * 1024 + 16;
@@ -127,20 +127,20 @@ fn cut_short(space: &Space) -> Result<Vec<Damaged>> {
     ];
     let mut cases = Vec::new();
     for (name, cut, reason, message) in cuts {
-        let file = long(space, name)?;
+        let file = long(namespace, name)?;
         let mac = at(&file, "\n--- ")?;
         let length = cut(&file, mac, mac + 5 + 43 + 1)?;
         cases.push((name, BASE64_STANDARD.encode(&file[..length]), reason, message));
     }
-    let extended = [long(space, "extended")?, vec![0; 20]].concat();
+    let extended = [long(namespace, "extended")?, vec![0; 20]].concat();
     cases.push(("extended", BASE64_STANDARD.encode(extended), "Damaged", CHANGED));
     Ok(cases)
 }
 
 /// Headers without end, the largest that can be stored; see below for more.
-fn too_long(space: &Space) -> Result<Vec<Damaged>> {
+fn too_long(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     let header = |name: &str, rest: &[u8]| {
-        let file = long(space, name)?;
+        let file = long(namespace, name)?;
         let begun = &file[..at(&file, "\n-> mlkem768x25519 ")? + 1];
         anyhow::Ok([begun, rest].concat())
     };
@@ -161,14 +161,14 @@ fn too_long(space: &Space) -> Result<Vec<Damaged>> {
 
 #[test]
 fn what_is_too_large_to_store_is_refused_without_a_word_of_it() -> Result<()> {
-    let space = Space::shared("too-large")?;
+    let namespace = TestNamespace::shared("too-large")?;
     let prefix = bulla_crds::rules::SEALED_PREFIX;
     let plaintext = BASE64_STANDARD.encode(format!("{MARKER}\n"));
     let repeated = |length: usize| plaintext.repeat(length / plaintext.len());
     // The API server's own limit on what it reads is 3 MiB.
     for (mebibytes, code) in [(2, 422), (10, 413)] {
         let value = format!("{prefix}{}", repeated(mebibytes * MEBIBYTE));
-        let Err(error) = space.apply(&manifest("db", [("password", value.as_str())])) else {
+        let Err(error) = namespace.apply(&manifest("db", [("password", value.as_str())])) else {
             anyhow::bail!("{mebibytes} MiB are stored");
         };
         assert_eq!(api::code(&error), Some(code), "{error:#}");
@@ -179,70 +179,71 @@ fn what_is_too_large_to_store_is_refused_without_a_word_of_it() -> Result<()> {
     let length = MEBIBYTE.div_ceil(3) * 4;
     let largest = format!("{prefix}{}", repeated(length - prefix.len()));
     let padded = format!("{largest}{}", "A".repeat(length - largest.len()));
-    space.apply(&manifest("largest", [("password", padded.as_str())]))?;
-    let refused = space.refused("largest", "Invalid")?;
+    namespace.apply(&manifest("largest", [("password", padded.as_str())]))?;
+    let refused = namespace.refused("largest", "Invalid")?;
     assert_eq!(message(&refused), "more than 1 MiB of sealed data in one SealedSecret; split it");
 
-    let value = sealed(&space, "db", "password", MARKER.as_bytes())?;
+    let value = sealed(&namespace, "db", "password", MARKER.as_bytes())?;
     let value = BASE64_STANDARD.encode(value);
     let many: BTreeMap<_, _> = (0..600).map(|i| (format!("key-{i}"), value.as_str())).collect();
-    let said = refusal(space.apply(&manifest("db", &many)))?;
+    let said = refusal(namespace.apply(&manifest("db", &many)))?;
     ensure!(said.contains("spec.sealedData: Too many: 600: must have at most 256 items"), "{said}");
     ensure!(!said.contains(&value[60..100]), "{said}");
-    are_left_alone(&space, &["Invalid"])
+    are_left_alone(&namespace, &["Invalid"])
 }
 
 #[test]
 fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> {
-    let space = Space::shared("as-much")?;
+    let namespace = TestNamespace::shared("as-much")?;
     let many: Vec<_> = (0..256).map(|i| format!("key-{i}")).collect();
     let many: Vec<_> = many.iter().map(|key| (key.as_str(), key.as_str())).collect();
-    space.unseal("many", &many)?;
-    ensure!(space.data("many")? == clear(&many), "not the values");
+    namespace.unseal("many", &many)?;
+    ensure!(namespace.data("many")? == clear(&many), "not the values");
 
     // The header and a tag for each chunk of 64 KiB are all that a value has less room than a Secret.
-    let overhead = sealed(&space, "one", "password", b"")?.len() + 16 * 16;
+    let overhead = sealed(&namespace, "one", "password", b"")?.len() + 16 * 16;
     let largest = filled(MEBIBYTE - overhead);
     let value = |name: &str, plaintext: &[u8]| {
-        anyhow::Ok(BASE64_STANDARD.encode(sealed(&space, name, "password", plaintext)?))
+        anyhow::Ok(BASE64_STANDARD.encode(sealed(&namespace, name, "password", plaintext)?))
     };
-    space.apply(&manifest("one", [("password", value("one", &largest)?.as_str())]))?;
-    space.done("one")?;
+    namespace.apply(&manifest("one", [("password", value("one", &largest)?.as_str())]))?;
+    namespace.done("one")?;
     ensure!(
-        space.data("one")? == BTreeMap::from([("password".into(), largest.clone())]),
+        namespace.data("one")? == BTreeMap::from([("password".into(), largest.clone())]),
         "other data"
     );
-    let before = space.secret("one")?;
+    let before = namespace.secret("one")?;
 
     let said = refusal(
-        space.apply(&manifest("one", [("password", value("one", &filled(MEBIBYTE))?.as_str())])),
+        namespace
+            .apply(&manifest("one", [("password", value("one", &filled(MEBIBYTE))?.as_str())])),
     )?;
     ensure!(said.contains("spec.sealedData.password: Too long"), "{said}");
     // Stored, for the store takes a little more, and not unsealed.
-    let little = BASE64_STANDARD.encode(sealed(&space, "one", "user", &filled(4096))?);
-    space.apply(&manifest(
+    let little = BASE64_STANDARD.encode(sealed(&namespace, "one", "user", &filled(4096))?);
+    namespace.apply(&manifest(
         "one",
         [("password", value("one", &largest)?.as_str()), ("user", little.as_str())],
     ))?;
-    let refused = space.refused("one", "Invalid")?;
+    let refused = namespace.refused("one", "Invalid")?;
     assert_eq!(message(&refused), "more than 1 MiB of sealed data in one SealedSecret; split it");
-    ensure!(space.secret("one")? == before, "it has changed its Secret");
+    ensure!(namespace.secret("one")? == before, "it has changed its Secret");
 
     // Too much only together with what is there.
     let half = "x".repeat(600 * 1024);
     let mut theirs = secret("merged", &[("theirs", &half)]);
     theirs["metadata"]["labels"] = json!({"bulla.dev/target": "merge"});
-    let theirs = space.api.create(&space.secrets(), &theirs)?;
-    space.apply(&with_policy(space.seal("merged", &[("ours", &half)])?, "Merge"))?;
-    let refused = space.refused("merged", "TargetInvalid")?;
+    let theirs = namespace.api.create(&namespace.secrets(), &theirs)?;
+    namespace.apply(&with_policy(namespace.seal("merged", &[("ours", &half)])?, "Merge"))?;
+    let refused = namespace.refused("merged", "TargetInvalid")?;
     assert_eq!(message(&refused), "the API server refuses the Secret at data");
-    ensure!(space.secret("merged")? == theirs, "it was touched");
-    are_left_alone(&space, &["Invalid", "TargetInvalid"])
+    ensure!(namespace.secret("merged")? == theirs, "it was touched");
+    are_left_alone(&namespace, &["Invalid", "TargetInvalid"])
 }
 
 #[test]
 fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
-    let space = Space::shared("registry-logins")?;
+    let namespace = TestNamespace::shared("registry-logins")?;
     let values = [
         String::new(),
         MARKER.to_owned(),
@@ -256,10 +257,10 @@ fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
     ];
     for (kind, key) in [("dockerconfigjson", ".dockerconfigjson"), ("dockercfg", ".dockercfg")] {
         let apply = |name: &str, value: &str| {
-            let value = BASE64_STANDARD.encode(sealed(&space, name, key, value.as_bytes())?);
+            let value = BASE64_STANDARD.encode(sealed(&namespace, name, key, value.as_bytes())?);
             let mut sealed_secret = manifest(name, [(key, value)]);
             sealed_secret["spec"]["template"] = json!({"type": format!("kubernetes.io/{kind}")});
-            space.apply(&sealed_secret)
+            namespace.apply(&sealed_secret)
         };
         for (number, value) in values.iter().enumerate() {
             apply(&format!("{kind}-{number}"), value)?;
@@ -267,26 +268,26 @@ fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
         for number in 0..values.len() {
             let name = format!("{kind}-{number}");
             let told = format!("key {key}: not valid for type kubernetes.io/{kind}");
-            assert_eq!(message(&space.refused(&name, "InvalidForType")?), told);
-            assert_eq!(space.event(&name, "InvalidForType")?["note"], told);
-            ensure!(!space.has_secret(&name)?, "{name} has a Secret");
+            assert_eq!(message(&namespace.refused(&name, "InvalidForType")?), told);
+            assert_eq!(namespace.event(&name, "InvalidForType")?["note"], told);
+            ensure!(!namespace.has_secret(&name)?, "{name} has a Secret");
         }
         let good = json!({"auths": {"registry.example.com": {"password": MARKER}}});
         apply(&format!("{kind}-good"), &format!(" {good}\n"))?;
-        space.done(&format!("{kind}-good"))?;
+        namespace.done(&format!("{kind}-good"))?;
     }
-    are_left_alone(&space, &["InvalidForType"])
+    are_left_alone(&namespace, &["InvalidForType"])
 }
 
 #[test]
 fn wider_scopes_open_where_they_say_and_nowhere_else() -> Result<()> {
-    let space = Space::shared("scopes")?;
-    let elsewhere = Space::shared("scopes-elsewhere")?;
+    let namespace = TestNamespace::shared("scopes")?;
+    let elsewhere = TestNamespace::shared("scopes-elsewhere")?;
     let plaintext = [("password", "1"), ("user", "2")];
     let values = |scope: Scope| {
         let secret = WipedSecret::new(serde_json::from_value(secret("origin", &plaintext))?);
         let sealed_secret =
-            bulla_crds::seal(&secret, space.name.as_str(), scope, &space.recipients)?;
+            bulla_crds::seal(&secret, namespace.name.as_str(), scope, &namespace.recipients)?;
         anyhow::Ok(sealed_secret.spec.sealed_data)
     };
     let (in_namespace, in_cluster) = (values(Scope::Namespace)?, values(Scope::Cluster)?);
@@ -296,51 +297,51 @@ fn wider_scopes_open_where_they_say_and_nowhere_else() -> Result<()> {
             ("user".to_owned(), values["password"].clone()),
         ])
     };
-    space.apply(&manifest("another", &in_namespace))?;
+    namespace.apply(&manifest("another", &in_namespace))?;
     elsewhere.apply(&manifest("any", &in_cluster))?;
-    let strict = space.seal("mixed", &plaintext)?;
+    let strict = namespace.seal("mixed", &plaintext)?;
     let strict = strict["spec"]["sealedData"]["user"].as_str().context("no value")?.to_owned();
     let mixed = [("password", in_cluster["password"].as_str()), ("user", strict.as_str())];
-    space.apply(&manifest("mixed", mixed))?;
-    for (space, name) in [(&space, "another"), (&elsewhere, "any"), (&space, "mixed")] {
-        space.done(name)?;
-        ensure!(space.data(name)? == clear(&plaintext), "{name}: not the values");
+    namespace.apply(&manifest("mixed", mixed))?;
+    for (namespace, name) in [(&namespace, "another"), (&elsewhere, "any"), (&namespace, "mixed")] {
+        namespace.done(name)?;
+        ensure!(namespace.data(name)? == clear(&plaintext), "{name}: not the values");
     }
 
     elsewhere.apply(&manifest("moved", &in_namespace))?;
-    space.apply(&manifest("swapped-namespace", &swapped(&in_namespace)))?;
+    namespace.apply(&manifest("swapped-namespace", &swapped(&in_namespace)))?;
     elsewhere.apply(&manifest("swapped-cluster", &swapped(&in_cluster)))?;
-    for (space, name, sealed_for) in [
+    for (namespace, name, sealed_for) in [
         (&elsewhere, "moved", "key password of any Secret in namespace scopes"),
-        (&space, "swapped-namespace", "key user of any Secret in namespace scopes"),
+        (&namespace, "swapped-namespace", "key user of any Secret in namespace scopes"),
         (&elsewhere, "swapped-cluster", "key user of any Secret in the cluster"),
     ] {
-        let refused = space.refused(name, "WrongBinding")?;
-        let here = format!("key password of {}/{name}", space.name);
+        let refused = namespace.refused(name, "WrongBinding")?;
+        let here = format!("key password of {}/{name}", namespace.name);
         let expected = format!("key password: sealed for {sealed_for}, not for {here}");
         assert_eq!(message(&refused), expected);
-        ensure!(!space.has_secret(name)?, "{name} has a Secret");
+        ensure!(!namespace.has_secret(name)?, "{name} has a Secret");
     }
-    are_left_alone(&space, &["WrongBinding"])
+    are_left_alone(&namespace, &["WrongBinding"])
 }
 
 #[test]
 fn sealed_secrets_replaced_while_they_are_worked_on_end_as_their_last_version_says() -> Result<()> {
     const ROUNDS: usize = 50;
-    let space = Space::shared("replaced")?;
+    let namespace = TestNamespace::shared("replaced")?;
     let mut last = BTreeMap::new();
     for round in 0..ROUNDS {
         for (name, is_good) in [("good", round % 2 == 1), ("bad", round % 2 == 0)] {
             let (key, value) = (format!("key-{round}"), round.to_string());
             let values = [(key.as_str(), value.as_str())];
-            let mut next = space.seal(name, &values)?;
+            let mut next = namespace.seal(name, &values)?;
             if !is_good {
-                next["spec"] = space.seal("other", &values)?["spec"].clone();
+                next["spec"] = namespace.seal("other", &values)?["spec"].clone();
             }
             if round > 0 {
-                space.api.delete(&space.sealed_secret_path(name), &Value::Null)?;
+                namespace.api.delete(&namespace.sealed_secret_path(name), &Value::Null)?;
             }
-            last.insert(name, space.apply(&next)?["metadata"]["uid"].clone());
+            last.insert(name, namespace.apply(&next)?["metadata"]["uid"].clone());
         }
     }
     let key = format!("key-{}", ROUNDS - 1);
@@ -348,8 +349,8 @@ fn sealed_secrets_replaced_while_they_are_worked_on_end_as_their_last_version_sa
     // And still when the garbage collector has passed over what the earlier ones left.
     for _ in 0..2 {
         eventually("the last good version", SOON, || {
-            let done = space.done("good")?;
-            let secret = space.secret("good")?;
+            let done = namespace.done("good")?;
+            let secret = namespace.secret("good")?;
             ensure!(data(&secret)? == clear(&[(&key, &value)]), "other data");
             let owner = &secret["metadata"]["ownerReferences"][0]["uid"];
             ensure!(*owner == last["good"] && done["metadata"]["uid"] == last["good"], "{owner}");
@@ -362,13 +363,13 @@ fn sealed_secrets_replaced_while_they_are_worked_on_end_as_their_last_version_sa
             assert_eq!(done["status"]["observedGeneration"], 1);
             Ok(())
         })?;
-        let refused = space.refused("bad", "WrongBinding")?;
+        let refused = namespace.refused("bad", "WrongBinding")?;
         ensure!(message(&refused).starts_with(&format!("key {key}: ")), "{}", message(&refused));
         assert_eq!(refused["metadata"]["uid"], last["bad"]);
         assert_eq!(refused["status"]["target"], Value::Null, "of an earlier one");
-        space.let_collect()?;
+        namespace.let_collect()?;
     }
-    space.gone(&space.secret_path("bad"))?;
+    namespace.gone(&namespace.secret_path("bad"))?;
     Ok(())
 }
 
@@ -377,21 +378,21 @@ fn namespace_that_does_not_end_is_waited_for_and_keeps_nobody() -> Result<()> {
     const RETRIES: &str =
         "bulla_reconciles_total{outcome=\"retrying\",reason=\"NamespaceTerminating\"";
     let cluster = Cluster::shared()?;
-    let space = Space::shared("not-ending")?;
-    let beside = Space::shared("not-ending-beside")?;
+    let namespace = TestNamespace::shared("not-ending")?;
+    let beside = TestNamespace::shared("not-ending-beside")?;
     let values = [("password", "1")];
-    let sealed_secret = space.seal("db", &values)?;
-    space.apply(&sealed_secret)?;
-    space.done("db")?;
-    let hold = Hold::new(&space)?;
+    let sealed_secret = namespace.seal("db", &values)?;
+    namespace.apply(&sealed_secret)?;
+    namespace.done("db")?;
+    let hold = Hold::new(&namespace)?;
     let before = cluster.controller.metric(RETRIES)?;
     let started = Instant::now();
-    let namespace = format!("/api/v1/namespaces/{}", space.name);
-    space.api.delete(&namespace, &Value::Null)?;
-    let waiting = space.retried("db", "NamespaceTerminating")?;
+    let namespace_path = format!("/api/v1/namespaces/{}", namespace.name);
+    namespace.api.delete(&namespace_path, &Value::Null)?;
+    let waiting = namespace.retried("db", "NamespaceTerminating")?;
     assert_eq!(message(&waiting), "the namespace is being deleted");
     assert_eq!(Verdict::of(&waiting)?.status, Status::InProgress);
-    ensure!(!space.has_secret("db")?, "its Secret is there");
+    ensure!(!namespace.has_secret("db")?, "its Secret is there");
     for value in ["1", "2", "3"] {
         beside.unseal("db", &[("password", value)])?;
     }
@@ -399,16 +400,16 @@ fn namespace_that_does_not_end_is_waited_for_and_keeps_nobody() -> Result<()> {
     let retries = cluster.controller.metric(RETRIES)? - before;
     ensure!(retries < 60.0, "{retries} in {:?}", started.elapsed());
 
-    hold.release(&space)?;
-    space.gone(&namespace)?;
-    space.api.create("/api/v1/namespaces", &json!({"metadata": {"name": space.name}}))?;
-    space.apply(&sealed_secret)?;
+    hold.release(&namespace)?;
+    namespace.gone(&namespace_path)?;
+    namespace.api.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace.name}}))?;
+    namespace.apply(&sealed_secret)?;
     // Far shorter than the delay that the earlier one of this name may have had.
     eventually("the Secret in the new namespace", Duration::from_secs(20), || {
-        ensure!(space.data("db")? == clear(&values), "not its values");
+        ensure!(namespace.data("db")? == clear(&values), "not its values");
         Ok(())
     })?;
-    space.done("db")?;
+    namespace.done("db")?;
     Ok(())
 }
 
@@ -421,11 +422,11 @@ impl Hold {
         "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
 
     /// Waits until it is in force.
-    fn new(space: &Space) -> Result<Self> {
+    fn new(namespace: &TestNamespace) -> Result<Self> {
         let name = "test-hold";
         let policy = json!({"metadata": {"name": name}, "spec": {
             "matchConstraints": {
-                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space.name}},
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace.name}},
                 "resourceRules": [{
                     "apiGroups": ["bulla.dev"], "apiVersions": ["*"], "operations": ["DELETE"],
                     "resources": ["sealedsecrets"],
@@ -433,21 +434,21 @@ impl Hold {
             },
             "validations": [{"expression": "false", "message": "held for a test"}],
         }});
-        space.api.create(Self::POLICIES, &policy)?;
+        namespace.api.create(Self::POLICIES, &policy)?;
         let spec = json!({"policyName": name, "validationActions": ["Deny"]});
-        space.api.create(Self::BINDINGS, &json!({"metadata": {"name": name}, "spec": spec}))?;
-        let path = format!("{}?dryRun=All", space.sealed_secret_path("db"));
+        namespace.api.create(Self::BINDINGS, &json!({"metadata": {"name": name}, "spec": spec}))?;
+        let path = format!("{}?dryRun=All", namespace.sealed_secret_path("db"));
         eventually("the policy to be in force", SOON, || {
-            let outcome = space.api.delete(&path, &Value::Null);
+            let outcome = namespace.api.delete(&path, &Value::Null);
             ensure!(refusal(outcome)?.contains("held for a test"), "refused otherwise");
             Ok(())
         })?;
         Ok(Self(name))
     }
 
-    fn release(self, space: &Space) -> Result<()> {
+    fn release(self, namespace: &TestNamespace) -> Result<()> {
         for path in [Self::BINDINGS, Self::POLICIES] {
-            space.api.delete(&format!("{path}/{}", self.0), &Value::Null)?;
+            namespace.api.delete(&format!("{path}/{}", self.0), &Value::Null)?;
         }
         Ok(())
     }
@@ -455,7 +456,7 @@ impl Hold {
 
 /// A while passes in which no object is found to need a person for any of these reasons. Other tests have
 /// such objects too, so there is more than one try; what is tried again and again would be seen in each.
-fn are_left_alone(space: &Space, reasons: &[&str]) -> Result<()> {
+fn are_left_alone(namespace: &TestNamespace, reasons: &[&str]) -> Result<()> {
     let controller = &Cluster::shared()?.controller;
     let count = || -> Result<f64> {
         let each = reasons.iter().map(|reason| {
@@ -466,7 +467,7 @@ fn are_left_alone(space: &Space, reasons: &[&str]) -> Result<()> {
     };
     eventually("a while without a reconcile", SOON, || {
         let before = count()?;
-        space.let_pass()?;
+        namespace.let_pass()?;
         let after = count()?;
         ensure!(before == after, "{} more", after - before);
         Ok(())
@@ -474,9 +475,9 @@ fn are_left_alone(space: &Space, reasons: &[&str]) -> Result<()> {
 }
 
 /// One value, sealed for this namespace and the cluster's key.
-fn sealed(space: &Space, name: &str, key: &str, plaintext: &[u8]) -> Result<Vec<u8>> {
-    let binding = Binding::new(Scope::Strict, &Target::new(&space.name, name, key)?);
-    Ok(bulla_sealing::seal(plaintext, &binding, &space.recipients)?)
+fn sealed(namespace: &TestNamespace, name: &str, key: &str, plaintext: &[u8]) -> Result<Vec<u8>> {
+    let binding = Binding::new(Scope::Strict, &Target::new(&namespace.name, name, key)?);
+    Ok(bulla_sealing::seal(plaintext, &binding, &namespace.recipients)?)
 }
 
 /// A plaintext of that length, with the marker.

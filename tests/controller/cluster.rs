@@ -11,9 +11,9 @@ use bulla_tests::{ControlPlane, Controller, Part, eventually};
 use serde_json::Value;
 
 use crate::{
+    SOON,
     api::Api,
     searched::{Searched, search_objects},
-    space::SOON,
 };
 
 /// The name under which the controller publishes its keys.

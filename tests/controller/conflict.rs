@@ -4,7 +4,10 @@ use anyhow::{Result, ensure};
 use bulla_tests::eventually;
 use serde_json::{Value, json};
 
-use crate::space::{SOON, Space, clear, data, message, secret};
+use crate::{
+    SOON,
+    test_namespace::{TestNamespace, clear, data, message, secret},
+};
 
 const VALUES: [(&str, &str); 1] = [("password", "sealed")];
 
@@ -13,12 +16,12 @@ const MINUTE_AND_A_BIT: std::time::Duration = std::time::Duration::from_secs(75)
 
 #[test]
 fn foreign_secret_is_not_touched() -> Result<()> {
-    let space = Space::shared("foreign")?;
+    let namespace = TestNamespace::shared("foreign")?;
     let controlled_by = |api_version: &str, kind: &str, name: &str| {
         json!([{
             "apiVersion": api_version, "kind": kind, "name": name, "controller": true,
-            "uid": space.api.get(&format!("/api/v1/namespaces/{}", space.name))
-                .map_or(Value::Null, |namespace| namespace["metadata"]["uid"].clone()),
+            "uid": namespace.api.get(&format!("/api/v1/namespaces/{}", namespace.name))
+                .map_or(Value::Null, |found| found["metadata"]["uid"].clone()),
         }])
     };
     // The owner of the last two must exist, or they are collected; that it is a Namespace does no harm.
@@ -31,11 +34,11 @@ fn foreign_secret_is_not_touched() -> Result<()> {
             "controlled",
             json!({
                 "labels": {"bulla.dev/target": "owned"},
-                "ownerReferences": controlled_by("v1", "Namespace", &space.name),
+                "ownerReferences": controlled_by("v1", "Namespace", &namespace.name),
             }),
             format!(
                 "is controlled by Namespace {}; delete it or rename one of the two",
-                space.name
+                namespace.name
             ),
         ),
     ];
@@ -45,99 +48,99 @@ fn foreign_secret_is_not_touched() -> Result<()> {
         for (field, value) in metadata.as_object().into_iter().flatten() {
             theirs["metadata"][field] = value.clone();
         }
-        foreign.push(space.api.create(&space.secrets(), &theirs)?);
-        space.apply(&space.seal(name, &VALUES)?)?;
+        foreign.push(namespace.api.create(&namespace.secrets(), &theirs)?);
+        namespace.apply(&namespace.seal(name, &VALUES)?)?;
     }
     for (name, _, expected) in &cases {
-        let refused = space.refused(name, "TargetExists")?;
+        let refused = namespace.refused(name, "TargetExists")?;
         assert_eq!(message(&refused), format!("Secret {name} {expected}"));
         assert_eq!(refused["status"]["target"], Value::Null);
     }
-    space.let_pass()?;
+    namespace.let_pass()?;
     for ((name, ..), before) in cases.iter().zip(foreign) {
-        ensure!(space.secret(name)? == before, "{name} was touched");
+        ensure!(namespace.secret(name)? == before, "{name} was touched");
     }
     // A change of either object is looked at at once.
     for (name, ..) in &cases {
-        space.api.delete(&space.secret_path(name), &Value::Null)?;
+        namespace.api.delete(&namespace.secret_path(name), &Value::Null)?;
         let touch = json!({"metadata": {"annotations": {"look": "again"}}});
-        space.api.merge(&space.sealed_secret_path(name), &touch)?;
-        space.done(name)?;
-        ensure!(space.data(name)? == clear(&VALUES), "not the values");
+        namespace.api.merge(&namespace.sealed_secret_path(name), &touch)?;
+        namespace.done(name)?;
+        ensure!(namespace.data(name)? == clear(&VALUES), "not the values");
     }
     Ok(())
 }
 
 #[test]
 fn foreign_secret_that_goes_is_followed_within_the_minute() -> Result<()> {
-    let space = Space::shared("foreign-goes")?;
-    space.api.create(&space.secrets(), &secret("db", &[("password", "theirs")]))?;
-    space.apply(&space.seal("db", &VALUES)?)?;
-    space.refused("db", "TargetExists")?;
+    let namespace = TestNamespace::shared("foreign-goes")?;
+    namespace.api.create(&namespace.secrets(), &secret("db", &[("password", "theirs")]))?;
+    namespace.apply(&namespace.seal("db", &VALUES)?)?;
+    namespace.refused("db", "TargetExists")?;
     // Without our label nobody tells the controller.
-    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
     eventually("the Secret", MINUTE_AND_A_BIT, || {
-        ensure!(space.has_secret("db")?, "there is none yet");
+        ensure!(namespace.has_secret("db")?, "there is none yet");
         Ok(())
     })?;
-    space.done("db")?;
+    namespace.done("db")?;
     Ok(())
 }
 
 #[test]
 fn secret_put_in_place_of_a_deleted_one_is_not_touched() -> Result<()> {
-    let space = Space::shared("usurped")?;
-    let mut sealed_secret = space.seal("db", &VALUES)?;
+    let namespace = TestNamespace::shared("usurped")?;
+    let mut sealed_secret = namespace.seal("db", &VALUES)?;
     sealed_secret["metadata"]["annotations"] = json!({"touched": "0"});
-    space.apply(&sealed_secret)?;
-    space.done("db")?;
+    namespace.apply(&sealed_secret)?;
+    namespace.done("db")?;
     // Somebody else's Secret of the same name wins the race against the repair sooner or later.
     let usurper = eventually("a usurper", SOON, || {
-        space.api.delete(&space.secret_path("db"), &Value::Null)?;
-        space.api.create(&space.secrets(), &secret("db", &[("password", "theirs")]))
+        namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
+        namespace.api.create(&namespace.secrets(), &secret("db", &[("password", "theirs")]))
     })?;
-    space.refused("db", "TargetExists")?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == usurper, "it was touched");
+    namespace.refused("db", "TargetExists")?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == usurper, "it was touched");
     Ok(())
 }
 
 #[test]
 fn what_cannot_be_changed_is_recreated() -> Result<()> {
-    let space = Space::shared("immutable")?;
+    let namespace = TestNamespace::shared("immutable")?;
     let manifest = |password: &str, type_: &str| {
-        let mut sealed_secret = space.seal("db", &[("password", password)])?;
+        let mut sealed_secret = namespace.seal("db", &[("password", password)])?;
         sealed_secret["spec"]["template"] = json!({"immutable": true, "type": type_});
         anyhow::Ok(sealed_secret)
     };
-    space.apply(&manifest("old", "Opaque")?)?;
-    space.done("db")?;
+    namespace.apply(&manifest("old", "Opaque")?)?;
+    namespace.done("db")?;
     for (password, type_) in [("new", "Opaque"), ("new", "example.com/other")] {
-        let before = space.secret("db")?;
-        space.apply(&manifest(password, type_)?)?;
-        space.done("db")?;
-        let after = space.secret("db")?;
+        let before = namespace.secret("db")?;
+        namespace.apply(&manifest(password, type_)?)?;
+        namespace.done("db")?;
+        let after = namespace.secret("db")?;
         ensure!(data(&after)? == clear(&[("password", password)]), "not the new value");
         assert_eq!((&after["type"], &after["immutable"]), (&json!(type_), &json!(true)));
         ensure!(after["metadata"]["uid"] != before["metadata"]["uid"], "it is the same Secret");
     }
-    assert_eq!(space.event("db", "Recreated")?["type"], "Normal");
+    assert_eq!(namespace.event("db", "Recreated")?["type"], "Normal");
     Ok(())
 }
 
 #[test]
 fn nothing_is_deleted_for_a_secret_that_the_api_server_would_not_take() -> Result<()> {
-    let space = Space::shared("immutable-kept")?;
-    let mut sealed_secret = space.seal("db", &[("token", "old")])?;
+    let namespace = TestNamespace::shared("immutable-kept")?;
+    let mut sealed_secret = namespace.seal("db", &[("token", "old")])?;
     sealed_secret["spec"]["template"] = json!({"immutable": true});
-    space.apply(&sealed_secret)?;
-    space.done("db")?;
-    let before = space.secret("db")?;
+    namespace.apply(&sealed_secret)?;
+    namespace.done("db")?;
+    let before = namespace.secret("db")?;
     // The type demands a user name or a password, which only the API server knows.
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
-    space.apply(&sealed_secret)?;
-    space.refused("db", "TargetInvalid")?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == before, "it was touched");
+    namespace.apply(&sealed_secret)?;
+    namespace.refused("db", "TargetInvalid")?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == before, "it was touched");
     Ok(())
 }

@@ -18,11 +18,12 @@ use bulla_tests::{
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::{self, Api},
     cluster::{Fragile, HOLDER, published},
     marker::MARKER,
     searched::{Searched, search_objects},
-    space::{SOON, Space, seal_for, secret},
+    test_namespace::{TestNamespace, seal_for, secret},
 };
 
 /// Every way in which a single request fails, and in which it is late.
@@ -68,13 +69,13 @@ const EDITED: &str = MARKER;
 
 #[test]
 fn any_failure_of_any_request_is_survived() -> Result<()> {
-    alone("any-failure", |faulty, space| {
+    alone("any-failure", |faulty, namespace| {
         let mut names = Vec::new();
         let mut rules = Vec::new();
         for (i, request) in ABOUT.iter().enumerate() {
             for (j, fault) in FAULTS.iter().enumerate() {
                 let name = format!("{i}-fault-{j}");
-                let pattern = here(space, &request.replace("{}", &name));
+                let pattern = here(namespace, &request.replace("{}", &name));
                 rules.push((*request, Rule::new(&pattern, *fault).times(2)));
                 names.push(name);
             }
@@ -89,24 +90,26 @@ fn any_failure_of_any_request_is_survived() -> Result<()> {
                 change(name).with_context(|| name.clone())?;
             }
             for name in &names {
-                space.restored(name, &[("password", password)])?;
-                is_told(space, name)?;
+                namespace.restored(name, &[("password", password)])?;
+                is_told(namespace, name)?;
             }
             for (request, rule) in rules {
                 *hits.entry(request).or_default() += rule.hits();
             }
             anyhow::Ok(())
         };
-        let apply =
-            |name: &str, password| space.apply(&space.seal(name, &[("password", password)])?);
+        let apply = |name: &str, password| {
+            namespace.apply(&namespace.seal(name, &[("password", password)])?)
+        };
         in_trouble("1", &|name| apply(name, "1")).context("created")?;
         in_trouble("2", &|name| apply(name, "2")).context("changed")?;
-        told_at_most(space, &names, "DriftRepaired", 0).context("nobody has edited anything")?;
-        in_trouble("2", &|name| edit(space, name)).context("edited")?;
-        in_trouble("2", &|name| space.api.delete(&space.secret_path(name), &Value::Null))
+        told_at_most(namespace, &names, "DriftRepaired", 0)
+            .context("nobody has edited anything")?;
+        in_trouble("2", &|name| edit(namespace, name)).context("edited")?;
+        in_trouble("2", &|name| namespace.api.delete(&namespace.secret_path(name), &Value::Null))
             .context("deleted")?;
-        told_at_most(space, &names, "DriftRepaired", 2)?;
-        told_at_most(space, &names, "Unsealed", 2)?;
+        told_at_most(namespace, &names, "DriftRepaired", 2)?;
+        told_at_most(namespace, &names, "Unsealed", 2)?;
 
         // The faults were met, by all writes at least.
         for request in ABOUT.iter().filter(|request| !request.starts_with("GET")) {
@@ -119,10 +122,10 @@ fn any_failure_of_any_request_is_survived() -> Result<()> {
 
 #[test]
 fn throttled_request_is_not_repeated_before_the_time_that_it_was_given() -> Result<()> {
-    alone("throttled", |faulty, space| {
-        let create = here(space, "POST secrets/db");
+    alone("throttled", |faulty, namespace| {
+        let create = here(namespace, "POST secrets/db");
         let rule = faulty.proxy.inject(Rule::new(&create, Fault::TooMany(2)).times(1));
-        space.unseal("db", &[("password", "1")])?;
+        namespace.unseal("db", &[("password", "1")])?;
         assert_eq!(rule.hits(), 1);
         let asked = faulty.proxy.asked(&create);
         ensure!(asked.len() == 2, "{asked:?}");
@@ -139,36 +142,36 @@ fn requests_that_hang_harm_no_other_object() -> Result<()> {
         ("POST secrets/trouble-1", Fault::Hang),
         ("PATCH sealedsecrets/trouble-2/status", Fault::Hang),
     ];
-    alone("others-hang", |faulty, space| harm_no_other(faulty, space, 3, &rules))
+    alone("others-hang", |faulty, namespace| harm_no_other(faulty, namespace, 3, &rules))
 }
 
 #[test]
 fn many_objects_that_are_refused_for_long_harm_no_other() -> Result<()> {
     // More of them than there are workers.
     let rules = [("POST secrets/trouble-*", Fault::Status(503))];
-    alone("others-are-refused", |faulty, space| harm_no_other(faulty, space, 30, &rules))
+    alone("others-are-refused", |faulty, namespace| harm_no_other(faulty, namespace, 30, &rules))
 }
 
 /// While so many objects are in trouble others are made and changed.
 fn harm_no_other(
     faulty: &Faulty,
-    space: &Space,
+    namespace: &TestNamespace,
     troubled: usize,
     rules: &[(&str, Fault)],
 ) -> Result<()> {
     let (name, trouble) = (|i: usize| format!("object-{i}"), |i: usize| format!("trouble-{i}"));
     for i in 0..10 {
-        space.unseal(&name(i), &[("password", "0")])?;
+        namespace.unseal(&name(i), &[("password", "0")])?;
     }
     let rules: Vec<_> = rules
         .iter()
-        .map(|(pattern, fault)| faulty.proxy.inject(Rule::new(&here(space, pattern), *fault)))
+        .map(|(pattern, fault)| faulty.proxy.inject(Rule::new(&here(namespace, pattern), *fault)))
         .collect();
     for i in 0..troubled {
-        space.apply(&space.seal(&trouble(i), &[("password", "1")])?)?;
+        namespace.apply(&namespace.seal(&trouble(i), &[("password", "1")])?)?;
     }
     eventually("objects in trouble", SOON, || {
-        let asked = faulty.proxy.asked(&here(space, "* */trouble-*"));
+        let asked = faulty.proxy.asked(&here(namespace, "* */trouble-*"));
         let names: BTreeSet<_> =
             asked.iter().filter_map(|asked| asked.line.split('/').nth(6)).collect();
         // At least all that the workers can take at a time.
@@ -177,29 +180,29 @@ fn harm_no_other(
     })?;
     let start = Instant::now();
     for i in 0..20 {
-        space.apply(&space.seal(&name(i), &[("password", "1")])?)?;
+        namespace.apply(&namespace.seal(&name(i), &[("password", "1")])?)?;
     }
     for i in 0..20 {
-        space.restored(&name(i), &[("password", "1")])?;
-        space.done(&name(i))?;
+        namespace.restored(&name(i), &[("password", "1")])?;
+        namespace.done(&name(i))?;
     }
     let took = start.elapsed();
     ensure!(took < Duration::from_secs(5), "20 objects took {took:?}");
     drop(rules);
     for i in 0..troubled {
-        space.done(&trouble(i))?;
+        namespace.done(&trouble(i))?;
     }
     Ok(())
 }
 
 #[test]
 fn requests_that_are_never_answered_are_given_up() -> Result<()> {
-    alone("never-answered", |faulty, space| {
+    alone("never-answered", |faulty, namespace| {
         for name in ["replaced", "changed", "edited"] {
-            space.unseal(name, &[("password", "0")])?;
+            namespace.unseal(name, &[("password", "0")])?;
         }
         let never = |pattern: &str| {
-            faulty.proxy.inject(Rule::new(&here(space, pattern), Fault::Hang).times(1))
+            faulty.proxy.inject(Rule::new(&here(namespace, pattern), Fault::Hang).times(1))
         };
         let rules = [
             never("POST secrets/created"),
@@ -212,7 +215,7 @@ fn requests_that_are_never_answered_are_given_up() -> Result<()> {
         let hits = || rules.iter().map(Injected::hits).collect::<Vec<_>>();
         let names = ["created", "replaced", "told", "told-of"];
         for name in names {
-            space.apply(&space.seal(name, &[("password", "1")])?)?;
+            namespace.apply(&namespace.seal(name, &[("password", "1")])?)?;
         }
         eventually("four requests that hang", SOON, || {
             ensure!(hits()[..4].iter().all(|hits| *hits == 1), "{:?}", hits());
@@ -220,15 +223,17 @@ fn requests_that_are_never_answered_are_given_up() -> Result<()> {
         })?;
         // While they do, the lists do too.
         faulty.expire("WATCH *", COMPACTED, || {
-            edit(space, "edited")?;
-            space.apply(&space.seal("changed", &[("password", "1")])?)
+            edit(namespace, "edited")?;
+            namespace.apply(&namespace.seal("changed", &[("password", "1")])?)
         })?;
         for name in names {
-            space.restored(name, &[("password", "1")]).with_context(|| format!("{:?}", hits()))?;
-            space.done(name).with_context(|| format!("{:?}", hits()))?;
+            namespace
+                .restored(name, &[("password", "1")])
+                .with_context(|| format!("{:?}", hits()))?;
+            namespace.done(name).with_context(|| format!("{:?}", hits()))?;
         }
-        space.restored("changed", &[("password", "1")])?;
-        space.restored("edited", &[("password", "0")])?;
+        namespace.restored("changed", &[("password", "1")])?;
+        namespace.restored("edited", &[("password", "0")])?;
         ensure!(hits()[..4] == [1; 4], "{:?}", hits());
         Ok(())
     })
@@ -236,18 +241,18 @@ fn requests_that_are_never_answered_are_given_up() -> Result<()> {
 
 #[test]
 fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
-    alone("lost-answers", |faulty, space| {
+    alone("lost-answers", |faulty, namespace| {
         for name in ["replaced", "told-again", "event"] {
-            space.unseal(name, &[("password", "0")])?;
+            namespace.unseal(name, &[("password", "0")])?;
         }
-        space.quiet(faulty)?;
+        faulty.wait_until_quiet_in(namespace)?;
         let drift = faulty.controller.metric("bulla_drift_repaired_total")?;
         let (secrets, sealed_secrets) = (
-            History::begin(space, space.secrets())?,
-            History::begin(space, space.sealed_secrets())?,
+            History::begin(namespace, namespace.secrets())?,
+            History::begin(namespace, namespace.sealed_secrets())?,
         );
         let lost = |pattern: &str| {
-            faulty.proxy.inject(Rule::new(&here(space, pattern), Fault::LoseAnswer).times(1))
+            faulty.proxy.inject(Rule::new(&here(namespace, pattern), Fault::LoseAnswer).times(1))
         };
         let rules = [
             lost("POST secrets/created"),
@@ -257,27 +262,27 @@ fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
             lost("POST events*"),
         ];
         for name in ["created", "replaced", "told", "told-again", "event"] {
-            space.apply(&space.seal(name, &[("password", "1")])?)?;
+            namespace.apply(&namespace.seal(name, &[("password", "1")])?)?;
         }
         for name in ["created", "replaced", "told", "told-again", "event"] {
-            space.restored(name, &[("password", "1")])?;
-            space.done(name)?;
+            namespace.restored(name, &[("password", "1")])?;
+            namespace.done(name)?;
         }
-        space.quiet(faulty)?;
+        faulty.wait_until_quiet_in(namespace)?;
         let hits: Vec<_> = rules.iter().map(Injected::hits).collect();
         assert_eq!(hits, [1; 5]);
 
         // Each Secret was written once, and each SealedSecret by us and for its status.
-        let (secrets, sealed_secrets) = (secrets.end(space)?, sealed_secrets.end(space)?);
+        let (secrets, sealed_secrets) = (secrets.end(namespace)?, sealed_secrets.end(namespace)?);
         for (name, before) in
             [("created", 0), ("replaced", 1), ("told", 0), ("told-again", 1), ("event", 1)]
         {
             let first = if before == 0 { "ADDED" } else { "MODIFIED" };
             assert_eq!(secrets[name], [first], "Secret {name}");
             assert_eq!(sealed_secrets[name], [first, "MODIFIED"], "SealedSecret {name}");
-            let told = told(space, name, "Unsealed")?;
+            let told = told(namespace, name, "Unsealed")?;
             ensure!(told <= before + 1, "{name} was unsealed {} times, told {told}", before + 1);
-            ensure!(space.events(name, "DriftRepaired")?.is_empty(), "{name} is told as drift");
+            ensure!(namespace.events(name, "DriftRepaired")?.is_empty(), "{name} is told as drift");
         }
         assert_eq!(faulty.controller.metric("bulla_drift_repaired_total")? - drift, 0.0);
         Ok(())
@@ -286,17 +291,17 @@ fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
 
 #[test]
 fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
-    alone("watches-cut", |faulty, space| {
+    alone("watches-cut", |faulty, namespace| {
         let name = |i: usize| format!("object-{i}");
         for i in 0..20 {
-            space.apply(&space.seal(&name(i), &[("password", "0")])?)?;
+            namespace.apply(&namespace.seal(&name(i), &[("password", "0")])?)?;
         }
         for i in 0..20 {
-            space.done(&name(i))?;
+            namespace.done(&name(i))?;
         }
-        space.unseal("untouched", &[("password", "0")])?;
-        space.quiet(faulty)?;
-        let untouched = here(space, "* */untouched*");
+        namespace.unseal("untouched", &[("password", "0")])?;
+        faulty.wait_until_quiet_in(namespace)?;
+        let untouched = here(namespace, "* */untouched*");
         let before = faulty.counted(&untouched)?;
 
         let ends = [
@@ -308,23 +313,23 @@ fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
         faulty.proxy.end_watches("*", End::Cut);
         for i in 0..20 {
             match i % 4 {
-                0 => space.api.delete(&space.secret_path(&name(i)), &Value::Null)?,
-                1 => edit(space, &name(i))?,
-                2 => space.apply(&space.seal(&name(i), &[("password", "1")])?)?,
-                _ => space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?,
+                0 => namespace.api.delete(&namespace.secret_path(&name(i)), &Value::Null)?,
+                1 => edit(namespace, &name(i))?,
+                2 => namespace.apply(&namespace.seal(&name(i), &[("password", "1")])?)?,
+                _ => namespace.api.delete(&namespace.sealed_secret_path(&name(i)), &Value::Null)?,
             };
         }
         for i in 0..20 {
             match i % 4 {
                 0 | 1 => {
-                    space.restored(&name(i), &[("password", "0")])?;
-                    is_told(space, &name(i))?;
+                    namespace.restored(&name(i), &[("password", "0")])?;
+                    is_told(namespace, &name(i))?;
                 }
                 2 => {
-                    space.restored(&name(i), &[("password", "1")])?;
-                    is_told(space, &name(i))?;
+                    namespace.restored(&name(i), &[("password", "1")])?;
+                    is_told(namespace, &name(i))?;
                 }
-                _ => space.gone(&space.secret_path(&name(i)))?,
+                _ => namespace.gone(&namespace.secret_path(&name(i)))?,
             }
         }
         ensure!(rule.hits() >= 5, "only {} watches were opened", rule.hits());
@@ -335,16 +340,16 @@ fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
 
 #[test]
 fn compacted_watch_that_is_refused_is_listed_anew() -> Result<()> {
-    alone("compacted-refused", |faulty, space| compacted(faulty, space, Fault::Status(410)))
+    alone("compacted-refused", |faulty, namespace| compacted(faulty, namespace, Fault::Status(410)))
 }
 
 #[test]
 fn compacted_watch_that_ends_with_an_error_is_listed_anew() -> Result<()> {
-    alone("compacted-error", |faulty, space| compacted(faulty, space, COMPACTED))
+    alone("compacted-error", |faulty, namespace| compacted(faulty, namespace, COMPACTED))
 }
 
 /// Nothing that has changed unseen is missed, and nothing else is touched.
-fn compacted(faulty: &Faulty, space: &Space, fault: Fault) -> Result<()> {
+fn compacted(faulty: &Faulty, namespace: &TestNamespace, fault: Fault) -> Result<()> {
     let names = [
         "changed",
         "edited",
@@ -358,54 +363,54 @@ fn compacted(faulty: &Faulty, space: &Space, fault: Fault) -> Result<()> {
         "unchanged-2",
     ];
     for name in names {
-        space.apply(&space.seal(name, &[("password", "0")])?)?;
+        namespace.apply(&namespace.seal(name, &[("password", "0")])?)?;
     }
     for name in names {
-        space.done(name)?;
+        namespace.done(name)?;
     }
-    space.quiet(faulty)?;
+    faulty.wait_until_quiet_in(namespace)?;
 
-    let before = faulty.counted(&here(space, "* *"))?;
+    let before = faulty.counted(&here(namespace, "* *"))?;
     faulty.expire("WATCH *", fault, || Ok(Value::Null))?;
-    space.quiet(faulty)?;
-    assert_eq!(faulty.proxy.count(&here(space, "* *")), before, "nothing has changed");
+    faulty.wait_until_quiet_in(namespace)?;
+    assert_eq!(faulty.proxy.count(&here(namespace, "* *")), before, "nothing has changed");
 
-    let unchanged = here(space, "* */unchanged-*");
+    let unchanged = here(namespace, "* */unchanged-*");
     let before = faulty.counted(&unchanged)?;
     faulty.expire("WATCH *", fault, || {
         for name in ["new", "changed"] {
-            space.apply(&space.seal(name, &[("password", "1")])?)?;
+            namespace.apply(&namespace.seal(name, &[("password", "1")])?)?;
         }
-        edit(space, "edited")?;
-        space.api.delete(&space.secret_path("target-deleted"), &Value::Null)?;
-        space.api.delete(&space.sealed_secret_path("deleted"), &Value::Null)?;
-        space.gone(&space.secret_path("deleted"))?;
-        space.api.delete(
-            &space.sealed_secret_path("both-deleted"),
+        edit(namespace, "edited")?;
+        namespace.api.delete(&namespace.secret_path("target-deleted"), &Value::Null)?;
+        namespace.api.delete(&namespace.sealed_secret_path("deleted"), &Value::Null)?;
+        namespace.gone(&namespace.secret_path("deleted"))?;
+        namespace.api.delete(
+            &namespace.sealed_secret_path("both-deleted"),
             &json!({"propagationPolicy": "Orphan"}),
         )?;
-        space.gone(&space.sealed_secret_path("both-deleted"))?;
-        space.api.delete(&space.secret_path("both-deleted"), &Value::Null)?;
-        space.api.delete(&space.sealed_secret_path("made-again"), &Value::Null)?;
-        space.apply(&space.seal("made-again", &[("password", "1")])?)?;
+        namespace.gone(&namespace.sealed_secret_path("both-deleted"))?;
+        namespace.api.delete(&namespace.secret_path("both-deleted"), &Value::Null)?;
+        namespace.api.delete(&namespace.sealed_secret_path("made-again"), &Value::Null)?;
+        namespace.apply(&namespace.seal("made-again", &[("password", "1")])?)?;
         let patch = json!({
             "metadata": {"labels": {"bulla.dev/target": null}},
             "stringData": {"password": EDITED},
         });
-        space.api.merge(&space.secret_path("label-removed"), &patch)
+        namespace.api.merge(&namespace.secret_path("label-removed"), &patch)
     })?;
     for name in ["new", "changed", "made-again"] {
-        space.restored(name, &[("password", "1")])?;
-        is_told(space, name)?;
+        namespace.restored(name, &[("password", "1")])?;
+        is_told(namespace, name)?;
     }
     for name in ["edited", "target-deleted", "label-removed"] {
-        space.restored(name, &[("password", "0")])?;
-        is_told(space, name)?;
+        namespace.restored(name, &[("password", "0")])?;
+        is_told(namespace, name)?;
     }
     faulty.forgets_the_deleted()?;
-    space.quiet(faulty)?;
+    faulty.wait_until_quiet_in(namespace)?;
     for name in ["deleted", "both-deleted"] {
-        ensure!(!space.has_secret(name)?, "{name} is back");
+        ensure!(!namespace.has_secret(name)?, "{name} is back");
     }
     assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
     Ok(())
@@ -413,52 +418,52 @@ fn compacted(faulty: &Faulty, space: &Space, fault: Fault) -> Result<()> {
 
 #[test]
 fn target_deleted_while_only_targets_went_unseen_is_restored() -> Result<()> {
-    alone("targets-unseen", |faulty, space| {
-        space.unseal("db", &[("password", "0")])?;
-        space.quiet(faulty)?;
+    alone("targets-unseen", |faulty, namespace| {
+        namespace.unseal("db", &[("password", "0")])?;
+        faulty.wait_until_quiet_in(namespace)?;
         faulty.expire("WATCH /api/v1/secrets", COMPACTED, || {
-            space.api.delete(&space.secret_path("db"), &Value::Null)
+            namespace.api.delete(&namespace.secret_path("db"), &Value::Null)
         })?;
-        space.restored("db", &[("password", "0")])?;
-        is_told(space, "db")
+        namespace.restored("db", &[("password", "0")])?;
+        is_told(namespace, "db")
     })
 }
 
 #[test]
 fn change_on_the_first_page_of_a_slow_list_is_acted_on() -> Result<()> {
     // Lists are sorted: the change is on the first page, and the others fill it.
-    alone("a-first", |faulty, space| {
-        space.unseal("changed", &[("password", "0")])?;
-        let others = Space::new(&faulty.api, &faulty.recipients, "b-second")?;
+    alone("a-first", |faulty, namespace| {
+        namespace.unseal("changed", &[("password", "0")])?;
+        let others = TestNamespace::new(&faulty.api, &faulty.recipients, "b-second")?;
         let mut refused =
             seal_for("elsewhere", secret("other", &[("password", "1")]), &faulty.recipients)?;
         for i in 0..100 {
             refused["metadata"]["name"] = json!(format!("other-{i}"));
             others.apply(&refused)?;
         }
-        space.quiet(faulty)?;
-        others.quiet(faulty)?;
+        faulty.wait_until_quiet_in(namespace)?;
+        faulty.wait_until_quiet_in(&others)?;
         let slow =
             Rule::new("GET */sealedsecrets?*continue=*", Fault::Delay(Duration::from_secs(1)));
         let slow = faulty.proxy.inject(slow);
         faulty.expire("WATCH */sealedsecrets", COMPACTED, || {
-            space.apply(&space.seal("changed", &[("password", "1")])?)
+            namespace.apply(&namespace.seal("changed", &[("password", "1")])?)
         })?;
-        space.restored("changed", &[("password", "1")])?;
+        namespace.restored("changed", &[("password", "1")])?;
         drop(slow);
-        is_told(space, "changed")
+        is_told(namespace, "changed")
     })
 }
 
 #[test]
 fn lists_that_break_off_are_not_believed() -> Result<()> {
-    alone("lists-break-off", |faulty, space| {
+    alone("lists-break-off", |faulty, namespace| {
         let names = ["changed", "edited", "deleted", "unchanged-0", "unchanged-1", "unchanged-2"];
         for name in names {
-            space.unseal(name, &[("password", "0")])?;
+            namespace.unseal(name, &[("password", "0")])?;
         }
-        space.quiet(faulty)?;
-        let unchanged = here(space, "* */unchanged-*");
+        faulty.wait_until_quiet_in(namespace)?;
+        let unchanged = here(namespace, "* */unchanged-*");
         let before = faulty.counted(&unchanged)?;
         let faults = [Fault::Truncate, Fault::CutHalfway, Fault::Garbage(200)];
         let rules: Vec<_> = LISTS
@@ -468,15 +473,15 @@ fn lists_that_break_off_are_not_believed() -> Result<()> {
             })
             .collect();
         faulty.expire("WATCH *", COMPACTED, || {
-            edit(space, "edited")?;
-            space.api.delete(&space.secret_path("deleted"), &Value::Null)?;
-            space.apply(&space.seal("changed", &[("password", "1")])?)
+            edit(namespace, "edited")?;
+            namespace.api.delete(&namespace.secret_path("deleted"), &Value::Null)?;
+            namespace.apply(&namespace.seal("changed", &[("password", "1")])?)
         })?;
         for (name, password) in [("changed", "1"), ("edited", "0"), ("deleted", "0")] {
-            space.restored(name, &[("password", password)])?;
-            is_told(space, name)?;
+            namespace.restored(name, &[("password", password)])?;
+            is_told(namespace, name)?;
         }
-        space.quiet(faulty)?;
+        faulty.wait_until_quiet_in(namespace)?;
         let hits: usize = rules.iter().map(Injected::hits).sum();
         ensure!(hits >= faults.len(), "only {hits} lists broke off");
         assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
@@ -486,13 +491,13 @@ fn lists_that_break_off_are_not_believed() -> Result<()> {
 
 #[test]
 fn start_in_the_middle_of_trouble_is_survived_and_makes_no_second_key() -> Result<()> {
-    alone("start-in-trouble", |faulty, space| {
+    alone("start-in-trouble", |faulty, namespace| {
         for i in 0..3 {
-            space.unseal(&format!("settled-{i}"), &[("password", "0")])?;
+            namespace.unseal(&format!("settled-{i}"), &[("password", "0")])?;
         }
-        space.quiet(faulty)?;
-        let keys = crate::cluster::sealing_keys(&space.api)?.len();
-        let before = faulty.counted(&here(space, "* *"))?;
+        faulty.wait_until_quiet_in(namespace)?;
+        let keys = crate::cluster::sealing_keys(&namespace.api)?.len();
+        let before = faulty.counted(&here(namespace, "* *"))?;
         let faults = [
             Fault::Status(500),
             Fault::Status(503),
@@ -507,24 +512,24 @@ fn start_in_the_middle_of_trouble_is_survived_and_makes_no_second_key() -> Resul
         faulty.controller.wait_until_ready()?;
         let hits: usize = rules.iter().map(Injected::hits).sum();
         ensure!(hits >= 4, "only {hits} lists met a fault");
-        space.quiet(faulty)?;
-        assert_eq!(faulty.proxy.count(&here(space, "* *")), before, "nothing has changed");
-        assert_eq!(crate::cluster::sealing_keys(&space.api)?.len(), keys);
-        space.unseal("new", &[("password", "0")])?;
+        faulty.wait_until_quiet_in(namespace)?;
+        assert_eq!(faulty.proxy.count(&here(namespace, "* *")), before, "nothing has changed");
+        assert_eq!(crate::cluster::sealing_keys(&namespace.api)?.len(), keys);
+        namespace.unseal("new", &[("password", "0")])?;
         Ok(())
     })
 }
 
 #[test]
 fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes() -> Result<()> {
-    alone("growing-delay", |faulty, space| {
+    alone("growing-delay", |faulty, namespace| {
         let failing =
-            faulty.proxy.inject(Rule::new(&here(space, "POST secrets/*"), Fault::Status(500)));
+            faulty.proxy.inject(Rule::new(&here(namespace, "POST secrets/*"), Fault::Status(500)));
         for name in ["waiting", "changed"] {
-            space.apply(&space.seal(name, &[("password", "0")])?)?;
+            namespace.apply(&namespace.seal(name, &[("password", "0")])?)?;
         }
         let creates =
-            |name: &str| faulty.proxy.asked(&here(space, &format!("POST secrets/{name}")));
+            |name: &str| faulty.proxy.asked(&here(namespace, &format!("POST secrets/{name}")));
         eventually("five attempts on each", SOON, || {
             let counts = ["waiting", "changed"].map(|name| creates(name).len());
             ensure!(counts.iter().all(|count| *count >= 5), "{counts:?}");
@@ -535,23 +540,23 @@ fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes(
         let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
         let (first, last) = (pauses[0], pauses[pauses.len() - 1]);
         ensure!(last >= first * 3, "delays do not grow: {pauses:?}");
-        let requests = faulty.counted(&here(space, "* */waiting*"))?;
+        let requests = faulty.counted(&here(namespace, "* */waiting*"))?;
         ensure!(requests <= 8 * asked.len(), "{requests} requests in {} attempts", asked.len());
 
         // A change does not wait for the end of the delay, and what has not changed waits no longer than that.
         let start = Instant::now();
-        space.unseal("changed", &[("password", "1")])?;
+        namespace.unseal("changed", &[("password", "1")])?;
         let took = start.elapsed();
         ensure!(took < last, "a change waited for {took:?}, the last delay was {last:?}");
-        space.done("waiting")?;
+        namespace.done("waiting")?;
         let took = start.elapsed();
         ensure!(took < last * 3, "taken up after {took:?}, the last delay was {last:?}");
 
         // And after success the delays begin anew.
-        let once = Rule::new(&here(space, "PUT secrets/waiting"), Fault::Status(500)).times(1);
+        let once = Rule::new(&here(namespace, "PUT secrets/waiting"), Fault::Status(500)).times(1);
         let once = faulty.proxy.inject(once);
         let start = Instant::now();
-        space.unseal("waiting", &[("password", "1")])?;
+        namespace.unseal("waiting", &[("password", "1")])?;
         let took = start.elapsed();
         ensure!(once.hits() == 1 && took < last, "a first failure took {took:?}");
         Ok(())
@@ -560,25 +565,25 @@ fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes(
 
 #[test]
 fn refusal_that_lasts_costs_no_further_request() -> Result<()> {
-    alone("lasting-refusal", |faulty, space| {
+    alone("lasting-refusal", |faulty, namespace| {
         let stranger = Recipients::new(vec![Identity::generate(KeyType::X25519)?.recipient()])?;
         let values = [("password", "1")];
-        let unknown = seal_for(&space.name, secret("unknown", &values), &stranger)?;
-        let moved = seal_for("elsewhere", secret("moved", &values), &space.recipients)?;
+        let unknown = seal_for(&namespace.name, secret("unknown", &values), &stranger)?;
+        let moved = seal_for("elsewhere", secret("moved", &values), &namespace.recipients)?;
         for (name, reason, sealed_secret) in
             [("unknown", "UnknownKey", unknown), ("moved", "WrongBinding", moved)]
         {
-            space.apply(&sealed_secret)?;
-            space.refused(name, reason)?;
-            space.event(name, reason)?;
-            let about = here(space, &format!("* */{name}*"));
-            space.let_pass()?;
+            namespace.apply(&sealed_secret)?;
+            namespace.refused(name, reason)?;
+            namespace.event(name, reason)?;
+            let about = here(namespace, &format!("* */{name}*"));
+            namespace.let_pass()?;
             let before = faulty.counted(&about)?;
             // Seen again, with nothing new to judge.
             let patch = json!({"metadata": {"labels": {"seen": "again"}}});
-            space.api.merge(&space.sealed_secret_path(name), &patch)?;
-            space.let_pass()?;
-            space.quiet(faulty)?;
+            namespace.api.merge(&namespace.sealed_secret_path(name), &patch)?;
+            namespace.let_pass()?;
+            faulty.wait_until_quiet_in(namespace)?;
             assert_eq!(faulty.proxy.count(&about), before, "{name}");
         }
         Ok(())
@@ -588,7 +593,7 @@ fn refusal_that_lasts_costs_no_further_request() -> Result<()> {
 #[test]
 fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "burst")?;
+    let namespace = TestNamespace::fragile(&fragile, "burst")?;
     let name = |i: usize| format!("object-{i}");
     for part in [Part::Etcd, Part::ApiServer] {
         let objects = match part {
@@ -598,21 +603,21 @@ fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Res
         thread::scope(|scope| {
             let writer = scope.spawn(|| {
                 for i in objects.clone() {
-                    let sealed_secret = space.seal(&name(i), &[("password", &name(i))])?;
-                    eventually("an API server", SOON, || space.apply(&sealed_secret))?;
+                    let sealed_secret = namespace.seal(&name(i), &[("password", &name(i))])?;
+                    eventually("an API server", SOON, || namespace.apply(&sealed_secret))?;
                 }
                 anyhow::Ok(())
             });
             // In the middle: some are there, and some of these are done.
             let middle = name(objects.start + 30);
-            eventually("the middle of the burst", SOON, || space.sealed_secret(&middle))?;
+            eventually("the middle of the burst", SOON, || namespace.sealed_secret(&middle))?;
             fragile.plane.kill(part)?;
             fragile.plane.restart(part)?;
             writer.join().map_err(|_| anyhow!("the writer panicked"))?
         })?;
         for i in objects {
-            space.restored(&name(i), &[("password", &name(i))])?;
-            is_told(&space, &name(i))?;
+            namespace.restored(&name(i), &[("password", &name(i))])?;
+            is_told(&namespace, &name(i))?;
         }
     }
     fragile.give_back()
@@ -622,7 +627,7 @@ fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Res
 fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
     const OBJECTS: usize = 60;
     const SOAK: Duration = Duration::from_secs(20);
-    alone("soak", |faulty, space| {
+    alone("soak", |faulty, namespace| {
         let ends = [
             Fault::EndAfter(1, End::Cut),
             Fault::EndAfter(5, End::Close),
@@ -649,25 +654,25 @@ fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
             match (round + i) % 7 {
                 _ if expected[i].is_none() => {
                     let version = step.to_string();
-                    space.apply(&space.seal(&name, &[("password", &version)])?)?;
+                    namespace.apply(&namespace.seal(&name, &[("password", &version)])?)?;
                     expected[i] = Some(version);
                 }
                 0..3 => {
                     let version = step.to_string();
-                    space.apply(&space.seal(&name, &[("password", &version)])?)?;
+                    namespace.apply(&namespace.seal(&name, &[("password", &version)])?)?;
                     expected[i] = Some(version);
                 }
-                3 => if_there(edit(space, &name))?,
-                4 => if_there(space.api.delete(&space.secret_path(&name), &Value::Null))?,
+                3 => if_there(edit(namespace, &name))?,
+                4 => if_there(namespace.api.delete(&namespace.secret_path(&name), &Value::Null))?,
                 5 => {
                     let patch = json!({
                         "metadata": {"labels": {"bulla.dev/target": null}},
                         "stringData": {"password": EDITED},
                     });
-                    if_there(space.api.merge(&space.secret_path(&name), &patch))?;
+                    if_there(namespace.api.merge(&namespace.secret_path(&name), &patch))?;
                 }
                 _ => {
-                    space.api.delete(&space.sealed_secret_path(&name), &Value::Null)?;
+                    namespace.api.delete(&namespace.sealed_secret_path(&name), &Value::Null)?;
                     expected[i] = None;
                 }
             }
@@ -681,21 +686,21 @@ fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
         for (i, expected) in expected.iter().enumerate() {
             match expected {
                 Some(version) => {
-                    space.restored(&name(i), &[("password", version)])?;
-                    is_told(space, &name(i))?;
+                    namespace.restored(&name(i), &[("password", version)])?;
+                    is_told(namespace, &name(i))?;
                 }
-                None => space.gone(&space.secret_path(&name(i)))?,
+                None => namespace.gone(&namespace.secret_path(&name(i)))?,
             }
         }
         faulty.forgets_the_deleted()?;
         // Nobody writes any more.
-        space.quiet(faulty)?;
+        faulty.wait_until_quiet_in(namespace)?;
         let (secrets, sealed_secrets) = (
-            History::begin(space, space.secrets())?,
-            History::begin(space, space.sealed_secrets())?,
+            History::begin(namespace, namespace.secrets())?,
+            History::begin(namespace, namespace.sealed_secrets())?,
         );
-        space.quiet(faulty)?;
-        let (secrets, sealed_secrets) = (secrets.end(space)?, sealed_secrets.end(space)?);
+        faulty.wait_until_quiet_in(namespace)?;
+        let (secrets, sealed_secrets) = (secrets.end(namespace)?, sealed_secrets.end(namespace)?);
         ensure!(secrets.is_empty() && sealed_secrets.is_empty(), "{secrets:?} {sealed_secrets:?}");
         Ok(())
     })
@@ -712,7 +717,7 @@ struct Faulty {
 }
 
 /// Runs a test with one of them for itself, and with a namespace in it.
-fn alone(namespace: &str, test: impl FnOnce(&mut Faulty, &Space) -> Result<()>) -> Result<()> {
+fn alone(name: &str, test: impl FnOnce(&mut Faulty, &TestNamespace) -> Result<()>) -> Result<()> {
     // As many as there are tests at a time, but no more than most machines have room for.
     static PLACES: [Mutex<Option<Faulty>>; 2] = [const { Mutex::new(None) }; 2];
     let free = PLACES.iter().find_map(|place| place.try_lock().ok());
@@ -726,9 +731,9 @@ fn alone(namespace: &str, test: impl FnOnce(&mut Faulty, &Space) -> Result<()>) 
         }
         None => Faulty::start()?,
     };
-    let space = Space::new(&faulty.api, &faulty.recipients, namespace)?;
-    let outcome = test(&mut faulty, &space);
-    faulty.judge(&space, outcome)?;
+    let namespace = TestNamespace::new(&faulty.api, &faulty.recipients, name)?;
+    let outcome = test(&mut faulty, &namespace);
+    faulty.judge(&namespace, outcome)?;
     faulty.metadata_is_all_that_is_asked_of_secrets()?;
     // What a failed test leaves half broken is dropped with it.
     *place = Some(faulty);
@@ -769,10 +774,10 @@ impl Faulty {
     }
 
     /// Nothing that may not be said is said anywhere; and a test that fails shows the log.
-    fn judge(&self, space: &Space, outcome: Result<()>) -> Result<()> {
+    fn judge(&self, namespace: &TestNamespace, outcome: Result<()>) -> Result<()> {
         let log = self.controller.log()?;
         outcome.with_context(|| {
-            let about: Vec<_> = log.lines().filter(|line| line.contains(&space.name)).collect();
+            let about: Vec<_> = log.lines().filter(|line| line.contains(&namespace.name)).collect();
             about[about.len().saturating_sub(20)..].join("\n")
         })?;
         self.controller.search()?;
@@ -817,6 +822,19 @@ impl Faulty {
         eventually("watches of all that is watched", SOON, || {
             let open = self.proxy.open_watches("*");
             ensure!(open.len() >= 6, "only {open:?} are open");
+            Ok(())
+        })
+    }
+
+    /// Waits until the watches are open and the controller has asked for nothing here for a while.
+    fn wait_until_quiet_in(&self, namespace: &TestNamespace) -> Result<()> {
+        const A_WHILE: Duration = Duration::from_millis(1500);
+        let here = here(namespace, "* *");
+        self.watches()?;
+        eventually("an end of all requests", SOON, || {
+            let asked = self.proxy.asked(&here);
+            let last = asked.last();
+            ensure!(last.is_none_or(|last| last.at.elapsed() > A_WHILE), "{last:?}");
             Ok(())
         })
     }
@@ -870,21 +888,6 @@ impl<'a> Compacted<'a> {
     }
 }
 
-impl Space {
-    /// Waits until the watches are open and the controller has asked for nothing here for a while.
-    fn quiet(&self, faulty: &Faulty) -> Result<()> {
-        const A_WHILE: Duration = Duration::from_millis(1500);
-        let here = here(self, "* *");
-        faulty.watches()?;
-        eventually("an end of all requests", SOON, || {
-            let asked = faulty.proxy.asked(&here);
-            let last = asked.last();
-            ensure!(last.is_none_or(|last| last.at.elapsed() > A_WHILE), "{last:?}");
-            Ok(())
-        })
-    }
-}
-
 /// What is written to a collection.
 struct History {
     path: String,
@@ -892,18 +895,18 @@ struct History {
 }
 
 impl History {
-    fn begin(space: &Space, path: String) -> Result<Self> {
-        let list = space.api.get(&path)?;
+    fn begin(namespace: &TestNamespace, path: String) -> Result<Self> {
+        let list = namespace.api.get(&path)?;
         let since = list["metadata"]["resourceVersion"].as_str().context("no resource version")?;
         Ok(Self { since: since.to_owned(), path })
     }
 
     /// The kinds of writes since, for each name.
-    fn end(self, space: &Space) -> Result<BTreeMap<String, Vec<String>>> {
+    fn end(self, namespace: &TestNamespace) -> Result<BTreeMap<String, Vec<String>>> {
         let Self { path, since } = self;
         let query = format!("watch=true&resourceVersion={since}&timeoutSeconds=1");
         let mut writes = BTreeMap::<_, Vec<_>>::new();
-        for line in space.api.text(&format!("{path}?{query}"))?.lines() {
+        for line in namespace.api.text(&format!("{path}?{query}"))?.lines() {
             let event: Value = serde_json::from_str(line)?;
             let name = event["object"]["metadata"]["name"].as_str().context("no name")?;
             let kind = event["type"].as_str().context("no type")?;
@@ -918,13 +921,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The pattern, with its path within this namespace.
-fn here(space: &Space, pattern: &str) -> String {
-    pattern.replacen(' ', &format!(" */namespaces/{}/", space.name), 1)
+fn here(namespace: &TestNamespace, pattern: &str) -> String {
+    pattern.replacen(' ', &format!(" */namespaces/{}/", namespace.name), 1)
 }
 
 /// Edits the target behind the controller's back.
-fn edit(space: &Space, name: &str) -> Result<Value> {
-    space.api.merge(&space.secret_path(name), &json!({"stringData": {"password": EDITED}}))
+fn edit(namespace: &TestNamespace, name: &str) -> Result<Value> {
+    namespace.api.merge(&namespace.secret_path(name), &json!({"stringData": {"password": EDITED}}))
 }
 
 /// What is not there cannot be edited.
@@ -936,10 +939,15 @@ fn if_there(outcome: Result<Value>) -> Result<()> {
 }
 
 /// None of the objects is told of more often.
-fn told_at_most(space: &Space, names: &[String], reason: &str, most: u64) -> Result<()> {
+fn told_at_most(
+    namespace: &TestNamespace,
+    names: &[String],
+    reason: &str,
+    most: u64,
+) -> Result<()> {
     let mut findings = Vec::new();
     for name in names {
-        let told = told(space, name, reason)?;
+        let told = told(namespace, name, reason)?;
         findings.extend((told > most).then(|| format!("{name}: {told}")));
     }
     ensure!(findings.is_empty(), "{reason} is told more than {most} times of {findings:?}");
@@ -947,16 +955,16 @@ fn told_at_most(space: &Space, names: &[String], reason: &str, most: u64) -> Res
 }
 
 /// How often something was told of an object.
-fn told(space: &Space, name: &str, reason: &str) -> Result<u64> {
-    let events = space.events(name, reason)?;
+fn told(namespace: &TestNamespace, name: &str, reason: &str) -> Result<u64> {
+    let events = namespace.events(name, reason)?;
     Ok(events.iter().map(|event| event["series"]["count"].as_u64().unwrap_or(1)).sum())
 }
 
 /// Waits until the status is of the SealedSecret and the Secret as they are.
-fn is_told(space: &Space, name: &str) -> Result<()> {
+fn is_told(namespace: &TestNamespace, name: &str) -> Result<()> {
     eventually(&format!("a status of {name} as it is"), SOON, || {
-        let sealed_secret = space.done(name)?;
-        let metadata = &space.secret(name)?["metadata"];
+        let sealed_secret = namespace.done(name)?;
+        let metadata = &namespace.secret(name)?["metadata"];
         let target = &sealed_secret["status"]["target"];
         ensure!(
             target["uid"] == metadata["uid"]

@@ -6,24 +6,26 @@ use bulla_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::{Api, Refusal},
     cluster::{Cluster, HOLDER},
-    space::{SOON, Space},
+    test_namespace::TestNamespace,
 };
 
 const UNTRUSTED: &str = "you need the verb trust on sealingkeys.bulla.dev in namespace ";
 
 #[test]
 fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
-    let space = Space::shared("guards-trust")?;
-    let elsewhere = Space::shared("guards-trust-elsewhere")?;
-    let controller_of =
-        |space: &Space| format!("system:serviceaccount:{}:bulla-controller", space.name);
-    let (ours, theirs) = (controller_of(&space), controller_of(&elsewhere));
+    let namespace = TestNamespace::shared("guards-trust")?;
+    let elsewhere = TestNamespace::shared("guards-trust-elsewhere")?;
+    let controller_of = |namespace: &TestNamespace| {
+        format!("system:serviceaccount:{}:bulla-controller", namespace.name)
+    };
+    let (ours, theirs) = (controller_of(&namespace), controller_of(&elsewhere));
     for user in ["writer", &ours, &theirs] {
-        may_write_keys(&space, user, &[])?;
+        may_write_keys(&namespace, user, &[])?;
     }
-    may_write_keys(&space, "trusted", &["trust"])?;
+    may_write_keys(&namespace, "trusted", &["trust"])?;
     // Trust in one namespace is none in another.
     may_write_keys(&elsewhere, "writer", &["trust"])?;
     let user = |name: &str| Api::new(Cluster::shared()?.plane.user(name, &[])?.kubeconfig());
@@ -32,21 +34,21 @@ fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
 
     for untrusted in [&writer, &theirs] {
         eventually("the policy to refuse", SOON, || {
-            let said = forbidden(untrusted.create(&dry_run(&keys(&space)), &key()?))?;
+            let said = forbidden(untrusted.create(&dry_run(&keys(&namespace)), &key()?))?;
             ensure!(said.contains(UNTRUSTED), "{said}");
             Ok(())
         })?;
     }
     for trusted in [&trusted, &ours] {
         eventually("the rights to be known", SOON, || {
-            let created = trusted.create(&keys(&space), &key()?)?;
-            trusted.merge(&path(&keys(&space), &created)?, &state("Retired"))
+            let created = trusted.create(&keys(&namespace), &key()?)?;
+            trusted.merge(&path(&keys(&namespace), &created)?, &state("Retired"))
         })?;
     }
     writer.create(&keys(&elsewhere), &key()?)?;
 
-    let key = space.api.create(&keys(&space), &key()?)?;
-    let path = path(&keys(&space), &key)?;
+    let key = namespace.api.create(&keys(&namespace), &key()?)?;
+    let path = path(&keys(&namespace), &key)?;
     for change in [
         state("Revoked"),
         json!({"metadata": {"annotations": {"bulla.dev/renew": "now"}}}),
@@ -59,7 +61,7 @@ fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
             ensure!(said.contains(UNTRUSTED), "{change}: {said}");
         }
     }
-    ensure!(space.api.get(&path)? == key, "it was changed");
+    ensure!(namespace.api.get(&path)? == key, "it was changed");
     // As the garbage collector does, to which nobody gives trust.
     for finalizers in [json!(["example.com/any"]), Value::Null] {
         writer.merge(&path, &json!({"metadata": {"finalizers": finalizers}}))?;
@@ -69,16 +71,17 @@ fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
 
 #[test]
 fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()> {
-    let space = guarded("guards-kept")?;
+    let namespace = guarded("guards-kept")?;
     let kept = [
-        keep_key(&space)?,
-        keep_identity(&space, "identity")?,
-        keep_identity(&space, "identity-backup")?,
+        keep_key(&namespace)?,
+        keep_identity(&namespace, "identity")?,
+        keep_identity(&namespace, "identity-backup")?,
     ];
-    for path in [&*keys(&space), &*space.secrets()].into_iter().chain(kept.each_ref().map(|p| &**p))
+    for path in
+        [&*keys(&namespace), &*namespace.secrets()].into_iter().chain(kept.each_ref().map(|p| &**p))
     {
         for options in [Value::Null, json!({"propagationPolicy": "Foreground"})] {
-            let said = forbidden(space.api.delete(path, &options))?;
+            let said = forbidden(namespace.api.delete(path, &options))?;
             ensure!(said.contains(" -n guards-kept bulla.dev/allow-delete=true"), "{said}");
         }
     }
@@ -87,40 +90,40 @@ fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()>
         "cannot be opened without it",
         "cannot be opened without it",
     ]) {
-        let before = space.api.get(path)?;
+        let before = namespace.api.get(path)?;
         ensure!(before["metadata"]["deletionTimestamp"].is_null(), "{path} is being deleted");
         for other in ["false", "yes", ""] {
-            space.api.merge(path, &allow(other))?;
-            let said = forbidden(space.api.delete(path, &Value::Null))?;
+            namespace.api.merge(path, &allow(other))?;
+            let said = forbidden(namespace.api.delete(path, &Value::Null))?;
             ensure!(said.contains(why), "{said}");
         }
-        obey(&forbidden(space.api.delete(path, &Value::Null))?)?;
-        space.api.delete(path, &Value::Null)?;
-        space.gone(path)?;
+        obey(&forbidden(namespace.api.delete(path, &Value::Null))?)?;
+        namespace.api.delete(path, &Value::Null)?;
+        namespace.gone(path)?;
     }
 
     // Allowed at the namespace it is for all that is in it, and for as long as that says so.
-    let namespace = format!("/api/v1/namespaces/{}", space.name);
-    let kept = [keep_key(&space)?, keep_identity(&space, "identity")?];
-    space.api.merge(&namespace, &allow("true"))?;
-    for (path, collection) in kept.iter().zip([keys(&space), space.secrets()]) {
+    let namespace_path = format!("/api/v1/namespaces/{}", namespace.name);
+    let kept = [keep_key(&namespace)?, keep_identity(&namespace, "identity")?];
+    namespace.api.merge(&namespace_path, &allow("true"))?;
+    for (path, collection) in kept.iter().zip([keys(&namespace), namespace.secrets()]) {
         eventually("the annotation to be seen", SOON, || {
-            space.api.delete(&collection, &Value::Null)
+            namespace.api.delete(&collection, &Value::Null)
         })?;
-        space.gone(path)?;
+        namespace.gone(path)?;
     }
-    space.api.merge(&namespace, &json!({"metadata": {"annotations": null}}))?;
-    let identity = keep_identity(&space, "identity")?;
+    namespace.api.merge(&namespace_path, &json!({"metadata": {"annotations": null}}))?;
+    let identity = keep_identity(&namespace, "identity")?;
     eventually("the end of the permission", SOON, || {
-        forbidden(space.api.delete(&dry_run(&identity), &Value::Null))
+        forbidden(namespace.api.delete(&dry_run(&identity), &Value::Null))
     })?;
     Ok(())
 }
 
 #[test]
 fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
-    let space = guarded("guards-others")?;
-    let system = Space::existing("bulla-system")?;
+    let namespace = guarded("guards-others")?;
+    let system = TestNamespace::existing("bulla-system")?;
     let dockerconfig = json!({".dockerconfigjson": "{\"auths\": {}}"});
     let tls = json!({"tls.crt": "", "tls.key": ""});
     let account = json!({"kubernetes.io/service-account.name": "default"});
@@ -140,7 +143,7 @@ fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
         (Value::Null, Value::Null, json!({"labels": {"bulla.dev/target": "adopt"}})),
         (Value::Null, Value::Null, annotated(&json!({"bulla.dev/allow-delete": "false"}))),
     ] {
-        for space in [&space, &system] {
+        for namespace in [&namespace, &system] {
             for immutable in [false, true] {
                 let mut secret = opaque("guards-any");
                 secret["type"] = type_.clone();
@@ -148,42 +151,42 @@ fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
                 secret["immutable"] = json!(immutable);
                 let marks = metadata.as_object().context("no map")?.clone();
                 secret["metadata"].as_object_mut().context("no map")?.extend(marks);
-                space.api.create(&space.secrets(), &secret)?;
-                space
+                namespace.api.create(&namespace.secrets(), &secret)?;
+                namespace
                     .api
-                    .delete(&space.secret_path("guards-any"), &Value::Null)
-                    .with_context(|| format!("{type_} in {}", space.name))?;
-                space.gone(&space.secret_path("guards-any"))?;
+                    .delete(&namespace.secret_path("guards-any"), &Value::Null)
+                    .with_context(|| format!("{type_} in {}", namespace.name))?;
+                namespace.gone(&namespace.secret_path("guards-any"))?;
             }
         }
     }
 
     // By the garbage collector, in the foreground.
-    let maps = format!("/api/v1/namespaces/{}/configmaps", space.name);
-    let owner = space.api.create(&maps, &json!({"metadata": {"name": "owner"}}))?;
+    let maps = format!("/api/v1/namespaces/{}/configmaps", namespace.name);
+    let owner = namespace.api.create(&maps, &json!({"metadata": {"name": "owner"}}))?;
     let mut owned = opaque("owned");
     owned["metadata"]["ownerReferences"] = json!([{
         "apiVersion": "v1", "kind": "ConfigMap", "name": "owner",
         "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true,
     }]);
-    space.api.create(&space.secrets(), &owned)?;
+    namespace.api.create(&namespace.secrets(), &owned)?;
     let foreground = json!({"propagationPolicy": "Foreground"});
-    space.api.delete(&format!("{maps}/owner"), &foreground)?;
-    space.gone(&space.secret_path("owned"))?;
-    space.gone(&format!("{maps}/owner"))
+    namespace.api.delete(&format!("{maps}/owner"), &foreground)?;
+    namespace.gone(&namespace.secret_path("owned"))?;
+    namespace.gone(&format!("{maps}/owner"))
 }
 
 #[test]
 fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
     let open = guarded("guards-open")?;
-    let closed = Space::shared("guards-closed")?;
-    let path = |space: &Space| format!("/api/v1/namespaces/{}", space.name);
+    let closed = TestNamespace::shared("guards-closed")?;
+    let path = |namespace: &TestNamespace| format!("/api/v1/namespaces/{}", namespace.name);
     let label = |value: Value| json!({"metadata": {"labels": {"bulla.dev/keep": value}}});
-    for space in [&open, &closed] {
-        keep_key(space)?;
-        keep_identity(space, "identity")?;
-        keep_identity(space, "identity-backup")?;
-        space.api.create(&space.secrets(), &opaque("theirs"))?;
+    for namespace in [&open, &closed] {
+        keep_key(namespace)?;
+        keep_identity(namespace, "identity")?;
+        keep_identity(namespace, "identity-backup")?;
+        namespace.api.create(&namespace.secrets(), &opaque("theirs"))?;
     }
     closed.api.merge(&path(&closed), &label(json!("true")))?;
 
@@ -198,8 +201,8 @@ fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
         ensure!(said.contains("without the label bulla.dev/keep nothing guards"), "{said}");
     }
     closed.api.merge(&path(&closed), &json!({"metadata": {"labels": {"any": "1"}}}))?;
-    let namespace = closed.api.get(&path(&closed))?;
-    assert_eq!(namespace["status"]["phase"], "Active");
+    let found = closed.api.get(&path(&closed))?;
+    assert_eq!(found["status"]["phase"], "Active");
     ensure!(closed.has_secret("theirs")?, "half of it is gone");
     obey(&said)?;
     closed.api.delete(&path(&closed), &Value::Null)?;
@@ -208,36 +211,36 @@ fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
 
 #[test]
 fn namespace_of_the_controller_and_the_definitions_are_kept() -> Result<()> {
-    let space = guarded("guards-definitions")?;
+    let namespace = guarded("guards-definitions")?;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let kept = ["sealedsecrets", "sealingkeys", "rekeys"].map(|plural| {
         (format!("{definitions}/{plural}.bulla.dev"), "deletes all objects of its kind")
     });
     let all = (definitions.to_owned(), "deletes all objects of its kind");
-    let namespace =
+    let own_namespace =
         ("/api/v1/namespaces/bulla-system".to_owned(), "this namespace holds the identities");
-    for (path, why) in kept.into_iter().chain([all, namespace]) {
-        let said = forbidden(space.api.delete(&dry_run(&path), &Value::Null))?;
+    for (path, why) in kept.into_iter().chain([all, own_namespace]) {
+        let said = forbidden(namespace.api.delete(&dry_run(&path), &Value::Null))?;
         ensure!(said.contains(why), "{path}: {said}");
     }
     Ok(())
 }
 
 /// A namespace, on a cluster where what is kept is guarded by now.
-fn guarded(name: &str) -> Result<Space> {
-    let space = Space::shared(name)?;
+fn guarded(name: &str) -> Result<TestNamespace> {
+    let namespace = TestNamespace::shared(name)?;
     let system = dry_run("/api/v1/namespaces/bulla-system");
     eventually("the policy to be at work", SOON, || {
-        forbidden(space.api.delete(&system, &Value::Null))
+        forbidden(namespace.api.delete(&system, &Value::Null))
     })?;
-    Ok(space)
+    Ok(namespace)
 }
 
 /// Gives the right to write SealingKeys, and these more.
-fn may_write_keys(space: &Space, user: &str, more: &[&str]) -> Result<()> {
+fn may_write_keys(namespace: &TestNamespace, user: &str, more: &[&str]) -> Result<()> {
     let group = "rbac.authorization.k8s.io";
     let name = user.replace(':', ".");
-    let rbac = format!("/apis/{group}/v1/namespaces/{}", space.name);
+    let rbac = format!("/apis/{group}/v1/namespaces/{}", namespace.name);
     let verbs = [&["get", "create", "update", "patch", "delete"], more].concat();
     let rule = json!({"apiGroups": ["bulla.dev"], "resources": ["sealingkeys"], "verbs": verbs});
     let role = json!({"metadata": {"name": name}, "rules": [rule]});
@@ -246,13 +249,13 @@ fn may_write_keys(space: &Space, user: &str, more: &[&str]) -> Result<()> {
         "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
         "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     });
-    space.api.create(&format!("{rbac}/roles"), &role)?;
-    space.api.create(&format!("{rbac}/rolebindings"), &binding)?;
+    namespace.api.create(&format!("{rbac}/roles"), &role)?;
+    namespace.api.create(&format!("{rbac}/rolebindings"), &binding)?;
     Ok(())
 }
 
-fn keys(space: &Space) -> String {
-    format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealingkeys", space.name)
+fn keys(namespace: &TestNamespace) -> String {
+    format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealingkeys", namespace.name)
 }
 
 /// A declared key of nobody's.
@@ -272,15 +275,15 @@ fn state(state: &str) -> Value {
     json!({"spec": {"state": state}})
 }
 
-fn keep_key(space: &Space) -> Result<String> {
-    path(&keys(space), &space.api.create(&keys(space), &key()?)?)
+fn keep_key(namespace: &TestNamespace) -> Result<String> {
+    path(&keys(namespace), &namespace.api.create(&keys(namespace), &key()?)?)
 }
 
 /// A Secret of that type of ours; what is in it is for no policy to see.
-fn keep_identity(space: &Space, type_: &str) -> Result<String> {
+fn keep_identity(namespace: &TestNamespace, type_: &str) -> Result<String> {
     let mut secret = opaque(type_);
     secret["type"] = json!(format!("bulla.dev/{type_}"));
-    path(&space.secrets(), &space.api.create(&space.secrets(), &secret)?)
+    path(&namespace.secrets(), &namespace.api.create(&namespace.secrets(), &secret)?)
 }
 
 fn opaque(name: &str) -> Value {

@@ -12,11 +12,12 @@ use bulla_tests::{ControlPlane, Controller, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     cluster::{Fragile, HOLDER, sealing_keys},
     marker::{in_base64, unmarked},
     outage::all_done,
     searched::{Searched, search_objects},
-    space::{SOON, Space, data},
+    test_namespace::{TestNamespace, data},
 };
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/bulla-system/leases";
@@ -28,16 +29,17 @@ const LEASE_DURATION: Duration = Duration::from_secs(4);
 #[test]
 fn one_replica_works_and_another_takes_over() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "take-over")?;
+    let namespace = TestNamespace::fragile(&fragile, "take-over")?;
     fragile.controller.stop(SOON)?;
     let mut replicas = [replica(&fragile.plane)?, replica(&fragile.plane)?];
     for round in 0..4 {
         let leader = leader(&replicas)?;
         for i in 0..20 {
-            space
-                .apply(&space.seal(&format!("object-{i}"), &[("password", &round.to_string())])?)?;
+            namespace.apply(
+                &namespace.seal(&format!("object-{i}"), &[("password", &round.to_string())])?,
+            )?;
         }
-        all_done(&space, 20)?;
+        all_done(&namespace, 20)?;
         ensure!(replicas[1 - leader].metric("bulla_reconciles_total")? == 0.0, "both work");
         let before = Instant::now();
         // In turn: a crash, and a replacement as in a rollout.
@@ -46,14 +48,14 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
             _ => drop(replicas[leader].stop(SOON)?),
         }
         let patch = json!({"data": {"password": in_base64("edited")}});
-        space.api.merge(&space.secret_path("object-0"), &patch)?;
+        namespace.api.merge(&namespace.secret_path("object-0"), &patch)?;
         eventually("another leader", SOON, || {
             ensure!(replicas[1 - leader].metric("bulla_leader")? == 1.0, "not yet");
             Ok(())
         })?;
         let away = before.elapsed();
         ensure!(round % 2 == 0 || away < LEASE_DURATION, "{away:?}: it was not given back");
-        space.restored("object-0", &[("password", &round.to_string())])?;
+        namespace.restored("object-0", &[("password", &round.to_string())])?;
         replicas[leader].restart()?;
         replicas[leader].wait_until_ready()?;
     }
@@ -64,7 +66,7 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
 #[test]
 fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "paused")?;
+    let namespace = TestNamespace::fragile(&fragile, "paused")?;
     fragile.controller.stop(SOON)?;
     let mut replicas = [replica(&fragile.plane)?, replica(&fragile.plane)?];
     let name = |i: usize| format!("object-{i}");
@@ -72,7 +74,8 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
         let leader = leader(&replicas)?;
         // It stops in the middle of these.
         for i in 0..60 {
-            space.apply(&space.seal(&name(i), &[("password", &format!("old {round}"))])?)?;
+            namespace
+                .apply(&namespace.seal(&name(i), &[("password", &format!("old {round}"))])?)?;
             if i == 40 {
                 replicas[leader].pause()?;
             }
@@ -84,12 +87,13 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
         for i in 0..60 {
             // Deleted and created again: its generation is that of the one that the old leader knows.
             if i % 3 == 0 {
-                space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?;
+                namespace.api.delete(&namespace.sealed_secret_path(&name(i)), &Value::Null)?;
             }
-            space.apply(&space.seal(&name(i), &[("password", &format!("new {round}"))])?)?;
+            namespace
+                .apply(&namespace.seal(&name(i), &[("password", &format!("new {round}"))])?)?;
         }
         for i in 0..60 {
-            space.done(&name(i))?;
+            namespace.done(&name(i))?;
         }
         replicas[leader].resume()?;
         eventually("the old leader to see it", SOON, || {
@@ -97,10 +101,10 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
             Ok(())
         })?;
         for i in 0..60 {
-            space.done(&name(i))?;
-            space.restored(&name(i), &[("password", &format!("new {round}"))])?;
+            namespace.done(&name(i))?;
+            namespace.restored(&name(i), &[("password", &format!("new {round}"))])?;
         }
-        no_more_writes(&space, &(0..60).map(name).collect::<Vec<_>>())?;
+        no_more_writes(&namespace, &(0..60).map(name).collect::<Vec<_>>())?;
     }
     drop(replicas);
     fragile.restart_and_give_back()
@@ -109,7 +113,7 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
 #[test]
 fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "all-lead")?;
+    let namespace = TestNamespace::fragile(&fragile, "all-lead")?;
     fragile.controller.stop(SOON)?;
     let pods = ["pod-0", "pod-1", "pod-2"];
     let mut replicas = Vec::new();
@@ -131,7 +135,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
-                let _ = space.api.merge(LEASE, &json!({"spec": {"holderIdentity": pod}}));
+                let _ = namespace.api.merge(LEASE, &json!({"spec": {"holderIdentity": pod}}));
                 // Not to wait for anything: until the next one has taken it for his.
                 thread::sleep(Duration::from_millis(700));
             }
@@ -142,7 +146,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
             let mut regressions = Vec::new();
             while !is_over.load(Ordering::Relaxed) {
                 for i in 0..5 {
-                    let Ok(secret) = space.secret(&name(i)) else { continue };
+                    let Ok(secret) = namespace.secret(&name(i)) else { continue };
                     let Some(password) = data(&secret)?.remove("password") else { continue };
                     let version: u32 = unmarked(str::from_utf8(&password)?).parse()?;
                     let newest = newest.entry(i).or_insert(version);
@@ -158,7 +162,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
         for version in 1..=120 {
             let version = version.to_string();
             for i in 0..5 {
-                space.apply(&space.seal(&name(i), &[("password", &version)])?)?;
+                namespace.apply(&namespace.seal(&name(i), &[("password", &version)])?)?;
             }
             let mut leaders = 0.0;
             for replica in &replicas {
@@ -167,8 +171,8 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
             most_leaders = f64::max(most_leaders, leaders);
         }
         for i in 0..5 {
-            space.restored(&name(i), &[("password", "120")])?;
-            space.done(&name(i))?;
+            namespace.restored(&name(i), &[("password", "120")])?;
+            namespace.done(&name(i))?;
         }
         is_over.store(true, Ordering::Relaxed);
         thief.join().map_err(|_| anyhow::anyhow!("the thief panicked"))?;
@@ -180,13 +184,13 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
     .inspect_err(|_| is_over.store(true, Ordering::Relaxed))?;
 
     for i in 0..5 {
-        space.api.delete(&space.secret_path(&name(i)), &Value::Null)?;
+        namespace.api.delete(&namespace.secret_path(&name(i)), &Value::Null)?;
     }
     for i in 0..5 {
-        space.restored(&name(i), &[("password", "120")])?;
-        space.done(&name(i))?;
+        namespace.restored(&name(i), &[("password", "120")])?;
+        namespace.done(&name(i))?;
     }
-    no_more_writes(&space, &(0..5).map(name).collect::<Vec<_>>())?;
+    no_more_writes(&namespace, &(0..5).map(name).collect::<Vec<_>>())?;
     drop(replicas);
     fragile.restart_and_give_back()
 }
@@ -194,7 +198,7 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
 #[test]
 fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "clocks")?;
+    let namespace = TestNamespace::fragile(&fragile, "clocks")?;
     fragile.controller.stop(SOON)?;
     for renewed in ["2000-01-01T00:00:00.000000Z", "2100-01-01T00:00:00.000000Z"] {
         // One that crashed, with a clock far from ours.
@@ -202,9 +206,9 @@ fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
             "holderIdentity": "crashed", "leaseDurationSeconds": LEASE_DURATION.as_secs(),
             "acquireTime": renewed, "renewTime": renewed,
         });
-        space.api.delete(LEASE, &Value::Null)?;
+        namespace.api.delete(LEASE, &Value::Null)?;
         let lease = json!({"metadata": {"name": "bulla-controller"}, "spec": spec});
-        space.api.create(LEASES, &lease)?;
+        namespace.api.create(LEASES, &lease)?;
         let started = Instant::now();
         let replica = replica(&fragile.plane)?;
         eventually("a leader", SOON, || {
@@ -217,10 +221,10 @@ fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
     // And a Lease that somebody deletes is made again.
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    space.unseal("before", &[("password", "1")])?;
-    space.api.delete(LEASE, &Value::Null)?;
-    eventually("a Lease", SOON, || space.api.get(LEASE))?;
-    space.unseal("after", &[("password", "1")])?;
+    namespace.unseal("before", &[("password", "1")])?;
+    namespace.api.delete(LEASE, &Value::Null)?;
+    eventually("a Lease", SOON, || namespace.api.get(LEASE))?;
+    namespace.unseal("after", &[("password", "1")])?;
     fragile.give_back()
 }
 
@@ -267,20 +271,20 @@ fn leader(replicas: &[Searched; 2]) -> Result<usize> {
 }
 
 /// Waits until nobody writes any more.
-pub(crate) fn no_more_writes(space: &Space, names: &[String]) -> Result<()> {
+pub(crate) fn no_more_writes(namespace: &TestNamespace, names: &[String]) -> Result<()> {
     let versions = || {
         let mut versions = Vec::new();
         for name in names {
-            for object in [space.secret(name)?, space.sealed_secret(name)?] {
+            for object in [namespace.secret(name)?, namespace.sealed_secret(name)?] {
                 versions.push(object["metadata"]["resourceVersion"].clone());
             }
         }
         anyhow::Ok(versions)
     };
     eventually("an end of all writing", SOON, || {
-        space.let_pass()?;
+        namespace.let_pass()?;
         let before = versions()?;
-        space.let_pass()?;
+        namespace.let_pass()?;
         let after = versions()?;
         ensure!(before == after, "{before:?} {after:?}");
         Ok(())

@@ -6,17 +6,18 @@ use anyhow::{Context, Result, ensure};
 use bulla_tests::{ControlPlane, Controller, Fault, Proxy, Rule, eventually};
 
 use crate::{
+    SOON,
     api::Api,
     cluster::{Cluster, Fragile, HOLDER, published, sealing_keys},
     searched::Searched,
-    space::{SOON, Space},
+    test_namespace::TestNamespace,
 };
 
 #[test]
 fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
     let cluster = Cluster::shared()?;
-    let space = Space::shared("endpoints")?;
-    space.unseal("named-nowhere", &[("key-named-nowhere", "1")])?;
+    let namespace = TestNamespace::shared("endpoints")?;
+    namespace.unseal("named-nowhere", &[("key-named-nowhere", "1")])?;
     let controller = &cluster.controller;
     assert_eq!(controller.get("/healthz")?, (200, "ok\n".to_owned()));
     assert_eq!(controller.get("/readyz")?, (200, "ok\n".to_owned()));
@@ -149,8 +150,8 @@ fn controller_that_starts_before_its_definitions_works_when_they_come() -> Resul
     Controller::install(&fragile.plane)?;
     fragile.controller.wait_until_ready()?;
     fragile.recipients = published(&fragile.api)?;
-    let space = Space::fragile(&fragile, "before-definitions")?;
-    space.unseal("db", &[("password", "1")])?;
+    let namespace = TestNamespace::fragile(&fragile, "before-definitions")?;
+    namespace.unseal("db", &[("password", "1")])?;
     let status = fragile.controller.stop(Duration::from_secs(10))?;
     assert_eq!(status.code(), Some(0));
     fragile.controller.restart()?;

@@ -9,11 +9,12 @@ use bulla_tests::{Folder, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::Api,
     cluster::{Fragile, HOLDER, SEALING_KEYS},
     keys::IDENTITIES,
     renewal::{active, restarted},
-    space::{SOON, Space, clear, condition, message, seal_for, secret},
+    test_namespace::{TestNamespace, clear, condition, message, seal_for, secret},
 };
 
 /// An identity that the controller has not made.
@@ -81,22 +82,22 @@ impl Found {
     }
 }
 
-fn sealed(space: &Space, name: &str, to: &Recipients) -> Result<Value> {
-    space.apply(&seal_for(&space.name, secret(name, &[("password", name)]), to)?)
+fn sealed(namespace: &TestNamespace, name: &str, to: &Recipients) -> Result<Value> {
+    namespace.apply(&seal_for(&namespace.name, secret(name, &[("password", name)]), to)?)
 }
 
 #[test]
 fn key_that_comes_while_running_opens_at_once_what_waited() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "key-comes")?;
+    let namespace = TestNamespace::fragile(&fragile, "key-comes")?;
     let found = Found::new()?;
     for i in 0..5 {
-        sealed(&space, &format!("db-{i}"), &found.recipients()?)?;
+        sealed(&namespace, &format!("db-{i}"), &found.recipients()?)?;
     }
-    space.refused("db-0", "UnknownKey")?;
+    namespace.refused("db-0", "UnknownKey")?;
     found.store(&fragile.api)?;
     for i in 0..5 {
-        space.done(&format!("db-{i}"))?;
+        namespace.done(&format!("db-{i}"))?;
     }
     let key = found.said(&fragile.api, "Ready", "Retired")?;
     assert_eq!(key["spec"]["state"], "Retired");
@@ -138,25 +139,25 @@ fn person_hands_over_to_a_found_key_and_back() -> Result<()> {
 #[test]
 fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "revoked")?;
+    let namespace = TestNamespace::fragile(&fragile, "revoked")?;
     let found = Found::held(&fragile.api)?;
     let other = Found::held(&fragile.api)?;
     let both = Recipients::new(vec![found.identity.recipient(), other.identity.recipient()])?;
-    sealed(&space, "alone", &found.recipients()?)?;
-    sealed(&space, "both", &both)?;
+    sealed(&namespace, "alone", &found.recipients()?)?;
+    sealed(&namespace, "both", &both)?;
     for name in ["alone", "both"] {
-        space.done(name)?;
+        namespace.done(name)?;
     }
-    let resource_version = space.secret("alone")?["metadata"]["resourceVersion"].clone();
+    let resource_version = namespace.secret("alone")?["metadata"]["resourceVersion"].clone();
 
     found.set_state(&fragile.api, "Revoked")?;
-    let refused = space.refused("alone", "RevokedKey")?;
+    let refused = namespace.refused("alone", "RevokedKey")?;
     ensure!(message(&refused).contains(&found.name), "{}", message(&refused));
-    assert_eq!(space.secret("alone")?["metadata"]["resourceVersion"], resource_version);
-    sealed(&space, "both", &both)?;
-    space.done("both")?;
-    sealed(&space, "late", &found.recipients()?)?;
-    space.refused("late", "RevokedKey")?;
+    assert_eq!(namespace.secret("alone")?["metadata"]["resourceVersion"], resource_version);
+    sealed(&namespace, "both", &both)?;
+    namespace.done("both")?;
+    sealed(&namespace, "late", &found.recipients()?)?;
+    namespace.refused("late", "RevokedKey")?;
     found.said(&fragile.api, "Held", "Revoked")?;
     eventually("the mark", SOON, || {
         let secret = fragile.api.get(&found.secret_path())?;
@@ -182,15 +183,15 @@ fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
     // The controller may have been faster.
     let _ = fragile.api.create(SEALING_KEYS, &anew);
     found.in_state(&fragile.api, "Revoked")?;
-    sealed(&space, "later", &found.recipients()?)?;
-    space.refused("later", "RevokedKey")?;
+    sealed(&namespace, "later", &found.recipients()?)?;
+    namespace.refused("later", "RevokedKey")?;
     fragile.give_back()
 }
 
 #[test]
 fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "lost")?;
+    let namespace = TestNamespace::fragile(&fragile, "lost")?;
     let found = Found::held(&fragile.api)?;
     let missing = || fragile.controller.metric("bulla_identities_missing");
     let before = missing()?;
@@ -198,8 +199,8 @@ fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     let key = found.said(&fragile.api, "Held", "IdentityMissing")?;
     assert_eq!(condition(&key, "Ready")["status"], "False");
     assert_eq!(missing()?, before + 1.0);
-    sealed(&space, "meanwhile", &found.recipients()?)?;
-    space.done("meanwhile")?;
+    sealed(&namespace, "meanwhile", &found.recipients()?)?;
+    namespace.done("meanwhile")?;
 
     found.store(&fragile.api)?;
     found.said(&fragile.api, "Held", "Held")?;
@@ -207,8 +208,8 @@ fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     fragile.api.delete_kept(&found.secret_path())?;
     found.said(&fragile.api, "Held", "IdentityMissing")?;
     found.set_state(&fragile.api, "Revoked")?;
-    space.refused("meanwhile", "RevokedKey")?;
-    let secret = space.data("meanwhile")?;
+    namespace.refused("meanwhile", "RevokedKey")?;
+    let secret = namespace.data("meanwhile")?;
     ensure!(secret == clear(&[("password", "meanwhile")]), "the Secret did not stay");
     fragile.give_back()
 }
@@ -243,7 +244,7 @@ fn lost_identity_of_the_active_key_is_told_and_not_replaced() -> Result<()> {
 #[test]
 fn mounted_identities_open_like_all_others() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "mounted")?;
+    let namespace = TestNamespace::fragile(&fragile, "mounted")?;
     let folder = Folder::new("bulla-mounted-")?;
     let found = Found::new()?;
     let file = folder.path().join("identity.txt");
@@ -251,8 +252,8 @@ fn mounted_identities_open_like_all_others() -> Result<()> {
     fs::write(folder.path().join("notes.txt"), "AGE-SECRET-KEY-1NOTREALLY\n")?;
     let path = folder.path().display().to_string();
     let controller = restarted(&mut fragile, &["--identities-folder", &path])?;
-    sealed(&space, "db", &found.recipients()?)?;
-    space.done("db")?;
+    sealed(&namespace, "db", &found.recipients()?)?;
+    namespace.done("db")?;
     let key = found.said(&fragile.api, "Held", "Held")?;
     assert_eq!(key["spec"]["state"], "Retired");
     ensure!(controller.metric("bulla_keys_unusable")? >= 1.0, "a file that is none is not told");
@@ -260,11 +261,11 @@ fn mounted_identities_open_like_all_others() -> Result<()> {
 
     // One more file while it runs, and one less.
     let late = Found::new()?;
-    sealed(&space, "late", &late.recipients()?)?;
-    space.refused("late", "UnknownKey")?;
+    sealed(&namespace, "late", &late.recipients()?)?;
+    namespace.refused("late", "UnknownKey")?;
     let other = folder.path().join("late.txt");
     fs::write(other, keys::identity_file(&late.identity).as_bytes())?;
-    space.done("late")?;
+    namespace.done("late")?;
     fs::remove_file(file)?;
     found.said(&fragile.api, "Held", "IdentityMissing")?;
     drop(controller);
@@ -274,7 +275,7 @@ fn mounted_identities_open_like_all_others() -> Result<()> {
 #[test]
 fn malformed_key_objects_are_told_and_harm_nobody() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "malformed-keys")?;
+    let namespace = TestNamespace::fragile(&fragile, "malformed-keys")?;
     let unusable = || fragile.controller.metric("bulla_keys_unusable");
     let before = unusable()?;
     // Swapped: the identity of one under the name of another.
@@ -307,9 +308,9 @@ fn malformed_key_objects_are_told_and_harm_nobody() -> Result<()> {
         ensure!(condition(&key, "Ready")["reason"] == "Misnamed", "{}", key["status"]);
         Ok(())
     })?;
-    space.unseal("db", &[("password", "1")])?;
-    sealed(&space, "swapped", &other.recipients()?)?;
-    space.refused("swapped", "UnknownKey")?;
+    namespace.unseal("db", &[("password", "1")])?;
+    sealed(&namespace, "swapped", &other.recipients()?)?;
+    namespace.refused("swapped", "UnknownKey")?;
     for name in [one.name.as_str(), "empty", "torn"] {
         fragile.api.delete_kept(&format!("{IDENTITIES}/{name}"))?;
     }

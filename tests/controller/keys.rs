@@ -8,9 +8,10 @@ use bulla_tests::eventually;
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::Api,
     cluster::{Cluster, Fragile, HOLDER, sealing_keys},
-    space::{SOON, Space, data, seal_for, secret},
+    test_namespace::{TestNamespace, data, seal_for, secret},
 };
 
 pub(crate) const IDENTITIES: &str = "/api/v1/namespaces/bulla-system/secrets";
@@ -81,10 +82,14 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
 
     // An identity that disappears under a running controller still opens.
     fragile.api.delete_kept(&format!("{IDENTITIES}/{fingerprint}"))?;
-    let space = Space::fragile(&fragile, "disappeared")?;
+    let namespace = TestNamespace::fragile(&fragile, "disappeared")?;
     let recipients = Recipients::new(vec![found.recipient()])?;
-    space.apply(&seal_for(&space.name, secret("db", &[("password", "1")]), &recipients)?)?;
-    space.done("db")?;
+    namespace.apply(&seal_for(
+        &namespace.name,
+        secret("db", &[("password", "1")]),
+        &recipients,
+    )?)?;
+    namespace.done("db")?;
     fragile.give_back()
 }
 

@@ -29,7 +29,12 @@ mod renewal;
 mod rights;
 mod rules;
 mod searched;
-mod space;
 mod status;
 mod templates;
+mod test_namespace;
 mod unseal;
+
+use std::time::Duration;
+
+/// Far longer than anything takes, for a machine that has other things to do.
+pub(crate) const SOON: Duration = Duration::from_secs(60);

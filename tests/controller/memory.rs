@@ -10,10 +10,11 @@ use bulla_tests::{Controller, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     cluster::{Fragile, HOLDER},
     marker::{MARKER, Words, in_base64},
     searched::Searched,
-    space::{SOON, Space},
+    test_namespace::TestNamespace,
 };
 
 /// A segment larger than this is reserved and not used.
@@ -23,31 +24,31 @@ const LARGEST_SEGMENT: u64 = 1 << 30;
 fn no_value_stays_in_memory_when_the_work_is_done() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
-    let space = Space::fragile(&fragile, "memory")?;
+    let namespace = TestNamespace::fragile(&fragile, "memory")?;
     let mut command = Controller::command(&fragile.plane)?;
     command.args(["--holder", HOLDER, "--type", "x25519"]);
     let controller = Searched::start(command)?;
     controller.wait_until_ready()?;
     for i in 0..50 {
-        space.unseal(&format!("db-{i}"), &[("password", "1"), ("user", "1")])?;
+        namespace.unseal(&format!("db-{i}"), &[("password", "1"), ("user", "1")])?;
     }
-    space.unseal("db-0", &[("password", "2")])?;
+    namespace.unseal("db-0", &[("password", "2")])?;
     let edit = json!({"data": {"password": in_base64("edited")}});
-    space.api.merge(&space.secret_path("db-1"), &edit)?;
-    space.restored("db-1", &[("password", "1"), ("user", "1")])?;
-    let mut rendered = space.seal("rendered", &[("password", "1")])?;
+    namespace.api.merge(&namespace.secret_path("db-1"), &edit)?;
+    namespace.restored("db-1", &[("password", "1"), ("user", "1")])?;
+    let mut rendered = namespace.seal("rendered", &[("password", "1")])?;
     rendered["spec"]["template"] = json!({"data": {"url": "https://shop:{{ password }}@db"}});
-    space.apply(&rendered)?;
-    space.done("rendered")?;
+    namespace.apply(&rendered)?;
+    namespace.done("rendered")?;
     let theirs = json!({
         "metadata": {"name": "merged", "labels": {"bulla.dev/target": "merge"}},
         "data": {"theirs": in_base64("1")},
     });
-    space.api.create(&space.secrets(), &theirs)?;
-    let mut merged = space.seal("merged", &[("ours", "1")])?;
+    namespace.api.create(&namespace.secrets(), &theirs)?;
+    let mut merged = namespace.seal("merged", &[("ours", "1")])?;
     merged["spec"]["target"] = json!({"policy": "Merge"});
-    space.apply(&merged)?;
-    space.done("merged")?;
+    namespace.apply(&merged)?;
+    namespace.done("merged")?;
 
     // Buffers of connections live on, and are written over by what comes next.
     let values = Words::new(&[MARKER]);
@@ -57,7 +58,7 @@ fn no_value_stays_in_memory_when_the_work_is_done() -> Result<()> {
         ensure!(!values.are_in(&text), "a value is in it");
         Ok(())
     })?;
-    space.api.delete(&space.secret_path("merged"), &Value::Null)?;
+    namespace.api.delete(&namespace.secret_path("merged"), &Value::Null)?;
     drop(controller);
     fragile.restart_and_give_back()
 }

@@ -7,10 +7,11 @@ use bulla_tests::{Controller, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     cluster::{Fragile, HOLDER},
     rekeys,
     searched::Searched,
-    space::{SOON, Space, clear, condition, secret},
+    test_namespace::{TestNamespace, clear, condition, secret},
 };
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/namespaced/example");
@@ -21,10 +22,10 @@ const VALUES: [(&str, &str); 1] = [("password", "sealed")];
 fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
-    let teams = ["team-a", "team-b"].map(|team| Space::fragile(&fragile, team));
+    let teams = ["team-a", "team-b"].map(|team| TestNamespace::fragile(&fragile, team));
     let [team_a, team_b] = teams;
     let (team_a, team_b) = (team_a?, team_b?);
-    let outside = Space::fragile(&fragile, "outside")?;
+    let outside = TestNamespace::fragile(&fragile, "outside")?;
     let roles = ["clusterrole/bulla-controller", "clusterrolebinding/bulla-controller"];
     fragile.plane.kubectl(&[&["delete"][..], &roles].concat())?;
     fragile.plane.kubectl(&["apply", "--kustomize", EXAMPLE])?;
@@ -44,17 +45,17 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
     command.env("BULLA_WATCH_NAMESPACES", "team-a,team-b,without-role");
     let controller = Searched::start(command)?;
     controller.wait_until_ready()?;
-    for space in [&team_a, &team_b, &outside] {
-        space.apply(&space.seal("db", &VALUES)?)?;
+    for namespace in [&team_a, &team_b, &outside] {
+        namespace.apply(&namespace.seal("db", &VALUES)?)?;
     }
-    for space in [&team_a, &team_b] {
-        space.done("db")?;
-        space.api.delete(&space.secret_path("db"), &Value::Null)?;
-        space.restored("db", &VALUES)?;
-        space.event("db", "DriftRepaired")?;
+    for namespace in [&team_a, &team_b] {
+        namespace.done("db")?;
+        namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
+        namespace.restored("db", &VALUES)?;
+        namespace.event("db", "DriftRepaired")?;
     }
-    for space in [&team_a, &outside] {
-        rekeys::ask_for(space, "db")?;
+    for namespace in [&team_a, &outside] {
+        rekeys::ask_for(namespace, "db")?;
     }
     rekeys::answered(&team_a, "db")?;
     team_a.let_pass()?;
@@ -63,7 +64,7 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
     assert_eq!(outside.sealed_secret("db")?["status"], json!({"observedGeneration": -1}));
 
     // A Role that comes later is found.
-    let late = Space::fragile(&fragile, "without-role")?;
+    let late = TestNamespace::fragile(&fragile, "without-role")?;
     late.apply(&late.seal("db", &VALUES)?)?;
     let role =
         fragile.plane.kubectl(&["get", "role,rolebinding", "--namespace=team-a", "-o", "json"])?;
@@ -107,7 +108,7 @@ fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
 fn selector_leaves_what_it_does_not_select() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
-    let space = Space::fragile(&fragile, "selector")?;
+    let namespace = TestNamespace::fragile(&fragile, "selector")?;
     let mut command = command(&fragile)?;
     command.args(["--selector", "tier=web,stage!=test"]);
     let controller = Searched::start(command)?;
@@ -117,27 +118,27 @@ fn selector_leaves_what_it_does_not_select() -> Result<()> {
         ("unlabelled", json!({})),
         ("excluded", json!({"tier": "web", "stage": "test"})),
     ] {
-        let mut sealed_secret = space.seal(name, &VALUES)?;
+        let mut sealed_secret = namespace.seal(name, &VALUES)?;
         sealed_secret["metadata"]["labels"] = labels;
-        space.apply(&sealed_secret)?;
+        namespace.apply(&sealed_secret)?;
     }
-    let selected = space.done("selected")?;
+    let selected = namespace.done("selected")?;
     for name in ["unlabelled", "excluded"] {
-        ensure!(!space.has_secret(name)?, "{name} was worked on");
+        ensure!(!namespace.has_secret(name)?, "{name} was worked on");
         let label = json!({"metadata": {"labels": {"tier": "web", "stage": "live"}}});
-        space.api.merge(&space.sealed_secret_path(name), &label)?;
-        space.done(name)?;
+        namespace.api.merge(&namespace.sealed_secret_path(name), &label)?;
+        namespace.done(name)?;
     }
     // What is not selected any more is left as it is.
     let label = json!({"metadata": {"labels": {"tier": null}}});
-    space.api.merge(&space.sealed_secret_path("selected"), &label)?;
-    space.api.delete(&space.secret_path("selected"), &Value::Null)?;
+    namespace.api.merge(&namespace.sealed_secret_path("selected"), &label)?;
+    namespace.api.delete(&namespace.secret_path("selected"), &Value::Null)?;
     let touch = json!({"metadata": {"annotations": {"look": "again"}}});
-    space.api.merge(&space.sealed_secret_path("excluded"), &touch)?;
-    space.api.delete(&space.secret_path("excluded"), &Value::Null)?;
-    space.restored("excluded", &VALUES)?;
-    ensure!(!space.has_secret("selected")?, "it was restored");
-    assert_eq!(space.sealed_secret("selected")?["status"], selected["status"]);
+    namespace.api.merge(&namespace.sealed_secret_path("excluded"), &touch)?;
+    namespace.api.delete(&namespace.secret_path("excluded"), &Value::Null)?;
+    namespace.restored("excluded", &VALUES)?;
+    ensure!(!namespace.has_secret("selected")?, "it was restored");
+    assert_eq!(namespace.sealed_secret("selected")?["status"], selected["status"]);
     drop(controller);
     fragile.restart_and_give_back()
 }
@@ -145,30 +146,30 @@ fn selector_leaves_what_it_does_not_select() -> Result<()> {
 #[test]
 fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "in-charge")?;
-    space.unseal("db", &VALUES)?;
+    let namespace = TestNamespace::fragile(&fragile, "in-charge")?;
+    namespace.unseal("db", &VALUES)?;
     fragile.controller.stop(SOON)?;
 
     let mut other = Controller::command(&fragile.plane)?;
     other.args(["--holder", "other", "--type", "x25519"]);
     let controller = Searched::start(other)?;
     controller.wait_until_ready()?;
-    space.apply(&space.seal("db", &[("password", "changed")])?)?;
-    space.api.delete(&space.secret_path("db"), &Value::Null)?;
+    namespace.apply(&namespace.seal("db", &[("password", "changed")])?)?;
+    namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
     // Whose nobody is yet is worked on.
-    space.unseal("new", &VALUES)?;
-    assert_eq!(space.sealed_secret("new")?["status"]["controller"], "other");
-    ensure!(!space.has_secret("db")?, "it works on what is another's");
-    ensure!(space.sealed_secret("db")?["status"]["controller"] == HOLDER, "it took it over");
+    namespace.unseal("new", &VALUES)?;
+    assert_eq!(namespace.sealed_secret("new")?["status"]["controller"], "other");
+    ensure!(!namespace.has_secret("db")?, "it works on what is another's");
+    ensure!(namespace.sealed_secret("db")?["status"]["controller"] == HOLDER, "it took it over");
     ensure!(controller.metric("bulla_sealed_secrets_of_another_controller")? >= 1.0, "untold");
     drop(controller);
 
     let mut heir = Controller::command(&fragile.plane)?;
     heir.args(["--holder", "other", "--type", "x25519", "--take-over", HOLDER]);
     let controller = Searched::start(heir)?;
-    space.restored("db", &[("password", "changed")])?;
-    space.done("db")?;
-    assert_eq!(space.sealed_secret("db")?["status"]["controller"], "other");
+    namespace.restored("db", &[("password", "changed")])?;
+    namespace.done("db")?;
+    assert_eq!(namespace.sealed_secret("db")?["status"]["controller"], "other");
     drop(controller);
 
     // And back, for the tests to come.
@@ -177,7 +178,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
     let controller = Searched::start(command)?;
     eventually("both in charge of the first", SOON, || {
         for name in ["db", "new"] {
-            let controller = space.sealed_secret(name)?["status"]["controller"].clone();
+            let controller = namespace.sealed_secret(name)?["status"]["controller"].clone();
             ensure!(controller == HOLDER, "{name} is of {controller}");
         }
         Ok(())
@@ -197,8 +198,8 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
 fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
-    let mine = Space::fragile(&fragile, "mine")?;
-    let yours = Space::fragile(&fragile, "yours")?;
+    let mine = TestNamespace::fragile(&fragile, "mine")?;
+    let yours = TestNamespace::fragile(&fragile, "yours")?;
     let mut command = command(&fragile)?;
     command.args(["--watch-namespace", "mine"]);
     let first = Searched::start(command)?;
@@ -246,7 +247,8 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     let theirs = bulla_sealing::Recipients::new(vec![recipient])?;
 
     mine.unseal("db", &VALUES)?;
-    let sealed_secret = crate::space::seal_for(&yours.name, secret("db", &VALUES), &theirs)?;
+    let sealed_secret =
+        crate::test_namespace::seal_for(&yours.name, secret("db", &VALUES), &theirs)?;
     yours.apply(&sealed_secret)?;
     yours.done("db")?;
     assert_eq!(yours.sealed_secret("db")?["status"]["controller"], "other");
@@ -264,7 +266,7 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
 fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
-    let space = Space::fragile(&fragile, "flags")?;
+    let namespace = TestNamespace::fragile(&fragile, "flags")?;
     let mut refusing = command(&fragile)?;
     refusing.args(["--refuse-types", "example.com/a,example.com/b", "--refuse-labels", "team"]);
     let controller = Searched::start(refusing)?;
@@ -273,21 +275,21 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
         ("labelled", json!({"metadata": {"labels": {"team": "storage"}}})),
         ("allowed", json!({"type": "example.com/c", "metadata": {"labels": {"tier": "web"}}})),
     ] {
-        let mut sealed_secret = space.seal(name, &VALUES)?;
+        let mut sealed_secret = namespace.seal(name, &VALUES)?;
         sealed_secret["spec"]["template"] = template;
-        space.apply(&sealed_secret)?;
+        namespace.apply(&sealed_secret)?;
     }
-    space.done("allowed")?;
-    let typed = space.refused("typed", "TypeRefused")?;
+    namespace.done("allowed")?;
+    let typed = namespace.refused("typed", "TypeRefused")?;
     let said = condition(&typed, "Ready")["message"].clone();
     assert_eq!(said, "this controller refuses Secrets of type example.com/b");
-    space.refused("labelled", "LabelRefused")?;
+    namespace.refused("labelled", "LabelRefused")?;
     drop(controller);
 
     let controller = Searched::start(command(&fragile)?)?;
     for name in ["typed", "labelled"] {
-        space.done(name)?;
-        ensure!(space.data(name)? == clear(&VALUES), "other data");
+        namespace.done(name)?;
+        ensure!(namespace.data(name)? == clear(&VALUES), "other data");
     }
     drop(controller);
     fragile.restart_and_give_back()
@@ -298,13 +300,13 @@ fn full_check_finds_everything_as_it_is_writes_nothing_and_metrics_can_name_obje
 {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
-    let space = Space::fragile(&fragile, "full-check")?;
+    let namespace = TestNamespace::fragile(&fragile, "full-check")?;
     let mut command = command(&fragile)?;
     command.args(["--full-check", "4s", "--metrics-per-object"]);
     let controller = Searched::start(command)?;
     let names: Vec<_> = (0..40).map(|i| format!("object-{i}")).collect();
     for name in &names {
-        space.unseal(name, &VALUES)?;
+        namespace.unseal(name, &VALUES)?;
     }
     let ready =
         r#"bulla_sealed_secret_ready{namespace="full-check",name="object-7",reason="Unsealed"}"#;
@@ -312,8 +314,11 @@ fn full_check_finds_everything_as_it_is_writes_nothing_and_metrics_can_name_obje
     let before = controller.metric("bulla_reconciles_total")?;
     let versions = |names: &[String]| {
         let version = |name: &String| {
-            let secret = space.secret(name)?["metadata"]["resourceVersion"].clone();
-            anyhow::Ok((secret, space.sealed_secret(name)?["metadata"]["resourceVersion"].clone()))
+            let secret = namespace.secret(name)?["metadata"]["resourceVersion"].clone();
+            anyhow::Ok((
+                secret,
+                namespace.sealed_secret(name)?["metadata"]["resourceVersion"].clone(),
+            ))
         };
         names.iter().map(version).collect::<Result<Vec<_>>>()
     };

@@ -6,24 +6,19 @@ use anyhow::{Context, Result, ensure};
 use bulla_tests::{Part, eventually};
 use serde_json::{Value, json};
 
-use crate::{
-    api::Api,
-    cluster::Fragile,
-    marker::marked,
-    space::{SOON, Space},
-};
+use crate::{SOON, api::Api, cluster::Fragile, marker::marked, test_namespace::TestNamespace};
 
 #[test]
 fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     // What other tests have left in trouble is looked at again at each start.
     fragile.plane.kubectl(&["delete", "sealedsecrets", "--all", "--all-namespaces"])?;
-    let space = Space::fragile(&fragile, "settled")?;
+    let namespace = TestNamespace::fragile(&fragile, "settled")?;
     let name = |i: usize| format!("settled-{i}");
     for i in 0..200 {
-        space.apply(&space.seal(&name(i), &[("password", "1")])?)?;
+        namespace.apply(&namespace.seal(&name(i), &[("password", "1")])?)?;
     }
-    all_done(&space, 200)?;
+    all_done(&namespace, 200)?;
     assert_eq!(fragile.controller.stop(SOON)?.code(), Some(0));
 
     let before = settled_requests(&fragile.api)?;
@@ -43,37 +38,37 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
     // What happens while it is down is not lost.
     fragile.controller.stop(SOON)?;
     for i in 0..10 {
-        space.apply(&space.seal(&name(i), &[("password", "2")])?)?;
+        namespace.apply(&namespace.seal(&name(i), &[("password", "2")])?)?;
     }
     for i in 10..20 {
         let patch = json!({"stringData": {"password": marked("edited"), "added": marked("1")}});
-        space.api.merge(&space.secret_path(&name(i)), &patch)?;
+        namespace.api.merge(&namespace.secret_path(&name(i)), &patch)?;
     }
     for i in 20..30 {
-        space.api.delete(&space.secret_path(&name(i)), &Value::Null)?;
+        namespace.api.delete(&namespace.secret_path(&name(i)), &Value::Null)?;
     }
     for i in 30..40 {
         let patch = json!({
             "metadata": {"labels": {"bulla.dev/target": null}},
             "stringData": {"password": marked("edited without label")},
         });
-        space.api.merge(&space.secret_path(&name(i)), &patch)?;
+        namespace.api.merge(&namespace.secret_path(&name(i)), &patch)?;
     }
     for i in 40..50 {
-        space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?;
-        space.apply(&space.seal(&name(i), &[("password", "2")])?)?;
+        namespace.api.delete(&namespace.sealed_secret_path(&name(i)), &Value::Null)?;
+        namespace.apply(&namespace.seal(&name(i), &[("password", "2")])?)?;
     }
     for i in 50..60 {
-        space.api.delete(&space.sealed_secret_path(&name(i)), &Value::Null)?;
+        namespace.api.delete(&namespace.sealed_secret_path(&name(i)), &Value::Null)?;
     }
     fragile.controller.restart()?;
     for i in 0..50 {
         let password = if (10..40).contains(&i) { "1" } else { "2" };
-        space.restored(&name(i), &[("password", password)])?;
-        space.done(&name(i))?;
+        namespace.restored(&name(i), &[("password", password)])?;
+        namespace.done(&name(i))?;
     }
     for i in 50..60 {
-        space.gone(&space.secret_path(&name(i)))?;
+        namespace.gone(&namespace.secret_path(&name(i)))?;
     }
     fragile.controller.wait_until_ready()?;
     fragile.give_back()
@@ -82,19 +77,19 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
 #[test]
 fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "api-outage")?;
+    let namespace = TestNamespace::fragile(&fragile, "api-outage")?;
     let name = |i: usize| format!("object-{i}");
     for i in 0..30 {
-        space.apply(&space.seal(&name(i), &[("password", "0")])?)?;
+        namespace.apply(&namespace.seal(&name(i), &[("password", "0")])?)?;
     }
-    all_done(&space, 30)?;
+    all_done(&namespace, 30)?;
     let versions: Vec<String> = (1..=3).map(|version| version.to_string()).collect();
     thread::scope(|scope| {
         let writer = scope.spawn(|| {
             for version in &versions {
                 for i in 0..30 {
-                    let sealed_secret = space.seal(&name(i), &[("password", version)])?;
-                    eventually("an API server", SOON, || space.apply(&sealed_secret))?;
+                    let sealed_secret = namespace.seal(&name(i), &[("password", version)])?;
+                    eventually("an API server", SOON, || namespace.apply(&sealed_secret))?;
                 }
             }
             anyhow::Ok(())
@@ -108,13 +103,13 @@ fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
         writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
     })?;
     for i in 0..30 {
-        space.restored(&name(i), &[("password", "3")])?;
-        space.done(&name(i))?;
+        namespace.restored(&name(i), &[("password", "3")])?;
+        namespace.done(&name(i))?;
     }
     // Its watches are as alive as before.
     let patch = json!({"stringData": {"password": marked("edited")}});
-    space.api.merge(&space.secret_path(&name(0)), &patch)?;
-    space.restored(&name(0), &[("password", "3")])?;
+    namespace.api.merge(&namespace.secret_path(&name(0)), &patch)?;
+    namespace.restored(&name(0), &[("password", "3")])?;
     assert_eq!(fragile.controller.get("/readyz")?.0, 200);
     fragile.give_back()
 }
@@ -122,9 +117,9 @@ fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
 #[test]
 fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "api-hangs")?;
+    let namespace = TestNamespace::fragile(&fragile, "api-hangs")?;
     for i in 0..50 {
-        space.apply(&space.seal(&format!("object-{i}"), &[("password", "1")])?)?;
+        namespace.apply(&namespace.seal(&format!("object-{i}"), &[("password", "1")])?)?;
     }
     // Some of them are being worked on.
     fragile.plane.pause(Part::ApiServer)?;
@@ -132,19 +127,19 @@ fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
     fragile.plane.resume(Part::ApiServer)?;
     assert_eq!(stopped?.code(), Some(0));
     fragile.controller.restart()?;
-    all_done(&space, 50)?;
+    all_done(&namespace, 50)?;
     fragile.controller.wait_until_ready()?;
     fragile.give_back()
 }
 
 /// Waits until so many SealedSecrets are done as they are now.
-pub(crate) fn all_done(space: &Space, count: usize) -> Result<()> {
+pub(crate) fn all_done(namespace: &TestNamespace, count: usize) -> Result<()> {
     eventually("all objects", SOON, || {
-        let list = space.api.get(&space.sealed_secrets())?;
+        let list = namespace.api.get(&namespace.sealed_secrets())?;
         let items = list["items"].as_array().context("no list")?;
         let is_done = |item: &&Value| {
             item["status"]["observedGeneration"] == item["metadata"]["generation"]
-                && crate::space::condition(item, "Ready")["status"] == "True"
+                && crate::test_namespace::condition(item, "Ready")["status"] == "True"
         };
         let done = items.iter().filter(is_done).count();
         ensure!(done == count, "{done} of {count}");

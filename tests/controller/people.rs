@@ -7,20 +7,21 @@ use bulla_tests::{Folder, Shell, eventually};
 use serde_json::json;
 
 use crate::{
+    SOON,
     cluster::Cluster,
     marker::{in_base64, marked},
     rights::{Right, is_allowed},
-    space::{SOON, Space, clear, condition, message},
+    test_namespace::{TestNamespace, clear, condition, message},
 };
 
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "correct horse battery staple")];
 
 #[test]
 fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()> {
-    let space = Space::shared("people")?;
-    let elsewhere = Space::shared("people-elsewhere")?;
+    let namespace = TestNamespace::shared("people")?;
+    let elsewhere = TestNamespace::shared("people-elsewhere")?;
     let folder = Folder::new("bulla-people-")?;
-    let shell = developer(&folder, &[&space.name, &elsewhere.name])?;
+    let shell = developer(&folder, &[&namespace.name, &elsewhere.name])?;
     fs::write(shell.path("secret.yaml"), manifest())?;
     shell.run("bulla keys fetch -o recipients.txt")?;
     shell.run("bulla keys generate -o identity.txt > own.pub")?;
@@ -34,7 +35,7 @@ fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()
     shell.run("kubectl wait -n people --for=condition=Ready sealedsecret/db --timeout=60s")?;
     let seen = shell.run("kubectl get secret db -n people -o 'jsonpath={.data.password}'")?;
     assert_eq!(seen, in_base64(VALUES[1].1));
-    ensure!(space.data("db")? == clear(&VALUES), "not the values");
+    ensure!(namespace.data("db")? == clear(&VALUES), "not the values");
 
     let sealed = fs::read_to_string(shell.path("db.yaml"))?;
     let line = |key: &str| {
@@ -54,11 +55,11 @@ fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()
             "db",
             key("password"),
         ),
-        ("name", sealed.replace("name: db", "name: other"), &space, "other", key("password")),
-        ("key", swapped, &space, "db", key("user")),
+        ("name", sealed.replace("name: db", "name: other"), &namespace, "other", key("password")),
+        ("key", swapped, &namespace, "db", key("user")),
     ];
-    let before = space.secret("db")?;
-    for (what, manifest, space, name, bound_to) in cases {
+    let before = namespace.secret("db")?;
+    for (what, manifest, namespace, name, bound_to) in cases {
         ensure!(manifest != sealed, "the {what} is not changed");
         fs::write(shell.path("moved.yaml"), manifest)?;
         for command in ["bulla lint moved.yaml", "bulla unseal -i identity.txt moved.yaml"] {
@@ -69,33 +70,33 @@ fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()
             ensure!(said.contains(&bound_to), "{what}: {command}: {said}");
         }
         shell.run("kubectl apply -f moved.yaml")?;
-        let refused = space.refused(name, "WrongBinding")?;
+        let refused = namespace.refused(name, "WrongBinding")?;
         ensure!(message(&refused).contains(&format!("sealed for {bound_to}, not for")), "{what}");
         assert_eq!(condition(&refused, "Stalled")["status"], "True");
     }
     ensure!(!elsewhere.has_secret("db")?, "a Secret appeared elsewhere");
-    ensure!(!space.has_secret("other")?, "a Secret of another name appeared");
-    ensure!(space.secret("db")? == before, "the good Secret was touched");
+    ensure!(!namespace.has_secret("other")?, "a Secret of another name appeared");
+    ensure!(namespace.secret("db")? == before, "the good Secret was touched");
     Ok(())
 }
 
 #[test]
 fn sealed_to_the_cluster_of_the_context_it_is_unsealed_there() -> Result<()> {
-    let space = Space::shared("context")?;
+    let namespace = TestNamespace::shared("context")?;
     let folder = Folder::new("bulla-people-")?;
-    let shell = developer(&folder, &[&space.name])?;
+    let shell = developer(&folder, &[&namespace.name])?;
     fs::write(shell.path("secret.yaml"), manifest())?;
     shell.run("bulla seal -n context secret.yaml | kubectl apply -f -")?;
-    space.done("db")?;
-    ensure!(space.data("db")? == clear(&VALUES), "not the values");
+    namespace.done("db")?;
+    ensure!(namespace.data("db")? == clear(&VALUES), "not the values");
     Ok(())
 }
 
 #[test]
 fn developer_may_not_make_keys_and_reads_no_identity() -> Result<()> {
-    let space = Space::shared("developer")?;
+    let namespace = TestNamespace::shared("developer")?;
     let folder = Folder::new("bulla-people-")?;
-    let shell = developer(&folder, &[&space.name])?;
+    let shell = developer(&folder, &[&namespace.name])?;
     for command in [
         "kubectl get secrets -n bulla-system",
         "kubectl delete sealingkeys --all -n bulla-system",
@@ -152,7 +153,7 @@ fn who_looks_after_keys_may_do_that_and_decides_nothing_else() -> Result<()> {
 
 #[test]
 fn who_rekeys_asks_for_headers_and_reads_no_secret() -> Result<()> {
-    let _space = Space::shared("people-roles")?;
+    let _space = TestNamespace::shared("people-roles")?;
     bind("rekeyer", "people-roles", "ClusterRole", "bulla-rekey")?;
     let needed: [Right; 5] = [
         ("create", "bulla.dev", "rekeys", "people-roles"),

@@ -7,9 +7,12 @@ use bulla_tests::{Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     cluster::Cluster,
     marker::{in_base64, marked},
-    space::{SOON, Space, clear, condition, data, message, refusal, secret, with_policy},
+    test_namespace::{
+        TestNamespace, clear, condition, data, message, refusal, secret, with_policy,
+    },
 };
 
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "sealed")];
@@ -21,14 +24,14 @@ const LABEL: &str = "bulla.dev/target";
 
 #[test]
 fn owned_secret_is_exactly_as_declared_and_goes_with_its_sealed_secret() -> Result<()> {
-    let space = Space::shared("policy-owner")?;
-    let mut sealed_secret = with_policy(space.seal("db", &VALUES)?, "Owner");
+    let namespace = TestNamespace::shared("policy-owner")?;
+    let mut sealed_secret = with_policy(namespace.seal("db", &VALUES)?, "Owner");
     sealed_secret["spec"]["template"] = json!({"type": "example.com/login"});
-    space.apply(&sealed_secret)?;
-    let owner = space.done("db")?["metadata"]["uid"].clone();
+    namespace.apply(&sealed_secret)?;
+    let owner = namespace.done("db")?["metadata"]["uid"].clone();
     let theirs = json!({"stringData": {"theirs": marked("1"), "password": marked("edited")}});
-    space.api.merge(&space.secret_path("db"), &theirs)?;
-    let owned = space.restored("db", &VALUES)?;
+    namespace.api.merge(&namespace.secret_path("db"), &theirs)?;
+    let owned = namespace.restored("db", &VALUES)?;
     assert_eq!(owned["type"], "example.com/login");
     assert_eq!(owned["metadata"]["labels"], json!({LABEL: "owned"}));
     let reference = json!([{
@@ -37,42 +40,42 @@ fn owned_secret_is_exactly_as_declared_and_goes_with_its_sealed_secret() -> Resu
     }]);
     assert_eq!(owned["metadata"]["ownerReferences"], reference);
     assert_eq!(owned["metadata"]["finalizers"], Value::Null);
-    assert_eq!(space.sealed_secret("db")?["metadata"]["finalizers"], Value::Null);
+    assert_eq!(namespace.sealed_secret("db")?["metadata"]["finalizers"], Value::Null);
 
-    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
-    space.gone(&space.secret_path("db"))
+    namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
+    namespace.gone(&namespace.secret_path("db"))
 }
 
 #[test]
 fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
-    let space = Space::shared("policy-orphan")?;
-    space.apply(&with_policy(space.seal("db", &VALUES)?, "Orphan"))?;
-    space.done("db")?;
+    let namespace = TestNamespace::shared("policy-orphan")?;
+    namespace.apply(&with_policy(namespace.seal("db", &VALUES)?, "Orphan"))?;
+    namespace.done("db")?;
     let patch = json!({"stringData": {"theirs": marked("1"), "password": marked("edited")}});
-    space.api.merge(&space.secret_path("db"), &patch)?;
-    space.restored("db", &VALUES)?;
-    space.api.delete(&space.secret_path("db"), &Value::Null)?;
-    let orphan = space.restored("db", &VALUES)?;
+    namespace.api.merge(&namespace.secret_path("db"), &patch)?;
+    namespace.restored("db", &VALUES)?;
+    namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
+    let orphan = namespace.restored("db", &VALUES)?;
     assert_eq!(orphan["metadata"]["ownerReferences"], Value::Null);
     assert_eq!(orphan["metadata"]["labels"], json!({LABEL: "owned"}));
 
-    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
-    space.gone(&space.sealed_secret_path("db"))?;
-    space.let_collect()?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == orphan, "it did not stay as it was");
+    namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
+    namespace.gone(&namespace.sealed_secret_path("db"))?;
+    namespace.let_collect()?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == orphan, "it did not stay as it was");
 
     // Whoever may create a SealedSecret could otherwise have what others left behind.
     for policy in ["Orphan", "Owner"] {
         let other = [("password", policy)];
-        space.apply(&with_policy(space.seal("db", &other)?, policy))?;
-        let refused = space.refused("db", "TargetExists")?;
+        namespace.apply(&with_policy(namespace.seal("db", &other)?, policy))?;
+        let refused = namespace.refused("db", "TargetExists")?;
         ensure!(message(&refused).contains("bulla.dev/target=adopt"), "{}", message(&refused));
         assert_eq!(refused["status"]["target"], Value::Null);
-        ensure!(space.secret("db")? == orphan, "it was taken over");
+        ensure!(namespace.secret("db")? == orphan, "it was taken over");
     }
-    consent(&space, "db", "adopt")?;
-    let owned = done_at_once(&space, "db")?;
+    consent(&namespace, "db", "adopt")?;
+    let owned = done_at_once(&namespace, "db")?;
     ensure!(data(&owned)? == clear(&[("password", "Owner")]), "not its values");
     assert_eq!(owned["metadata"]["uid"], orphan["metadata"]["uid"]);
     Ok(())
@@ -81,28 +84,28 @@ fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
 #[test]
 fn secret_that_consents_is_taken_over_at_once_with_the_marks_of_others() -> Result<()> {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    let space = Space::shared("policy-adopt")?;
+    let namespace = TestNamespace::shared("policy-adopt")?;
     // The consent comes after the SealedSecret, and before it.
     for (name, policy, is_early) in
         [("late", "Owner", false), ("early", "Owner", true), ("orphan", "Orphan", false)]
     {
         let mut manifest = secret(name, &[("password", "theirs"), ("more", "theirs")]);
-        manifest["metadata"]["namespace"] = json!(space.name);
+        manifest["metadata"]["namespace"] = json!(namespace.name);
         manifest["metadata"]["labels"] = json!({"theirs": "1"});
         manifest["metadata"]["annotations"] = json!({"theirs": "1"});
         let admin = Cluster::shared()?.plane.admin();
         admin.run_with_input(&["apply", "--filename=-"], &manifest.to_string())?;
-        let foreign = space.secret(name)?;
+        let foreign = namespace.secret(name)?;
         ensure!(!foreign["metadata"]["annotations"][LAST_APPLIED].is_null(), "kubectl left none");
         if is_early {
-            consent(&space, name, "adopt")?;
+            consent(&namespace, name, "adopt")?;
         }
-        space.apply(&with_policy(space.seal(name, &VALUES)?, policy))?;
+        namespace.apply(&with_policy(namespace.seal(name, &VALUES)?, policy))?;
         if !is_early {
-            space.refused(name, "TargetExists")?;
-            consent(&space, name, "adopt")?;
+            namespace.refused(name, "TargetExists")?;
+            consent(&namespace, name, "adopt")?;
         }
-        let adopted = done_at_once(&space, name)?;
+        let adopted = done_at_once(&namespace, name)?;
         ensure!(data(&adopted)? == clear(&VALUES), "{name} does not have exactly the values");
         let metadata = &adopted["metadata"];
         assert_eq!(metadata["uid"], foreign["metadata"]["uid"]);
@@ -116,13 +119,13 @@ fn secret_that_consents_is_taken_over_at_once_with_the_marks_of_others() -> Resu
 
 #[test]
 fn secret_of_another_type_that_consents_is_made_anew() -> Result<()> {
-    let space = Space::shared("policy-adopt-type")?;
+    let namespace = TestNamespace::shared("policy-adopt-type")?;
     let mut foreign = secret("db", &[("password", "theirs")]);
     foreign["type"] = json!("example.com/theirs");
     foreign["metadata"]["labels"] = json!({LABEL: "adopt"});
-    space.api.create(&space.secrets(), &foreign)?;
-    space.unseal("db", &VALUES)?;
-    let adopted = space.secret("db")?;
+    namespace.api.create(&namespace.secrets(), &foreign)?;
+    namespace.unseal("db", &VALUES)?;
+    let adopted = namespace.secret("db")?;
     ensure!(data(&adopted)? == clear(&VALUES), "not its values");
     assert_eq!(adopted["type"], "Opaque");
     assert_eq!(adopted["metadata"]["labels"], json!({LABEL: "owned"}));
@@ -131,16 +134,16 @@ fn secret_of_another_type_that_consents_is_made_anew() -> Result<()> {
 
 #[test]
 fn what_is_no_consent_to_be_owned_leaves_a_secret_alone() -> Result<()> {
-    let space = Space::shared("policy-no-consent")?;
+    let namespace = TestNamespace::shared("policy-no-consent")?;
     // An owner must exist, or the Secret is collected; that it is a Namespace does no harm.
-    let namespace = space.api.get(&format!("/api/v1/namespaces/{}", space.name))?;
+    let owner = namespace.api.get(&format!("/api/v1/namespaces/{}", namespace.name))?;
     let controlled = json!([{
-        "apiVersion": "v1", "kind": "Namespace", "name": space.name, "controller": true,
-        "uid": namespace["metadata"]["uid"],
+        "apiVersion": "v1", "kind": "Namespace", "name": namespace.name, "controller": true,
+        "uid": owner["metadata"]["uid"],
     }]);
     // A copy with everything, as `kubectl get -o yaml` and another name give it.
-    let original = space.unseal("original", &VALUES)?;
-    let copied = space.secret("original")?["metadata"]["ownerReferences"].clone();
+    let original = namespace.unseal("original", &VALUES)?;
+    let copied = namespace.secret("original")?["metadata"]["ownerReferences"].clone();
     ensure!(copied[0]["uid"] == original["metadata"]["uid"], "not owned: {copied}");
     let cases = [
         ("withdrawn", json!("adopt"), Value::Null, "label it bulla.dev/target=adopt"),
@@ -155,36 +158,37 @@ fn what_is_no_consent_to_be_owned_leaves_a_secret_alone() -> Result<()> {
         let mut theirs = secret(name, &[("password", "theirs")]);
         theirs["metadata"]["labels"] = json!({LABEL: label});
         theirs["metadata"]["ownerReferences"] = owners.clone();
-        space.api.create(&space.secrets(), &theirs)?;
+        namespace.api.create(&namespace.secrets(), &theirs)?;
         if *name == "withdrawn" {
             let patch = json!({"metadata": {"labels": {LABEL: null}}});
-            space.api.merge(&space.secret_path(name), &patch)?;
+            namespace.api.merge(&namespace.secret_path(name), &patch)?;
         }
-        foreign.push(space.secret(name)?);
-        space.apply(&space.seal(name, &VALUES)?)?;
+        foreign.push(namespace.secret(name)?);
+        namespace.apply(&namespace.seal(name, &VALUES)?)?;
     }
     for (name, .., expected) in &cases {
-        let refused = space.refused(name, "TargetExists")?;
+        let refused = namespace.refused(name, "TargetExists")?;
         ensure!(message(&refused).contains(expected), "{name}: {}", message(&refused));
     }
-    space.let_pass()?;
+    namespace.let_pass()?;
     for ((name, ..), before) in cases.iter().zip(foreign) {
-        ensure!(space.secret(name)? == before, "{name} was touched");
+        ensure!(namespace.secret(name)? == before, "{name} was touched");
     }
     Ok(())
 }
 
 #[test]
 fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
-    let space = Space::shared("policy-merge")?;
+    let namespace = TestNamespace::shared("policy-merge")?;
     let theirs = [("username", "theirs"), ("password", "theirs")];
-    let before = space.api.create(&space.secrets(), &foreign(&space, "db", &theirs)?)?;
-    let mut sealed_secret = merging(&space, "db", &[("a", "1"), ("b", "2")])?;
+    let before =
+        namespace.api.create(&namespace.secrets(), &foreign(&namespace, "db", &theirs)?)?;
+    let mut sealed_secret = merging(&namespace, "db", &[("a", "1"), ("b", "2")])?;
     sealed_secret["spec"]["template"] = json!({"data": {"rendered": "<{{ a }}>"}});
     let rendered = format!("<{}>", marked("1"));
-    space.apply(&sealed_secret)?;
-    let done = space.done("db")?;
-    let merged = space.secret("db")?;
+    namespace.apply(&sealed_secret)?;
+    let done = namespace.done("db")?;
+    let merged = namespace.secret("db")?;
     let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", &rendered)]].concat();
     ensure!(data(&merged)? == clear(&both), "not their keys and ours");
     for field in ["uid", "labels", "annotations", "ownerReferences"] {
@@ -201,100 +205,101 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
         "password": in_base64("changed by its owner"),
         "more": in_base64("of its owner"),
     }});
-    space.api.merge(&space.secret_path("db"), &edits)?;
+    namespace.api.merge(&namespace.secret_path("db"), &edits)?;
     let theirs =
         [("username", "theirs"), ("password", "changed by its owner"), ("more", "of its owner")];
     let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", &rendered)]].concat();
-    space.restored("db", &both)?;
-    space.event("db", "DriftRepaired")?;
+    namespace.restored("db", &both)?;
+    namespace.event("db", "DriftRepaired")?;
 
     // An edit of theirs alone: it is seen, and nothing is written.
     let edit =
         json!({"metadata": {"labels": {"theirs": "2"}}, "data": {"username": in_base64("1")}});
-    let edited = space.api.merge(&space.secret_path("db"), &edit)?;
+    let edited = namespace.api.merge(&namespace.secret_path("db"), &edit)?;
     eventually("the edit to be seen", SOON, || {
-        let seen = space.done("db")?["status"]["target"]["resourceVersion"].clone();
+        let seen = namespace.done("db")?["status"]["target"]["resourceVersion"].clone();
         ensure!(seen == edited["metadata"]["resourceVersion"], "not yet");
         Ok(())
     })?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == edited, "it was written");
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == edited, "it was written");
 
     let theirs =
         [("username", "1"), ("password", "changed by its owner"), ("more", "of its owner")];
-    space.apply(&merging(&space, "db", &[("a", "changed")])?)?;
-    space.done("db")?;
+    namespace.apply(&merging(&namespace, "db", &[("a", "changed")])?)?;
+    namespace.done("db")?;
     let both = [&theirs[..], &[("a", "changed")]].concat();
     ensure!(
-        space.data("db")? == clear(&both),
+        namespace.data("db")? == clear(&both),
         "what is no longer declared did not go, or more did"
     );
 
-    let before = space.secret("db")?;
-    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
-    space.let_collect()?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == before, "it did not stay as it was");
+    let before = namespace.secret("db")?;
+    namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
+    namespace.let_collect()?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == before, "it did not stay as it was");
     // What the API server's record credits us with is still ours.
-    space.apply(&merging(&space, "db", &[("a", "again"), ("c", "3")])?)?;
-    space.done("db")?;
+    namespace.apply(&merging(&namespace, "db", &[("a", "again"), ("c", "3")])?)?;
+    namespace.done("db")?;
     let both = [&theirs[..], &[("a", "again"), ("c", "3")]].concat();
-    ensure!(space.data("db")? == clear(&both), "not their keys and ours");
+    ensure!(namespace.data("db")? == clear(&both), "not their keys and ours");
     Ok(())
 }
 
 #[test]
 fn merge_takes_no_key_of_others() -> Result<()> {
-    let space = Space::shared("policy-key-taken")?;
+    let namespace = TestNamespace::shared("policy-key-taken")?;
     let theirs = [("username", "theirs"), ("password", "theirs")];
-    let before = space.api.create(&space.secrets(), &foreign(&space, "db", &theirs)?)?;
+    let before =
+        namespace.api.create(&namespace.secrets(), &foreign(&namespace, "db", &theirs)?)?;
     let values = [("a", "1"), ("password", "theirs")];
-    space.apply(&merging(&space, "db", &values)?)?;
-    let refused = space.refused("db", "KeyTaken")?;
+    namespace.apply(&merging(&namespace, "db", &values)?)?;
+    let refused = namespace.refused("db", "KeyTaken")?;
     assert_eq!(
         message(&refused),
         "key password of Secret db is somebody else's; rename one of the two, or delete theirs"
     );
     assert_eq!(refused["status"]["target"], Value::Null);
-    space.let_pass()?;
-    ensure!(space.secret("db")? == before, "it was written");
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == before, "it was written");
 
-    space.api.merge(&space.secret_path("db"), &json!({"data": {"password": null}}))?;
-    done_at_once(&space, "db")?;
+    namespace.api.merge(&namespace.secret_path("db"), &json!({"data": {"password": null}}))?;
+    done_at_once(&namespace, "db")?;
     let both = [("username", "theirs"), ("a", "1"), ("password", "theirs")];
-    ensure!(space.data("db")? == clear(&both), "not their keys and ours");
+    ensure!(namespace.data("db")? == clear(&both), "not their keys and ours");
 
     // A key that we already merged is no licence for another one.
-    let before = space.secret("db")?;
+    let before = namespace.secret("db")?;
     let values = [("a", "2"), ("username", "ours")];
-    space.apply(&merging(&space, "db", &values)?)?;
-    let refused = space.refused("db", "KeyTaken")?;
+    namespace.apply(&merging(&namespace, "db", &values)?)?;
+    let refused = namespace.refused("db", "KeyTaken")?;
     ensure!(message(&refused).starts_with("key username of "), "{}", message(&refused));
-    ensure!(space.secret("db")? == before, "it was written");
+    ensure!(namespace.secret("db")? == before, "it was written");
     Ok(())
 }
 
 #[test]
 fn merge_needs_the_consent_of_that_secret() -> Result<()> {
-    let space = Space::shared("policy-merge-consent")?;
+    let namespace = TestNamespace::shared("policy-merge-consent")?;
     for (name, label) in
         [("none", Value::Null), ("adopt", json!("adopt")), ("owned", json!("owned"))]
     {
         let mut theirs = secret(name, &[("theirs", "1")]);
         theirs["metadata"]["labels"] = json!({LABEL: label});
-        let before = space.api.create(&space.secrets(), &theirs)?;
-        space.apply(&merging(&space, name, &VALUES)?)?;
-        let refused = space.refused(name, "TargetExists")?;
+        let before = namespace.api.create(&namespace.secrets(), &theirs)?;
+        namespace.apply(&merging(&namespace, name, &VALUES)?)?;
+        let refused = namespace.refused(name, "TargetExists")?;
         assert_eq!(
             message(&refused),
             format!(
                 "Secret {name} does not consent; its owner may label it bulla.dev/target=merge"
             )
         );
-        space.let_pass()?;
-        ensure!(space.secret(name)? == before, "{name} was touched");
-        consent(&space, name, "merge")?;
-        let merged = done_at_once(&space, name)?;
+        namespace.let_pass()?;
+        ensure!(namespace.secret(name)? == before, "{name} was touched");
+        consent(&namespace, name, "merge")?;
+        let merged = done_at_once(&namespace, name)?;
         let both = [&[("theirs", "1")][..], &VALUES].concat();
         ensure!(data(&merged)? == clear(&both), "not their keys and ours");
     }
@@ -302,59 +307,61 @@ fn merge_needs_the_consent_of_that_secret() -> Result<()> {
     let withdraw = json!({
         "metadata": {"labels": {LABEL: null}}, "data": {"password": in_base64("theirs")},
     });
-    let withdrawn = space.api.merge(&space.secret_path("none"), &withdraw)?;
-    space.refused("none", "TargetExists")?;
-    space.let_pass()?;
-    ensure!(space.secret("none")? == withdrawn, "it was touched");
+    let withdrawn = namespace.api.merge(&namespace.secret_path("none"), &withdraw)?;
+    namespace.refused("none", "TargetExists")?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("none")? == withdrawn, "it was touched");
     Ok(())
 }
 
 #[test]
 fn merge_waits_for_a_secret_that_is_not_there_yet() -> Result<()> {
-    let space = Space::shared("policy-merge-waits")?;
-    space.apply(&merging(&space, "db", &VALUES)?)?;
+    let namespace = TestNamespace::shared("policy-merge-waits")?;
+    namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
     for round in ["first", "again"] {
-        let waiting = space.retried("db", "TargetMissing")?;
+        let waiting = namespace.retried("db", "TargetMissing")?;
         assert_eq!(
             message(&waiting),
             "Secret db is not there yet; policy Merge adds to a Secret that somebody else creates"
         );
         assert_eq!(Verdict::of(&waiting)?.status, Status::InProgress);
-        space.let_pass()?;
-        ensure!(!space.has_secret("db")?, "it was created");
-        space.api.create(&space.secrets(), &foreign(&space, "db", &[("username", round)])?)?;
-        let merged = done_at_once(&space, "db")?;
+        namespace.let_pass()?;
+        ensure!(!namespace.has_secret("db")?, "it was created");
+        namespace
+            .api
+            .create(&namespace.secrets(), &foreign(&namespace, "db", &[("username", round)])?)?;
+        let merged = done_at_once(&namespace, "db")?;
         let both = [&[("username", round)][..], &VALUES].concat();
         ensure!(data(&merged)? == clear(&both), "not their keys and ours");
-        space.api.delete(&space.secret_path("db"), &Value::Null)?;
+        namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
     }
     Ok(())
 }
 
 #[test]
 fn merge_never_recreates_a_secret() -> Result<()> {
-    let space = Space::shared("policy-merge-immutable")?;
-    let mut theirs = foreign(&space, "db", &[("username", "theirs")])?;
+    let namespace = TestNamespace::shared("policy-merge-immutable")?;
+    let mut theirs = foreign(&namespace, "db", &[("username", "theirs")])?;
     theirs["immutable"] = json!(true);
-    let before = space.api.create(&space.secrets(), &theirs)?;
-    space.apply(&merging(&space, "db", &VALUES)?)?;
-    space.refused("db", "TargetImmutable")?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == before, "it was touched");
+    let before = namespace.api.create(&namespace.secrets(), &theirs)?;
+    namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
+    namespace.refused("db", "TargetImmutable")?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == before, "it was touched");
     Ok(())
 }
 
 #[test]
 fn merge_declares_nothing_but_keys() -> Result<()> {
-    let space = Space::shared("policy-merge-template")?;
+    let namespace = TestNamespace::shared("policy-merge-template")?;
     for template in [
         json!({"type": "Opaque"}),
         json!({"immutable": false}),
         json!({"metadata": {"labels": {"ours": "1"}}}),
     ] {
-        let mut sealed_secret = merging(&space, "db", &VALUES)?;
+        let mut sealed_secret = merging(&namespace, "db", &VALUES)?;
         sealed_secret["spec"]["template"] = template;
-        let said = refusal(space.apply(&sealed_secret))?;
+        let said = refusal(namespace.apply(&sealed_secret))?;
         ensure!(
             said.contains("policy Merge adds keys to a Secret that somebody else owns"),
             "{said}"
@@ -365,14 +372,14 @@ fn merge_declares_nothing_but_keys() -> Result<()> {
 
 #[test]
 fn owner_reference_goes_and_comes_with_the_policy() -> Result<()> {
-    let space = Space::shared("policy-switch")?;
-    let first = space.unseal("db", &VALUES)?;
-    let before = space.secret("db")?;
+    let namespace = TestNamespace::shared("policy-switch")?;
+    let first = namespace.unseal("db", &VALUES)?;
+    let before = namespace.secret("db")?;
     for (policy, owners) in [("Orphan", 0), ("Owner", 1), ("Orphan", 0)] {
-        space.apply(&with_policy(space.seal("db", &VALUES)?, policy))?;
-        let done = space.done("db")?;
+        namespace.apply(&with_policy(namespace.seal("db", &VALUES)?, policy))?;
+        let done = namespace.done("db")?;
         assert_eq!(done["status"]["target"]["policy"], policy);
-        let switched = space.secret("db")?;
+        let switched = namespace.secret("db")?;
         let references = switched["metadata"]["ownerReferences"].as_array();
         assert_eq!(references.map_or(0, Vec::len), owners, "{policy}");
         if owners == 1 {
@@ -385,57 +392,61 @@ fn owner_reference_goes_and_comes_with_the_policy() -> Result<()> {
         ensure!(data(&switched)? == clear(&VALUES), "{policy}: not the values");
     }
     assert_eq!(before["metadata"]["ownerReferences"][0]["uid"], first["metadata"]["uid"]);
-    ensure!(space.events("db", "DriftRepaired")?.is_empty(), "told as drift");
-    let orphan = space.secret("db")?;
-    space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
-    space.let_collect()?;
-    ensure!(space.secret("db")? == orphan, "it did not stay");
+    ensure!(namespace.events("db", "DriftRepaired")?.is_empty(), "told as drift");
+    let orphan = namespace.secret("db")?;
+    namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
+    namespace.let_collect()?;
+    ensure!(namespace.secret("db")? == orphan, "it did not stay");
     Ok(())
 }
 
 #[test]
 fn what_was_merged_into_never_becomes_ours_that_way() -> Result<()> {
-    let space = Space::shared("policy-merge-to-owner")?;
-    space.api.create(&space.secrets(), &foreign(&space, "db", &[("username", "theirs")])?)?;
-    space.apply(&merging(&space, "db", &VALUES)?)?;
-    space.done("db")?;
-    let merged = space.secret("db")?;
+    let namespace = TestNamespace::shared("policy-merge-to-owner")?;
+    namespace
+        .api
+        .create(&namespace.secrets(), &foreign(&namespace, "db", &[("username", "theirs")])?)?;
+    namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
+    namespace.done("db")?;
+    let merged = namespace.secret("db")?;
     for policy in ["Owner", "Orphan"] {
-        space.apply(&with_policy(space.seal("db", &[("password", "ours")])?, policy))?;
-        space.refused("db", "TargetExists")?;
-        space.let_pass()?;
-        ensure!(space.secret("db")? == merged, "{policy}: it was touched");
+        namespace.apply(&with_policy(namespace.seal("db", &[("password", "ours")])?, policy))?;
+        namespace.refused("db", "TargetExists")?;
+        namespace.let_pass()?;
+        ensure!(namespace.secret("db")? == merged, "{policy}: it was touched");
     }
-    space.apply(&merging(&space, "db", &VALUES)?)?;
-    space.done("db")?;
-    ensure!(data(&space.secret("db")?)? == data(&merged)?, "not as it was merged");
+    namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
+    namespace.done("db")?;
+    ensure!(data(&namespace.secret("db")?)? == data(&merged)?, "not as it was merged");
 
     // This one is controlled by something else, so not even consent helps.
-    space.apply(&with_policy(space.seal("db", &VALUES)?, "Orphan"))?;
-    consent(&space, "db", "adopt")?;
-    let refused = space.refused("db", "TargetExists")?;
+    namespace.apply(&with_policy(namespace.seal("db", &VALUES)?, "Orphan"))?;
+    consent(&namespace, "db", "adopt")?;
+    let refused = namespace.refused("db", "TargetExists")?;
     ensure!(message(&refused).contains("is controlled by Namespace"), "{}", message(&refused));
-    space.api.merge(&space.secret_path("db"), &json!({"metadata": {"ownerReferences": null}}))?;
-    let adopted = done_at_once(&space, "db")?;
+    namespace
+        .api
+        .merge(&namespace.secret_path("db"), &json!({"metadata": {"ownerReferences": null}}))?;
+    let adopted = done_at_once(&namespace, "db")?;
     ensure!(data(&adopted)? == clear(&VALUES), "not exactly the values");
     Ok(())
 }
 
 #[test]
 fn owned_secret_is_no_place_to_merge_into() -> Result<()> {
-    let space = Space::shared("policy-owner-to-merge")?;
-    space.unseal("db", &VALUES)?;
-    let owned = space.secret("db")?;
-    space.apply(&merging(&space, "db", &[("password", "merged")])?)?;
-    space.refused("db", "TargetExists")?;
-    space.let_pass()?;
-    ensure!(space.secret("db")? == owned, "it was touched");
+    let namespace = TestNamespace::shared("policy-owner-to-merge")?;
+    namespace.unseal("db", &VALUES)?;
+    let owned = namespace.secret("db")?;
+    namespace.apply(&merging(&namespace, "db", &[("password", "merged")])?)?;
+    namespace.refused("db", "TargetExists")?;
+    namespace.let_pass()?;
+    ensure!(namespace.secret("db")? == owned, "it was touched");
     Ok(())
 }
 
 #[test]
 fn marks_by_which_tools_track_objects_are_never_on_the_target() -> Result<()> {
-    let space = Space::shared("policy-tracking")?;
+    let namespace = TestNamespace::shared("policy-tracking")?;
     let mut labels = json!({
         "app.kubernetes.io/instance": "shop",
         "app.kubernetes.io/managed-by": "Helm",
@@ -466,12 +477,12 @@ fn marks_by_which_tools_track_objects_are_never_on_the_target() -> Result<()> {
     add(&mut annotations, &other_annotations)?;
     for policy in ["Owner", "Orphan"] {
         let name = policy.to_lowercase();
-        let mut sealed_secret = with_policy(space.seal(&name, &VALUES)?, policy);
+        let mut sealed_secret = with_policy(namespace.seal(&name, &VALUES)?, policy);
         sealed_secret["spec"]["template"] =
             json!({"metadata": {"labels": labels, "annotations": annotations}});
-        space.apply(&sealed_secret)?;
-        space.done(&name)?;
-        let metadata = space.secret(&name)?["metadata"].clone();
+        namespace.apply(&sealed_secret)?;
+        namespace.done(&name)?;
+        let metadata = namespace.secret(&name)?["metadata"].clone();
         let mut expected = other_labels.clone();
         expected[LABEL] = json!("owned");
         assert_eq!(metadata["labels"], expected);
@@ -481,41 +492,41 @@ fn marks_by_which_tools_track_objects_are_never_on_the_target() -> Result<()> {
 }
 
 /// Seals and asks for Merge.
-fn merging(space: &Space, name: &str, data: &[(&str, &str)]) -> Result<Value> {
-    Ok(with_policy(space.seal(name, data)?, "Merge"))
+fn merging(namespace: &TestNamespace, name: &str, data: &[(&str, &str)]) -> Result<Value> {
+    Ok(with_policy(namespace.seal(name, data)?, "Merge"))
 }
 
 /// Somebody else's Secret: with marks, an owner and a type of its own, which consents to be merged into.
-fn foreign(space: &Space, name: &str, data: &[(&str, &str)]) -> Result<Value> {
-    let namespace = space.api.get(&format!("/api/v1/namespaces/{}", space.name))?;
+fn foreign(namespace: &TestNamespace, name: &str, data: &[(&str, &str)]) -> Result<Value> {
+    let owner = namespace.api.get(&format!("/api/v1/namespaces/{}", namespace.name))?;
     let mut foreign = secret(name, data);
     foreign["type"] = json!("kubernetes.io/basic-auth");
     foreign["metadata"]["labels"] = json!({LABEL: "merge", "theirs": "1"});
     foreign["metadata"]["annotations"] = json!({"theirs": "1"});
     foreign["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "v1", "kind": "Namespace", "name": space.name, "controller": true,
-        "uid": namespace["metadata"]["uid"],
+        "apiVersion": "v1", "kind": "Namespace", "name": namespace.name, "controller": true,
+        "uid": owner["metadata"]["uid"],
     }]);
     Ok(foreign)
 }
 
 /// Has the Secret say that it may be taken over or merged into.
-fn consent(space: &Space, name: &str, to: &str) -> Result<()> {
+fn consent(namespace: &TestNamespace, name: &str, to: &str) -> Result<()> {
     let patch = json!({"metadata": {"labels": {LABEL: to}}});
-    space.api.merge(&space.secret_path(name), &patch)?;
+    namespace.api.merge(&namespace.secret_path(name), &patch)?;
     Ok(())
 }
 
 /// Waits, not for long, until the SealedSecret is done; its Secret.
-fn done_at_once(space: &Space, name: &str) -> Result<Value> {
+fn done_at_once(namespace: &TestNamespace, name: &str) -> Result<Value> {
     eventually(&format!("{name}, at once"), AT_ONCE, || {
-        let sealed_secret = space.sealed_secret(name)?;
+        let sealed_secret = namespace.sealed_secret(name)?;
         ensure!(
             condition(&sealed_secret, "Ready")["status"] == "True",
             "{}",
             sealed_secret["status"]
         );
-        let secret = space.secret(name)?;
+        let secret = namespace.secret(name)?;
         let written = &sealed_secret["status"]["target"]["resourceVersion"];
         ensure!(*written == secret["metadata"]["resourceVersion"], "the status is behind");
         Ok(secret)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Cluster,
     marker::MARKER,
-    space::{Space, message, refusal, seal_for, secret},
+    test_namespace::{TestNamespace, message, refusal, seal_for, secret},
 };
 
 /// Good values, which the bad ones replace.
@@ -24,40 +24,40 @@ struct Case {
 
 #[test]
 fn what_does_not_open_is_refused_and_changes_nothing() -> Result<()> {
-    let space = Space::shared("refusal")?;
+    let namespace = TestNamespace::shared("refusal")?;
     let good = |name: &str| format!("good-{name}");
     let mut last_good = Vec::new();
-    for case in cases(&space, "unused")? {
+    for case in cases(&namespace, "unused")? {
         let name = good(case.name);
-        space.unseal(&name, &GOOD)?;
-        last_good.push(space.secret(&name)?);
+        namespace.unseal(&name, &GOOD)?;
+        last_good.push(namespace.secret(&name)?);
     }
     // Each once as the first version of an object and once after a good one.
     let new: Vec<_> = names().into_iter().map(|name| ("", name)).collect();
     let old: Vec<_> = names().into_iter().map(|name| ("good-", name)).collect();
     for (prefix, case_name) in new.iter().chain(&old) {
         let name = format!("{prefix}{case_name}");
-        let case = case(&space, &name, case_name)?;
+        let case = case(&namespace, &name, case_name)?;
         let manifest = json!({
             "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
             "metadata": {"name": name}, "spec": {"sealedData": case.sealed_data},
         });
-        space.apply(&manifest)?;
+        namespace.apply(&manifest)?;
     }
     for (prefix, case_name) in new.iter().chain(&old) {
         let name = format!("{prefix}{case_name}");
-        let case = case(&space, &name, case_name)?;
-        let refused = space.refused(&name, case.reason)?;
+        let case = case(&namespace, &name, case_name)?;
+        let refused = namespace.refused(&name, case.reason)?;
         assert_eq!(message(&refused), case.message, "{name}");
-        let event = space.event(&name, case.reason)?;
+        let event = namespace.event(&name, case.reason)?;
         assert_eq!((&event["type"], &event["note"]), (&json!("Warning"), &json!(case.message)));
     }
-    space.let_pass()?;
+    namespace.let_pass()?;
     for (_, name) in &new {
-        ensure!(!space.has_secret(name)?, "{name} has a Secret");
+        ensure!(!namespace.has_secret(name)?, "{name} has a Secret");
     }
     for (name, before) in names().into_iter().zip(last_good) {
-        ensure!(space.secret(&good(name))? == before, "{name} has changed its Secret");
+        ensure!(namespace.secret(&good(name))? == before, "{name} has changed its Secret");
     }
     Ok(())
 }
@@ -77,16 +77,16 @@ fn names() -> Vec<&'static str> {
     ]
 }
 
-fn case(space: &Space, name: &str, case: &str) -> Result<Case> {
-    let found = cases(space, name)?.into_iter().find(|found| found.name == case);
+fn case(namespace: &TestNamespace, name: &str, case: &str) -> Result<Case> {
+    let found = cases(namespace, name)?.into_iter().find(|found| found.name == case);
     found.with_context(|| format!("no case {case}"))
 }
 
 /// Every way in which an object of that name can be bad and still be stored.
-fn cases(space: &Space, name: &str) -> Result<Vec<Case>> {
-    let namespace = &space.name;
+fn cases(namespace: &TestNamespace, name: &str) -> Result<Vec<Case>> {
+    let namespace_name = &namespace.name;
     let values = |manifest: Value| manifest["spec"]["sealedData"].clone();
-    let good = values(space.seal(name, &GOOD)?);
+    let good = values(namespace.seal(name, &GOOD)?);
     let with_password = |file: Vec<u8>| {
         let mut sealed_data = good.clone();
         sealed_data["password"] = json!(BASE64_STANDARD.encode(file));
@@ -105,12 +105,12 @@ fn cases(space: &Space, name: &str) -> Result<Vec<Case>> {
     let mac = &mut mac_changed[header_len - 44];
     *mac = if *mac == b'A' { b'B' } else { b'A' };
     // Moved by changing what it says it is for.
-    let elsewhere = values(seal_for("elsewhere", secret(name, &GOOD), &space.recipients)?);
+    let elsewhere = values(seal_for("elsewhere", secret(name, &GOOD), &namespace.recipients)?);
     let moved = BASE64_STANDARD.decode(elsewhere["password"].as_str().context("no value")?)?;
-    let moved = replaced(&moved, b" elsewhere ", format!(" {namespace} ").as_bytes())?;
+    let moved = replaced(&moved, b" elsewhere ", format!(" {namespace_name} ").as_bytes())?;
     let other_format = replaced(&password, b"-> bulla.dev/v1 ", b"-> bulla.dev/v1.5 ")?;
 
-    let here = format!("not for key password of {namespace}/{name}");
+    let here = format!("not for key password of {namespace_name}/{name}");
     let (stranger, fingerprint) = stranger()?;
     let damaged = "key password: damaged: it was changed after it was sealed";
     let with = |name, sealed_data, reason, message: &str| Case {
@@ -128,19 +128,19 @@ fn cases(space: &Space, name: &str) -> Result<Vec<Case>> {
         ),
         with(
             "other-name",
-            values(space.seal("other", &GOOD)?),
+            values(namespace.seal("other", &GOOD)?),
             "WrongBinding",
-            &format!("key password: sealed for key password of {namespace}/other, {here}"),
+            &format!("key password: sealed for key password of {namespace_name}/other, {here}"),
         ),
         with(
             "swapped",
             swapped,
             "WrongBinding",
-            &format!("key password: sealed for key user of {namespace}/{name}, {here}"),
+            &format!("key password: sealed for key user of {namespace_name}/{name}, {here}"),
         ),
         with(
             "unknown-key",
-            values(seal_for(namespace, secret(name, &GOOD), &stranger)?),
+            values(seal_for(namespace_name, secret(name, &GOOD), &stranger)?),
             "UnknownKey",
             &format!("key password: no identity is held for {fingerprint}"),
         ),
@@ -203,15 +203,15 @@ fn replaced(file: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>> {
 
 #[test]
 fn what_waits_for_a_key_is_unsealed_when_the_key_comes() -> Result<()> {
-    let space = Space::shared("late-key")?;
+    let namespace = TestNamespace::shared("late-key")?;
     for key_type in [KeyType::X25519, KeyType::Hybrid] {
         let identity = Identity::generate(key_type)?;
         let recipient = identity.recipient();
         let fingerprint = recipient.fingerprint().to_string();
         let recipients = Recipients::new(vec![recipient])?;
         let name = format!("{key_type}");
-        space.apply(&seal_for(&space.name, secret(&name, &GOOD), &recipients)?)?;
-        let refused = space.refused(&name, "UnknownKey")?;
+        namespace.apply(&seal_for(&namespace.name, secret(&name, &GOOD), &recipients)?)?;
+        let refused = namespace.refused(&name, "UnknownKey")?;
         assert_eq!(
             message(&refused),
             format!("key password: no identity is held for {fingerprint}")
@@ -223,18 +223,18 @@ fn what_waits_for_a_key_is_unsealed_when_the_key_comes() -> Result<()> {
             "metadata": {"name": fingerprint}, "type": "bulla.dev/identity",
             "stringData": {"identity.txt": text},
         });
-        space.api.create("/api/v1/namespaces/bulla-system/secrets", &secret)?;
-        space.done(&name)?;
-        ensure!(space.data(&name)? == crate::space::clear(&GOOD), "not the values");
+        namespace.api.create("/api/v1/namespaces/bulla-system/secrets", &secret)?;
+        namespace.done(&name)?;
+        ensure!(namespace.data(&name)? == crate::test_namespace::clear(&GOOD), "not the values");
     }
     Ok(())
 }
 
 #[test]
 fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
-    let space = Space::shared("not-sealed")?;
+    let namespace = TestNamespace::shared("not-sealed")?;
     let identity = Identity::generate(KeyType::X25519)?;
-    let target = Target::new(&space.name, "db", "password")?;
+    let target = Target::new(&namespace.name, "db", "password")?;
     let recipients = Recipients::new(vec![identity.recipient()])?;
     let sealed =
         bulla_sealing::seal(MARKER.as_bytes(), &Binding::new(Scope::Strict, &target), &recipients)?;
@@ -255,7 +255,7 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
             "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
             "metadata": {"name": "db"}, "spec": {"sealedData": {"password": value}},
         });
-        let said = refusal(space.apply(&manifest))?;
+        let said = refusal(namespace.apply(&manifest))?;
         ensure!(said.contains("not a sealed value (run bulla seal): password"), "{said}");
         ensure!(!said.contains(MARKER), "{said}");
         ensure!(value.is_empty() || !said.contains(&value[..20]), "{said}");
@@ -263,7 +263,7 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
     // And what a person sees.
     let manifest = json!({
         "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
-        "metadata": {"name": "db", "namespace": space.name},
+        "metadata": {"name": "db", "namespace": namespace.name},
         "spec": {"sealedData": {"password": MARKER}},
     });
     let admin = Cluster::shared()?.plane.admin();
@@ -272,17 +272,17 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
     };
     let said = format!("{said:#}");
     ensure!(said.contains("run bulla seal): password") && !said.contains(MARKER), "{said}");
-    ensure!(space.api.get_opt(&space.sealed_secret_path("db"))?.is_none(), "it is stored");
+    ensure!(namespace.api.get_opt(&namespace.sealed_secret_path("db"))?.is_none(), "it is stored");
     Ok(())
 }
 
 #[test]
 fn types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
-    let space = Space::shared("types")?;
-    let mut sealed_secret = space.seal("db", &GOOD)?;
+    let namespace = TestNamespace::shared("types")?;
+    let mut sealed_secret = namespace.seal("db", &GOOD)?;
     for type_ in bulla_crds::rules::REFUSED_TYPES {
         sealed_secret["spec"]["template"] = json!({"type": type_});
-        let said = refusal(space.apply(&sealed_secret))?;
+        let said = refusal(namespace.apply(&sealed_secret))?;
         ensure!(said.contains("a credential that the cluster itself trusts"), "{said}");
     }
     Ok(())
@@ -290,19 +290,19 @@ fn types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
 
 #[test]
 fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Result<()> {
-    let space = Space::shared("unfit")?;
+    let namespace = TestNamespace::shared("unfit")?;
     let log_before = Cluster::shared()?.controller.log()?.len();
     // The API server would say "invalid character 'S' looking for beginning of value".
     let plaintext = "SWORDFISH is no JSON";
-    let mut sealed_secret = space.seal("registry", &[(".dockerconfigjson", plaintext)])?;
+    let mut sealed_secret = namespace.seal("registry", &[(".dockerconfigjson", plaintext)])?;
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/dockerconfigjson"});
-    space.apply(&sealed_secret)?;
-    let refused = space.refused("registry", "InvalidForType")?;
+    namespace.apply(&sealed_secret)?;
+    let refused = namespace.refused("registry", "InvalidForType")?;
     assert_eq!(
         message(&refused),
         "key .dockerconfigjson: not valid for type kubernetes.io/dockerconfigjson"
     );
-    let event = space.event("registry", "InvalidForType")?;
+    let event = namespace.event("registry", "InvalidForType")?;
     let log = Cluster::shared()?.controller.log()?.split_off(log_before);
     let ours = log.lines().filter(|line| line.contains("unfit/")).collect::<Vec<_>>().join("\n");
     ensure!(ours.contains("InvalidForType"), "the log does not tell of it: {ours}");
@@ -310,42 +310,42 @@ fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Resul
         ensure!(!text.contains("SWORDFISH") && !text.contains("'S'"), "{text}");
         ensure!(!text.contains("invalid character"), "{text}");
     }
-    space.let_pass()?;
-    ensure!(!space.has_secret("registry")?, "a Secret appeared");
+    namespace.let_pass()?;
+    ensure!(!namespace.has_secret("registry")?, "a Secret appeared");
 
     let config =
         json!({"auths": {"registry.example.com": {"username": "shop", "password": MARKER}}});
     let mut sealed_secret =
-        space.seal("registry", &[(".dockerconfigjson", &config.to_string())])?;
+        namespace.seal("registry", &[(".dockerconfigjson", &config.to_string())])?;
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/dockerconfigjson"});
-    space.apply(&sealed_secret)?;
-    space.done("registry")?;
+    namespace.apply(&sealed_secret)?;
+    namespace.done("registry")?;
     Ok(())
 }
 
 #[test]
 fn what_the_api_server_refuses_for_another_cause_is_refused_by_field() -> Result<()> {
-    let space = Space::shared("refused-by-field")?;
-    let mut sealed_secret = space.seal("login", &[("neither", "user nor password")])?;
+    let namespace = TestNamespace::shared("refused-by-field")?;
+    let mut sealed_secret = namespace.seal("login", &[("neither", "user nor password")])?;
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
-    space.apply(&sealed_secret)?;
-    let refused = space.refused("login", "TargetInvalid")?;
+    namespace.apply(&sealed_secret)?;
+    let refused = namespace.refused("login", "TargetInvalid")?;
     let told = message(&refused);
     ensure!(told.starts_with("the API server refuses the Secret at data"), "{told}");
-    ensure!(!space.has_secret("login")?, "a Secret appeared");
+    ensure!(!namespace.has_secret("login")?, "a Secret appeared");
     Ok(())
 }
 
 #[test]
 fn no_secret_is_made_in_the_namespace_of_the_identities() -> Result<()> {
-    let space = Space::existing("bulla-system")?;
-    space.apply(&space.seal("planted", &GOOD)?)?;
-    let refused = space.refused("planted", "NamespaceRefused")?;
+    let namespace = TestNamespace::existing("bulla-system")?;
+    namespace.apply(&namespace.seal("planted", &GOOD)?)?;
+    let refused = namespace.refused("planted", "NamespaceRefused")?;
     assert_eq!(
         message(&refused),
         "no Secret is made in the controller's own namespace; use another"
     );
-    ensure!(!space.has_secret("planted")?, "a Secret appeared");
-    space.api.delete(&space.sealed_secret_path("planted"), &Value::Null)?;
+    ensure!(!namespace.has_secret("planted")?, "a Secret appeared");
+    namespace.api.delete(&namespace.sealed_secret_path("planted"), &Value::Null)?;
     Ok(())
 }

@@ -14,11 +14,12 @@ use bulla_tests::{Controller, Fault, Proxy, Rule, Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::{self, Api},
     cluster::{Fragile, HOLDER, SEALING_KEYS, sealing_keys},
     marker::{MARKER, is_in, marked},
     searched::{Searched, search_objects},
-    space::{SOON, Space, clear, condition, message, refusal},
+    test_namespace::{TestNamespace, clear, condition, message, refusal},
 };
 
 const IDENTITIES: &str = "/api/v1/namespaces/bulla-system/secrets";
@@ -28,7 +29,7 @@ const VALUES: [(&str, &str); 2] = [("password", "horse"), ("user", "shop")];
 #[test]
 fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-holders")?;
+    let namespace = TestNamespace::fragile(&fragile, "rekey-holders")?;
     let mut keys = Keys::new(&fragile)?;
     let old = keys.found()?;
     let [dr_old, dr_new, recovery] = [
@@ -53,29 +54,29 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
     for (name, from, to) in cases {
         let (from, to) = (Recipients::new(from.into())?, Recipients::new(to.into())?);
         let files = VALUES.map(|(key, value)| {
-            let file = sealed(Scope::Strict, [&space.name, name, key], value, &from);
+            let file = sealed(Scope::Strict, [&namespace.name, name, key], value, &from);
             (key, file)
         });
         let files: Vec<_> =
             files.into_iter().map(|(key, file)| Ok((key, file?))).collect::<Result<_>>()?;
         let manifest = manifest(name, files.iter().map(|(key, file)| (*key, encode_value(file))));
-        space.apply(&manifest)?;
-        let before = space.done(name)?;
+        namespace.apply(&manifest)?;
+        let before = namespace.done(name)?;
         ask(
-            &space.api,
-            &space.name,
+            &namespace.api,
+            &namespace.name,
             name,
             name,
             files.iter().map(|(key, file)| (*key, header(file))),
         )?;
-        let answer = answered(&space, name)?;
+        let answer = answered(&namespace, name)?;
         let ready = condition(&answer, "Ready");
         ensure!(ready["status"] == "True" && ready["reason"] == "Rekeyed", "{ready}");
         ensure!(condition(&answer, "Stalled").is_null(), "{answer}");
         assert_eq!(Verdict::of(&answer)?.status, Status::Current);
         // The object that Git has is as it was.
         assert_eq!(
-            space.sealed_secret(name)?["metadata"]["resourceVersion"],
+            namespace.sealed_secret(name)?["metadata"]["resourceVersion"],
             before["metadata"]["resourceVersion"]
         );
 
@@ -84,7 +85,7 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
         let mut rekeyed = Vec::new();
         for ((key, file), (_, value)) in files.iter().zip(VALUES) {
             let new = with_header(&encode_value(file), &decode_value(&headers[*key])?, &to)?;
-            let target = Target::new(&space.name, name, key)?;
+            let target = Target::new(&namespace.name, name, key)?;
             for (what, identity, opens) in [
                 ("the new key", &dr_new, true),
                 ("the recovery key", &recovery, true),
@@ -100,9 +101,9 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
             rekeyed.push((*key, new));
         }
         // And this cluster opens it, to the same values.
-        space.apply(&self::manifest(name, rekeyed.into_iter()))?;
-        space.done(name)?;
-        ensure!(space.data(name)? == clear(&VALUES), "not the values");
+        namespace.apply(&self::manifest(name, rekeyed.into_iter()))?;
+        namespace.done(name)?;
+        ensure!(namespace.data(name)? == clear(&VALUES), "not the values");
     }
     keys.withdraw()?;
     fragile.give_back()
@@ -111,7 +112,7 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
 #[test]
 fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-refused")?;
+    let namespace = TestNamespace::fragile(&fragile, "rekey-refused")?;
     let mut keys = Keys::new(&fragile)?;
     keys.declare("cold-1", State::Pending)?;
     let cold = keys.declare("cold-1", State::Retired)?.recipient();
@@ -124,9 +125,10 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
     let stranger = Identity::generate(KeyType::X25519)?.recipient();
     let active = keys.active.clone();
 
-    let here = [space.name.as_str(), "db", "password"];
+    let here = [namespace.name.as_str(), "db", "password"];
     let to = |recipients: &[&Recipient]| {
-        let recipients = Recipients::new(recipients.iter().map(|it| (*it).clone()).collect())?;
+        let recipients =
+            Recipients::new(recipients.iter().map(|recipient| (*recipient).clone()).collect())?;
         anyhow::Ok(header(&sealed(Scope::Strict, here, "horse", &recipients)?))
     };
     let of = |scope, place: [&str; 3]| {
@@ -141,7 +143,7 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
     let renamed = {
         let header = of(Scope::Strict, ["kube-system", "db", "password"])?;
         let text = String::from_utf8(header)?;
-        text.replace(" kube-system ", &format!(" {} ", space.name)).into_bytes()
+        text.replace(" kube-system ", &format!(" {} ", namespace.name)).into_bytes()
     };
     let mut cut = good.clone();
     cut.truncate(good.len() - 20);
@@ -179,12 +181,12 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
         ),
     ];
     for (case, header, ..) in &cases {
-        let beside = of(Scope::Strict, [&space.name, "db", "beside"])?;
+        let beside = of(Scope::Strict, [&namespace.name, "db", "beside"])?;
         let asked = [("beside", beside), ("password", header.clone())];
-        ask(&space.api, &space.name, case, "db", asked)?;
+        ask(&namespace.api, &namespace.name, case, "db", asked)?;
     }
     for (case, _, reason, helps) in &cases {
-        let answer = answered(&space, case)?;
+        let answer = answered(&namespace, case)?;
         let (ready, stalled) = (condition(&answer, "Ready"), condition(&answer, "Stalled"));
         ensure!(ready["status"] == "False" && ready["reason"] == **reason, "{case}: {ready}");
         ensure!(stalled["status"] == "True" && stalled["reason"] == **reason, "{case}: {stalled}");
@@ -193,18 +195,18 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
         ensure!(Verdict::of(&answer)?.status == Status::Failed, "{case}: {answer}");
     }
     // A Rekey where no SealedSecret is worked on either.
-    ask(&space.api, Controller::NAMESPACE, "own", "db", [("password", good)])?;
+    ask(&namespace.api, Controller::NAMESPACE, "own", "db", [("password", good)])?;
     let path = rekey_path(Controller::NAMESPACE, "own");
     eventually("a refusal", SOON, || {
-        let ready = condition(&space.api.get(&path)?, "Ready").clone();
+        let ready = condition(&namespace.api.get(&path)?, "Ready").clone();
         ensure!(ready["reason"] == "NamespaceRefused", "{ready}");
         Ok(())
     })?;
-    space.api.delete(&path, &Value::Null)?;
+    namespace.api.delete(&path, &Value::Null)?;
 
     let refused = fragile.controller.metric("bulla_rekeys_total{outcome=\"needs_person\"")?;
     ensure!(refused >= 16.0, "only {refused} are counted");
-    search_objects(&space.api, Some(&space.name))?;
+    search_objects(&namespace.api, Some(&namespace.name))?;
     keys.withdraw()?;
     fragile.give_back()
 }
@@ -212,12 +214,13 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
 #[test]
 fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-schema")?;
-    let place = [space.name.as_str(), "db", "password"];
-    let header = header(&sealed(Scope::Strict, place, "horse", &space.recipients)?);
+    let namespace = TestNamespace::fragile(&fragile, "rekey-schema")?;
+    let place = [namespace.name.as_str(), "db", "password"];
+    let header = header(&sealed(Scope::Strict, place, "horse", &namespace.recipients)?);
     // As another age implementation writes it.
     let foreign = {
-        let stanza = header.windows(9).position(|it| it == b"-> X25519").context("no stanza")?;
+        let stanza =
+            header.windows(9).position(|bytes| bytes == b"-> X25519").context("no stanza")?;
         encode_value(&[b"age-encryption.org/v1\n", &header[stanza..]].concat())
     };
     let header = encode_value(&header);
@@ -225,23 +228,23 @@ fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
     let pasted =
         [MARKER.to_owned(), encode_value(MARKER.as_bytes()), format!("{MARKER}{header}"), foreign];
     for pasted in pasted {
-        let said = refusal(
-            space
-                .api
-                .create(&rekeys(&space.name), &asked(json!({"password": pasted, "user": header}))),
-        )?;
+        let said = refusal(namespace.api.create(
+            &rekeys(&namespace.name),
+            &asked(json!({"password": pasted, "user": header})),
+        ))?;
         ensure!(said.contains("not the header of a sealed value: password"), "{said}");
         ensure!(!is_in(&said), "it says the value");
     }
     let long = format!("{header}{}", MARKER.repeat(3000));
-    let said = refusal(space.api.create(&rekeys(&space.name), &asked(json!({"password": long}))))?;
+    let said =
+        refusal(namespace.api.create(&rekeys(&namespace.name), &asked(json!({"password": long}))))?;
     ensure!(!is_in(&said), "it says the value");
-    refusal(space.api.create(&rekeys(&space.name), &asked(json!({}))))?;
-    refusal(space.api.create(&rekeys(&space.name), &asked(json!({"..": header}))))?;
+    refusal(namespace.api.create(&rekeys(&namespace.name), &asked(json!({}))))?;
+    refusal(namespace.api.create(&rekeys(&namespace.name), &asked(json!({"..": header}))))?;
 
-    space.api.create(&rekeys(&space.name), &asked(json!({"password": header})))?;
+    namespace.api.create(&rekeys(&namespace.name), &asked(json!({"password": header})))?;
     let changed = json!({"spec": {"sealedSecret": "other"}});
-    let said = refusal(space.api.merge(&rekey_path(&space.name, "db"), &changed))?;
+    let said = refusal(namespace.api.merge(&rekey_path(&namespace.name, "db"), &changed))?;
     ensure!(said.contains("immutable"), "{said}");
     fragile.give_back()
 }
@@ -249,15 +252,15 @@ fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
 #[test]
 fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-person")?;
-    let elsewhere = Space::fragile(&fragile, "rekey-person-elsewhere")?;
-    space.unseal("db", &VALUES)?;
+    let namespace = TestNamespace::fragile(&fragile, "rekey-person")?;
+    let elsewhere = TestNamespace::fragile(&fragile, "rekey-person-elsewhere")?;
+    namespace.unseal("db", &VALUES)?;
     elsewhere.unseal("db", &VALUES)?;
-    bind(&space.api, &space.name, "bulla-rekey", "rekeyer")?;
+    bind(&namespace.api, &namespace.name, "bulla-rekey", "rekeyer")?;
     let person = Api::new(fragile.plane.user("rekeyer", &[])?.kubeconfig())?;
 
-    ask(&person, &space.name, "own", "db", live(&space, "db")?)?;
-    let path = rekey_path(&space.name, "own");
+    ask(&person, &namespace.name, "own", "db", live(&namespace, "db")?)?;
+    let path = rekey_path(&namespace.name, "own");
     let answer = eventually("an answer", SOON, || {
         let answer = person.get(&path)?;
         ensure!(answer["status"]["observedGeneration"] == 1, "{}", answer["status"]);
@@ -267,8 +270,8 @@ fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
 
     // Values of another namespace, asked for where this person may ask.
     let foreign = live(&elsewhere, "db")?;
-    ask(&person, &space.name, "foreign", "db", foreign.clone())?;
-    let answer = answered(&space, "foreign")?;
+    ask(&person, &namespace.name, "foreign", "db", foreign.clone())?;
+    let answer = answered(&namespace, "foreign")?;
     assert_eq!(condition(&answer, "Ready")["reason"], "WrongBinding");
     ensure!(answer["status"].get("headers").is_none(), "it got headers");
 
@@ -277,10 +280,10 @@ fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
         ("a Rekey elsewhere", ask(&person, &elsewhere.name, "foreign", "db", foreign)),
         ("a status", person.merge(&format!("{path}/status"), &forged).map(drop)),
         ("a spec", person.merge(&path, &json!({"metadata": {"labels": {"a": "b"}}})).map(drop)),
-        ("a Secret", person.get(&space.secret_path("db")).map(drop)),
-        ("all Secrets", person.get(&space.secrets()).map(drop)),
+        ("a Secret", person.get(&namespace.secret_path("db")).map(drop)),
+        ("all Secrets", person.get(&namespace.secrets()).map(drop)),
         ("identities", person.get(IDENTITIES).map(drop)),
-        ("a SealedSecret", person.merge(&space.sealed_secret_path("db"), &json!({})).map(drop)),
+        ("a SealedSecret", person.merge(&namespace.sealed_secret_path("db"), &json!({})).map(drop)),
         (
             "a SealingKey",
             person.create(SEALING_KEYS, &json!({"metadata": {"name": "a"}})).map(drop),
@@ -290,46 +293,52 @@ fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
         let error = outcome.err().with_context(|| format!("{what} is allowed"))?;
         ensure!(api::code(&error) == Some(403), "{what}: {error:#}");
     }
-    person.get(&rekeys(&space.name))?;
+    person.get(&rekeys(&namespace.name))?;
     person.delete(&path, &Value::Null)?;
-    ensure!(space.data("db")? == clear(&VALUES), "not the values");
+    ensure!(namespace.data("db")? == clear(&VALUES), "not the values");
     fragile.give_back()
 }
 
 #[test]
 fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-once")?;
+    let namespace = TestNamespace::fragile(&fragile, "rekey-once")?;
     let good = || {
-        let place = [space.name.as_str(), "db", "password"];
-        anyhow::Ok([("password", header(&sealed(Scope::Strict, place, "1", &space.recipients)?))])
+        let place = [namespace.name.as_str(), "db", "password"];
+        anyhow::Ok([(
+            "password",
+            header(&sealed(Scope::Strict, place, "1", &namespace.recipients)?),
+        )])
     };
     let other = || {
         let place = ["kube-system", "db", "password"];
-        anyhow::Ok([("password", header(&sealed(Scope::Strict, place, "1", &space.recipients)?))])
+        anyhow::Ok([(
+            "password",
+            header(&sealed(Scope::Strict, place, "1", &namespace.recipients)?),
+        )])
     };
-    ask(&space.api, &space.name, "done", "db", good()?)?;
-    ask(&space.api, &space.name, "refused", "db", other()?)?;
-    let before = [answered(&space, "done")?, answered(&space, "refused")?];
+    ask(&namespace.api, &namespace.name, "done", "db", good()?)?;
+    ask(&namespace.api, &namespace.name, "refused", "db", other()?)?;
+    let before = [answered(&namespace, "done")?, answered(&namespace, "refused")?];
     let as_before = || {
         for before in &before {
             let name = before["metadata"]["name"].as_str().context("no name")?;
-            assert_eq!(space.api.get(&rekey_path(&space.name, name))?, *before);
+            assert_eq!(namespace.api.get(&rekey_path(&namespace.name, name))?, *before);
         }
         anyhow::Ok(())
     };
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    ask(&space.api, &space.name, "after-restart", "db", good()?)?;
-    answered(&space, "after-restart")?;
+    ask(&namespace.api, &namespace.name, "after-restart", "db", good()?)?;
+    answered(&namespace, "after-restart")?;
     as_before()?;
     assert_eq!(fragile.controller.metric("bulla_rekeys_total")?, 1.0);
 
     // One is created while nobody works, and its SealedSecret is nowhere.
     fragile.controller.stop(SOON)?;
-    ask(&space.api, &space.name, "while-away", "db", good()?)?;
+    ask(&namespace.api, &namespace.name, "while-away", "db", good()?)?;
     let replicas = [short_lease(&fragile)?, short_lease(&fragile)?];
-    answered(&space, "while-away")?;
+    answered(&namespace, "while-away")?;
     let counted = || -> Result<Vec<f64>> {
         replicas.iter().map(|replica| replica.metric("bulla_rekeys_total")).collect()
     };
@@ -338,8 +347,8 @@ fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
     let [first, second] = replicas;
     let (mut leader, other) = if leader == 0 { (first, second) } else { (second, first) };
     leader.kill()?;
-    ask(&space.api, &space.name, "after-crash", "db", good()?)?;
-    answered(&space, "after-crash")?;
+    ask(&namespace.api, &namespace.name, "after-crash", "db", good()?)?;
+    answered(&namespace, "after-crash")?;
     assert_eq!(other.metric("bulla_rekeys_total")?, 1.0);
     as_before()?;
     drop((leader, other));
@@ -349,34 +358,34 @@ fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
 #[test]
 fn rekeys_are_deleted_when_they_have_had_their_time_answered_or_not() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-lifetime")?;
-    let place = [space.name.as_str(), "db", "password"];
-    let good = header(&sealed(Scope::Strict, place, "1", &space.recipients)?);
+    let namespace = TestNamespace::fragile(&fragile, "rekey-lifetime")?;
+    let place = [namespace.name.as_str(), "db", "password"];
+    let good = header(&sealed(Scope::Strict, place, "1", &namespace.recipients)?);
     fragile.controller.stop(SOON)?;
     // Somebody else holds on to it, and it was deleted before anybody could answer.
     let mut held = rekey("deleted", "db", &json!({"password": encode_value(&good)}));
     held["metadata"]["finalizers"] = json!(["example.com/held"]);
-    space.api.create(&rekeys(&space.name), &held)?;
-    let deleted = rekey_path(&space.name, "deleted");
-    space.api.delete(&deleted, &Value::Null)?;
-    ask(&space.api, &space.name, "before", "db", [("password", good.clone())])?;
+    namespace.api.create(&rekeys(&namespace.name), &held)?;
+    let deleted = rekey_path(&namespace.name, "deleted");
+    namespace.api.delete(&deleted, &Value::Null)?;
+    ask(&namespace.api, &namespace.name, "before", "db", [("password", good.clone())])?;
 
     let mut command = command(&fragile)?;
     command.args(["--rekey-lifetime", "4s"]);
     let mut controller = Searched::start(command)?;
     controller.wait_until_ready()?;
-    answered(&space, "before")?;
-    ask(&space.api, &space.name, "after", "db", [("password", good.clone())])?;
-    ask(&space.api, &space.name, "refused", "other", [("password", good)])?;
+    answered(&namespace, "before")?;
+    ask(&namespace.api, &namespace.name, "after", "db", [("password", good.clone())])?;
+    ask(&namespace.api, &namespace.name, "refused", "other", [("password", good)])?;
     for name in ["after", "refused"] {
-        answered(&space, name)?;
+        answered(&namespace, name)?;
     }
     for name in ["before", "after", "refused"] {
-        space.gone(&rekey_path(&space.name, name))?;
+        namespace.gone(&rekey_path(&namespace.name, name))?;
     }
-    assert_eq!(space.api.get(&deleted)?["status"], json!({"observedGeneration": -1}));
-    space.api.merge(&deleted, &json!({"metadata": {"finalizers": null}}))?;
-    space.gone(&deleted)?;
+    assert_eq!(namespace.api.get(&deleted)?["status"], json!({"observedGeneration": -1}));
+    namespace.api.merge(&deleted, &json!({"metadata": {"finalizers": null}}))?;
+    namespace.gone(&deleted)?;
     controller.stop(SOON)?;
     drop(controller);
     fragile.restart_and_give_back()
@@ -385,7 +394,7 @@ fn rekeys_are_deleted_when_they_have_had_their_time_answered_or_not() -> Result<
 #[test]
 fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
     let fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-large")?;
+    let namespace = TestNamespace::fragile(&fragile, "rekey-large")?;
     let mut keys = Keys::new(&fragile)?;
     let mut recipients = vec![keys.active.clone()];
     for number in 0..20 {
@@ -394,14 +403,14 @@ fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
     let recipients = Recipients::new(recipients)?;
     let values = (0..240).map(|number| {
         let key = format!("key-{number}");
-        let file = sealed(Scope::Strict, [&space.name, "db", &key], "1", &recipients)?;
+        let file = sealed(Scope::Strict, [&namespace.name, "db", &key], "1", &recipients)?;
         Ok((key, header(&file)))
     });
     let values: Vec<_> = values.collect::<Result<_>>()?;
     let of =
         |count: usize| values[..count].iter().map(|(key, header)| (key.as_str(), header.clone()));
-    ask(&space.api, &space.name, "all", "db", of(240))?;
-    let answer = answered(&space, "all")?;
+    ask(&namespace.api, &namespace.name, "all", "db", of(240))?;
+    let answer = answered(&namespace, "all")?;
     assert_eq!(condition(&answer, "Ready")["reason"], "TooLarge");
     ensure!(message(&answer).contains("ask for fewer values at once"), "{}", message(&answer));
     ensure!(answer["status"].get("headers").is_none(), "it got headers");
@@ -410,8 +419,8 @@ fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
     let length = encode_value(header).len() + key.len();
     let fit = (MAX_REKEY_BYTES - 10_000) / (2 * (length + 30));
     ensure!((100..240).contains(&fit), "{fit} of {length} bytes");
-    ask(&space.api, &space.name, "some", "db", of(fit))?;
-    assert_eq!(headers(&answered(&space, "some")?)?.len(), fit);
+    ask(&namespace.api, &namespace.name, "some", "db", of(fit))?;
+    assert_eq!(headers(&answered(&namespace, "some")?)?.len(), fit);
     keys.withdraw()?;
     fragile.give_back()
 }
@@ -419,16 +428,16 @@ fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
 #[test]
 fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "rekey-faults")?;
+    let namespace = TestNamespace::fragile(&fragile, "rekey-faults")?;
     fragile.controller.stop(SOON)?;
     let proxy = Proxy::start(&fragile.plane)?;
     let mut command = Controller::command_through(&fragile.plane, &proxy)?;
     command.args(["--holder", HOLDER, "--type", "x25519"]);
     let mut controller = Searched::start(command)?;
     controller.wait_until_ready()?;
-    let place = [space.name.as_str(), "db", "password"];
-    let good = header(&sealed(Scope::Strict, place, "1", &space.recipients)?);
-    let path = format!("/namespaces/{}/rekeys", space.name);
+    let place = [namespace.name.as_str(), "db", "password"];
+    let good = header(&sealed(Scope::Strict, place, "1", &namespace.recipients)?);
+    let path = format!("/namespaces/{}/rekeys", namespace.name);
     let faults = [format!("GET *{path}*"), format!("PATCH *{path}/*/status*")].map(|pattern| {
         let faults =
             [Fault::Status(500), Fault::TooMany(1), Fault::Garbage(200), Fault::LoseAnswer];
@@ -436,10 +445,10 @@ fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for()
     });
     for number in 0..3 {
         let name = format!("number-{number}");
-        ask(&space.api, &space.name, &name, "db", [("password", good.clone())])?;
+        ask(&namespace.api, &namespace.name, &name, "db", [("password", good.clone())])?;
     }
     for number in 0..3 {
-        let answer = answered(&space, &format!("number-{number}"))?;
+        let answer = answered(&namespace, &format!("number-{number}"))?;
         assert_eq!(condition(&answer, "Ready")["reason"], "Rekeyed");
     }
     for fault in &faults {
@@ -450,11 +459,11 @@ fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for()
     let mut keys = Keys::new(&fragile)?;
     let late = Identity::generate(KeyType::X25519)?;
     let recipients = Recipients::new(vec![keys.active.clone(), late.recipient()])?;
-    let place = [space.name.as_str(), "late", "password"];
+    let place = [namespace.name.as_str(), "late", "password"];
     let header = header(&sealed(Scope::Strict, place, "1", &recipients)?);
-    ask(&space.api, &space.name, "late", "late", [("password", header)])?;
+    ask(&namespace.api, &namespace.name, "late", "late", [("password", header)])?;
     keys.publish(&late.recipient(), "late", State::Active)?;
-    let answer = answered(&space, "late")?;
+    let answer = answered(&namespace, "late")?;
     assert_eq!(condition(&answer, "Ready")["reason"], "Rekeyed");
     keys.withdraw()?;
     controller.stop(SOON)?;
@@ -565,13 +574,13 @@ fn rekey(name: &str, sealed_secret: &str, headers: &Value) -> Value {
 }
 
 /// Asks for new headers over the values of a SealedSecret that is there.
-pub(crate) fn ask_for(space: &Space, name: &str) -> Result<()> {
-    ask(&space.api, &space.name, name, name, live(space, name)?)
+pub(crate) fn ask_for(namespace: &TestNamespace, name: &str) -> Result<()> {
+    ask(&namespace.api, &namespace.name, name, name, live(namespace, name)?)
 }
 
 /// The headers of a SealedSecret that is there.
-fn live(space: &Space, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
-    let live = space.sealed_secret(name)?;
+fn live(namespace: &TestNamespace, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+    let live = namespace.sealed_secret(name)?;
     let values = live["spec"]["sealedData"].as_object().context("no values")?;
     let headers = values.iter().map(|(key, value)| {
         let file = decode_value(value.as_str().context("no text")?)?;
@@ -581,14 +590,14 @@ fn live(space: &Space, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 /// The status of a Rekey.
-pub(crate) fn status(space: &Space, name: &str) -> Result<Value> {
-    Ok(space.api.get(&rekey_path(&space.name, name))?["status"].clone())
+pub(crate) fn status(namespace: &TestNamespace, name: &str) -> Result<Value> {
+    Ok(namespace.api.get(&rekey_path(&namespace.name, name))?["status"].clone())
 }
 
 /// Waits until a Rekey is judged; the Rekey as it then is.
-pub(crate) fn answered(space: &Space, name: &str) -> Result<Value> {
-    eventually(&format!("an answer to {}/{name}", space.name), SOON, || {
-        let rekey = space.api.get(&rekey_path(&space.name, name))?;
+pub(crate) fn answered(namespace: &TestNamespace, name: &str) -> Result<Value> {
+    eventually(&format!("an answer to {}/{name}", namespace.name), SOON, || {
+        let rekey = namespace.api.get(&rekey_path(&namespace.name, name))?;
         let (generation, status) = (&rekey["metadata"]["generation"], &rekey["status"]);
         ensure!(status["observedGeneration"] == *generation, "generation {generation}: {status}");
         Ok(rekey)

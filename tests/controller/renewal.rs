@@ -19,11 +19,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::Api,
     cluster::{Fragile, HOLDER, SEALING_KEYS, sealing_keys},
     keys::IDENTITIES,
     searched::Searched,
-    space::{SOON, Space, condition, data, seal_for, secret},
+    test_namespace::{TestNamespace, condition, data, seal_for, secret},
 };
 
 /// Stops the controller and starts another one with these flags instead, on a key of X25519.
@@ -82,25 +83,25 @@ pub(crate) fn renewed(api: &Api, old: &str) -> Result<String> {
 #[test]
 fn renewal_on_demand_backs_up_and_lets_old_values_open() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "renewal")?;
+    let namespace = TestNamespace::fragile(&fragile, "renewal")?;
     let recovery = Identity::generate(KeyType::Hybrid)?;
     let recipient = recovery.recipient().to_string();
     let mut controller = restarted(&mut fragile, &["--recovery-recipient", &recipient])?;
     let old = active(&fragile.api)?;
     let to_old = recipients(&fragile.api, &old)?;
     let sealed = |name: &str, to: &Recipients| {
-        space.apply(&seal_for(&space.name, secret(name, &[("password", name)]), to)?)
+        namespace.apply(&seal_for(&namespace.name, secret(name, &[("password", name)]), to)?)
     };
     sealed("before", &to_old)?;
-    space.done("before")?;
+    namespace.done("before")?;
 
     ask_for_renewal(&fragile.api, &old)?;
     let new = renewed(&fragile.api, &old)?;
     let to_new = recipients(&fragile.api, &new)?;
     sealed("after", &to_new)?;
-    space.done("after")?;
+    namespace.done("after")?;
     sealed("late", &to_old)?;
-    space.done("late")?;
+    namespace.done("late")?;
     eventually("an old key that is left in order", SOON, || {
         let key = fragile.api.get(&format!("{SEALING_KEYS}/{old}"))?;
         ensure!(key["spec"]["state"] == "Retired", "{key}");
@@ -134,7 +135,7 @@ fn renewal_on_demand_backs_up_and_lets_old_values_open() -> Result<()> {
     controller.restart()?;
     controller.wait_until_ready()?;
     sealed("again", &to_new)?;
-    space.done("again")?;
+    namespace.done("again")?;
     backed_up(&fragile.api, &new, "TakenOut")?;
     drop(controller);
     let other = Identity::generate(KeyType::X25519)?;
@@ -205,7 +206,7 @@ const RENEWALS: usize = 100;
 #[test]
 fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "renewals")?;
+    let namespace = TestNamespace::fragile(&fragile, "renewals")?;
     fragile.controller.stop(SOON)?;
     let flags = ["--renew-every", "2s", "--shortest-renewal", "2s"];
     let mut replicas = [replica(&fragile.plane, &flags)?, replica(&fragile.plane, &flags)?];
@@ -237,8 +238,8 @@ fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Resul
                     let to = recipients(api, &key);
                     let name = format!("object-{number}");
                     let value = secret(&name, &[("password", &name)]);
-                    let manifest = to.and_then(|to| seal_for(&space.name, value, &to));
-                    let _ = manifest.and_then(|manifest| space.apply(&manifest));
+                    let manifest = to.and_then(|to| seal_for(&namespace.name, value, &to));
+                    let _ = manifest.and_then(|manifest| namespace.apply(&manifest));
                 }
             }
         });
@@ -253,7 +254,7 @@ fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Resul
     ensure!(most == 1, "{most} keys of one holder were Active at the same time, seed {seed}");
     ensure!(looks.load(Ordering::Relaxed) > RENEWALS, "it was hardly looked");
     for number in 0..sealed.load(Ordering::Relaxed) {
-        space.done(&format!("object-{number}"))?;
+        namespace.done(&format!("object-{number}"))?;
     }
     let keys = sealing_keys(api)?;
     ensure!(in_state(&keys, "Active").len() == 1, "not one in the end");

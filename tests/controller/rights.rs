@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    space::{Space, secret},
+    test_namespace::{TestNamespace, secret},
 };
 
 /// Verb, API group, resource with subresource or, for a Lease, its name; namespace.
@@ -94,10 +94,10 @@ fn account_may_not_do_anything_else() -> Result<()> {
 #[test]
 fn account_is_refused_when_it_tries() -> Result<()> {
     let cluster = Cluster::shared()?;
-    let space = Space::shared("rights")?;
-    space.unseal("db", &[("password", "1")])?;
-    let before = space.sealed_secret("db")?;
-    space.api.create(&space.secrets(), &secret("theirs", &[("password", "1")]))?;
+    let namespace = TestNamespace::shared("rights")?;
+    namespace.unseal("db", &[("password", "1")])?;
+    let before = namespace.sealed_secret("db")?;
+    namespace.api.create(&namespace.secrets(), &secret("theirs", &[("password", "1")]))?;
     let account = cluster.plane.service_account("bulla-system", "bulla-controller")?;
     let spec = json!({"spec": {"target": {"policy": "Owner"}}}).to_string();
     for command in [
@@ -119,10 +119,10 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         let said = format!("{said:#}");
         ensure!(said.contains("Forbidden") || said.contains("forbidden"), "{said}");
     }
-    assert_eq!(space.sealed_secret("db")?, before);
+    assert_eq!(namespace.sealed_secret("db")?, before);
     let identities =
         "/api/v1/namespaces/bulla-system/secrets?fieldSelector=type=bulla.dev/identity";
-    let identities = space.api.get(identities)?;
+    let identities = namespace.api.get(identities)?;
     let identity = identities["items"][0]["metadata"]["name"].as_str().context("no identity")?;
     // For everybody else it may be deleted.
     let backup = json!({
@@ -130,7 +130,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         "type": "bulla.dev/identity-backup",
     });
     let backups = "/api/v1/namespaces/bulla-system/secrets";
-    space.api.create(backups, &backup)?;
+    namespace.api.create(backups, &backup)?;
     for command in [
         &["delete", "secret", "rights-backup"][..],
         &["label", "secret", identity, "bulla.dev/target=owned"],
@@ -140,7 +140,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         let said = account.run(&command).err().with_context(|| command.join(" "))?;
         ensure!(format!("{said:#}").contains("may only create identities and backups"), "{said:#}");
     }
-    space.api.delete(&format!("{backups}/rights-backup"), &Value::Null)?;
+    namespace.api.delete(&format!("{backups}/rights-backup"), &Value::Null)?;
     Ok(())
 }
 

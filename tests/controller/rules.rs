@@ -7,14 +7,14 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     marker::MARKER,
-    space::{Space, refusal},
+    test_namespace::{TestNamespace, refusal},
 };
 
 #[test]
 fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
-    let space = Space::shared("rules")?;
+    let namespace = TestNamespace::shared("rules")?;
     let value =
-        space.seal("db", &[("password", MARKER)])?["spec"]["sealedData"]["password"].clone();
+        namespace.seal("db", &[("password", MARKER)])?["spec"]["sealedData"]["password"].clone();
     let with_keys = |keys: &[&str]| {
         let data: Map<_, _> = keys.iter().map(|key| ((*key).to_owned(), value.clone())).collect();
         json!({"sealedData": data})
@@ -64,7 +64,7 @@ fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
     let mut disagreements = Vec::new();
     for (name, spec) in invalid {
         let manifest = manifest(&spec);
-        let said = refusal(space.apply(&manifest));
+        let said = refusal(namespace.apply(&manifest));
         let found = violations(&serde_json::from_value::<SealedSecret>(manifest)?);
         for text in found.iter().map(ToString::to_string).chain(said.as_ref().ok().cloned()) {
             ensure!(!text.contains(value.as_str().unwrap_or_default()), "{name}: {text}");
@@ -84,7 +84,7 @@ fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
     ];
     for spec in valid {
         let manifest = manifest(&spec);
-        space.apply(&manifest)?;
+        namespace.apply(&manifest)?;
         let found = violations(&serde_json::from_value::<SealedSecret>(manifest)?);
         ensure!(found.is_empty(), "{found:?}");
     }
@@ -93,7 +93,7 @@ fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
 
 #[test]
 fn refusal_of_an_object_repeats_none_of_its_values() -> Result<()> {
-    let space = Space::shared("rules-quote-nothing")?;
+    let namespace = TestNamespace::shared("rules-quote-nothing")?;
     let in_base64 = BASE64_STANDARD.encode(MARKER);
     for value in
         [MARKER.to_owned(), in_base64.clone(), format!("{MARKER}\n"), MARKER.repeat(40_000)]
@@ -101,7 +101,7 @@ fn refusal_of_an_object_repeats_none_of_its_values() -> Result<()> {
         for template in [json!({}), json!({"type": "kubernetes.io/tls"})] {
             let spec =
                 json!({"sealedData": {"a b": value, "password": value}, "template": template});
-            let said = refusal(space.apply(&manifest(&spec)))?;
+            let said = refusal(namespace.apply(&manifest(&spec)))?;
             ensure!(said.contains("a b") || said.contains("password"), "{said}");
             ensure!(!said.contains(MARKER) && !said.contains(&in_base64[..20]), "{said}");
         }

@@ -5,61 +5,62 @@ use bulla_tests::{Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     cluster::Fragile,
-    space::{SOON, Space, condition, message},
+    test_namespace::{TestNamespace, condition, message},
 };
 
 #[test]
 fn object_is_in_progress_until_it_is_judged() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    let space = Space::fragile(&fragile, "kstatus")?;
+    let namespace = TestNamespace::fragile(&fragile, "kstatus")?;
     let verdict = |object: &Value| anyhow::Ok(Verdict::of(object)?.status);
 
     fragile.controller.stop(SOON)?;
-    space.apply(&space.seal("db", &[("password", "1")])?)?;
-    let unseen = space.sealed_secret("db")?;
+    namespace.apply(&namespace.seal("db", &[("password", "1")])?)?;
+    let unseen = namespace.sealed_secret("db")?;
     assert_eq!(unseen["status"], json!({"observedGeneration": -1}));
     assert_eq!(verdict(&unseen)?, Status::InProgress);
 
     fragile.controller.restart()?;
-    assert_eq!(verdict(&space.done("db")?)?, Status::Current);
+    assert_eq!(verdict(&namespace.done("db")?)?, Status::Current);
 
     fragile.controller.stop(SOON)?;
-    let changed = space.apply(&space.seal("db", &[("password", "2")])?)?;
+    let changed = namespace.apply(&namespace.seal("db", &[("password", "2")])?)?;
     assert_eq!(condition(&changed, "Ready")["status"], "True");
     assert_eq!(verdict(&changed)?, Status::InProgress);
     fragile.controller.restart()?;
-    assert_eq!(verdict(&space.done("db")?)?, Status::Current);
+    assert_eq!(verdict(&namespace.done("db")?)?, Status::Current);
 
-    let path = space.sealed_secret_path("db");
-    space.api.merge(&path, &json!({"metadata": {"finalizers": ["example.com/hold"]}}))?;
-    space.api.delete(&path, &Value::Null)?;
-    assert_eq!(verdict(&space.sealed_secret("db")?)?, Status::Terminating);
-    space.let_pass()?;
-    assert_eq!(verdict(&space.sealed_secret("db")?)?, Status::Terminating);
-    space.api.merge(&path, &json!({"metadata": {"finalizers": null}}))?;
-    space.gone(&space.secret_path("db"))?;
+    let path = namespace.sealed_secret_path("db");
+    namespace.api.merge(&path, &json!({"metadata": {"finalizers": ["example.com/hold"]}}))?;
+    namespace.api.delete(&path, &Value::Null)?;
+    assert_eq!(verdict(&namespace.sealed_secret("db")?)?, Status::Terminating);
+    namespace.let_pass()?;
+    assert_eq!(verdict(&namespace.sealed_secret("db")?)?, Status::Terminating);
+    namespace.api.merge(&path, &json!({"metadata": {"finalizers": null}}))?;
+    namespace.gone(&namespace.secret_path("db"))?;
     fragile.controller.wait_until_ready()?;
     fragile.give_back()
 }
 
 #[test]
 fn transient_failure_is_in_progress_and_retried() -> Result<()> {
-    let space = Space::shared("quota")?;
+    let namespace = TestNamespace::shared("quota")?;
     let quotas = "/api/v1/namespaces/quota/resourcequotas";
     let quota = json!({
         "apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "none"}, "spec": {"hard": {"secrets": "0"}},
     });
-    space.api.create(quotas, &quota)?;
+    namespace.api.create(quotas, &quota)?;
     eventually("the quota to be in force", SOON, || {
-        let quota = space.api.get(&format!("{quotas}/none"))?;
+        let quota = namespace.api.get(&format!("{quotas}/none"))?;
         ensure!(quota["status"]["hard"]["secrets"] == "0", "not yet");
         Ok(())
     })?;
-    space.apply(&space.seal("db", &[("password", "1")])?)?;
+    namespace.apply(&namespace.seal("db", &[("password", "1")])?)?;
     let retried = eventually("the failure to be told", SOON, || {
-        let sealed_secret = space.sealed_secret("db")?;
+        let sealed_secret = namespace.sealed_secret("db")?;
         ensure!(condition(&sealed_secret, "Ready")["reason"] == "Forbidden", "not yet");
         Ok(sealed_secret)
     })?;
@@ -70,22 +71,22 @@ fn transient_failure_is_in_progress_and_retried() -> Result<()> {
     assert_eq!(retried["status"]["observedGeneration"], 1);
     ensure!(message(&retried).contains("a quota is exceeded"), "{}", message(&retried));
     assert_eq!(Verdict::of(&retried)?.status, Status::InProgress);
-    assert_eq!(space.event("db", "Forbidden")?["type"], "Warning");
+    assert_eq!(namespace.event("db", "Forbidden")?["type"], "Warning");
 
-    space.api.delete(&format!("{quotas}/none"), &Value::Null)?;
-    let done = space.done("db")?;
+    namespace.api.delete(&format!("{quotas}/none"), &Value::Null)?;
+    let done = namespace.done("db")?;
     assert_eq!(condition(&done, "Reconciling"), &Value::Null);
     Ok(())
 }
 
 #[test]
 fn refusal_ends_with_the_next_good_version() -> Result<()> {
-    let space = Space::shared("refusal-ends")?;
-    let mut bad = space.seal("db", &[("password", "1")])?;
-    bad["spec"] = space.seal("other", &[("password", "1")])?["spec"].clone();
-    space.apply(&bad)?;
-    space.refused("db", "WrongBinding")?;
-    let done = space.unseal("db", &[("password", "1")])?;
+    let namespace = TestNamespace::shared("refusal-ends")?;
+    let mut bad = namespace.seal("db", &[("password", "1")])?;
+    bad["spec"] = namespace.seal("other", &[("password", "1")])?["spec"].clone();
+    namespace.apply(&bad)?;
+    namespace.refused("db", "WrongBinding")?;
+    let done = namespace.unseal("db", &[("password", "1")])?;
     assert_eq!(condition(&done, "Stalled"), &Value::Null);
     assert_eq!(Verdict::of(&done)?.status, Status::Current);
     Ok(())

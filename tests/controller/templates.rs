@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Cluster,
     marker::{self, MARKER, marked},
-    space::{Space, clear, condition, data, message, refusal, with_policy},
+    test_namespace::{TestNamespace, clear, condition, data, message, refusal, with_policy},
 };
 
 /// Stands in templates.
@@ -17,7 +17,7 @@ const TEXT: &str = "TEXTbatterystaple";
 
 #[test]
 fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
-    let space = Space::shared("templates")?;
+    let namespace = TestNamespace::shared("templates")?;
     let (quotes, lines) = (marked(r#"say "hi" \ it's"#), format!("a\r\nb\tc-{MARKER}\n"));
     let braces = format!("{{{{ quotes }}}} {MARKER} }}}}");
     let bytes = [b"\xff\0x\xfe", MARKER.as_bytes()].concat();
@@ -45,10 +45,10 @@ fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
     });
     let template =
         json!({"type": "example.com/app", "immutable": true, "metadata": marks, "data": text});
-    space.apply(&templated(&space, "app", &values, template)?)?;
-    let done = space.done("app")?;
+    namespace.apply(&templated(&namespace, "app", &values, template)?)?;
+    let done = namespace.done("app")?;
 
-    let secret = space.secret("app")?;
+    let secret = namespace.secret("app")?;
     let mut rendered = data(&secret)?;
     let parsed: Value = serde_json::from_slice(&rendered.remove("json").context("no json")?)?;
     let replaced = format!("\u{fffd}\0x\u{fffd}{MARKER}");
@@ -90,10 +90,10 @@ fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
 
 #[test]
 fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()> {
-    let space = Space::shared("templates-change")?;
+    let namespace = TestNamespace::shared("templates-change")?;
     let url = |text: &str| json!({"data": {"url": text}});
     let manifest = |password: &str, template: Value| {
-        templated(&space, "db", &[("password", marked(password).as_bytes())], template)
+        templated(&namespace, "db", &[("password", marked(password).as_bytes())], template)
     };
     let before_text = format!("{}:db", marked("2"));
     let steps = [
@@ -108,20 +108,20 @@ fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()
         (manifest("4", url("db:{{ password }}"))?, vec![("password", "4"), ("url", "db:4")]),
     ];
     for (manifest, expected) in &steps {
-        space.apply(manifest)?;
-        space.done("db")?;
-        ensure!(space.data("db")? == clear(expected), "not {expected:?}");
+        namespace.apply(manifest)?;
+        namespace.done("db")?;
+        ensure!(namespace.data("db")? == clear(expected), "not {expected:?}");
     }
     let (_, expected) = steps.last().context("no step")?;
     let edit = json!({"stringData": {"url": marked("edited"), "renamed": marked("again")}});
-    space.api.merge(&space.secret_path("db"), &edit)?;
-    space.restored("db", expected)?;
+    namespace.api.merge(&namespace.secret_path("db"), &edit)?;
+    namespace.restored("db", expected)?;
     Ok(())
 }
 
 #[test]
 fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> {
-    let space = Space::shared("templates-refused")?;
+    let namespace = TestNamespace::shared("templates-refused")?;
     let log_before = Cluster::shared()?.controller.log()?.len();
     let long = format!("{MARKER}{}", "v".repeat(200_000));
     let cases = [
@@ -161,30 +161,30 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
     let good = json!({"data": {"url": "db:{{ password }}"}});
     let values = [("password", MARKER.as_bytes()), ("long", long.as_bytes())];
     for (name, ..) in &cases {
-        space.apply(&templated(&space, name, &values[..1], good.clone())?)?;
+        namespace.apply(&templated(&namespace, name, &values[..1], good.clone())?)?;
     }
     let mut told = Vec::new();
     for (name, text, expected) in &cases {
-        space.done(name)?;
-        let before = space.secret(name)?;
+        namespace.done(name)?;
+        let before = namespace.secret(name)?;
         // What is sealed changes too, and nothing of it comes into force.
         let template = json!({"data": {"url": text, "good": "{{ password }}"}});
-        space.apply(&templated(&space, name, &values, template)?)?;
-        let refused = space.refused(name, "TemplateFailed")?;
+        namespace.apply(&templated(&namespace, name, &values, template)?)?;
+        let refused = namespace.refused(name, "TemplateFailed")?;
         assert_eq!(message(&refused), format!("the template of url, {expected}"));
-        ensure!(space.secret(name)? == before, "{name} has changed its Secret");
+        ensure!(namespace.secret(name)? == before, "{name} has changed its Secret");
         told.push(refused["status"].to_string());
-        told.push(space.event(name, "TemplateFailed")?.to_string());
+        told.push(namespace.event(name, "TemplateFailed")?.to_string());
     }
 
     // By lengths alone: each byte could become six.
     let template = json!({"data": {"url": format!("{TEXT}{{{{ long | json }}}}")}});
-    space.apply(&templated(&space, "long", &values, template)?)?;
-    let refused = space.refused("long", "TemplateFailed")?;
+    namespace.apply(&templated(&namespace, "long", &values, template)?)?;
+    let refused = namespace.refused("long", "TemplateFailed")?;
     ensure!(message(&refused).contains("could render to more than 1 MiB"), "{}", message(&refused));
-    ensure!(!space.has_secret("long")?, "a Secret appeared");
+    ensure!(!namespace.has_secret("long")?, "a Secret appeared");
     told.push(refused["status"].to_string());
-    told.push(space.event("long", "TemplateFailed")?.to_string());
+    told.push(namespace.event("long", "TemplateFailed")?.to_string());
 
     let log = Cluster::shared()?.controller.log()?.split_off(log_before);
     told.extend(log.lines().filter(|line| line.contains("templates-refused/")).map(str::to_owned));
@@ -193,15 +193,15 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
         is_discreet(&text)?;
     }
     for (name, ..) in &cases {
-        space.apply(&templated(&space, name, &values[..1], good.clone())?)?;
-        space.done(name)?;
+        namespace.apply(&templated(&namespace, name, &values[..1], good.clone())?)?;
+        namespace.done(name)?;
     }
     Ok(())
 }
 
 #[test]
 fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
-    let space = Space::shared("templates-schema")?;
+    let namespace = TestNamespace::shared("templates-schema")?;
     let text = |text: &str| json!({"data": {"url": text}});
     let many: BTreeMap<_, _> = (0..255).map(|i| (format!("key-{i}"), TEXT)).collect();
     let cases = [
@@ -216,7 +216,7 @@ fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
     ];
     let values = [("password", MARKER.as_bytes()), ("user", b"shop")];
     for (template, expected) in cases {
-        let said = refusal(space.apply(&templated(&space, "db", &values, template)?))?;
+        let said = refusal(namespace.apply(&templated(&namespace, "db", &values, template)?))?;
         ensure!(said.contains(expected), "{said}");
         is_discreet(&said)?;
     }
@@ -225,7 +225,7 @@ fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
 
 #[test]
 fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
-    let space = Space::shared("templates-registry")?;
+    let namespace = TestNamespace::shared("templates-registry")?;
     let config = r#"{"auths": {"registry.example.com": {
         "username": {{ user | json }}, "password": {{ password | json }},
         "email": "{{ user | urlencode }}@example.com"
@@ -237,16 +237,16 @@ fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
         {
             let (user, password) = (marked("shop"), [password, MARKER.as_bytes()].concat());
             let values = [("user", user.as_bytes()), ("password", &password)];
-            space.apply(&templated(&space, kind, &values, template.clone())?)?;
-            space.done(kind)?;
+            namespace.apply(&templated(&namespace, kind, &values, template.clone())?)?;
+            namespace.done(kind)?;
             let rendered: Value =
-                serde_json::from_slice(space.data(kind)?.get(key).context("not rendered")?)?;
+                serde_json::from_slice(namespace.data(kind)?.get(key).context("not rendered")?)?;
             let login = &rendered["auths"]["registry.example.com"];
             let (read, email) = (format!("{read}{MARKER}"), format!("{user}@example.com"));
             let expected = json!({"username": user, "password": read, "email": email});
             assert_eq!(*login, expected);
         }
-        assert_eq!(space.secret(kind)?["type"], format!("kubernetes.io/{kind}"));
+        assert_eq!(namespace.secret(kind)?["type"], format!("kubernetes.io/{kind}"));
     }
     Ok(())
 }
@@ -254,7 +254,7 @@ fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
 /// Otherwise whoever may write a template could ask it questions about a value that was sealed for another.
 #[test]
 fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
-    let space = Space::shared("templates-oracle")?;
+    let namespace = TestNamespace::shared("templates-oracle")?;
     let probes = [
         "{{ password }}",
         "{\"x\": {{ password }}}",
@@ -281,11 +281,11 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
             for (which, value) in values.iter().enumerate() {
                 let name = format!("{}-{number}-{which}", policy.to_lowercase());
                 let values = [("password", value.as_slice())];
-                let sealed_secret = templated(&space, &name, &values, template.clone())?;
-                space.apply(&with_policy(sealed_secret, policy))?;
-                let refused = space.refused(&name, "TemplateFailed")?;
-                ensure!(!space.has_secret(&name)?, "{name} has a Secret");
-                let event = space.event(&name, "TemplateFailed")?;
+                let sealed_secret = templated(&namespace, &name, &values, template.clone())?;
+                namespace.apply(&with_policy(sealed_secret, policy))?;
+                let refused = namespace.refused(&name, "TemplateFailed")?;
+                ensure!(!namespace.has_secret(&name)?, "{name} has a Secret");
+                let event = namespace.event(&name, "TemplateFailed")?;
                 let mut status = refused["status"].clone();
                 for condition in status["conditions"].as_array_mut().into_iter().flatten() {
                     condition["lastTransitionTime"] = Value::Null;
@@ -303,13 +303,12 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
         let mut template = of_registry("");
         template["data"] = json!({"copy": "{{ .dockerconfigjson }}"});
         let values = [(".dockerconfigjson", value.as_bytes())];
-        space.apply(&templated(&space, name, &values, template)?)?;
-        match is_json {
-            true => drop(space.done(name)?),
-            false => {
-                let refused = space.refused(name, "InvalidForType")?;
-                ensure!(condition(&refused, "Reconciling").is_null(), "{}", refused["status"]);
-            }
+        namespace.apply(&templated(&namespace, name, &values, template)?)?;
+        if is_json {
+            namespace.done(name)?;
+        } else {
+            let refused = namespace.refused(name, "InvalidForType")?;
+            ensure!(condition(&refused, "Reconciling").is_null(), "{}", refused["status"]);
         }
     }
     Ok(())
@@ -317,7 +316,7 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
 
 /// Seals values of any bytes, with that template.
 fn templated(
-    space: &Space,
+    namespace: &TestNamespace,
     name: &str,
     values: &[(&str, &[u8])],
     template: Value,
@@ -325,7 +324,7 @@ fn templated(
     let in_base64: BTreeMap<_, _> =
         values.iter().map(|(key, value)| (*key, BASE64_STANDARD.encode(value))).collect();
     let secret = json!({"metadata": {"name": name}, "data": in_base64});
-    let mut sealed_secret = space.seal_secret(secret)?;
+    let mut sealed_secret = namespace.seal_secret(secret)?;
     sealed_secret["spec"]["template"] = template;
     Ok(sealed_secret)
 }

@@ -8,14 +8,15 @@ use bulla_tests::{Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     cluster::{Cluster, HOLDER},
     marker::{MARKER, marked},
-    space::{SOON, Space, condition, data, secret},
+    test_namespace::{TestNamespace, condition, data, secret},
 };
 
 #[test]
 fn secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
-    let space = Space::shared("bytes")?;
+    let namespace = TestNamespace::shared("bytes")?;
     let every_byte: Vec<u8> = (0..=255).collect();
     let mut values = BTreeMap::from([
         ("every-byte".to_owned(), every_byte),
@@ -29,43 +30,49 @@ fn secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
         values.iter().map(|(key, value)| (key, BASE64_STANDARD.encode(value))).collect();
     let secret = json!({"metadata": {"name": "bytes"}, "data": in_base64});
 
-    space.apply(&space.seal_secret(secret)?)?;
-    space.done("bytes")?;
-    ensure!(space.data("bytes")? == values, "not the same bytes");
+    namespace.apply(&namespace.seal_secret(secret)?)?;
+    namespace.done("bytes")?;
+    ensure!(namespace.data("bytes")? == values, "not the same bytes");
     Ok(())
 }
 
 #[test]
 fn secret_of_nearly_a_mebibyte_is_unsealed() -> Result<()> {
-    let space = Space::shared("large")?;
+    let namespace = TestNamespace::shared("large")?;
     // What is left of the limit on sealed data after two headers.
     let half = "x".repeat(512 * 1024 - 4096);
     let values = [("one", half.as_str()), ("two", half.as_str())];
-    space.unseal("large", &values)?;
-    ensure!(space.data("large")? == crate::space::clear(&values), "not the same bytes");
+    namespace.unseal("large", &values)?;
+    ensure!(
+        namespace.data("large")? == crate::test_namespace::clear(&values),
+        "not the same bytes"
+    );
     Ok(())
 }
 
 #[test]
 fn names_of_any_length_are_unsealed() -> Result<()> {
-    let space = Space::shared("names")?;
+    let namespace = TestNamespace::shared("names")?;
     let longest = [["n"; 63].concat(), ["n"; 63].concat(), ["n"; 63].concat(), ["n"; 61].concat()];
     for name in ["a", "db.internal.example.com", "0", &longest.join(".")] {
-        space.unseal(name, &[("password", name)])?;
-        ensure!(space.data(name)? == crate::space::clear(&[("password", name)]), "{name}");
+        namespace.unseal(name, &[("password", name)])?;
+        ensure!(
+            namespace.data(name)? == crate::test_namespace::clear(&[("password", name)]),
+            "{name}"
+        );
     }
     Ok(())
 }
 
 #[test]
 fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Result<()> {
-    let space = Space::shared("template")?;
+    let namespace = TestNamespace::shared("template")?;
     let mut tls = secret("tls", &[("tls.crt", "certificate"), ("tls.key", "key")]);
     tls["type"] = json!("kubernetes.io/tls");
     tls["immutable"] = json!(true);
     tls["metadata"]["labels"] = json!({"team": "shop", "app.kubernetes.io/name": "web"});
     tls["metadata"]["annotations"] = json!({"reloader.example.com/match": "true"});
-    let mut sealed_secret = space.seal_secret(tls)?;
+    let mut sealed_secret = namespace.seal_secret(tls)?;
     // Marks of the SealedSecret itself, and marks in the template by which other tools track their objects.
     sealed_secret["metadata"]["labels"] =
         json!({"theirs": "label", "app.kubernetes.io/instance": "shop"});
@@ -78,9 +85,9 @@ fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Re
     marks["annotations"]["argocd.argoproj.io/tracking-id"] = json!("shop:x");
     marks["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!("{}");
 
-    space.apply(&sealed_secret)?;
-    let sealed_secret = space.done("tls")?;
-    let secret = space.secret("tls")?;
+    namespace.apply(&sealed_secret)?;
+    let sealed_secret = namespace.done("tls")?;
+    let secret = namespace.secret("tls")?;
     assert_eq!(secret["type"], "kubernetes.io/tls");
     assert_eq!(secret["immutable"], true);
     let metadata = &secret["metadata"];
@@ -100,9 +107,9 @@ fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Re
 #[test]
 fn status_event_and_columns_say_what_was_done() -> Result<()> {
     let cluster = Cluster::shared()?;
-    let space = Space::shared("status")?;
-    let unsealed = space.unseal("db", &[("user", "shop"), ("password", "marked")])?;
-    let secret = space.secret("db")?;
+    let namespace = TestNamespace::shared("status")?;
+    let unsealed = namespace.unseal("db", &[("user", "shop"), ("password", "marked")])?;
+    let secret = namespace.secret("db")?;
 
     let conditions = unsealed["status"]["conditions"].as_array().context("no conditions")?;
     assert_eq!(conditions.len(), 1, "{conditions:?}");
@@ -143,26 +150,26 @@ fn status_event_and_columns_say_what_was_done() -> Result<()> {
 
 #[test]
 fn event_tells_of_a_change_and_not_of_a_first_success() -> Result<()> {
-    let space = Space::shared("changes")?;
-    space.unseal("db", &[("password", "1")])?;
-    let unsealed = space.unseal("db", &[("password", "2"), ("user", "shop")])?;
-    let event = space.event("db", "Unsealed")?;
+    let namespace = TestNamespace::shared("changes")?;
+    namespace.unseal("db", &[("password", "1")])?;
+    let unsealed = namespace.unseal("db", &[("password", "2"), ("user", "shop")])?;
+    let event = namespace.event("db", "Unsealed")?;
     assert_eq!(event["type"], "Normal");
     assert_eq!(event["note"], "2 keys are unsealed");
     assert_eq!(event["regarding"]["uid"], unsealed["metadata"]["uid"]);
-    assert_eq!(space.events("db", "Unsealed")?.len(), 1);
+    assert_eq!(namespace.events("db", "Unsealed")?.len(), 1);
     Ok(())
 }
 
 #[test]
 fn changed_added_and_removed_keys_lead_to_exact_data() -> Result<()> {
-    let space = Space::shared("update")?;
-    space.unseal("db", &[("kept", "1"), ("changed", "1"), ("removed", "1")])?;
-    let before = space.secret("db")?;
+    let namespace = TestNamespace::shared("update")?;
+    namespace.unseal("db", &[("kept", "1"), ("changed", "1"), ("removed", "1")])?;
+    let before = namespace.secret("db")?;
     let values = [("kept", "1"), ("changed", "2"), ("added", "")];
-    let unsealed = space.unseal("db", &values)?;
-    let after = space.secret("db")?;
-    ensure!(data(&after)? == crate::space::clear(&values), "not exact");
+    let unsealed = namespace.unseal("db", &values)?;
+    let after = namespace.secret("db")?;
+    ensure!(data(&after)? == crate::test_namespace::clear(&values), "not exact");
     assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
     assert_eq!(unsealed["status"]["target"]["keys"], json!(["added", "changed", "kept"]));
     assert_eq!(
@@ -171,42 +178,42 @@ fn changed_added_and_removed_keys_lead_to_exact_data() -> Result<()> {
     );
     assert_eq!(unsealed["status"]["observedGeneration"], 2);
     assert_eq!(condition(&unsealed, "Ready")["observedGeneration"], 2);
-    assert_eq!(space.events("db", "DriftRepaired")?, Vec::<Value>::new());
+    assert_eq!(namespace.events("db", "DriftRepaired")?, Vec::<Value>::new());
     Ok(())
 }
 
 #[test]
 fn template_is_followed_and_marks_of_others_survive() -> Result<()> {
-    let space = Space::shared("marks")?;
+    let namespace = TestNamespace::shared("marks")?;
     let mut with_marks = secret("db", &[("password", "1")]);
     with_marks["metadata"]["labels"] = json!({"changed": "1", "removed": "1"});
     with_marks["metadata"]["annotations"] = json!({"changed": "1", "removed": "1"});
-    let mut sealed_secret = space.seal_secret(with_marks)?;
-    space.apply(&sealed_secret)?;
-    space.done("db")?;
+    let mut sealed_secret = namespace.seal_secret(with_marks)?;
+    namespace.apply(&sealed_secret)?;
+    namespace.done("db")?;
     let theirs = json!({"metadata": {"labels": {"theirs": "1"}, "annotations": {"theirs": "1"}}});
-    space.api.merge(&space.secret_path("db"), &theirs)?;
+    namespace.api.merge(&namespace.secret_path("db"), &theirs)?;
     let applied = json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {"labels": {"applied": "1"}, "annotations": {"applied": "1"}},
     });
-    space.api.apply_as("other", &space.secret_path("db"), &applied)?;
+    namespace.api.apply_as("other", &namespace.secret_path("db"), &applied)?;
 
     let marks = &mut sealed_secret["spec"]["template"]["metadata"];
     marks["labels"] = json!({"changed": "2", "added": "2"});
     marks["annotations"] = json!({"changed": "2", "added": "2"});
-    space.apply(&sealed_secret)?;
-    space.done("db")?;
-    let metadata = space.secret("db")?["metadata"].clone();
+    namespace.apply(&sealed_secret)?;
+    namespace.done("db")?;
+    let metadata = namespace.secret("db")?["metadata"].clone();
     let mut expected = json!({"changed": "2", "added": "2", "theirs": "1", "applied": "1"});
     assert_eq!(metadata["annotations"], expected);
     expected["bulla.dev/target"] = json!("owned");
     assert_eq!(metadata["labels"], expected);
 
     sealed_secret["spec"].as_object_mut().context("no spec")?.remove("template");
-    space.apply(&sealed_secret)?;
-    space.done("db")?;
-    let metadata = space.secret("db")?["metadata"].clone();
+    namespace.apply(&sealed_secret)?;
+    namespace.done("db")?;
+    let metadata = namespace.secret("db")?["metadata"].clone();
     assert_eq!(metadata["annotations"], json!({"theirs": "1", "applied": "1"}));
     assert_eq!(
         metadata["labels"],
@@ -217,8 +224,8 @@ fn template_is_followed_and_marks_of_others_survive() -> Result<()> {
 
 #[test]
 fn nulls_and_unknown_fields_do_no_harm() -> Result<()> {
-    let space = Space::shared("nulls")?;
-    let sealed_data = space.seal("db", &[("password", "1")])?["spec"]["sealedData"].clone();
+    let namespace = TestNamespace::shared("nulls")?;
+    let sealed_data = namespace.seal("db", &[("password", "1")])?["spec"]["sealedData"].clone();
     let specs = [
         json!({"template": null, "target": null}),
         json!({"template": {"type": null, "immutable": null, "metadata": null}}),
@@ -234,31 +241,31 @@ fn nulls_and_unknown_fields_do_no_harm() -> Result<()> {
             "metadata": {"name": "db", "labels": null}, "spec": spec,
         });
         // What is not stored does no harm either.
-        if let Err(error) = space.api.create(&space.sealed_secrets(), &manifest) {
+        if let Err(error) = namespace.api.create(&namespace.sealed_secrets(), &manifest) {
             ensure!(crate::api::code(&error) == Some(422), "{error:#}");
             continue;
         }
-        space.done("db")?;
-        space.api.delete(&space.sealed_secret_path("db"), &Value::Null)?;
-        space.gone(&space.secret_path("db"))?;
+        namespace.done("db")?;
+        namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
+        namespace.gone(&namespace.secret_path("db"))?;
     }
     Ok(())
 }
 
 #[test]
 fn one_bad_object_harms_nobody_else() -> Result<()> {
-    let space = Space::shared("company")?;
-    let mut bad = space.seal("bad", &[("password", "1")])?;
-    let moved = space.seal("other", &[("password", "1")])?;
+    let namespace = TestNamespace::shared("company")?;
+    let mut bad = namespace.seal("bad", &[("password", "1")])?;
+    let moved = namespace.seal("other", &[("password", "1")])?;
     bad["spec"] = moved["spec"].clone();
-    space.apply(&bad)?;
+    namespace.apply(&bad)?;
     for i in 0..20 {
-        space.apply(&space.seal(&format!("good-{i}"), &[("password", "1")])?)?;
+        namespace.apply(&namespace.seal(&format!("good-{i}"), &[("password", "1")])?)?;
     }
     for i in 0..20 {
-        space.done(&format!("good-{i}"))?;
+        namespace.done(&format!("good-{i}"))?;
     }
-    space.refused("bad", "WrongBinding")?;
+    namespace.refused("bad", "WrongBinding")?;
     eventually("the metric of objects by condition", SOON, || {
         let refused = Cluster::shared()?.controller.metric(
             "bulla_sealed_secrets{condition=\"Ready\",status=\"False\",reason=\"WrongBinding\"",

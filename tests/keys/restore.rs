@@ -24,7 +24,8 @@ fn identities_come_back_from_files_of_every_kind() -> Result<()> {
     write("backups/one.age", &sealed)?;
     write("backups/README", b"not a backup")?;
     write("recovery.txt", recovery.to_secret_string().as_bytes())?;
-    let both = [plain.to_secret_string(), more.to_secret_string()].map(|it| (*it).clone());
+    let both =
+        [plain.to_secret_string(), more.to_secret_string()].map(|identity| (*identity).clone());
     write("plain.txt", format!("# two\n{}\n{}\n", both[0], both[1]).as_bytes())?;
     write("passphrase", b"correct horse")?;
     // As age itself writes it.
@@ -43,7 +44,8 @@ fn identities_come_back_from_files_of_every_kind() -> Result<()> {
     let command = "restore --no-wait backups protected.age plain.txt -i recovery.txt --passphrase-file passphrase";
     let run = place.done(command)?;
     let all = [&backed_up, &protected, &plain, &more];
-    let mut lines: Vec<_> = all.map(|it| format!("{}: restored", fingerprint(it))).into();
+    let mut lines: Vec<_> =
+        all.map(|identity| format!("{}: restored", fingerprint(identity))).into();
     lines.sort();
     assert_eq!(run.stdout.lines().collect::<Vec<_>>(), lines);
     assert!(run.stderr.contains("warning: while two clusters live with one key"), "{}", run.stderr);

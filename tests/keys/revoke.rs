@@ -18,7 +18,7 @@ fn sealed_secret(place: &Place, name: &str, to: &[&Identity]) -> Result<Value> {
         "data": {"password": "Y29ycmVjdCBob3JzZQ=="},
     });
     let secret = bulla_crds::WipedSecret::new(serde_json::from_value(secret)?);
-    let recipients = Recipients::new(to.iter().map(|it| it.recipient()).collect())?;
+    let recipients = Recipients::new(to.iter().map(|identity| identity.recipient()).collect())?;
     Ok(serde_json::to_value(seal(&secret, place.namespace.as_str(), Scope::Strict, &recipients)?)?)
 }
 

@@ -240,8 +240,10 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
     let sealed = desk.shell.run("cat clusters/prod/shop/*.yaml")?;
     for file in values(&sealed) {
         let file = file?;
-        let fingerprints: Vec<_> =
-            SealedValue::parse(&file)?.fingerprints().map(|it| it.to_string()).collect();
+        let fingerprints: Vec<_> = SealedValue::parse(&file)?
+            .fingerprints()
+            .map(|fingerprint| fingerprint.to_string())
+            .collect();
         ensure!(!fingerprints.contains(&leaked), "{fingerprints:?}");
     }
 
@@ -458,7 +460,10 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
         let value = SealedValue::parse(&file)?;
         let fingerprints: Vec<_> = value.fingerprints().collect();
         let expected = [&new, &us, &recovery].map(Recipient::fingerprint);
-        ensure!(expected.iter().all(|it| fingerprints.contains(it)), "{fingerprints:?}");
+        ensure!(
+            expected.iter().all(|fingerprint| fingerprints.contains(fingerprint)),
+            "{fingerprints:?}"
+        );
         ensure!(fingerprints.len() == 3 && keys::encode_value(&file).len() > 3, "{fingerprints:?}");
     }
     for (site, folder) in sites.iter_mut().zip(["eu", "us"]) {

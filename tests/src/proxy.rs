@@ -284,9 +284,10 @@ impl InForce {
     /// The fault if this request meets it.
     fn meet(&self, line: &str, query: &str) -> Option<Fault> {
         let rule = &self.rule;
-        let is_meant = match rule.pattern.contains('?') {
-            true => matches(&rule.pattern, &format!("{line}?{query}&")),
-            false => matches(&rule.pattern, line),
+        let is_meant = if rule.pattern.contains('?') {
+            matches(&rule.pattern, &format!("{line}?{query}&"))
+        } else {
+            matches(&rule.pattern, line)
         };
         if !is_meant || random(1000) as f64 >= rule.chance * 1000.0 {
             return None;

@@ -191,7 +191,7 @@ fn one_module_of_the_cli_talks_to_a_cluster() -> Result<()> {
     let findings = files.iter().filter(|file| {
         let is_elsewhere = file.path.starts_with("cli/src/")
             && !CLUSTER.iter().any(|module| file.path.starts_with(module));
-        is_elsewhere && OUTSIDE.iter().any(|it| file.text.contains(it))
+        is_elsewhere && OUTSIDE.iter().any(|word| file.text.contains(word))
     });
     none("only cluster.rs and its children may leave this machine", findings.map(SourceFile::place))
 }
@@ -633,7 +633,9 @@ impl Document {
 
     fn has_anchor(&self, anchor: &str) -> bool {
         let headings = self.prose.lines().filter_map(|line| line.strip_prefix('#'));
-        headings.map(|heading| slug(heading.trim_start_matches('#').trim())).any(|it| it == anchor)
+        headings
+            .map(|heading| slug(heading.trim_start_matches('#').trim()))
+            .any(|slug| slug == anchor)
     }
 }
 

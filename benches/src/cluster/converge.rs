@@ -11,8 +11,8 @@ use serde_json::Value;
 use crate::{
     client::Connection,
     cluster::{
+        objects::{self, NAMESPACE},
         site::{Site, sealed_secrets_path, secrets_path},
-        work::{self, NAMESPACE},
     },
     process::Process,
     program::progress,
@@ -59,7 +59,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// Reads them.
     pub(crate) async fn read(connection: &mut Connection) -> Result<Self> {
-        let name = work::name(0);
+        let name = objects::name(0);
         let secret = connection.text(&format!("{}/{name}", secrets_path(NAMESPACE))).await?;
         let sealed_secret = connection.text(&format!("{}/{name}", sealed_secrets_path())).await?;
         Ok(Self { secret: secret.len(), sealed_secret: sealed_secret.len() })
@@ -75,7 +75,7 @@ pub(crate) async fn measure(site: &Site) -> Result<(Controller, Converge)> {
     controller.wait_until_ready()?;
     let recipient = recipient(site).await?;
     controller.stop(STOP_DEADLINE)?;
-    let sealed_secrets = work::seal_all(&site.args, recipient)?;
+    let sealed_secrets = objects::seal_all(&site.args, recipient)?;
     site.store(&sealed_secrets).await?;
 
     let mut admin = site.admin.connect().await?;
@@ -140,9 +140,10 @@ async fn wait_until_done(
         let elapsed = start.elapsed();
         ensure!(elapsed < deadline, "after {} s {done} of {objects} are done", elapsed.as_secs());
         let rest = elapsed.as_secs_f64() * (objects / done - 1.0);
-        let pause = match rest.is_finite() {
-            true => Duration::from_secs_f64(rest / 4.0).clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
-            false => FIRST_PAUSE,
+        let pause = if rest.is_finite() {
+            Duration::from_secs_f64(rest / 4.0).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+        } else {
+            FIRST_PAUSE
         };
         tokio::time::sleep(pause).await;
     }
@@ -159,8 +160,8 @@ async fn verify(site: &Site, connection: &mut Connection) -> Result<()> {
     let secrets = each(connection, &path, |secret| {
         let name = secret["metadata"]["name"].as_str().unwrap_or_default();
         let index = name.rsplit('-').next().unwrap_or_default().parse()?;
-        let declared = serde_json::to_value(work::declared(index, values))?;
-        ensure!(name == work::name(index), "there is a Secret {name}");
+        let declared = serde_json::to_value(objects::declared(index, values))?;
+        ensure!(name == objects::name(index), "there is a Secret {name}");
         ensure!(secret["data"] == declared, "Secret {name} has other values");
         Ok(())
     });

@@ -13,8 +13,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::{
     client::{Client, Content, Watch},
     cluster::{
+        objects::{self, NAMESPACE},
         site::{Site, secrets_path},
-        work::{self, NAMESPACE},
     },
 };
 
@@ -63,9 +63,9 @@ async fn edit(site: &Site, client: &Client) -> Result<BTreeMap<String, Instant>>
     let mut edited = BTreeMap::new();
     let mut pace = interval(BETWEEN);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for index in work::spaced(site.args.edits(), site.args.objects) {
+    for index in objects::spaced(site.args.edits(), site.args.objects) {
         pace.tick().await;
-        let name = work::name(index);
+        let name = objects::name(index);
         let sent = Instant::now();
         connection.merge(&format!("{}/{name}", secrets_path(NAMESPACE)), patch.clone()).await?;
         edited.insert(name, sent);
@@ -76,9 +76,9 @@ async fn edit(site: &Site, client: &Client) -> Result<BTreeMap<String, Instant>>
 /// Watches until all are back; when each was. Each object is edited once, so the only event with the
 /// declared value is its restoration.
 async fn restored(site: &Site, mut watch: Watch) -> Result<BTreeMap<String, Instant>> {
-    let declared = |index| work::declared(index, site.args.values).remove(KEY);
-    let mut missing: BTreeMap<_, _> = work::spaced(site.args.edits(), site.args.objects)
-        .map(|index| (work::name(index), declared(index)))
+    let declared = |index| objects::declared(index, site.args.values).remove(KEY);
+    let mut missing: BTreeMap<_, _> = objects::spaced(site.args.edits(), site.args.objects)
+        .map(|index| (objects::name(index), declared(index)))
         .collect();
     let mut restored = BTreeMap::new();
     while !missing.is_empty() {

@@ -20,8 +20,8 @@ use crate::{
     cluster::{
         args::Args,
         converge::{Converge, Sizes},
+        objects::{self, NAMESPACE},
         site::{Site, sealed_secrets_path, secrets_path},
-        work::{self, NAMESPACE},
     },
     process::Process,
     program::progress,
@@ -49,7 +49,7 @@ pub(crate) struct Floor {
 pub(crate) async fn measure(args: &Args) -> Result<Floor> {
     let site = Site::start(args).await?;
     let recipient = Identity::generate(args.key_type.into())?.recipient();
-    let sealed_secrets = work::seal_all(args, recipient)?;
+    let sealed_secrets = objects::seal_all(args, recipient)?;
     let stored = site.store(&sealed_secrets).await?;
     let fingerprints: BTreeSet<_> = sealed_secrets.iter().flat_map(fingerprints).collect();
     let fingerprints = fingerprints.iter().map(ToString::to_string).collect();
@@ -123,7 +123,7 @@ async fn write_all(
         async move {
             while let Some(index) = turns.next() {
                 let secret = connection.create(&create_path, secrets[index].clone()).await?;
-                let name = work::name(index);
+                let name = objects::name(index);
                 let path = format!("{}/{name}/status?{FIELD_MANAGER}", sealed_secrets_path());
                 connection.merge(&path, status(index, &secret)).await?;
             }
@@ -135,7 +135,7 @@ async fn write_all(
 
 /// A target as the controller makes it.
 fn secret(index: usize, values: u16, owner_uid: &str) -> String {
-    let name = work::name(index);
+    let name = objects::name(index);
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -152,7 +152,7 @@ fn secret(index: usize, values: u16, owner_uid: &str) -> String {
             }],
         },
         "type": "Opaque",
-        "data": work::declared(index, values),
+        "data": objects::declared(index, values),
     })
     .to_string()
 }
@@ -170,7 +170,7 @@ fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[Str
             uid: secret.uid.clone(),
             resource_version: secret.resource_version.clone(),
             generation: 1,
-            keys: work::declared(0, values).into_keys().collect(),
+            keys: objects::declared(0, values).into_keys().collect(),
             policy: Policy::Owner,
             renderer: 1,
         }),

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     client::{Client, Connection, Metadata, Turns},
-    cluster::{args::Args, work::NAMESPACE},
+    cluster::{args::Args, objects::NAMESPACE},
     process,
     program::progress,
     server_metrics,

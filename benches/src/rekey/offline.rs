@@ -12,7 +12,7 @@ use crate::{
     key_type::Type,
     program::progress,
     rekey::args::Args,
-    timing::{self, Costs},
+    timing::{self, Costs, ratio},
     tree::{Copy, Tree},
 };
 
@@ -23,6 +23,13 @@ pub(crate) struct Offline {
     pub(crate) dry_run: Costs,
     pub(crate) headers: Costs,
     pub(crate) writes: Costs,
+}
+
+impl Offline {
+    /// Against all that it cannot do without, done by one thread.
+    pub(super) fn ratio(&self) -> f64 {
+        ratio(self.rekey.wall().best, self.headers.wall().best + self.writes.wall().best)
+    }
 }
 
 /// Measures everything in turn, so that the noise of the machine is the same for all.

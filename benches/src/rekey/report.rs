@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write},
-    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -11,8 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     key_type::Type,
     program::rounded,
-    rekey::{args::Args, offline::Offline, through::Through},
-    timing::{Costs, ms},
+    rekey::{args::Args, offline::Offline, via_cluster::ViaCluster},
+    timing::Costs,
 };
 
 /// Everything that was measured.
@@ -25,35 +24,7 @@ pub(crate) struct Report {
 pub(crate) struct Turn {
     pub(crate) key_type: Type,
     pub(crate) offline: Option<Offline>,
-    pub(crate) through: Option<Through>,
-}
-
-impl Offline {
-    /// Against all that it cannot do without, done by one thread.
-    fn ratio(&self) -> f64 {
-        ratio(self.rekey.wall().best, self.headers.wall().best + self.writes.wall().best)
-    }
-}
-
-impl Through {
-    fn ratio(&self) -> f64 {
-        ratio(self.rekey.wall().best, self.bare.wall().best)
-    }
-
-    /// The ratio of all CPU time, which the rest of the machine disturbs less than it does the other ratio.
-    fn cpu_ratio(&self) -> f64 {
-        let best = |costs: &[&Costs]| costs.iter().map(|costs| costs.cpu().best).sum();
-        ratio(
-            best(&[&self.rekey, &self.controller, &self.control_plane]),
-            best(&[&self.bare, &self.bare_control_plane]),
-        )
-    }
-
-    /// What the API server counted for each SealedSecret.
-    fn requests(&self, files: u32) -> impl Iterator<Item = (String, f64)> {
-        let each = move |count| count as f64 / f64::from(files);
-        self.requests.iter().map(move |(kind, count)| (kind.to_string(), each(count)))
-    }
+    pub(crate) via_cluster: Option<ViaCluster>,
 }
 
 impl Report {
@@ -65,7 +36,7 @@ impl Report {
             out,
             "{all} values in {files} files x {values}; best of {runs} runs (median), in ms"
         )?;
-        for Turn { key_type, offline, through } in &self.turns {
+        for Turn { key_type, offline, via_cluster } in &self.turns {
             if let Some(offline) = offline {
                 heading(out, "offline", *key_type)?;
                 row(out, "bulla rekey", &offline.rekey)?;
@@ -74,17 +45,17 @@ impl Report {
                 row(out, "floor: writes, one thread", &offline.writes)?;
                 writeln!(out, "{:<36}{:>18.2}", "rekey / both floors", offline.ratio())?;
             }
-            if let Some(through) = through {
+            if let Some(via_cluster) = via_cluster {
                 heading(out, "through the cluster", *key_type)?;
-                row(out, "bulla rekey", &through.rekey)?;
-                cpu_row(out, "  controller", &through.controller)?;
-                cpu_row(out, "  control plane", &through.control_plane)?;
-                row(out, "floor: bare client", &through.bare)?;
-                cpu_row(out, "  control plane", &through.bare_control_plane)?;
-                let (ratio, cpu) = (through.ratio(), through.cpu_ratio());
+                row(out, "bulla rekey", &via_cluster.rekey)?;
+                cpu_row(out, "  controller", &via_cluster.controller)?;
+                cpu_row(out, "  control plane", &via_cluster.control_plane)?;
+                row(out, "floor: bare client", &via_cluster.bare)?;
+                cpu_row(out, "  control plane", &via_cluster.bare_control_plane)?;
+                let (ratio, cpu) = (via_cluster.ratio(), via_cluster.cpu_ratio());
                 writeln!(out, "{:<36}{ratio:>18.2}{cpu:>18.2}", "rekey / floor")?;
                 writeln!(out, "{:<36}{:>18}", "requests", "per SealedSecret")?;
-                for (kind, each) in through.requests(*files) {
+                for (kind, each) in via_cluster.requests(*files) {
                     writeln!(out, "  {kind:<34}{each:>18.3}")?;
                 }
             }
@@ -116,21 +87,21 @@ impl Turn {
                 "ratio_to_floors": rounded(offline.ratio()),
             })
         });
-        let through = self.through.as_ref().map(|through| {
+        let via_cluster = self.via_cluster.as_ref().map(|via_cluster| {
             let requests: BTreeMap<_, _> =
-                through.requests(files).map(|(kind, each)| (kind, rounded(each))).collect();
+                via_cluster.requests(files).map(|(kind, each)| (kind, rounded(each))).collect();
             json!({
-                "rekey": through.rekey.to_json(),
-                "controller": through.controller.to_json(),
-                "control_plane": through.control_plane.to_json(),
-                "bare_client": through.bare.to_json(),
-                "bare_client_control_plane": through.bare_control_plane.to_json(),
-                "ratio_to_floor": rounded(through.ratio()),
-                "cpu_ratio_to_floor": rounded(through.cpu_ratio()),
+                "rekey": via_cluster.rekey.to_json(),
+                "controller": via_cluster.controller.to_json(),
+                "control_plane": via_cluster.control_plane.to_json(),
+                "bare_client": via_cluster.bare.to_json(),
+                "bare_client_control_plane": via_cluster.bare_control_plane.to_json(),
+                "ratio_to_floor": rounded(via_cluster.ratio()),
+                "cpu_ratio_to_floor": rounded(via_cluster.cpu_ratio()),
                 "requests_per_sealed_secret": requests,
             })
         });
-        json!({"key_type": self.key_type.as_str(), "offline": offline, "cluster": through})
+        json!({"key_type": self.key_type.as_str(), "offline": offline, "cluster": via_cluster})
     }
 }
 
@@ -145,8 +116,4 @@ fn row(out: &mut impl Write, what: &str, costs: &Costs) -> io::Result<()> {
 
 fn cpu_row(out: &mut impl Write, what: &str, costs: &Costs) -> io::Result<()> {
     writeln!(out, "{what:<36}{:>18}{:>18}", "", costs.cpu())
-}
-
-fn ratio(figure: Duration, floor: Duration) -> f64 {
-    ms(figure) / ms(floor)
 }

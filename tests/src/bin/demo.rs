@@ -94,22 +94,25 @@ fn install(story: &Story, cluster: &Cluster) -> Result<Option<Controller>> {
     let people = root.join("tests/demo/people.yaml");
     cluster.admin.run(&["apply", "-f", &people.display().to_string()])?;
 
-    let controller = match cluster.is_controller_there()? {
-        true => None,
-        false => {
-            story.say("The controller runs as its own ServiceAccount, with the rights of deploy/controller/rbac.yaml.")?;
-            story.command("bulla-controller --holder demo")?;
-            let mut command = Command::new(program(Program::Controller)?);
-            command
-                .args(["--holder", "demo", "--listen", "127.0.0.1:0"])
-                .env("KUBECONFIG", cluster.service_account("bulla-system", "bulla-controller")?);
-            let controller = Controller::start(command)?;
-            controller.wait_until_ready()?;
-            Some(controller)
-        }
+    let controller = if cluster.has_controller()? {
+        None
+    } else {
+        story.say("The controller runs as its own ServiceAccount, with the rights of deploy/controller/rbac.yaml.")?;
+        Some(start_controller(story, cluster)?)
     };
     story.say("It has made its first key and published the public half:")?;
     story.run("kubectl get sealingkeys -n bulla-system")?;
+    Ok(controller)
+}
+
+fn start_controller(story: &Story, cluster: &Cluster) -> Result<Controller> {
+    story.command("bulla-controller --holder demo")?;
+    let mut command = Command::new(program(Program::Controller)?);
+    command
+        .args(["--holder", "demo", "--listen", "127.0.0.1:0"])
+        .env("KUBECONFIG", cluster.service_account("bulla-system", "bulla-controller")?);
+    let controller = Controller::start(command)?;
+    controller.wait_until_ready()?;
     Ok(controller)
 }
 
@@ -284,7 +287,7 @@ impl Cluster {
         })
     }
 
-    fn is_controller_there(&self) -> Result<bool> {
+    fn has_controller(&self) -> Result<bool> {
         let deployment = ["get", "deployment", "bulla-controller", "--namespace", "bulla-system"];
         Ok(self.admin.json(&deployment)?["status"]["readyReplicas"]
             .as_u64()

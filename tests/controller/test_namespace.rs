@@ -7,7 +7,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -18,30 +17,28 @@ use bulla_tests::{Controller, Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    SOON,
     api::{self, Api},
     cluster::{Cluster, Fragile},
     marker::{in_base64, marked},
     searched::{found_in_objects, none},
 };
 
-/// Far longer than anything takes, for a machine that has other things to do.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
-
 /// A namespace, and the recipient of the cluster that it is in. When it is dropped, all that is said in it
 /// is searched; where a test has the controller for itself, it is when that is given back.
-pub(crate) struct Space {
+pub(crate) struct TestNamespace {
     pub(crate) api: Arc<Api>,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) name: String,
     shared: Option<&'static Cluster>,
 }
 
-impl Space {
+impl TestNamespace {
     /// On the control plane that tests share.
     pub(crate) fn shared(name: &str) -> Result<Self> {
-        let space = Self::existing(name)?;
-        create(&space.api, name)?;
-        Ok(space)
+        let namespace = Self::existing(name)?;
+        create(&namespace.api, name)?;
+        Ok(namespace)
     }
 
     /// One that is there on the control plane that tests share.
@@ -228,7 +225,7 @@ impl Space {
     }
 }
 
-impl Drop for Space {
+impl Drop for TestNamespace {
     fn drop(&mut self) {
         let Some(cluster) = self.shared else { return };
         if thread::panicking() {

@@ -12,7 +12,7 @@ use crate::{
     program::progress,
     rekey::{args::Args, bare, site::Site},
     server_metrics::Requests,
-    timing::{self, Cost, Costs},
+    timing::{self, Cost, Costs, ratio},
     tree::Tree,
 };
 
@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// What everything took.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Through {
+pub(crate) struct ViaCluster {
     /// The person's program.
     pub(crate) rekey: Costs,
     /// Beside it, for as long as it ran.
@@ -34,8 +34,29 @@ pub(crate) struct Through {
     pub(crate) bare_control_plane: Costs,
 }
 
+impl ViaCluster {
+    pub(super) fn ratio(&self) -> f64 {
+        ratio(self.rekey.wall().best, self.bare.wall().best)
+    }
+
+    /// The ratio of all CPU time, which the rest of the machine disturbs less than it does the other ratio.
+    pub(super) fn cpu_ratio(&self) -> f64 {
+        let best = |costs: &[&Costs]| costs.iter().map(|costs| costs.cpu().best).sum();
+        ratio(
+            best(&[&self.rekey, &self.controller, &self.control_plane]),
+            best(&[&self.bare, &self.bare_control_plane]),
+        )
+    }
+
+    /// What the API server counted for each SealedSecret.
+    pub(super) fn requests(&self, files: u32) -> impl Iterator<Item = (String, f64)> {
+        let each = move |count| count as f64 / f64::from(files);
+        self.requests.iter().map(move |(kind, count)| (kind.to_string(), each(count)))
+    }
+}
+
 /// Measures the programs, and with the controller away the bare client on the same control plane.
-pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<Through> {
+pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<ViaCluster> {
     let bulla = program(Program::Bulla)?;
     let site = Site::start().await?;
     let mut controller = site.start_controller(key_type)?;
@@ -44,7 +65,7 @@ pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<Through> {
     site.store(&tree, &controller).await?;
     let to = site.renew(&old).await?.fingerprint();
 
-    let mut through = Through::default();
+    let mut via_cluster = ViaCluster::default();
     let mut admin = site.admin.connect().await?;
     let running = Process::new(controller.pid()?);
     for run in 1..=args.runs {
@@ -58,11 +79,11 @@ pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<Through> {
         let cost = timing::process(command.arg("rekey").arg(copy.path()))
             .with_context(|| format!("the controller's log ends:\n{}\n", controller.log_tail()))?;
         let beside = |cpu| Cost { wall: cost.wall, cpu };
-        through.controller.push(beside(running.cpu()? - controller_before));
+        via_cluster.controller.push(beside(running.cpu()? - controller_before));
         let plane = process::control_plane_cpu(&site.plane)? - plane_before;
-        through.control_plane.push(beside(plane));
-        through.rekey.push(cost);
-        through.requests = Requests::settled(&mut admin, QUIET).await?.since(&before);
+        via_cluster.control_plane.push(beside(plane));
+        via_cluster.rekey.push(cost);
+        via_cluster.requests = Requests::settled(&mut admin, QUIET).await?.since(&before);
         copy.verify(&tree, to, None).context("not everything is rekeyed")?;
     }
 
@@ -78,11 +99,11 @@ pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<Through> {
         let wall = bare::ask(&person, &account, &tree).await?;
         let cost = Cost { wall, cpu: Process::own().cpu()? - own_before };
         let plane = process::control_plane_cpu(&site.plane)? - plane_before;
-        through.bare.push(cost);
-        through.bare_control_plane.push(Cost { wall, cpu: plane });
+        via_cluster.bare.push(cost);
+        via_cluster.bare_control_plane.push(Cost { wall, cpu: plane });
         bare::check(&tree, &Requests::settled(&mut admin, QUIET).await?.since(&before))?;
     }
     // In this order, so that the plane goes last.
     drop(controller);
-    Ok(through)
+    Ok(via_cluster)
 }
