@@ -1,7 +1,7 @@
-//! `cargo demo`: the way of a Secret from Git into a cluster, on real parts.
+//! `cargo demo`: follows a Secret from Git into a cluster, with a real API server and the real programs.
 //!
-//! Every command that it prints is the command that it runs, and every claim is checked: the story ends
-//! with `demo: ok`, or with what went wrong and exit code 1.
+//! It runs every command that it prints and checks every claim. It ends with `demo: ok`, or with what went
+//! wrong and exit code 1.
 
 use std::fs;
 use std::io::{self, Write};
@@ -30,13 +30,12 @@ stringData:
   password: correct horse battery staple
 ";
 
-/// Where `--context` was not given and where it was.
 const HELP: &str = "\
 usage: cargo demo [--context NAME]
 
-  --context NAME  use the cluster of this kubeconfig context instead of starting a control plane;
-                  the demo installs deploy/base there, works in the namespace bulla-demo and deletes
-                  only that namespace at the end
+  --context NAME  use the cluster of this kubeconfig context [default: start a local control plane];
+                  the demo installs deploy/base there, works in the namespace bulla-demo, and at the
+                  end deletes only that namespace
 ";
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -51,11 +50,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let told = Cluster::new(context).and_then(|cluster| {
-        let told = tell(&cluster);
-        cluster.leave().and(told)
+    let outcome = Cluster::new(context).and_then(|cluster| {
+        let outcome = tell(&cluster);
+        cluster.clean_up().and(outcome)
     });
-    let (line, code) = match told {
+    let (line, code) = match outcome {
         Ok(()) => ("demo: ok".to_owned(), ExitCode::SUCCESS),
         Err(error) => (format!("demo: failed: {error:#}"), ExitCode::FAILURE),
     };
@@ -81,10 +80,10 @@ fn tell(cluster: &Cluster) -> Result<()> {
 }
 
 fn install(story: &Story, cluster: &Cluster) -> Result<Option<Controller>> {
-    story.chapter("A cluster, and Bulla in it")?;
+    story.chapter("Install Bulla in a cluster")?;
     story.say(&cluster.description()?)?;
     let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
-    // In a cluster with nodes no pod is to start from an image that nobody has built.
+    // A cluster with nodes would start the pod, but its image is not published. tests/demo starts no pod.
     let folder = if cluster.plane.is_some() { "deploy/base" } else { "tests/demo" };
     story.command(&format!("kubectl apply -k {folder}"))?;
     let applied = cluster.admin.command(&["apply", "-k", folder]).current_dir(&root).output()?;
@@ -97,10 +96,10 @@ fn install(story: &Story, cluster: &Cluster) -> Result<Option<Controller>> {
     let controller = if cluster.has_controller()? {
         None
     } else {
-        story.say("The controller runs as its own ServiceAccount, with the rights of deploy/controller/rbac.yaml.")?;
+        story.say("Start the controller as its own ServiceAccount, with the rights in deploy/controller/rbac.yaml:")?;
         Some(start_controller(story, cluster)?)
     };
-    story.say("It has made its first key and published the public half:")?;
+    story.say("The controller has published its public key:")?;
     story.run("kubectl get sealingkeys -n bulla-system")?;
     Ok(controller)
 }
@@ -117,17 +116,19 @@ fn start_controller(story: &Story, cluster: &Cluster) -> Result<Controller> {
 }
 
 fn seal(story: &Story) -> Result<()> {
-    story.chapter("Sealing")?;
+    story.chapter("Seal a Secret")?;
     fs::write(story.path("secret.yaml"), SECRET)?;
-    story.say("A Secret that must not be committed as it is:")?;
+    story.say("This Secret holds a plaintext password, so it must not be committed:")?;
     story.run("cat secret.yaml")?;
-    story.say("The cluster's public key, and a recovery key that stays offline:")?;
+    story.say("Fetch the cluster's public key, and generate a recovery key to keep offline:")?;
     story.run("bulla keys fetch -o recipients.txt")?;
     story.run("bulla keys generate -o recovery.txt > recovery.pub")?;
-    story.say("Each value is sealed to both, for this namespace, name and key alone:")?;
+    story.say(
+        "Seal each value to both keys. A sealed value works only for its namespace, name and key:",
+    )?;
     story.run("bulla seal -R recipients.txt -R recovery.pub secret.yaml -o repo/db.yaml")?;
     story.run("cut -c 1-100 repo/db.yaml")?;
-    story.say("Anyone can see what it is for, with no key:")?;
+    story.say("Without any key, you can see what each value is sealed for:")?;
     let shown = story.run("bulla inspect repo/db.yaml")?;
     ensure!(shown.contains("strict"), "inspect does not name the scope");
     let sealed = fs::read_to_string(story.path("repo/db.yaml"))?;
@@ -136,15 +137,16 @@ fn seal(story: &Story) -> Result<()> {
 }
 
 fn commit(story: &Story) -> Result<()> {
-    story.chapter("Committing")?;
+    story.chapter("Commit it")?;
+    story.say("Check the file, then commit it:")?;
     story.run("cd repo && bulla lint db.yaml")?;
     story.run("cd repo && git init -q && git add db.yaml && git commit -qm 'Add the database password' && git show --stat --format=%s")?;
     Ok(())
 }
 
 fn unseal(story: &Story) -> Result<()> {
-    story.chapter("Unsealing")?;
-    story.say("What Argo CD or Flux would do; the controller does the rest:")?;
+    story.chapter("Unseal it in the cluster")?;
+    story.say("Apply the file, as Argo CD or Flux would. The controller creates the Secret:")?;
     story.run("kubectl apply -f repo/db.yaml")?;
     story.run("kubectl wait --for=condition=Ready sealedsecret/db --timeout=60s")?;
     story.run("kubectl get sealedsecrets,secrets")?;
@@ -154,19 +156,20 @@ fn unseal(story: &Story) -> Result<()> {
 }
 
 fn heal(story: &Story) -> Result<()> {
-    story.chapter("Healing")?;
-    story.say("Somebody edits the Secret by hand:")?;
+    story.chapter("Undo a manual edit")?;
+    story.say("Someone edits the Secret by hand:")?;
     let edit = r#"kubectl patch secret db -p '{"stringData": {"password": "hunter2"}}'"#;
     let started = Instant::now();
     story.run(edit)?;
     eventually("the restored password", DEADLINE, || {
         let password =
             story.quietly("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
-        ensure!(password == PASSWORD, "still edited");
+        ensure!(password == PASSWORD, "the password is still the edited one");
         Ok(())
     })?;
     let elapsed = started.elapsed().as_millis();
-    story.say(&format!("Restored, as seen {elapsed} ms after the edit began:"))?;
+    story
+        .say(&format!("The controller restored it within {elapsed} ms, and published an Event:"))?;
     let events = "kubectl get events -o custom-columns=OBJECT:.involvedObject.name,REASON:.reason,MESSAGE:.message";
     eventually("the Event", DEADLINE, || {
         ensure!(story.quietly(events)?.contains("DriftRepaired"), "no Event yet");
@@ -176,14 +179,16 @@ fn heal(story: &Story) -> Result<()> {
     Ok(())
 }
 
-/// Only with keys that the demo's own controller has made.
+/// Runs only when the demo has started the controller, so that it renews no key of yours.
 fn renew(story: &Story) -> Result<()> {
-    story.chapter("Renewing the key")?;
-    story.say("Who keeps the keys declares the recovery key, and has a new key made:")?;
+    story.chapter("Renew the key")?;
+    story.say(
+        "The key keeper declares the recovery key, then has the controller generate a new key:",
+    )?;
     story
         .run_as_keeper("bulla keys activate -r \"$(cat recovery.pub)\" --holder recovery --yes")?;
     story.run_as_keeper("bulla keys renew")?;
-    story.say("What is sealed opens as before. The developer, who can read no key, moves it to the new one:")?;
+    story.say("Sealed values still open. The developer rekeys the file to the new key, with no private key:")?;
     story.run("cd repo && bulla rekey")?;
     story.run("cd repo && git diff --stat")?;
     story.run("cd repo && git commit -qam 'Rekey to the new key'")?;
@@ -193,54 +198,54 @@ fn renew(story: &Story) -> Result<()> {
     ensure!(keys.contains("Retired") && keys.contains("recovery"), "the key was not renewed");
     let password =
         story.quietly("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
-    ensure!(password == PASSWORD, "the Secret does not hold the password any more");
+    ensure!(password == PASSWORD, "the Secret no longer holds the password");
     Ok(())
 }
 
 fn refuse(story: &Story) -> Result<()> {
-    story.chapter("Refusing")?;
+    story.chapter("Refuse a copied value")?;
     story.say(
-        "The same values under another name, as an attacker or a careless copy would have them:",
+        "Copy the file under another name, as an attacker might. Neither lint nor the controller accepts it:",
     )?;
     story.run("sed 's/name: db/name: web/' repo/db.yaml > web.yaml")?;
     story.ends("bulla lint web.yaml", 1)?;
     story.run("kubectl apply -f web.yaml")?;
     story.run("kubectl wait --for=condition=Stalled sealedsecret/web --timeout=60s")?;
     let state = story.run("kubectl get sealedsecrets -o wide")?;
-    ensure!(state.contains("WrongBinding"), "the moved value is not refused for its binding");
+    ensure!(state.contains("WrongBinding"), "the copied value is not refused for its binding");
     let secrets = story.quietly("kubectl get secrets -o name")?;
-    ensure!(!secrets.contains("web"), "a Secret was made from a moved value");
+    ensure!(!secrets.contains("web"), "a Secret was created from a copied value");
     Ok(())
 }
 
 fn recover(story: &Story) -> Result<()> {
-    story.chapter("Without the cluster")?;
-    story.say("The recovery key alone opens what Git holds:")?;
+    story.chapter("Recover without the cluster")?;
+    story.say("The recovery key alone opens the file in Git:")?;
     let secret = story.run("bulla unseal -i recovery.txt repo/db.yaml")?;
     let encoded = story.quietly(&format!("printf %s '{PASSWORD}' | base64 -w0"))?;
-    ensure!(secret.contains(encoded.trim()), "the recovery key does not give the password");
+    ensure!(secret.contains(encoded.trim()), "the recovery key does not open the password");
     Ok(())
 }
 
 fn collect(story: &Story) -> Result<()> {
-    story.chapter("Deleting")?;
-    story.say("What Git no longer has goes, with its Secret:")?;
+    story.chapter("Delete it")?;
+    story.say("Delete the SealedSecrets. Kubernetes deletes the Secret with them:")?;
     story.run("kubectl delete -f repo/db.yaml -f web.yaml")?;
-    eventually("the Secret to go", DEADLINE, || {
+    eventually("the deletion of the Secret", DEADLINE, || {
         let secrets = story.quietly("kubectl get secrets -o name")?;
-        ensure!(!secrets.contains("secret/db"), "the Secret is still there");
+        ensure!(!secrets.contains("secret/db"), "the Secret still exists");
         Ok(())
     })?;
     story.run("kubectl get secrets")?;
     Ok(())
 }
 
-/// The cluster that the story plays in.
+/// The cluster that the demo runs in.
 struct Cluster {
-    /// None when the user has one.
+    /// None with `--context`.
     plane: Option<ControlPlane>,
     admin: Kubectl,
-    /// Removes the folder, in which there are keys, when the demo is interrupted.
+    /// Removes the folder and the keys in it if the demo is interrupted.
     _keeper: Leashed,
     folder: Folder,
 }
@@ -280,10 +285,10 @@ impl Cluster {
             version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned();
         Ok(match &self.plane {
             Some(plane) => format!(
-                "A control plane of its own: kube-apiserver, etcd and kube-controller-manager {version} at {}.",
+                "This is a local control plane: kube-apiserver, etcd and kube-controller-manager {version} at {}.",
                 plane.url()
             ),
-            None => format!("Your cluster, Kubernetes {version}."),
+            None => format!("This is your cluster, with Kubernetes {version}."),
         })
     }
 
@@ -294,7 +299,7 @@ impl Cluster {
             .is_some_and(|ready| ready > 0))
     }
 
-    /// A kubeconfig for somebody else, beside the administrator's.
+    /// A kubeconfig for another user than the administrator.
     fn kubeconfig(
         &self,
         name: &str,
@@ -330,8 +335,8 @@ impl Cluster {
         })
     }
 
-    /// Takes back what only the demo needs; the user may want to keep the rest.
-    fn leave(&self) -> Result<()> {
+    /// Deletes the demo's namespace. It leaves Bulla installed, because you may want to keep it.
+    fn clean_up(&self) -> Result<()> {
         if self.plane.is_none() {
             self.admin.run(&["delete", "--ignore-not-found", "namespace", "bulla-demo"])?;
         }
@@ -345,10 +350,10 @@ fn write_private(path: &Path, config: &Value) -> Result<()> {
     file.write_all(config.to_string().as_bytes()).context("cannot write a kubeconfig")
 }
 
-/// Prints, runs and checks.
+/// Prints and runs commands, and checks how they end.
 struct Story {
     shell: Shell,
-    /// The kubeconfig of who keeps the keys.
+    /// The kubeconfig of the key keeper.
     keeper: PathBuf,
     chapters: std::cell::Cell<usize>,
 }
@@ -385,13 +390,13 @@ impl Story {
         Ok(writeln!(stdout)?)
     }
 
-    /// Prints a command, runs it as the developer, and prints what it says. Returns its standard output.
+    /// Prints a command, runs it as the developer, and prints its output. Returns its standard output.
     fn run(&self, line: &str) -> Result<String> {
         let output = self.ends(line, 0)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The same as who keeps the keys.
+    /// [`run`](Self::run) as the key keeper.
     fn run_as_keeper(&self, line: &str) -> Result<String> {
         let mut command = self.shell.command(line);
         command.env("KUBECONFIG", &self.keeper);
@@ -399,7 +404,7 @@ impl Story {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The same for a command that must end with that code.
+    /// [`run`](Self::run) for a command that must end with this exit code.
     fn ends(&self, line: &str, code: i32) -> Result<Output> {
         self.ended(line, &mut self.shell.command(line), code)
     }
@@ -410,13 +415,13 @@ impl Story {
         self.show(&String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()))?;
         ensure!(
             output.status.code() == Some(code),
-            "`{line}` ends with {} instead of {code}",
+            "expected `{line}` to end with exit code {code}, found {}",
             output.status
         );
         Ok(output)
     }
 
-    /// Runs a command whose output is not part of the story.
+    /// Runs a command without printing anything.
     fn quietly(&self, line: &str) -> Result<String> {
         self.shell.run(line)
     }
