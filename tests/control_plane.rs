@@ -1,4 +1,4 @@
-//! The harness itself: what it starts works like a real control plane, and nothing of it stays behind.
+//! Tests of the harness: it starts a real control plane, and leaves nothing behind.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use serde_json::json;
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
-fn version_is_the_one_that_the_module_names() -> Result<()> {
+fn the_version_is_the_one_in_the_go_module() -> Result<()> {
     let versions = ControlPlane::shared()?.admin().json(&["version"])?;
     assert_eq!(versions["serverVersion"]["gitVersion"], "v1.36.3");
     assert_eq!(versions["clientVersion"]["gitVersion"], "v1.36.3");
@@ -23,7 +23,7 @@ fn version_is_the_one_that_the_module_names() -> Result<()> {
 }
 
 #[test]
-fn namespace_comes_and_goes() -> Result<()> {
+fn a_namespace_is_created_and_deleted() -> Result<()> {
     let plane = ControlPlane::shared()?;
     plane.kubectl(&["create", "namespace", "short-lived"])?;
     plane.kubectl(&["create", "configmap", "content", "--namespace", "short-lived"])?;
@@ -35,7 +35,7 @@ fn namespace_comes_and_goes() -> Result<()> {
 }
 
 #[test]
-fn owned_secret_is_collected_with_its_owner() -> Result<()> {
+fn an_owned_secret_is_deleted_with_its_owner() -> Result<()> {
     let plane = ControlPlane::shared()?;
     plane.kubectl(&["create", "configmap", "owner"])?;
     let owner = plane.admin().json(&["get", "configmap", "owner"])?;
@@ -54,7 +54,7 @@ fn owned_secret_is_collected_with_its_owner() -> Result<()> {
     });
     plane.admin().run_with_input(&["apply", "--filename", "-"], &secret.to_string())?;
     plane.kubectl(&["delete", "configmap", "owner"])?;
-    eventually("the Secret to go", SOON, || {
+    eventually("the deletion of the Secret", SOON, || {
         let left = plane.kubectl(&["get", "secret", "owned", "--ignore-not-found"])?;
         ensure!(left.is_empty(), "{left}");
         Ok(())
@@ -62,7 +62,7 @@ fn owned_secret_is_collected_with_its_owner() -> Result<()> {
 }
 
 #[test]
-fn service_account_has_the_rights_that_it_was_given() -> Result<()> {
+fn a_service_account_has_only_its_rights() -> Result<()> {
     let plane = ControlPlane::shared()?;
     plane.kubectl(&["create", "namespace", "rbac"])?;
     plane.kubectl(&["create", "serviceaccount", "reader", "--namespace", "rbac"])?;
@@ -83,7 +83,7 @@ fn service_account_has_the_rights_that_it_was_given() -> Result<()> {
 }
 
 #[test]
-fn user_is_impersonated() -> Result<()> {
+fn a_user_is_impersonated() -> Result<()> {
     let user = ControlPlane::shared()?.user("ada", &["authors"])?;
     let whoami = user.json(&["auth", "whoami"])?;
     assert_eq!(whoami["status"]["userInfo"]["username"], "ada");
@@ -92,7 +92,7 @@ fn user_is_impersonated() -> Result<()> {
 }
 
 #[test]
-fn killed_and_paused_parts_come_back_with_their_data() -> Result<()> {
+fn killed_and_paused_parts_run_again_with_their_data() -> Result<()> {
     let mut plane = ControlPlane::start()?;
     plane.kubectl(&["create", "configmap", "kept", "--from-literal=key=value"])?;
     let before = plane.admin().json(&["get", "configmap", "kept"])?;
@@ -126,7 +126,7 @@ fn killed_and_paused_parts_come_back_with_their_data() -> Result<()> {
 }
 
 #[test]
-fn nothing_remains_of_a_killed_owner() -> Result<()> {
+fn a_killed_owner_leaves_nothing_behind() -> Result<()> {
     let mut owner = Command::new(env!("CARGO_BIN_EXE_control-plane"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -139,16 +139,16 @@ fn nothing_remains_of_a_killed_owner() -> Result<()> {
 
     owner.kill()?;
     owner.wait()?;
-    eventually("all to go", SOON, || {
+    eventually("the end of all", SOON, || {
         let left = processes_that_mention(folder)?;
         ensure!(left.is_empty(), "{left:?}");
-        ensure!(!folder.exists(), "the folder is there");
+        ensure!(!folder.exists(), "the folder still exists");
         Ok(())
     })
 }
 
 #[test]
-fn leashed_program_reports_its_end() -> Result<()> {
+fn a_leashed_program_reports_its_end() -> Result<()> {
     let folder = Folder::new("bulla-leash-")?;
     let mut shell = Command::new("sh");
     shell.args(["-c", "echo $GREETING; exit 3"]).env("GREETING", "hello");
@@ -166,7 +166,7 @@ fn leashed_program_reports_its_end() -> Result<()> {
 }
 
 #[test]
-fn program_that_ignores_sigterm_ends_all_the_same() -> Result<()> {
+fn a_program_that_ignores_sigterm_is_killed() -> Result<()> {
     let folder = Folder::new("bulla-leash-")?;
     let path = folder.path().to_owned();
     let mut shell = Command::new("sh");
@@ -186,7 +186,7 @@ fn program_that_ignores_sigterm_ends_all_the_same() -> Result<()> {
 }
 
 #[test]
-fn program_that_cannot_start_is_an_error() -> Result<()> {
+fn a_program_that_cannot_start_is_an_error() -> Result<()> {
     let folder = Folder::new("bulla-leash-")?;
     let failure = Leashed::spawn(&Command::new("/no/such/program"), &folder, "nothing").err();
     let failure = failure.context("it started")?.to_string();
@@ -195,7 +195,7 @@ fn program_that_cannot_start_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn kstatus_judges_samples() -> Result<()> {
+fn kstatus_evaluates_samples() -> Result<()> {
     let sealed_secret = |observed: i64, conditions| {
         json!({
             "apiVersion": "bulla.dev/v1alpha1",
@@ -237,7 +237,7 @@ fn mode(path: &Path) -> Result<u32> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o777)
 }
 
-/// The command lines of all processes that have the folder in them.
+/// The command lines of all processes that contain the folder's path.
 fn processes_that_mention(folder: &Path) -> Result<Vec<String>> {
     let folder = folder.to_str().context("not Unicode")?;
     let command_lines = fs::read_dir("/proc")?.filter_map(|process| {

@@ -1,4 +1,4 @@
-//! The control plane's programs: found where `KUBEBUILDER_ASSETS` says, else built from Go modules.
+//! The control plane's programs: taken from the folder `KUBEBUILDER_ASSETS` if it is set, else built from Go modules.
 
 use std::{
     env,
@@ -10,13 +10,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The Go module that names versions of everything built here.
+/// The Go module that pins the version of everything built here.
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster");
 
-/// Not below `CARGO_TARGET_DIR`: what takes minutes to build is built once per work tree.
+/// Not below `CARGO_TARGET_DIR`: these programs take minutes to build, so they are built once per work tree.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/cluster");
 
-/// A program that is not ours.
+/// A program from another project, or `kstatus`, which wraps a library of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asset {
     /// The API server's store.
@@ -27,13 +27,13 @@ pub enum Asset {
     ControllerManager,
     /// The command line client.
     Kubectl,
-    /// The judge of an object's status, `tests/cluster/kstatus`.
+    /// The program that evaluates an object's status, `tests/cluster/kstatus`.
     Kstatus,
 }
 
 impl Asset {
-    /// Where the program is. Builds it when the Go module has changed since the last time, which takes
-    /// minutes the first time and no time when nothing changed.
+    /// The path of the program. Builds it if the Go module has changed since the last build. The first build takes
+    /// minutes.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl Asset {
             .current_dir(MODULE)
             .env("GOWORK", "off")
             .stdin(Stdio::null())
-            // Cargo's tests own standard output.
+            // Standard output belongs to Cargo's tests.
             .stdout(io::stderr())
             .status()
             .context("cannot run go, which cluster tests need unless KUBEBUILDER_ASSETS is set")?;
@@ -108,13 +108,13 @@ impl Asset {
 
     fn go_args(self, sources: &Sources, program: &Path) -> Result<Vec<String>> {
         let version = sources.kubernetes_version()?;
-        // Without these the programs take themselves for v0.0.0.
+        // Without these flags the programs report version v0.0.0.
         let link = format!(
             "-s -w -X k8s.io/component-base/version.gitVersion={version} \
              -X k8s.io/client-go/pkg/version.gitVersion={version}"
         );
         let program = program.to_str().context("the work tree's path is not Unicode")?;
-        // No version control stamp: it fails in checkouts owned by somebody else, and rebuilds at each commit.
+        // No version control stamp: it fails in a checkout of another owner, and causes a rebuild at each commit.
         let words = [
             "build",
             "-buildvcs=false",
@@ -130,7 +130,7 @@ impl Asset {
     }
 }
 
-/// Everything of ours that the programs are built from.
+/// The files of this repository that the programs are built from.
 struct Sources {
     module: String,
     sums: String,
@@ -150,7 +150,7 @@ impl Sources {
         })
     }
 
-    /// What is written beside a program to tell whether it is up to date: simply all that made it.
+    /// The text of the stamp file beside a program. It holds all inputs, so an equal stamp means an up-to-date program.
     fn stamp(&self, args: &[String]) -> String {
         format!("{args:?}\n{}{}{}", self.module, self.sums, self.kstatus)
     }

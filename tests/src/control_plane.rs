@@ -20,14 +20,14 @@ use crate::{Asset, Folder, Kubectl, Leashed, Signal, eventually};
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often another port is tried.
+/// How many ports are tried.
 const PORT_ATTEMPTS: usize = 5;
 
-/// Below the range from which Linux takes the local ports of outgoing connections: a client that knocks
-/// while its server is away could otherwise be given that very port and talk to itself.
+/// Below the range from which Linux takes the local ports of outgoing connections. Otherwise a client that connects
+/// while its server is down could get that very port and talk to itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// The part of a control plane that one process is.
+/// A process of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The store.
@@ -50,24 +50,24 @@ impl Part {
 
 /// A running control plane, with RBAC and every admission plugin that a default API server has.
 ///
-/// It has no nodes, so no pod ever runs. All its files are in one temporary folder. It ends when dropped,
-/// and also when this process ends in any way.
+/// It has no nodes, so no pod ever runs. All its files are in one temporary folder. It ends when dropped, and
+/// also when this process ends for any reason.
 #[derive(Debug)]
 pub struct ControlPlane {
     running: BTreeMap<Part, Leashed>,
     api_port: u16,
     admin_token: String,
     admin: Kubectl,
-    // Last, so that it is removed after all that runs in it has ended.
+    // Last, so that it is removed after everything that runs in it has ended.
     folder: Folder,
 }
 
 impl ControlPlane {
-    /// Starts one and waits until it is ready.
+    /// Starts a control plane and waits until it is ready.
     ///
     /// # Errors
     ///
-    /// When a part does not become ready; the message has the last lines of its log.
+    /// When a part does not become ready. The message includes the last lines of its log.
     pub fn start() -> Result<Self> {
         Self::start_on(free_port()?)
     }
@@ -78,7 +78,7 @@ impl ControlPlane {
         let admin_token = random_token()?;
         let running = BTreeMap::new();
         let mut plane = Self { running, api_port, admin_token, admin, folder };
-        // The group with every right, for the administrator and the controller manager.
+        // The administrator and the controller manager are in the group that has every right.
         let tokens = format!("{},admin,admin,\"system:masters\"\n", plane.admin_token);
         write_private(&plane.file("tokens.csv"), &tokens)?;
         plane.launch(Part::Etcd)?;
@@ -87,12 +87,12 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// The one that all tests of a process share, started when first asked for. They should keep to
-    /// namespaces of their own.
+    /// The control plane that all tests of a process share, started at the first call. Each test should use its own
+    /// namespaces.
     ///
     /// # Errors
     ///
-    /// When it did not start, the first time.
+    /// When it did not start at the first call.
     pub fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<ControlPlane>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref().map_err(|error| anyhow!("{error:#}"))
@@ -102,7 +102,7 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When it fails; the message has all that it said.
+    /// When `kubectl` fails. The message includes its standard error.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         self.admin.run(args)
     }
@@ -113,18 +113,18 @@ impl ControlPlane {
         &self.admin
     }
 
-    /// The service account, which must exist, with a token of its own.
+    /// A client that is the service account, which must exist, with a new token.
     ///
     /// # Errors
     ///
-    /// When no token is given.
+    /// When no token can be created.
     pub fn service_account(&self, namespace: &str, name: &str) -> Result<Kubectl> {
         let command = ["create", "token", name, "--namespace", namespace, "--duration", "24h"];
         let token = self.kubectl(&command)?;
         self.client(&format!("{namespace}.{name}"), &json!({"token": token.trim()}))
     }
 
-    /// Any user, by impersonation.
+    /// A client that is any user, by impersonation.
     ///
     /// # Errors
     ///
@@ -140,13 +140,13 @@ impl ControlPlane {
         format!("https://127.0.0.1:{}", self.api_port)
     }
 
-    /// Where everything is, also logs; programs that are to end with the control plane can be leashed in it.
+    /// The folder of all files and logs. A program leashed in it ends with the control plane.
     #[must_use]
     pub fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// The process id of a part that runs.
+    /// The process id of a running part.
     #[must_use]
     pub fn pid(&self, part: Part) -> Option<u32> {
         self.running.get(&part).map(Leashed::pid)
@@ -161,7 +161,7 @@ impl ControlPlane {
         self.running.remove(&part).map_or(Ok(()), Leashed::kill)
     }
 
-    /// Starts a part again, at its address and on its data, after killing it if it runs.
+    /// Starts a part again with the same address and data. Kills it first if it runs.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl ControlPlane {
         self.launch(part)
     }
 
-    /// Makes a part stand still, its connections open: to its clients the network is down.
+    /// Stops a part with its connections open, so its clients think that the network is down.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl ControlPlane {
         self.signal(part, Signal::Stop)
     }
 
-    /// Lets a paused part go on.
+    /// Continues a paused part.
     ///
     /// # Errors
     ///
@@ -194,7 +194,7 @@ impl ControlPlane {
         leashed.with_context(|| format!("{} does not run", part.name()))?.signal(signal)
     }
 
-    /// Between the choice of a port and its use somebody else may have taken it.
+    /// Another program may take the port between its choice and its use.
     fn launch_api_server_on_free_port(&mut self) -> Result<()> {
         for _ in 1..PORT_ATTEMPTS {
             match self.launch(Part::ApiServer) {
@@ -225,7 +225,7 @@ impl ControlPlane {
 
     fn spawn(&self, part: Part) -> Result<Leashed> {
         let command = self.command(part)?;
-        // Nobody will read the data, so none of them need take leave of the others.
+        // Nothing reads the data afterwards, so no part needs time to shut down cleanly.
         Leashed::spawn_with_grace(&command, &self.folder, part.name(), Duration::ZERO)
     }
 
@@ -240,11 +240,11 @@ impl ControlPlane {
                 ensure!(answer.contains(" 200 OK"), "not ready: {answer}");
             }
             Part::ApiServer => {
-                // Far cheaper to try than a process.
+                // Trying to connect is far cheaper than starting kubectl.
                 TcpStream::connect((Ipv4Addr::LOCALHOST, self.api_port))?;
                 self.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"])?;
             }
-            // It has made the service account of each namespace, so it sees them and writes.
+            // If it has created a namespace's service account, it reads and writes.
             Part::ControllerManager => {
                 self.kubectl(&["get", "serviceaccount", "default", "--namespace", "default"])?;
             }
@@ -264,20 +264,20 @@ impl ControlPlane {
         let mut command = Command::new(Asset::Etcd.path()?);
         command
             .arg(format!("--data-dir={}", self.file("etcd").display()))
-            // A socket in our folder: nobody else's etcd can be there, and nobody else can reach ours.
+            // A socket in this private folder: no other etcd can be there, and no other user can reach this one.
             .arg(format!("--listen-client-urls=unix://{}", self.etcd_socket().display()))
-            // It has no peers, and nobody asks it for its address.
+            // It has no peers, and nothing asks for its address.
             .arg("--listen-peer-urls=http://127.0.0.1:0")
             .arg("--advertise-client-urls=http://127.0.0.1:0")
-            // What survives is the process's death, not the machine's.
+            // The data must survive the end of the process, not of the machine.
             .arg("--unsafe-no-fsync");
         Ok(command)
     }
 
     fn api_server(&self) -> Result<Command> {
         let mut command = Command::new(Asset::ApiServer.path()?);
-        // The API server makes itself this key for TLS when there is none, before it reads those for
-        // service accounts.
+        // If this TLS key is missing, the API server generates it before it reads the keys for service
+        // accounts.
         let key = self.file("apiserver/apiserver.key");
         command
             .arg(format!("--etcd-servers=unix://{}", self.etcd_socket().display()))
@@ -311,7 +311,7 @@ impl ControlPlane {
             .arg(format!("--controllers={}", controllers.join(",")))
             .arg(format!("--root-ca-file={}", self.certificate().display()))
             .args(["--leader-elect=false", "--secure-port=0"])
-            // By default it removes 20 objects a second.
+            // The default limit would let it delete only 20 objects a second.
             .args(["--kube-api-qps=500", "--kube-api-burst=1000"]);
         Ok(command)
     }
@@ -337,7 +337,7 @@ impl ControlPlane {
         write_private(path, &kubeconfig.to_string())
     }
 
-    /// The API server's certificate, followed by that of its authority.
+    /// The API server's certificate, followed by its authority's.
     fn certificate(&self) -> PathBuf {
         self.file("apiserver/apiserver.crt")
     }
@@ -367,7 +367,7 @@ fn random_token() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Readable by its owner only, and never half written.
+/// Writes a file atomically. Only its owner can read it.
 fn write_private(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("no folder")?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -381,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn taken_port_is_left_to_its_owner() {
+    fn a_taken_port_is_not_used() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port().unwrap())).unwrap();
         let port = taken.local_addr().unwrap().port();
         let plane = ControlPlane::start_on(port).unwrap();

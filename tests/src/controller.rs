@@ -1,4 +1,5 @@
-//! The controller, installed as `deploy/base` says and run as its ServiceAccount, without a node to run on.
+//! The controller, installed from `deploy/base` and run as its ServiceAccount, but outside of the cluster, which has
+//! no nodes.
 
 use std::{
     fs,
@@ -13,17 +14,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{ControlPlane, Folder, Leashed, Program, Signal, eventually, program};
 
-/// What is installed, as a person would.
+/// The manifests to install, as a user would.
 const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/base");
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A controller outside of the cluster that it serves, with the rights that it has inside.
+/// A controller that runs outside of its cluster, with the rights that it would have inside.
 #[derive(Debug)]
 pub struct Controller {
-    // First, so that it has ended before its folder goes.
+    // First, so that it has ended before its folder is removed.
     running: Option<Leashed>,
     command: Command,
     folder: Folder,
@@ -33,11 +34,11 @@ impl Controller {
     /// The namespace of `deploy/base`.
     pub const NAMESPACE: &str = "bulla-system";
 
-    /// Installs `deploy/base` with `kubectl apply -k`. The Deployment is there too, and no node runs its pod.
+    /// Installs `deploy/base` with `kubectl apply -k`. This includes the Deployment, but no node runs its pod.
     ///
     /// # Errors
     ///
-    /// When something is refused.
+    /// When the API server refuses something.
     pub fn install(plane: &ControlPlane) -> Result<()> {
         plane.kubectl(&["apply", "--kustomize", BASE])?;
         let definitions = ["sealedsecrets", "sealingkeys", "rekeys"]
@@ -58,7 +59,7 @@ impl Controller {
         let account = plane.service_account(Self::NAMESPACE, "bulla-controller")?;
         let mut command = Command::new(program(Program::Controller)?);
         command.args(["--listen", "127.0.0.1:0"]).env("KUBECONFIG", account.kubeconfig());
-        // Each command is a pod of its own; a restart is one of its container.
+        // Each command is like a pod of its own. A restart is like a restart of its container.
         static PODS: AtomicU32 = AtomicU32::new(0);
         let number = PODS.fetch_add(1, Ordering::Relaxed);
         command.env("POD_NAME", format!("bulla-controller-{}-{number}", std::process::id()));
@@ -98,7 +99,7 @@ impl Controller {
         Ok(command)
     }
 
-    /// Starts it; it may not be ready yet. It ends when dropped, and when this process ends in any way.
+    /// Starts it without waiting until it is ready. It ends when dropped, and when this process ends for any reason.
     ///
     /// # Errors
     ///
@@ -110,7 +111,7 @@ impl Controller {
         Ok(controller)
     }
 
-    /// Starts it again with the same command, after SIGTERM if it runs.
+    /// Starts it again with the same command. If it runs, it gets SIGTERM first.
     ///
     /// # Errors
     ///
@@ -127,7 +128,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// When it does not run, or not end within `deadline`.
+    /// When it does not run, or does not end within `deadline`.
     pub fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let mut leashed = self.running.take().context("the controller does not run")?;
         leashed.signal(Signal::Terminate)?;
@@ -143,7 +144,7 @@ impl Controller {
         self.running.take().map_or(Ok(()), Leashed::kill)
     }
 
-    /// Makes it stand still, as a node does that is out of memory or away for maintenance.
+    /// Pauses it, like a node that is out of memory or suspended.
     ///
     /// # Errors
     ///
@@ -152,7 +153,7 @@ impl Controller {
         self.signal(Signal::Stop)
     }
 
-    /// Lets it go on.
+    /// Continues it after a pause.
     ///
     /// # Errors
     ///
@@ -161,7 +162,7 @@ impl Controller {
         self.signal(Signal::Continue)
     }
 
-    /// The process id of the run that goes on.
+    /// The process id of the current run.
     ///
     /// # Errors
     ///
@@ -174,11 +175,11 @@ impl Controller {
         self.running.as_mut().context("the controller does not run")?.signal(signal)
     }
 
-    /// Waits until `/readyz` consents.
+    /// Waits until `/readyz` answers with 200.
     ///
     /// # Errors
     ///
-    /// When it does not in time; the message has the last lines of its log.
+    /// When it is not ready in time. The message includes the last lines of its log.
     pub fn wait_until_ready(&self) -> Result<()> {
         eventually("a ready controller", START_DEADLINE, || {
             let (code, text) = self.get("/readyz")?;
@@ -188,7 +189,7 @@ impl Controller {
         .with_context(|| format!("the controller's log ends:\n{}\n", self.log_tail()))
     }
 
-    /// Asks for a path such as `/readyz`: the status code and the body.
+    /// Requests a path such as `/readyz`. Returns the status code and the body.
     ///
     /// # Errors
     ///
@@ -204,12 +205,12 @@ impl Controller {
         Ok((code, body.to_owned()))
     }
 
-    /// The sum of the metric's samples: of all when `series` is a name, of some when it goes on with the
-    /// beginning of the labels.
+    /// The sum of a metric's samples. `series` is its name, which sums all samples, or its name and the
+    /// beginning of the labels, which sums those that match.
     ///
     /// # Errors
     ///
-    /// When it does not answer or not so that Prometheus could read it.
+    /// When it does not answer, or the answer is not valid for Prometheus.
     pub fn metric(&self, series: &str) -> Result<f64> {
         let (code, text) = self.get("/metrics")?;
         ensure!(code == 200, "{code} {text}");
@@ -226,7 +227,7 @@ impl Controller {
         Ok(sum)
     }
 
-    /// Everything that all its runs have printed.
+    /// The output of all runs.
     ///
     /// # Errors
     ///
@@ -235,7 +236,7 @@ impl Controller {
         Ok(String::from_utf8_lossy(&self.log_since(0)?).into_owned())
     }
 
-    /// [`log`](Self::log) without its first bytes, so many.
+    /// [`log`](Self::log) without its first `bytes` bytes.
     ///
     /// # Errors
     ///
@@ -248,13 +249,13 @@ impl Controller {
         Ok(log)
     }
 
-    /// The last lines that it printed.
+    /// The last lines of its output.
     #[must_use]
     pub fn log_tail(&self) -> String {
         self.running.as_ref().map(Leashed::log_tail).unwrap_or_default()
     }
 
-    /// The port is the one that the operating system gave it.
+    /// Its address. The operating system chose the port, so it is read from the log.
     fn address(&self) -> Result<SocketAddr> {
         let running = self.running.as_ref().context("the controller does not run")?;
         let printed = running.printed()?;

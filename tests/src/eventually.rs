@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Tries until it succeeds, at first often and then less so.
+/// Tries until an attempt succeeds, at first often and then less often.
 ///
 /// # Errors
 ///
-/// The last failure, when `deadline` has passed since the call. `what` says what was waited for.
+/// The last failure, when `deadline` has passed since the call. `what` names what was waited for.
 pub fn eventually<T>(
     what: &str,
     deadline: Duration,
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn success_ends_the_wait() {
+    fn a_success_ends_the_wait() {
         let mut attempts = 0;
         let outcome = eventually("third attempt", Duration::from_secs(60), || {
             attempts += 1;
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn deadline_shows_what_was_waited_for_and_the_last_failure() {
+    fn a_missed_deadline_shows_what_was_waited_for_and_the_last_failure() {
         let failure =
             eventually("the sun", Duration::from_millis(30), || Err::<(), _>(anyhow!("dark")));
         assert_eq!(format!("{:#}", failure.unwrap_err()), "not within 0.03 s: the sun: dark");

@@ -1,4 +1,4 @@
-//! A temporary folder that goes when the last process using it does.
+//! A temporary folder that is removed when the last process that uses it ends.
 
 use std::{
     fs::{self, File},
@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// A temporary folder, readable by its owner only. Programs that are leashed in it remove it when this
-/// process could not.
+/// A temporary folder that only its owner can read. If this process cannot remove it, the leashes of programs that run
+/// in it do.
 #[derive(Debug)]
 pub struct Folder {
     /// Shared with the leashes of programs that use the folder.
@@ -33,7 +33,7 @@ impl Folder {
         Ok(Self { lock, path })
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -42,7 +42,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Programs that still run here are leashed, and the last leash does the same.
+        // If programs still run here, the last of their leashes removes the folder.
         if self.lock.unlock().is_ok() && self.lock.try_lock().is_ok() {
             let _ = fs::remove_dir_all(&self.path);
         }

@@ -11,23 +11,23 @@ use serde_json::Value;
 
 use crate::Asset;
 
-/// One object judged by the kstatus library.
+/// The kstatus library's verdict on an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The conclusion.
     pub status: Status,
-    /// Why, in the library's words or the condition's.
+    /// The reason, in the words of the library or the condition.
     pub message: String,
 }
 
 /// How far along an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// What its spec asks for is so.
+    /// It is as its spec declares.
     Current,
-    /// On the way there.
+    /// It is not yet as its spec declares.
     InProgress,
-    /// It will not get there by itself.
+    /// It will not become as declared by itself.
     Failed,
     /// It is being deleted.
     Terminating,
@@ -36,20 +36,20 @@ pub enum Status {
 }
 
 impl Verdict {
-    /// Judges one object.
+    /// Evaluates one object.
     ///
     /// # Errors
     ///
-    /// When it is no Kubernetes object.
+    /// When it is not a Kubernetes object.
     pub fn of(object: &Value) -> Result<Self> {
         Self::of_each(std::slice::from_ref(object))?.pop().context("kstatus gave no verdict")
     }
 
-    /// Judges many objects, in their order.
+    /// Evaluates many objects, in order.
     ///
     /// # Errors
     ///
-    /// When one of them is no Kubernetes object.
+    /// When one of them is not a Kubernetes object.
     pub fn of_each(objects: &[Value]) -> Result<Vec<Self>> {
         let mut child = Command::new(Asset::Kstatus.path()?)
             .stdin(Stdio::piped())
@@ -60,7 +60,7 @@ impl Verdict {
         let lines: String = objects.iter().map(|object| format!("{object}\n")).collect();
         let stdin = child.stdin.take();
         let output = thread::scope(|scope| {
-            // A kstatus that does not read all of it says why on standard error.
+            // If kstatus does not read all input, it prints the reason to standard error.
             scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(lines.as_bytes())));
             child.wait_with_output()
         })?;

@@ -1,4 +1,4 @@
-//! The API server seen by one identity, through `kubectl`.
+//! The API server as one user sees it, through `kubectl`.
 
 use std::{
     io::Write,
@@ -20,11 +20,11 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// With that kubeconfig and its current context.
+    /// `kubectl` with this kubeconfig and its current context.
     ///
     /// # Errors
     ///
-    /// When there is no `kubectl` and it does not build.
+    /// When `kubectl` does not build.
     pub fn new(kubeconfig: impl Into<PathBuf>) -> Result<Self> {
         Ok(Self { program: Asset::Kubectl.path()?, kubeconfig: kubeconfig.into() })
     }
@@ -35,14 +35,14 @@ impl Kubectl {
         &self.kubeconfig
     }
 
-    /// The command, not yet run; for long-lived ones such as `get --watch`, which want a leash.
+    /// The command, not yet run. Use it for long-lived commands such as `get --watch`, which need a leash.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(args)
             .env("KUBECONFIG", &self.kubeconfig)
-            // Neither the user's preferences nor what was learnt from another API server on this port.
+            // Ignore the user's preferences and the cache of another API server on this port.
             .env("KUBERC", "off")
             .env("KUBECACHEDIR", self.kubeconfig.with_file_name("cache"));
         command
@@ -52,16 +52,16 @@ impl Kubectl {
     ///
     /// # Errors
     ///
-    /// When it fails; the message has all that it said.
+    /// When it fails. The message includes its standard error.
     pub fn run(&self, args: &[&str]) -> Result<String> {
         self.run_with_input(args, "")
     }
 
-    /// [`run`](Self::run) with standard input, say for `["apply", "-f", "-"]`.
+    /// [`run`](Self::run) with standard input, as for `["apply", "-f", "-"]`.
     ///
     /// # Errors
     ///
-    /// When it fails; the message has all that it said.
+    /// When it fails. The message includes its standard error.
     pub fn run_with_input(&self, args: &[&str], input: &str) -> Result<String> {
         let mut child = self
             .command(args)
@@ -72,7 +72,7 @@ impl Kubectl {
             .context("cannot run kubectl")?;
         let stdin = child.stdin.take();
         let output = thread::scope(|scope| {
-            // A kubectl that does not read all of it says why on standard error.
+            // If kubectl does not read all input, it prints the reason to standard error.
             scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
             child.wait_with_output()
         })?;

@@ -1,4 +1,4 @@
-//! Child processes that cannot outlive this one.
+//! Child processes that cannot outlive this process.
 
 use std::{
     fs,
@@ -20,11 +20,11 @@ const END_DEADLINE: Duration = Duration::from_secs(20);
 
 const LOG_TAIL_LINES: usize = 30;
 
-/// A running program that ends with this process, however this process ends. Dropping it ends it and waits.
+/// A running program that ends with this process, however this process ends. Dropping it ends the program and waits.
 /// In both cases it gets SIGTERM first, and SIGKILL after its grace period.
 ///
-/// Its output is in [`log`](Self::log), its standard input is empty, and it is in a process group of its
-/// own, so that Ctrl-C in a terminal does not reach it before its holder.
+/// Its output is in [`log`](Self::log) and its standard input is empty. It has its own process group, so that
+/// Ctrl-C in a terminal does not reach it before its holder.
 #[derive(Debug)]
 pub struct Leashed {
     leash: Child,
@@ -33,22 +33,22 @@ pub struct Leashed {
     log_start: u64,
 }
 
-/// What can be sent to a [`Leashed`] program.
+/// A signal that can be sent to a [`Leashed`] program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: please end.
+    /// SIGTERM: ends it, with time to clean up.
     Terminate,
-    /// SIGKILL: end at once.
+    /// SIGKILL: ends it at once.
     Kill,
-    /// SIGSTOP: stand still.
+    /// SIGSTOP: pauses it.
     Stop,
-    /// SIGCONT: go on.
+    /// SIGCONT: continues it.
     Continue,
 }
 
 impl Leashed {
-    /// Starts the command (program, arguments, environment and working folder of it; not its redirections).
-    /// `name` is for the log, which is `name.log` in `folder` and appended to. Its grace period is 5 s.
+    /// Starts the command with its arguments, environment and working folder, but without its redirections. Its
+    /// output is appended to `name.log` in `folder`. Its grace period is 5 s.
     ///
     /// # Errors
     ///
@@ -116,13 +116,13 @@ impl Leashed {
         self.pid
     }
 
-    /// The file with everything that the program printed.
+    /// The file with all output of the program.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// What this run of the program has printed so far.
+    /// The output of this run so far.
     ///
     /// # Errors
     ///
@@ -135,7 +135,7 @@ impl Leashed {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The last lines that this run of the program printed.
+    /// The last lines of this run's output.
     #[must_use]
     pub fn log_tail(&self) -> String {
         let text = self.printed().unwrap_or_default();
@@ -143,7 +143,7 @@ impl Leashed {
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
-    /// Sends a signal to the program, never to another process that got its id.
+    /// Sends a signal to the program, and never to another process with the same id.
     ///
     /// # Errors
     ///
@@ -155,20 +155,20 @@ impl Leashed {
             Signal::Stop => "STOP",
             Signal::Continue => "CONT",
         };
-        let input = self.leash.stdin.as_mut().context("the leash is let go")?;
+        let input = self.leash.stdin.as_mut().context("the program is being ended")?;
         writeln!(input, "{word}").context("the program has ended")
     }
 
-    /// The exit status if it has ended; a program that died from a signal shows 128 and its number.
+    /// The exit status, if it has ended. A program ended by a signal has the code 128 plus the signal's number.
     ///
     /// # Errors
     ///
-    /// When the operating system cannot tell.
+    /// When the operating system reports an error.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.leash.try_wait()?)
     }
 
-    /// Waits for its end and says what [`try_wait`](Self::try_wait) says.
+    /// Waits until it has ended. Returns the status as [`try_wait`](Self::try_wait) does.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl Leashed {
     ///
     /// When it still runs much later.
     pub fn kill(mut self) -> Result<()> {
-        // That it ended by itself is as good.
+        // It is fine if it has already ended by itself.
         let _ = self.signal(Signal::Kill);
         self.wait(END_DEADLINE).map(drop)
     }

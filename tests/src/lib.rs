@@ -1,10 +1,14 @@
-//! The harness of the tests that need a program or a cluster.
+//! The harness for tests that need a program or a cluster.
 //!
-//! [`ControlPlane`] is a real API server with its etcd and controller manager, [`Leashed`] a program that
-//! cannot outlive the test which started it, [`Controller`] the half of ours that runs in a cluster, as
-//! `deploy/base` installs it, `Proxy` a bad way from it to the API server, [`Shell`] a person at a terminal, [`steps`] what
-//! a page has its reader do, [`program`] the path of one of the workspace's own programs, [`Verdict`] what the tools of the trade
-//! conclude from an object's status, and [`eventually`] the way to wait.
+//! - [`ControlPlane`]: a real API server with its etcd and controller manager.
+//! - [`Controller`]: `bulla-controller` as `deploy/base` installs it.
+//! - `Proxy`: injects faults between the controller and the API server.
+//! - [`Leashed`]: a program that cannot outlive the test that started it.
+//! - [`program`]: the path of one of the workspace's programs, built if necessary.
+//! - [`Shell`]: runs command lines as a user types them.
+//! - [`steps`]: the commands and files of a documentation page.
+//! - [`Verdict`]: what GitOps tools conclude from an object's status.
+//! - [`eventually`]: waits with a deadline.
 
 mod assets;
 mod control_plane;

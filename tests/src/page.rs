@@ -1,15 +1,15 @@
-//! What a page of the documentation has its reader do.
+//! The steps that a documentation page asks its reader to do.
 
-/// Something that the reader does.
+/// A step of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// Runs a command line, which stands in a `console` block.
+    /// Runs a command line, from a `console` block.
     Run(&'a str),
-    /// Writes a file: a `yaml` block whose first line is a comment with its name.
+    /// Writes a file, from a `yaml` block whose first line is a comment with the file's name.
     Write(&'a str, &'a str),
 }
 
-/// The steps of a page, in their order. Blocks within lists lose what indents them.
+/// The steps of a page, in order. Use [`outdented`] for the file of a block within a list.
 #[must_use]
 pub fn steps(page: &str) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
@@ -47,7 +47,7 @@ fn next_block<'a>(rest: &mut &'a str) -> Option<Block<'a>> {
     Some(Block { language: language.trim(), body })
 }
 
-/// A block as it stands at the beginning of lines.
+/// The block without the indentation of its first line.
 #[must_use]
 pub fn outdented(block: &str) -> String {
     let indent = block.len() - block.trim_start_matches(' ').len();

@@ -1,4 +1,4 @@
-//! The workspace's own programs, built when asked for.
+//! The workspace's own programs, built on demand.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use serde_json::Value;
 pub enum Program {
     /// The command line tool.
     Bulla,
-    /// The half that runs in the cluster.
+    /// The controller.
     Controller,
     /// Runs another program for as long as its holder lives; see [`Leashed`](crate::Leashed).
     Leash,
@@ -32,12 +32,12 @@ impl Program {
     }
 }
 
-/// Where the program is, built from today's sources in the profile that the caller was built in. Asked of
-/// Cargo once per process.
+/// The path of the program. Cargo builds it from the current sources, with the caller's profile, once per
+/// process.
 ///
 /// # Errors
 ///
-/// When it does not build; what the compiler said is on standard error.
+/// When it does not build. The compiler's messages are on standard error.
 pub fn program(program: Program) -> Result<PathBuf> {
     static BUILT: Mutex<BTreeMap<Program, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,8 +54,8 @@ fn build(program: Program) -> Result<PathBuf> {
     let mut command = Command::new(cargo);
     command
         .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
-        // With the features that dependencies have in `cargo test`, which those of the tests change: without
-        // a test among the targets the Kubernetes client and more would be built twice.
+        // A test among the targets gives dependencies the same features as `cargo test`. Otherwise the
+        // Kubernetes client and more would be built twice.
         .args(["--workspace", "--bin", program.binary(), "--test", "tidy"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .stdin(Stdio::null())
@@ -63,8 +63,8 @@ fn build(program: Program) -> Result<PathBuf> {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    // What Cargo says about this package to its programs is not meant for another Cargo: dependencies that
-    // look at it would be built again each time.
+    // Cargo sets these variables for this package's programs. Passed on to another Cargo, they would cause
+    // rebuilds of the dependencies that read them.
     for (name, _) in env::vars_os() {
         let foreign = |name: &str| {
             ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|own| name.starts_with(own))
@@ -79,7 +79,7 @@ fn build(program: Program) -> Result<PathBuf> {
         .with_context(|| format!("cargo names no executable {}", program.binary()))
 }
 
-/// Cargo's messages are one JSON object per line.
+/// Finds the executable in Cargo's messages, which are one JSON object per line.
 fn executable(messages: &[u8], binary: &str) -> Option<PathBuf> {
     messages
         .split(|byte| *byte == b'\n')

@@ -1,7 +1,7 @@
-//! A proxy between one client and the API server, which makes the way there as bad as a test asks.
+//! A proxy between one client and the API server. It injects the faults that a test asks for.
 //!
-//! Without rules it changes nothing: bodies are streamed, and the client's own token is what the API server
-//! judges. Everything that it makes up itself holds [`INJECTED`].
+//! Without rules it changes nothing: it streams bodies, and the API server checks the client's own token. Every text
+//! that the proxy makes up contains [`INJECTED`].
 
 use std::{
     collections::BTreeMap,
@@ -42,8 +42,8 @@ use tokio::{
 
 use crate::{ControlPlane, Kubectl};
 
-/// Stands in every text that the proxy makes up, as a value of a Secret stands in some of the API server's:
-/// nobody may say it again.
+/// Part of every text that the proxy makes up. Some texts of the API server quote a Secret's value in the same way, so
+/// the controller must never repeat it.
 pub const INJECTED: &str = "INJECTED-by-the-proxy";
 
 /// A proxy of one API server, on a port of its own, until it is dropped.
@@ -52,26 +52,26 @@ pub struct Proxy {
     address: SocketAddr,
     folder: PathBuf,
     relay: Arc<Relay>,
-    /// Taken when dropped.
+    /// Taken out when the proxy is dropped.
     runtime: Option<Runtime>,
 }
 
-/// A request that the proxy has got.
+/// A request that the proxy has received.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// When.
+    /// When it arrived.
     pub at: Instant,
-    /// What patterns match, such as `PUT /api/v1/namespaces/prod/secrets/db`.
+    /// The text that patterns match, such as `PUT /api/v1/namespaces/prod/secrets/db`.
     pub line: String,
-    /// What follows the `?`.
+    /// The query, after the `?`.
     pub query: String,
-    /// In which form the answer is wanted.
+    /// The `Accept` header.
     pub accept: String,
-    /// How it was answered, if it was.
+    /// The status code of the answer, if there was one.
     pub code: Option<u16>,
 }
 
-/// Which requests meet a fault.
+/// Which requests get a fault.
 #[derive(Clone, Debug)]
 pub struct Rule {
     pattern: String,
@@ -80,55 +80,55 @@ pub struct Rule {
     chance: f64,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The API server refuses with this code and does nothing.
     Status(u16),
-    /// The API server asks to come again after so many seconds.
+    /// The API server asks the client to retry after this many seconds.
     TooMany(u64),
-    /// An answer with this code that is not the API server's, as from a load balancer.
+    /// An answer with this code that does not come from the API server, but from a load balancer, say.
     Garbage(u16),
     /// The request takes longer.
     Delay(Duration),
-    /// The request waits for the end of the rule, and is then judged by the others.
+    /// The request waits until the rule ends. Then the other rules apply to it.
     Hold,
     /// There is no answer, and the connection stays open until the end of the rule.
     Hang,
-    /// The connection is cut, and the API server hears nothing.
+    /// The connection is cut before the API server receives the request.
     Cut,
-    /// The API server does what it is asked, and then the connection is cut.
+    /// The API server handles the request, and then the connection is cut.
     LoseAnswer,
-    /// Half of the answer, of a watch half of what comes first, as if it were the whole.
+    /// The client gets half of the answer, or half of a watch's first events, as if that were all of it.
     Truncate,
-    /// Half of the answer, of a watch half of what comes first, and then the connection is cut.
+    /// The client gets half of the answer, or half of a watch's first events. Then the connection is cut.
     CutHalfway,
-    /// A watch that ends after so many events.
+    /// The watch ends after this many events.
     EndAfter(usize, End),
 }
 
 /// How a watch ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// As the API server ends it after a while.
+    /// Normally, as the API server ends it after a while.
     Close,
     /// The connection is cut.
     Cut,
-    /// With the event that says that its resource version is compacted.
+    /// With the event that reports its resource version as compacted.
     Expire,
 }
 
 impl Proxy {
-    /// Starts it before `plane`, which it outlives without harm: to its client the API server is then away.
+    /// Starts a proxy in front of `plane`. The proxy may outlive it: its client then finds no API server.
     ///
     /// # Errors
     ///
-    /// When no port or runtime is to be had.
+    /// When no port is free or the runtime does not start.
     pub fn start(plane: &ControlPlane) -> Result<Self> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut kubeconfig = read_kubeconfig(plane.admin())?;
-        // Who asks is for the client to prove.
+        // The client authenticates itself.
         kubeconfig["users"][0]["user"] = json!({});
         let kubeconfig: Kubeconfig = serde_json::from_value(kubeconfig)?;
         let (upstream, listener) = runtime.block_on(async {
@@ -150,7 +150,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// A kubeconfig file that leads the client's user through the proxy.
+    /// A kubeconfig file with which the client's user goes through the proxy.
     ///
     /// # Errors
     ///
@@ -159,12 +159,12 @@ impl Proxy {
         let mut kubeconfig = read_kubeconfig(client)?;
         kubeconfig["clusters"][0]["cluster"] = json!({"server": self.url()});
         let path = self.folder.join(format!("proxy-{}.kubeconfig", self.address.port()));
-        // Its folder is its owner's only.
+        // Only its owner can read the folder.
         fs::write(&path, kubeconfig.to_string())?;
         Ok(path)
     }
 
-    /// Puts the rule in force, after those that are, until what is returned is dropped.
+    /// Adds the rule after the rules in force. It holds until the returned value is dropped.
     #[must_use = "the rule ends when this is dropped"]
     pub fn inject(&self, rule: Rule) -> Injected {
         let left = AtomicUsize::new(rule.times);
@@ -178,7 +178,7 @@ impl Proxy {
         Injected { rule, relay: self.relay.clone() }
     }
 
-    /// The requests so far that match the pattern of a [`Rule`], in their order.
+    /// The requests so far that match the pattern of a [`Rule`], in order.
     #[must_use]
     pub fn asked(&self, pattern: &str) -> Vec<Asked> {
         let asked = lock(&self.relay.asked);
@@ -191,16 +191,16 @@ impl Proxy {
         lock(&self.relay.asked).iter().filter(|asked| matches(pattern, &asked.line)).count()
     }
 
-    /// Ends the watches that are open and match the pattern.
+    /// Ends the open watches that match the pattern.
     pub fn end_watches(&self, pattern: &str, end: End) {
         let mut watches = lock(&self.relay.watches);
         for (_, watch) in watches.extract_if(.., |_, watch| matches(pattern, &watch.line)) {
-            // One that has just ended by itself is as good.
+            // A watch that has just ended by itself is fine too.
             let _ = watch.end.send(end);
         }
     }
 
-    /// The watches that are open and match the pattern.
+    /// The open watches that match the pattern.
     #[must_use]
     pub fn open_watches(&self, pattern: &str) -> Vec<String> {
         let watches = lock(&self.relay.watches);
@@ -218,15 +218,15 @@ impl Drop for Proxy {
 }
 
 impl Rule {
-    /// The fault on all requests that match. A pattern is a method, which is `WATCH` for watches, a space and
-    /// a path; `*` stands for any text. A pattern with `?` is compared with the query too, in which each
-    /// parameter ends with `&`. The path of a POST ends with the name that the object is to have, as if it were there.
+    /// The fault on all requests that match. A pattern is a method (`WATCH` for a watch), a space and a path; `*`
+    /// stands for any text. A pattern with `?` is compared with the query too, in which each parameter ends with `&`.
+    /// The path of a POST ends with the name of the new object, as if it already existed.
     #[must_use]
     pub fn new(pattern: &str, fault: Fault) -> Self {
         Self::one_of(pattern, &[fault])
     }
 
-    /// One of these faults, as chance has it.
+    /// One of these faults, chosen at random.
     #[must_use]
     pub fn one_of(pattern: &str, faults: &[Fault]) -> Self {
         Self {
@@ -237,20 +237,20 @@ impl Rule {
         }
     }
 
-    /// On that many requests and no more.
+    /// Only for this many requests.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
         Self { times, ..self }
     }
 
-    /// On this part of the requests, from 0 to 1.
+    /// Only for this share of the requests, from 0 to 1.
     #[must_use]
     pub fn chance(self, chance: f64) -> Self {
         Self { chance, ..self }
     }
 }
 
-/// A rule in force until this is dropped.
+/// A rule that is in force until this is dropped.
 #[derive(Debug)]
 pub struct Injected {
     rule: Arc<InForce>,
@@ -258,7 +258,7 @@ pub struct Injected {
 }
 
 impl Injected {
-    /// How many requests have met it so far.
+    /// How many requests got its fault so far.
     #[must_use]
     pub fn hits(&self) -> usize {
         self.rule.hits.load(Ordering::Relaxed)
@@ -281,7 +281,7 @@ struct InForce {
 }
 
 impl InForce {
-    /// The fault if this request meets it.
+    /// The fault, if this request gets it.
     fn meet(&self, line: &str, query: &str) -> Option<Fault> {
         let rule = &self.rule;
         let is_meant = if rule.pattern.contains('?') {
@@ -299,15 +299,15 @@ impl InForce {
     }
 
     async fn end(&self) {
-        // An error means that the sender is gone, and it lives as long as we do.
+        // An error would mean that the sender is gone, but it lives as long as `self`.
         let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 }
 
-/// An answer to the client; an error in place of one, or within one, cuts the connection.
+/// An answer to the client. An error instead of it or within it cuts the connection.
 type Answer = Response<UnsyncBoxBody<Bytes, Error>>;
 
-/// The half of the proxy that works in its runtime.
+/// The part of the proxy that works in its runtime.
 struct Relay {
     upstream: Client,
     rules: Mutex<Vec<Arc<InForce>>>,
@@ -338,7 +338,7 @@ impl Relay {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         loop {
-            // A connection that is gone before it is accepted is its client's affair.
+            // A connection that ends before it is accepted concerns only the client.
             if let Ok((connection, _)) = listener.accept().await {
                 tokio::spawn(self.clone().serve(connection));
             }
@@ -347,7 +347,7 @@ impl Relay {
 
     async fn serve(self: Arc<Self>, connection: TcpStream) {
         let service = service_fn(move |request| self.clone().answer(request));
-        // An error is a cut, ours or the client's.
+        // An error is a cut, by the proxy or by the client.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
     }
 
@@ -421,7 +421,7 @@ impl Relay {
         line: String,
         tampering: Option<Tampering>,
     ) -> Result<Answer> {
-        // What is between the client and us, not between the client and the API server.
+        // These headers concern the connection to the proxy, not the one to the API server.
         for name in
             [header::CONNECTION, header::CONTENT_LENGTH, header::HOST, header::TRANSFER_ENCODING]
         {
@@ -462,16 +462,16 @@ impl Relay {
     }
 }
 
-/// What becomes of an answer on its way.
+/// How the proxy changes an answer.
 #[derive(Clone, Copy)]
 enum Tampering {
     /// It ends in the middle.
     Half(End),
-    /// A watch ends after so many events.
+    /// A watch ends after this many events.
     After(usize, End),
 }
 
-/// A watch on its way to the client.
+/// A watch that the proxy forwards to the client.
 struct Watched {
     source: Body,
     told: oneshot::Receiver<End>,
@@ -533,7 +533,7 @@ impl Drop for Watched {
     }
 }
 
-/// What patterns are compared with.
+/// The text that patterns are compared with.
 fn line(head: &request::Parts, body: &[u8]) -> String {
     let query = head.uri.query().unwrap_or_default();
     let is_watch = query.split('&').any(|pair| pair == "watch=true" || pair == "watch=1");
@@ -599,11 +599,11 @@ fn whole(text: String) -> UnsyncBoxBody<Bytes, Error> {
 fn read_kubeconfig(client: &Kubectl) -> Result<Value> {
     let path = client.kubeconfig();
     let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    // The harness writes them as JSON.
+    // The harness writes kubeconfigs as JSON.
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// Whether `text` is what `pattern` says, with `*` for any text.
+/// Whether `text` matches `pattern`, in which `*` stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else { return false };

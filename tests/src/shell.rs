@@ -1,4 +1,4 @@
-//! Command lines as a person types them, with our programs and `kubectl` on the path.
+//! Command lines as a user types them, with `bulla` and `kubectl` on the path.
 
 use std::{
     ffi::OsString,
@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 
 use crate::{Asset, Folder, Program, program};
 
-/// A shell in a folder of its own, with `bulla` and `kubectl` on its path.
+/// A shell in its own folder, with `bulla` and `kubectl` on its path.
 #[derive(Debug)]
 pub struct Shell {
     path: OsString,
@@ -21,7 +21,7 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Works in `work` within `folder`, as the user of `kubeconfig`.
+    /// A shell that works in `work` within `folder`, as the user of `kubeconfig`.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ impl Shell {
         Ok(Self { path, kubeconfig: kubeconfig.into(), work })
     }
 
-    /// A file or folder where it works.
+    /// The path of a file or folder in its working folder.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.work.join(name)
@@ -56,7 +56,7 @@ impl Shell {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("KUBERC", "off")
             .env("KUBECACHEDIR", self.work.with_file_name("cache"))
-            // A repository made here is of its own kind, whatever the user's Git is set to.
+            // Ignore the user's Git configuration.
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .envs(["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"].map(|name| (name, "Developer")))
@@ -70,7 +70,7 @@ impl Shell {
     ///
     /// # Errors
     ///
-    /// When it fails; the message has what it said.
+    /// When it fails. The message includes its standard error.
     pub fn run(&self, line: &str) -> Result<String> {
         let output = self.command(line).output()?;
         let said = String::from_utf8_lossy(&output.stderr);

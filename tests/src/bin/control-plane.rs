@@ -1,5 +1,5 @@
-//! `cargo run --package bulla-tests --bin control-plane` gives you a cluster to play with: it prints the
-//! path of an administrator's kubeconfig and keeps the control plane until its standard input ends.
+//! `cargo run --package bulla-tests --bin control-plane` starts a control plane to try things on. It prints the path of
+//! an administrator's kubeconfig, and runs until its standard input ends.
 
 use std::io::{self, Read, Write};
 

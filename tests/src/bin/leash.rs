@@ -1,16 +1,16 @@
 //! `leash --remove DIR --log FILE --grace-millis N -- COMMAND ARGS…` runs a command that ends when its
 //! holder does.
 //!
-//! Whoever starts a leash holds the other end of its standard input. When that end closes, because the
-//! holder let go, panicked or was killed, the command gets SIGTERM, after the grace period SIGKILL, and
-//! DIR is removed. So nothing stays behind, and the holder needs neither `Drop` nor a signal handler.
+//! The holder is the process that starts the leash and has the other end of its standard input. That end closes when
+//! the holder closes it, panics or is killed. The command then gets SIGTERM, after the grace period SIGKILL, and DIR is
+//! removed. So nothing stays behind, and the holder needs neither `Drop` nor a signal handler.
 //!
-//! * The command's process id is the one line on standard output. Its own output goes to FILE.
+//! * The only line on standard output is the command's process id. The command's output goes to FILE.
 //! * A line on standard input that names a signal (`KILL`) sends it to the command.
-//! * SIGINT, SIGTERM and SIGHUP to the leash itself are taken as "let go".
-//! * Leashes may share DIR: each keeps a shared lock on it while it runs, as may the holder, and the last
-//!   one to end removes it.
-//! * The exit code is the command's, or 128 and the number of the signal that ended it.
+//! * SIGINT, SIGTERM and SIGHUP to the leash have the same effect as the end of standard input.
+//! * Leashes may share DIR. Each keeps a shared lock on it while it runs, as may the holder. The last one to
+//!   end removes it.
+//! * The exit code is the command's, or 128 plus the number of the signal that ended it.
 
 use std::{
     env,
@@ -32,12 +32,12 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// A client that the holder left behind may still write into the folder while it is removed.
+/// A client that is still running may write into the folder while it is removed.
 const REMOVAL_DEADLINE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
-        // One line, which the holder shows: no backtrace, whatever the environment asks for.
+        // The holder shows this line, so it has no backtrace, even if the environment asks for one.
         let _ = writeln!(io::stderr(), "{error:#}");
         ExitCode::FAILURE
     })
@@ -64,7 +64,7 @@ fn run() -> Result<ExitCode> {
         .process_group(0)
         .spawn()
         .with_context(|| format!("cannot start {}", order.program.display()))?;
-    // A holder that is gone already shows as the end of standard input.
+    // If the holder has already ended, standard input ends too.
     let _ = writeln!(io::stdout(), "{}", child.id());
     forward_input(events);
 
@@ -81,11 +81,14 @@ struct Order {
 }
 
 impl Order {
-    /// In this one order of words: people do not call this program.
+    /// Accepts only this order of arguments, because people do not call this program.
     fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Self> {
         let mut value_of = |flag: &str| {
             let found = words.next().is_some_and(|word| word == flag);
-            found.then(|| words.next()).flatten().with_context(|| format!("no {flag} in its place"))
+            found
+                .then(|| words.next())
+                .flatten()
+                .with_context(|| format!("expected {flag} in its position"))
         };
         let remove = value_of("--remove")?.into();
         let log = value_of("--log")?.into();
@@ -99,9 +102,9 @@ impl Order {
 enum Event {
     /// Something may have happened to the command.
     Child,
-    /// The holder wants this signal sent.
+    /// The holder asks for this signal to the command.
     Send(Signal),
-    /// The holder let go or is gone.
+    /// The holder has closed standard input or has ended.
     LetGo,
 }
 
@@ -136,7 +139,8 @@ fn forward_input(events: Sender<Event>) {
     });
 }
 
-/// Until the command has ended. Only this function collects it, so its process id cannot be another's.
+/// Runs until the command has ended. Only this function waits for it, so its process id cannot belong to another
+/// process.
 fn supervise(child: &mut Child, inbox: &Receiver<Event>, grace: Duration) -> Result<ExitStatus> {
     let pid = Pid::from_child(child);
     let mut kill_at: Option<Instant> = None;
@@ -189,7 +193,8 @@ impl SharedFolder {
 
 impl Drop for SharedFolder {
     fn drop(&mut self) {
-        // Given up first: of two leashes that end together, the later one must not see the earlier one's.
+        // Released first, so that of two leashes that end together, the later one does not see the lock of the
+        // earlier one.
         let alone = self.folder.unlock().is_ok() && self.folder.try_lock().is_ok();
         let deadline = Instant::now() + REMOVAL_DEADLINE;
         while alone && fs::remove_dir_all(&self.path).is_err() {
