@@ -1,4 +1,4 @@
-//! Requests as an administrator, without a process for each: polling should cost nothing.
+//! Requests as an administrator. They start no process, so polling is cheap.
 
 use std::{fmt, path::Path};
 
@@ -17,7 +17,7 @@ pub(crate) struct Api {
     runtime: Runtime,
 }
 
-/// The API server said no.
+/// The API server refused the request.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: u16,
@@ -45,12 +45,12 @@ impl Api {
         Ok(Self { client, runtime })
     }
 
-    /// What is at `path`, which must be there.
+    /// The object at `path`, which must exist.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        self.get_opt(path)?.with_context(|| format!("there is nothing at {path}"))
+        self.get_opt(path)?.with_context(|| format!("there is no object at {path}"))
     }
 
-    /// What is at `path`, if anything.
+    /// The object at `path`, if there is one.
     pub(crate) fn get_opt(&self, path: &str) -> Result<Option<Value>> {
         match self.request(Method::GET, path, "application/json", &Value::Null) {
             Ok(object) => Ok(Some(object)),
@@ -70,12 +70,12 @@ impl Api {
         self.request(Method::POST, path, "application/json", object)
     }
 
-    /// Server-side apply, as the user who owns the manifests.
+    /// Server-side apply as the field manager `git`, which owns the manifests.
     pub(crate) fn apply(&self, path: &str, object: &Value) -> Result<Value> {
         self.apply_as("git", path, object)
     }
 
-    /// Server-side apply, as another manager, taking over what it names.
+    /// Server-side apply as another field manager, which takes over the fields that it names.
     pub(crate) fn apply_as(&self, manager: &str, path: &str, object: &Value) -> Result<Value> {
         let path = format!("{path}?fieldManager={manager}&force=true");
         self.request(Method::PATCH, &path, "application/apply-patch+yaml", object)
@@ -86,17 +86,17 @@ impl Api {
         self.request(Method::PATCH, path, "application/merge-patch+json", patch)
     }
 
-    /// A JSON merge patch under another manager's name.
+    /// A JSON merge patch as another field manager.
     pub(crate) fn merge_as(&self, manager: &str, path: &str, patch: &Value) -> Result<Value> {
         self.merge(&format!("{path}?fieldManager={manager}"), patch)
     }
 
-    /// Deletes what is at `path`; `options` may be null.
+    /// Deletes the object at `path`. `options` may be null.
     pub(crate) fn delete(&self, path: &str, options: &Value) -> Result<Value> {
         self.request(Method::DELETE, path, "application/json", options)
     }
 
-    /// Deletes what a policy keeps, as somebody who means it.
+    /// Deletes an object that a policy keeps, with the annotation that allows it.
     pub(crate) fn delete_kept(&self, path: &str) -> Result<Value> {
         let allow = json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}});
         self.merge(path, &allow)?;
@@ -119,7 +119,7 @@ impl Api {
     }
 }
 
-/// The status code with which the API server refused.
+/// The status code with which the API server refused a request.
 pub(crate) fn code(error: &anyhow::Error) -> Option<u16> {
     error.downcast_ref::<Refusal>().map(|refusal| refusal.code)
 }

@@ -1,4 +1,5 @@
-//! What is broken, far too large or in motion: each with its own reason, and nobody else is harmed.
+//! Input that is damaged, too large or just changing. Each is reported with its own reason, and no other object
+//! suffers.
 
 use std::{
     collections::BTreeMap,
@@ -25,14 +26,14 @@ const MEBIBYTE: usize = 1024 * 1024;
 const LONG: usize = 100_000;
 
 #[test]
-fn what_is_damaged_anywhere_is_refused_by_its_cause_and_harms_nobody() -> Result<()> {
+fn a_damaged_value_is_refused_with_its_cause_and_harms_no_other_object() -> Result<()> {
     let namespace = TestNamespace::shared("bad-input")?;
     namespace.unseal("neighbour", &[("password", "old")])?;
     let cases = damaged(&namespace)?;
     for (name, value, ..) in &cases {
         namespace.apply(&manifest(name, [("password", value.as_str())]))?;
     }
-    // Beside all of these, and right away.
+    // Other objects are unsealed at once, in spite of all these.
     namespace.unseal("neighbour", &[("password", "new")])?;
     ensure!(namespace.data("neighbour")? == clear(&[("password", "new")]), "not the new value");
     namespace.unseal("newcomer", &[("password", "new")])?;
@@ -50,7 +51,7 @@ fn what_is_damaged_anywhere_is_refused_by_its_cause_and_harms_nobody() -> Result
     are_left_alone(&namespace, &["NotSealed", "Malformed", "Damaged", "NoBinding"])
 }
 
-/// A damaged value: what it is, the value, and the reason and end of the message.
+/// A damaged value: a name for the damage, the value, the reason, and the end of the message.
 type Damaged = (&'static str, String, &'static str, &'static str);
 
 const NOT_BASE64: &str = "not base64, so not a sealed value";
@@ -59,7 +60,7 @@ const LONG_HEADER: &str = "the header is longer than 64 KiB";
 const PAYLOAD: &str = "the payload is cut short";
 const CHANGED: &str = "damaged: it was changed after it was sealed";
 
-/// Every layer of a sealed value, broken.
+/// Damage to every layer of a sealed value.
 fn damaged(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     let mut cases = misspelt(namespace)?;
     cases.extend(cut_short(namespace)?);
@@ -67,7 +68,7 @@ fn damaged(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     Ok(cases)
 }
 
-/// A sealed value of several chunks, for the name that it gets.
+/// A sealed value of several chunks, for the object of this name.
 fn long(namespace: &TestNamespace, name: &str) -> Result<Vec<u8>> {
     sealed(namespace, name, "password", &filled(LONG))
 }
@@ -78,9 +79,9 @@ fn at(file: &[u8], text: &str) -> Result<usize> {
     found.context("not found")
 }
 
-/// What is no base64, or is not the text of a header.
+/// Values that are not base64, or whose header is not text.
 fn misspelt(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
-    // Its length needs padding.
+    // A file whose length needs padding.
     let mut file = sealed(namespace, "unpadded", "password", MARKER.as_bytes())?;
     for more in 1..3 {
         if file.len() % 3 == 0 {
@@ -89,7 +90,7 @@ fn misspelt(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     }
     let unpadded = BASE64_STANDARD.encode(file).trim_end_matches('=').to_owned();
     let whole = BASE64_STANDARD.encode(long(namespace, "url-safe")?);
-    // Behind the prefix, which the schema knows.
+    // After the prefix, which the schema checks.
     let (prefix, rest) = whole.split_at(bulla_crds::rules::SEALED_PREFIX.len());
     let url_safe = format!("{prefix}{}", rest.replace('+', "-").replace('/', "_"));
     let two_lines = format!("{}\n{}", &whole[..76], &whole[76..]);
@@ -107,9 +108,9 @@ fn misspelt(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     ])
 }
 
-/// What ends at each layer, and what goes on after its end.
+/// Values cut at each layer, and one with extra bytes at the end.
 fn cut_short(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
-    /// Where it is cut, given the file, where its MAC line and where its payload begin.
+    /// Where to cut a file, given the offsets of its MAC line and its payload.
     type Cut = fn(&[u8], usize, usize) -> Result<usize>;
     const CHUNK: usize = 64 * 1024 + 16;
     let cuts: [(&str, Cut, &str, &str); 11] = [
@@ -137,7 +138,7 @@ fn cut_short(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     Ok(cases)
 }
 
-/// Headers without end, the largest that can be stored; see below for more.
+/// Endless headers, of the largest size that can be stored. The next test has larger ones.
 fn too_long(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     let header = |name: &str, rest: &[u8]| {
         let file = long(namespace, name)?;
@@ -160,12 +161,12 @@ fn too_long(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
 }
 
 #[test]
-fn what_is_too_large_to_store_is_refused_without_a_word_of_it() -> Result<()> {
+fn an_object_too_large_to_store_is_refused_without_quoting_it() -> Result<()> {
     let namespace = TestNamespace::shared("too-large")?;
     let prefix = bulla_crds::rules::SEALED_PREFIX;
     let plaintext = BASE64_STANDARD.encode(format!("{MARKER}\n"));
     let repeated = |length: usize| plaintext.repeat(length / plaintext.len());
-    // The API server's own limit on what it reads is 3 MiB.
+    // The API server reads no request above 3 MiB.
     for (mebibytes, code) in [(2, 422), (10, 413)] {
         let value = format!("{prefix}{}", repeated(mebibytes * MEBIBYTE));
         let Err(error) = namespace.apply(&manifest("db", [("password", value.as_str())])) else {
@@ -175,7 +176,7 @@ fn what_is_too_large_to_store_is_refused_without_a_word_of_it() -> Result<()> {
         let said = format!("{error:#}");
         ensure!(said.len() < 1000 && !marker::is_in(&said), "{said}");
     }
-    // As large as the schema allows it is stored and judged.
+    // The largest value that the schema allows is stored, and the controller refuses it.
     let length = MEBIBYTE.div_ceil(3) * 4;
     let largest = format!("{prefix}{}", repeated(length - prefix.len()));
     let padded = format!("{largest}{}", "A".repeat(length - largest.len()));
@@ -193,14 +194,14 @@ fn what_is_too_large_to_store_is_refused_without_a_word_of_it() -> Result<()> {
 }
 
 #[test]
-fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> {
+fn the_largest_secret_is_unsealed_and_a_larger_one_is_refused() -> Result<()> {
     let namespace = TestNamespace::shared("as-much")?;
     let many: Vec<_> = (0..256).map(|i| format!("key-{i}")).collect();
     let many: Vec<_> = many.iter().map(|key| (key.as_str(), key.as_str())).collect();
     namespace.unseal("many", &many)?;
     ensure!(namespace.data("many")? == clear(&many), "not the values");
 
-    // The header and a tag for each chunk of 64 KiB are all that a value has less room than a Secret.
+    // A value has less room than a Secret by its header and a tag for each chunk of 64 KiB, and no more.
     let overhead = sealed(&namespace, "one", "password", b"")?.len() + 16 * 16;
     let largest = filled(MEBIBYTE - overhead);
     let value = |name: &str, plaintext: &[u8]| {
@@ -219,7 +220,7 @@ fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> 
             .apply(&manifest("one", [("password", value("one", &filled(MEBIBYTE))?.as_str())])),
     )?;
     ensure!(said.contains("spec.sealedData.password: Too long"), "{said}");
-    // Stored, for the store takes a little more, and not unsealed.
+    // The API server still stores this, because its limit is a little higher. The controller refuses it.
     let little = BASE64_STANDARD.encode(sealed(&namespace, "one", "user", &filled(4096))?);
     namespace.apply(&manifest(
         "one",
@@ -229,7 +230,7 @@ fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> 
     assert_eq!(message(&refused), "more than 1 MiB of sealed data in one SealedSecret; split it");
     ensure!(namespace.secret("one")? == before, "it has changed its Secret");
 
-    // Too much only together with what is there.
+    // Too much only together with the keys that the Secret already has.
     let half = "x".repeat(600 * 1024);
     let mut theirs = secret("merged", &[("theirs", &half)]);
     theirs["metadata"]["labels"] = json!({"bulla.dev/target": "merge"});
@@ -242,7 +243,7 @@ fn as_much_as_a_secret_can_hold_is_unsealed_and_more_is_refused() -> Result<()> 
 }
 
 #[test]
-fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
+fn all_invalid_registry_logins_get_the_same_message() -> Result<()> {
     let namespace = TestNamespace::shared("registry-logins")?;
     let values = [
         String::new(),
@@ -280,7 +281,7 @@ fn registry_logins_that_are_none_are_told_in_the_same_words() -> Result<()> {
 }
 
 #[test]
-fn wider_scopes_open_where_they_say_and_nowhere_else() -> Result<()> {
+fn wider_scopes_open_only_where_they_allow() -> Result<()> {
     let namespace = TestNamespace::shared("scopes")?;
     let elsewhere = TestNamespace::shared("scopes-elsewhere")?;
     let plaintext = [("password", "1"), ("user", "2")];
@@ -326,7 +327,7 @@ fn wider_scopes_open_where_they_say_and_nowhere_else() -> Result<()> {
 }
 
 #[test]
-fn sealed_secrets_replaced_while_they_are_worked_on_end_as_their_last_version_says() -> Result<()> {
+fn sealed_secrets_replaced_during_a_reconcile_end_as_their_last_version_declares() -> Result<()> {
     const ROUNDS: usize = 50;
     let namespace = TestNamespace::shared("replaced")?;
     let mut last = BTreeMap::new();
@@ -346,7 +347,7 @@ fn sealed_secrets_replaced_while_they_are_worked_on_end_as_their_last_version_sa
     }
     let key = format!("key-{}", ROUNDS - 1);
     let value = (ROUNDS - 1).to_string();
-    // And still when the garbage collector has passed over what the earlier ones left.
+    // This still holds after the garbage collector has handled the Secrets of earlier versions.
     for _ in 0..2 {
         eventually("the last good version", SOON, || {
             let done = namespace.done("good")?;
@@ -374,7 +375,7 @@ fn sealed_secrets_replaced_while_they_are_worked_on_end_as_their_last_version_sa
 }
 
 #[test]
-fn namespace_that_does_not_end_is_waited_for_and_keeps_nobody() -> Result<()> {
+fn a_namespace_that_stays_terminating_is_retried_and_delays_no_other_object() -> Result<()> {
     const RETRIES: &str =
         "bulla_reconciles_total{outcome=\"retrying\",reason=\"NamespaceTerminating\"";
     let cluster = Cluster::shared()?;
@@ -392,7 +393,7 @@ fn namespace_that_does_not_end_is_waited_for_and_keeps_nobody() -> Result<()> {
     let waiting = namespace.retried("db", "NamespaceTerminating")?;
     assert_eq!(message(&waiting), "the namespace is being deleted");
     assert_eq!(Verdict::of(&waiting)?.status, Status::InProgress);
-    ensure!(!namespace.has_secret("db")?, "its Secret is there");
+    ensure!(!namespace.has_secret("db")?, "its Secret exists");
     for value in ["1", "2", "3"] {
         beside.unseal("db", &[("password", value)])?;
     }
@@ -404,7 +405,7 @@ fn namespace_that_does_not_end_is_waited_for_and_keeps_nobody() -> Result<()> {
     namespace.gone(&namespace_path)?;
     namespace.api.create("/api/v1/namespaces", &json!({"metadata": {"name": namespace.name}}))?;
     namespace.apply(&sealed_secret)?;
-    // Far shorter than the delay that the earlier one of this name may have had.
+    // Far shorter than the delay that the earlier object of this name may have had.
     eventually("the Secret in the new namespace", Duration::from_secs(20), || {
         ensure!(namespace.data("db")? == clear(&values), "not its values");
         Ok(())
@@ -413,7 +414,7 @@ fn namespace_that_does_not_end_is_waited_for_and_keeps_nobody() -> Result<()> {
     Ok(())
 }
 
-/// A policy by which SealedSecrets of one namespace cannot be deleted, so that it stays half deleted.
+/// A policy that forbids the deletion of one namespace's SealedSecrets, so that the namespace stays half deleted.
 struct Hold(&'static str);
 
 impl Hold {
@@ -440,7 +441,7 @@ impl Hold {
         let path = format!("{}?dryRun=All", namespace.sealed_secret_path("db"));
         eventually("the policy to be in force", SOON, || {
             let outcome = namespace.api.delete(&path, &Value::Null);
-            ensure!(refusal(outcome)?.contains("held for a test"), "refused otherwise");
+            ensure!(refusal(outcome)?.contains("held for a test"), "refused for another reason");
             Ok(())
         })?;
         Ok(Self(name))
@@ -454,8 +455,8 @@ impl Hold {
     }
 }
 
-/// A while passes in which no object is found to need a person for any of these reasons. Other tests have
-/// such objects too, so there is more than one try; what is tried again and again would be seen in each.
+/// Waits for a while in which no object becomes stalled for any of these reasons. Other tests cause such reconciles
+/// too, so there are several tries. Objects that are retried all the time would show in every try.
 fn are_left_alone(namespace: &TestNamespace, reasons: &[&str]) -> Result<()> {
     let controller = &Cluster::shared()?.controller;
     let count = || -> Result<f64> {
@@ -474,20 +475,20 @@ fn are_left_alone(namespace: &TestNamespace, reasons: &[&str]) -> Result<()> {
     })
 }
 
-/// One value, sealed for this namespace and the cluster's key.
+/// One value, sealed for this namespace and to the cluster's key.
 fn sealed(namespace: &TestNamespace, name: &str, key: &str, plaintext: &[u8]) -> Result<Vec<u8>> {
     let binding = Binding::new(Scope::Strict, &Target::new(&namespace.name, name, key)?);
     Ok(bulla_sealing::seal(plaintext, &binding, &namespace.recipients)?)
 }
 
-/// A plaintext of that length, with the marker.
+/// A plaintext of this length, with the marker.
 fn filled(length: usize) -> Vec<u8> {
     let mut plaintext = MARKER.as_bytes().to_vec();
     plaintext.resize(length, b'x');
     plaintext
 }
 
-/// A SealedSecret with these texts for values.
+/// A SealedSecret with these texts as values.
 fn manifest<K: AsRef<str>, V: AsRef<str>>(
     name: &str,
     sealed_data: impl IntoIterator<Item = (K, V)>,

@@ -22,7 +22,7 @@ pub(crate) const HOLDER: &str = "prod-eu";
 pub(crate) const SEALING_KEYS: &str =
     "/apis/bulla.dev/v1alpha1/namespaces/bulla-system/sealingkeys";
 
-/// What all tests use that break nothing.
+/// The shared cluster, for tests that break nothing.
 pub(crate) struct Cluster {
     pub(crate) plane: &'static ControlPlane,
     pub(crate) api: Arc<Api>,
@@ -32,7 +32,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Started when first asked for.
+    /// Starts the cluster at the first call.
     pub(crate) fn shared() -> Result<&'static Self> {
         static SHARED: OnceLock<Result<Cluster>> = OnceLock::new();
         SHARED.get_or_init(Self::start).as_ref().map_err(|error| anyhow!("{error:#}"))
@@ -51,9 +51,9 @@ impl Cluster {
     }
 }
 
-/// A control plane and a controller for the tests that stop or break them, one at a time.
+/// A control plane and a controller for tests that stop or break them. One test at a time has it.
 pub(crate) struct Fragile {
-    // Before the control plane, so that it stops in peace.
+    // Before the control plane, so that it can still reach the API server while it stops.
     pub(crate) controller: Searched,
     pub(crate) plane: ControlPlane,
     pub(crate) api: Arc<Api>,
@@ -61,11 +61,11 @@ pub(crate) struct Fragile {
 }
 
 impl Fragile {
-    /// Waits for its turn; gives all of it in good health, whatever the last test has left.
+    /// Waits for the test's turn. Everything is healthy, whatever the last test did.
     pub(crate) fn lock() -> Result<FragileGuard> {
         static FRAGILE: Mutex<Option<Fragile>> = Mutex::new(None);
         let mut guard = FRAGILE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken out meanwhile: what a failed test leaves half broken is dropped with it.
+        // Taken out for the test, so that a failed test drops its half-broken cluster.
         let fragile = match guard.take() {
             Some(fragile) => fragile,
             None => Self::start()?,
@@ -88,15 +88,15 @@ impl Fragile {
     }
 }
 
-/// Gives back what it holds when the test has said that all is well again.
+/// Gives the cluster back after the test has reported that it is healthy again.
 pub(crate) struct FragileGuard {
     guard: MutexGuard<'static, Option<Fragile>>,
     fragile: Option<Fragile>,
 }
 
 impl FragileGuard {
-    /// Leaves a running control plane and a running controller to the next test, when a search has found
-    /// nothing.
+    /// Searches the output for secret values, then leaves the running control plane and controller to the next
+    /// test.
     pub(crate) fn give_back(mut self) -> Result<()> {
         self.controller.search()?;
         search_objects(&self.api, None)?;
@@ -104,7 +104,7 @@ impl FragileGuard {
         Ok(())
     }
 
-    /// [`give_back`](Self::give_back), after a test that has stopped the controller.
+    /// Restarts the controller that the test has stopped, then [gives back](Self::give_back).
     pub(crate) fn restart_and_give_back(mut self) -> Result<()> {
         self.controller.restart()?;
         self.controller.wait_until_ready()?;
@@ -113,7 +113,7 @@ impl FragileGuard {
 }
 
 impl Drop for FragileGuard {
-    /// A test that has failed leaves the log of its controller.
+    /// Prints the controller's log if the test has failed.
     fn drop(&mut self) {
         if let Some(fragile) = &self.fragile {
             let _ = writeln!(io::stderr(), "{}", fragile.controller.log_tail());
@@ -125,13 +125,17 @@ impl std::ops::Deref for FragileGuard {
     type Target = Fragile;
 
     fn deref(&self) -> &Fragile {
-        self.fragile.as_ref().unwrap_or_else(|| unreachable!("it is there until it is given back"))
+        self.fragile.as_ref().unwrap_or_else(|| {
+            unreachable!("it is taken only by give_back, which consumes the guard")
+        })
     }
 }
 
 impl std::ops::DerefMut for FragileGuard {
     fn deref_mut(&mut self) -> &mut Fragile {
-        self.fragile.as_mut().unwrap_or_else(|| unreachable!("it is there until it is given back"))
+        self.fragile.as_mut().unwrap_or_else(|| {
+            unreachable!("it is taken only by give_back, which consumes the guard")
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Secrets that are not ours to write, and those that cannot be written.
+//! Secrets that the controller must not write, and Secrets that it cannot write.
 
 use anyhow::{Result, ensure};
 use bulla_tests::eventually;
@@ -11,11 +11,11 @@ use crate::{
 
 const VALUES: [(&str, &str); 1] = [("password", "sealed")];
 
-/// Longer than the minute after which the controller looks again.
+/// Longer than the minute after which the controller checks again.
 const MINUTE_AND_A_BIT: std::time::Duration = std::time::Duration::from_secs(75);
 
 #[test]
-fn foreign_secret_is_not_touched() -> Result<()> {
+fn a_foreign_secret_is_not_touched() -> Result<()> {
     let namespace = TestNamespace::shared("foreign")?;
     let controlled_by = |api_version: &str, kind: &str, name: &str| {
         json!([{
@@ -24,7 +24,7 @@ fn foreign_secret_is_not_touched() -> Result<()> {
                 .map_or(Value::Null, |found| found["metadata"]["uid"].clone()),
         }])
     };
-    // The owner of the last two must exist, or they are collected; that it is a Namespace does no harm.
+    // The owner of the last two must exist, or they are garbage collected. A Namespace serves as the owner.
     let other = "is there and was not made from this SealedSecret; label it \
                  bulla.dev/target=adopt to hand it over, delete it, or rename one of the two";
     let cases = [
@@ -60,7 +60,7 @@ fn foreign_secret_is_not_touched() -> Result<()> {
     for ((name, ..), before) in cases.iter().zip(foreign) {
         ensure!(namespace.secret(name)? == before, "{name} was touched");
     }
-    // A change of either object is looked at at once.
+    // A change of either object is handled at once.
     for (name, ..) in &cases {
         namespace.api.delete(&namespace.secret_path(name), &Value::Null)?;
         let touch = json!({"metadata": {"annotations": {"look": "again"}}});
@@ -72,15 +72,15 @@ fn foreign_secret_is_not_touched() -> Result<()> {
 }
 
 #[test]
-fn foreign_secret_that_goes_is_followed_within_the_minute() -> Result<()> {
+fn a_deleted_foreign_secret_is_replaced_within_a_minute() -> Result<()> {
     let namespace = TestNamespace::shared("foreign-goes")?;
     namespace.api.create(&namespace.secrets(), &secret("db", &[("password", "theirs")]))?;
     namespace.apply(&namespace.seal("db", &VALUES)?)?;
     namespace.refused("db", "TargetExists")?;
-    // Without our label nobody tells the controller.
+    // The Secret has no Bulla label, so no watch reports its deletion.
     namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
     eventually("the Secret", MINUTE_AND_A_BIT, || {
-        ensure!(namespace.has_secret("db")?, "there is none yet");
+        ensure!(namespace.has_secret("db")?, "it does not exist yet");
         Ok(())
     })?;
     namespace.done("db")?;
@@ -88,13 +88,13 @@ fn foreign_secret_that_goes_is_followed_within_the_minute() -> Result<()> {
 }
 
 #[test]
-fn secret_put_in_place_of_a_deleted_one_is_not_touched() -> Result<()> {
+fn a_foreign_secret_in_place_of_a_deleted_target_is_not_touched() -> Result<()> {
     let namespace = TestNamespace::shared("usurped")?;
     let mut sealed_secret = namespace.seal("db", &VALUES)?;
     sealed_secret["metadata"]["annotations"] = json!({"touched": "0"});
     namespace.apply(&sealed_secret)?;
     namespace.done("db")?;
-    // Somebody else's Secret of the same name wins the race against the repair sooner or later.
+    // Sooner or later another writer's Secret of the same name wins the race against the repair.
     let usurper = eventually("a usurper", SOON, || {
         namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
         namespace.api.create(&namespace.secrets(), &secret("db", &[("password", "theirs")]))
@@ -106,7 +106,7 @@ fn secret_put_in_place_of_a_deleted_one_is_not_touched() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_changed_is_recreated() -> Result<()> {
+fn a_secret_that_cannot_be_changed_is_recreated() -> Result<()> {
     let namespace = TestNamespace::shared("immutable")?;
     let manifest = |password: &str, type_: &str| {
         let mut sealed_secret = namespace.seal("db", &[("password", password)])?;
@@ -129,14 +129,14 @@ fn what_cannot_be_changed_is_recreated() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_deleted_for_a_secret_that_the_api_server_would_not_take() -> Result<()> {
+fn no_secret_is_deleted_for_one_that_the_api_server_would_refuse() -> Result<()> {
     let namespace = TestNamespace::shared("immutable-kept")?;
     let mut sealed_secret = namespace.seal("db", &[("token", "old")])?;
     sealed_secret["spec"]["template"] = json!({"immutable": true});
     namespace.apply(&sealed_secret)?;
     namespace.done("db")?;
     let before = namespace.secret("db")?;
-    // The type demands a user name or a password, which only the API server knows.
+    // The type requires a user name or a password. Only the API server checks that.
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
     namespace.apply(&sealed_secret)?;
     namespace.refused("db", "TargetInvalid")?;

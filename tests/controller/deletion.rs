@@ -1,4 +1,4 @@
-//! What becomes of the Secret when its SealedSecret goes.
+//! What happens to the Secret when its SealedSecret is deleted.
 
 use anyhow::{Result, ensure};
 use bulla_tests::{Part, eventually};
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn secret_goes_with_its_sealed_secret_and_stays_away() -> Result<()> {
+fn a_secret_is_deleted_with_its_sealed_secret_and_not_created_again() -> Result<()> {
     let namespace = TestNamespace::shared("deletion")?;
     for policy in ["Background", "Foreground"] {
         let name = policy.to_lowercase();
@@ -30,7 +30,7 @@ fn secret_goes_with_its_sealed_secret_and_stays_away() -> Result<()> {
 }
 
 #[test]
-fn secret_left_behind_on_purpose_is_let_go() -> Result<()> {
+fn an_orphaned_secret_is_released() -> Result<()> {
     let namespace = TestNamespace::shared("orphan")?;
     namespace.unseal("db", &[("password", "1")])?;
     let options = json!({"propagationPolicy": "Orphan"});
@@ -43,7 +43,7 @@ fn secret_left_behind_on_purpose_is_let_go() -> Result<()> {
 }
 
 #[test]
-fn namespace_that_goes_is_not_held() -> Result<()> {
+fn the_controller_does_not_delay_the_deletion_of_a_namespace() -> Result<()> {
     let namespace = TestNamespace::shared("going")?;
     for i in 0..10 {
         namespace.unseal(&format!("object-{i}"), &[("password", "1")])?;
@@ -54,7 +54,7 @@ fn namespace_that_goes_is_not_held() -> Result<()> {
 }
 
 #[test]
-fn sealed_secret_created_again_at_once_gets_its_secret() -> Result<()> {
+fn a_sealed_secret_created_again_at_once_gets_its_secret() -> Result<()> {
     let namespace = TestNamespace::shared("again")?;
     namespace.unseal("db", &[("password", "0")])?;
     for round in ["1", "2", "3", "4", "5"] {
@@ -67,7 +67,8 @@ fn sealed_secret_created_again_at_once_gets_its_secret() -> Result<()> {
 }
 
 #[test]
-fn sealed_secret_created_again_before_the_old_secret_is_collected_gets_its_secret() -> Result<()> {
+fn a_sealed_secret_created_again_before_the_old_secret_is_collected_gets_its_secret() -> Result<()>
+{
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "late-collection")?;
     namespace.unseal("db", &[("password", "old"), ("removed", "1")])?;
@@ -86,7 +87,7 @@ fn sealed_secret_created_again_before_the_old_secret_is_collected_gets_its_secre
     fragile.give_back()
 }
 
-/// The Secret belongs to that SealedSecret now, and still when collection has passed over it.
+/// Checks that the Secret belongs to this SealedSecret, also after the garbage collector has run.
 fn is_settled(namespace: &TestNamespace, owner: &Value, password: &str) -> Result<()> {
     for _ in 0..2 {
         eventually("the Secret of the new SealedSecret", SOON, || {

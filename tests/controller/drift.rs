@@ -1,4 +1,4 @@
-//! Secrets that somebody edits or deletes are restored; what others may write is left alone.
+//! An edited or deleted Secret is restored. Fields that others may write are left alone.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "as declared")
 type Edit = fn(&TestNamespace, &str) -> Result<Value>;
 
 #[test]
-fn every_edit_is_repaired() -> Result<()> {
+fn every_edit_is_undone() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = TestNamespace::shared("drift")?;
     let edits: [(&str, Edit); 9] = [
@@ -84,7 +84,7 @@ fn every_edit_is_repaired() -> Result<()> {
 }
 
 #[test]
-fn edits_with_kubectl_are_repaired() -> Result<()> {
+fn edits_with_kubectl_are_undone() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = TestNamespace::shared("kubectl-drift")?;
     let owner = namespace.unseal("db", &VALUES)?["metadata"]["uid"].clone();
@@ -104,14 +104,14 @@ fn edits_with_kubectl_are_repaired() -> Result<()> {
 }
 
 #[test]
-fn edits_again_and_again_are_damped_and_their_writer_is_named() -> Result<()> {
+fn repeated_edits_are_damped_and_their_writer_is_named() -> Result<()> {
     let namespace = TestNamespace::shared("again-and-again")?;
     let owner = namespace.unseal("db", &VALUES)?["metadata"]["uid"].clone();
     let edit = |round: usize| {
         let patch = json!({"data": {"password": in_base64(&format!("edit {round}"))}});
         namespace.api.merge_as("fighter", &namespace.secret_path("db"), &patch)
     };
-    // The first ones within a minute are nothing special.
+    // The first edits within a minute are undone as usual.
     for round in 0..3 {
         edit(round)?;
         is_as_declared(&namespace, "db", &owner)?;
@@ -124,7 +124,7 @@ fn edits_again_and_again_are_damped_and_their_writer_is_named() -> Result<()> {
         message(&contested)
     );
     ensure!(data(&namespace.secret("db")?)? == clear(&VALUES), "it is not restored");
-    // From now on repairs wait, and a change of the SealedSecret does not.
+    // From now on repairs wait, but a change of the SealedSecret does not.
     edit(4)?;
     namespace.let_pass()?;
     ensure!(data(&namespace.secret("db")?)? != clear(&VALUES), "restored at once");
@@ -133,7 +133,7 @@ fn edits_again_and_again_are_damped_and_their_writer_is_named() -> Result<()> {
         ensure!(data(&namespace.secret("db")?)? == clear(&[("password", "changed")]), "not yet");
         Ok(())
     })?;
-    // When the fight is over, the status says so by itself.
+    // When the edits stop, the status returns to Ready by itself.
     eventually("peace", Duration::from_secs(60), || namespace.done("db"))?;
     let warnings = namespace.events("db", "Contested")?;
     ensure!(warnings.len() == 1, "{} Events", warnings.len());
@@ -141,13 +141,13 @@ fn edits_again_and_again_are_damped_and_their_writer_is_named() -> Result<()> {
 }
 
 #[test]
-fn marks_of_others_are_not_reverted_and_cost_no_write_of_the_secret() -> Result<()> {
+fn labels_and_annotations_of_others_stay_and_cause_no_write_of_the_secret() -> Result<()> {
     let namespace = TestNamespace::shared("marks-of-others")?;
     namespace.unseal("db", &VALUES)?;
     let patch = json!({"metadata": {"labels": {"theirs": "1"}, "annotations": {"theirs": "1"}}});
     let edited = namespace.api.merge(&namespace.secret_path("db"), &patch)?;
     let edited_at = &edited["metadata"]["resourceVersion"];
-    // It has looked and is content.
+    // The controller has seen the edit and changes nothing.
     eventually("the edit to be seen", SOON, || {
         let seen = namespace.sealed_secret("db")?["status"]["target"]["resourceVersion"].clone();
         ensure!(seen == *edited_at, "{seen} is not {edited_at}");
@@ -158,12 +158,12 @@ fn marks_of_others_are_not_reverted_and_cost_no_write_of_the_secret() -> Result<
     assert_eq!(secret["metadata"]["resourceVersion"], *edited_at);
     assert_eq!(secret["metadata"]["labels"]["theirs"], "1");
     assert_eq!(secret["metadata"]["annotations"]["theirs"], "1");
-    ensure!(namespace.events("db", "DriftRepaired")?.is_empty(), "told as drift");
+    ensure!(namespace.events("db", "DriftRepaired")?.is_empty(), "reported as drift");
     Ok(())
 }
 
 #[test]
-fn template_marks_that_are_edited_are_restored() -> Result<()> {
+fn edited_labels_and_annotations_of_the_template_are_restored() -> Result<()> {
     let namespace = TestNamespace::shared("edited-marks")?;
     let mut secret = crate::test_namespace::secret("db", &VALUES);
     secret["metadata"]["labels"] = json!({"team": "storage"});
@@ -182,7 +182,7 @@ fn template_marks_that_are_edited_are_restored() -> Result<()> {
     Ok(())
 }
 
-/// Data, label and owner are as declared, and the status says so of the Secret as it is.
+/// Waits until data, label and owner are as declared, and the status describes the current Secret.
 fn is_as_declared(namespace: &TestNamespace, name: &str, owner: &Value) -> Result<()> {
     eventually("a Secret as declared", SOON, || {
         let secret = namespace.restored(name, &VALUES)?;

@@ -1,7 +1,6 @@
-//! A bad network and an API server in trouble: all of it is survived, and nothing is done twice.
+//! With a bad network and an API server in trouble, the controller completes its work and does nothing twice.
 //!
-//! These tests have control planes of their own, whose controllers reach the API server through a [`Proxy`]
-//! only, and each test has one for itself.
+//! Each test has a control plane for itself, whose controller reaches the API server only through a [`Proxy`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +25,7 @@ use crate::{
     test_namespace::{TestNamespace, seal_for, secret},
 };
 
-/// Every way in which a single request fails, and in which it is late.
+/// Every way in which a single request fails or is late.
 const FAULTS: [Fault; 15] = [
     Fault::Status(401),
     Fault::Status(403),
@@ -45,7 +44,7 @@ const FAULTS: [Fault; 15] = [
     Fault::Delay(Duration::from_millis(300)),
 ];
 
-/// All requests of the controller about one object, less its Events.
+/// All requests of the controller about one object, without its Events.
 const ABOUT: [&str; 5] = [
     "GET sealedsecrets/{}",
     "GET secrets/{}",
@@ -54,21 +53,21 @@ const ABOUT: [&str; 5] = [
     "PATCH sealedsecrets/{}/status",
 ];
 
-/// First lists, in pages or streamed.
+/// Initial lists, in pages or streamed.
 const LISTS: [&str; 3] =
     ["GET */sealedsecrets", "GET */secrets", "WATCH *?*sendInitialEvents=true&*"];
 
-/// The query of a list that is streamed.
+/// The query of a streamed list.
 const STREAMED: &str = "sendInitialEvents=true";
 
-/// As the API server tells that a watch's resource version is gone.
+/// The status code for a watch whose resource version is gone.
 const COMPACTED: Fault = Fault::EndAfter(0, End::Expire);
 
-/// What edits put where it does not belong.
+/// The value that edits write into a target.
 const EDITED: &str = MARKER;
 
 #[test]
-fn any_failure_of_any_request_is_survived() -> Result<()> {
+fn the_controller_survives_any_failure_of_any_request() -> Result<()> {
     alone("any-failure", |faulty, namespace| {
         let mut names = Vec::new();
         let mut rules = Vec::new();
@@ -91,7 +90,7 @@ fn any_failure_of_any_request_is_survived() -> Result<()> {
             }
             for name in &names {
                 namespace.restored(name, &[("password", password)])?;
-                is_told(namespace, name)?;
+                has_current_status(namespace, name)?;
             }
             for (request, rule) in rules {
                 *hits.entry(request).or_default() += rule.hits();
@@ -103,15 +102,14 @@ fn any_failure_of_any_request_is_survived() -> Result<()> {
         };
         in_trouble("1", &|name| apply(name, "1")).context("created")?;
         in_trouble("2", &|name| apply(name, "2")).context("changed")?;
-        told_at_most(namespace, &names, "DriftRepaired", 0)
-            .context("nobody has edited anything")?;
+        has_at_most(namespace, &names, "DriftRepaired", 0).context("no edit was made")?;
         in_trouble("2", &|name| edit(namespace, name)).context("edited")?;
         in_trouble("2", &|name| namespace.api.delete(&namespace.secret_path(name), &Value::Null))
             .context("deleted")?;
-        told_at_most(namespace, &names, "DriftRepaired", 2)?;
-        told_at_most(namespace, &names, "Unsealed", 2)?;
+        has_at_most(namespace, &names, "DriftRepaired", 2)?;
+        has_at_most(namespace, &names, "Unsealed", 2)?;
 
-        // The faults were met, by all writes at least.
+        // All writes at least got their faults.
         for request in ABOUT.iter().filter(|request| !request.starts_with("GET")) {
             let hits = hits.get(request).copied().unwrap_or_default();
             ensure!(hits >= 2 * FAULTS.len(), "{request} met {hits} faults");
@@ -121,7 +119,7 @@ fn any_failure_of_any_request_is_survived() -> Result<()> {
 }
 
 #[test]
-fn throttled_request_is_not_repeated_before_the_time_that_it_was_given() -> Result<()> {
+fn a_throttled_request_is_not_repeated_before_its_retry_time() -> Result<()> {
     alone("throttled", |faulty, namespace| {
         let create = here(namespace, "POST secrets/db");
         let rule = faulty.proxy.inject(Rule::new(&create, Fault::TooMany(2)).times(1));
@@ -130,13 +128,13 @@ fn throttled_request_is_not_repeated_before_the_time_that_it_was_given() -> Resu
         let asked = faulty.proxy.asked(&create);
         ensure!(asked.len() == 2, "{asked:?}");
         let pause = asked[1].at - asked[0].at;
-        ensure!(pause >= Duration::from_millis(1900), "told to wait for 2 s, waited for {pause:?}");
+        ensure!(pause >= Duration::from_millis(1900), "expected a wait of 2 s, found {pause:?}");
         Ok(())
     })
 }
 
 #[test]
-fn requests_that_hang_harm_no_other_object() -> Result<()> {
+fn hanging_requests_delay_no_other_object() -> Result<()> {
     let rules = [
         ("GET sealedsecrets/trouble-0", Fault::Hang),
         ("POST secrets/trouble-1", Fault::Hang),
@@ -146,13 +144,13 @@ fn requests_that_hang_harm_no_other_object() -> Result<()> {
 }
 
 #[test]
-fn many_objects_that_are_refused_for_long_harm_no_other() -> Result<()> {
-    // More of them than there are workers.
+fn many_objects_in_lasting_trouble_delay_no_other_object() -> Result<()> {
+    // More objects than workers.
     let rules = [("POST secrets/trouble-*", Fault::Status(503))];
     alone("others-are-refused", |faulty, namespace| harm_no_other(faulty, namespace, 30, &rules))
 }
 
-/// While so many objects are in trouble others are made and changed.
+/// Creates and changes other objects while this many objects are in trouble.
 fn harm_no_other(
     faulty: &Faulty,
     namespace: &TestNamespace,
@@ -174,7 +172,7 @@ fn harm_no_other(
         let asked = faulty.proxy.asked(&here(namespace, "* */trouble-*"));
         let names: BTreeSet<_> =
             asked.iter().filter_map(|asked| asked.line.split('/').nth(6)).collect();
-        // At least all that the workers can take at a time.
+        // At least as many as the workers take at a time.
         ensure!(names.len() >= troubled.min(16), "{names:?}");
         Ok(())
     })?;
@@ -196,7 +194,7 @@ fn harm_no_other(
 }
 
 #[test]
-fn requests_that_are_never_answered_are_given_up() -> Result<()> {
+fn requests_without_an_answer_are_given_up() -> Result<()> {
     alone("never-answered", |faulty, namespace| {
         for name in ["replaced", "changed", "edited"] {
             namespace.unseal(name, &[("password", "0")])?;
@@ -221,7 +219,7 @@ fn requests_that_are_never_answered_are_given_up() -> Result<()> {
             ensure!(hits()[..4].iter().all(|hits| *hits == 1), "{:?}", hits());
             Ok(())
         })?;
-        // While they do, the lists do too.
+        // While these hang, the lists hang too.
         faulty.expire("WATCH *", COMPACTED, || {
             edit(namespace, "edited")?;
             namespace.apply(&namespace.seal("changed", &[("password", "1")])?)
@@ -240,7 +238,7 @@ fn requests_that_are_never_answered_are_given_up() -> Result<()> {
 }
 
 #[test]
-fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
+fn a_lost_answer_causes_no_second_write() -> Result<()> {
     alone("lost-answers", |faulty, namespace| {
         for name in ["replaced", "told-again", "event"] {
             namespace.unseal(name, &[("password", "0")])?;
@@ -272,7 +270,7 @@ fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
         let hits: Vec<_> = rules.iter().map(Injected::hits).collect();
         assert_eq!(hits, [1; 5]);
 
-        // Each Secret was written once, and each SealedSecret by us and for its status.
+        // Each Secret was written once. Each SealedSecret was written by this test and once for its status.
         let (secrets, sealed_secrets) = (secrets.end(namespace)?, sealed_secrets.end(namespace)?);
         for (name, before) in
             [("created", 0), ("replaced", 1), ("told", 0), ("told-again", 1), ("event", 1)]
@@ -280,9 +278,16 @@ fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
             let first = if before == 0 { "ADDED" } else { "MODIFIED" };
             assert_eq!(secrets[name], [first], "Secret {name}");
             assert_eq!(sealed_secrets[name], [first, "MODIFIED"], "SealedSecret {name}");
-            let told = told(namespace, name, "Unsealed")?;
-            ensure!(told <= before + 1, "{name} was unsealed {} times, told {told}", before + 1);
-            ensure!(namespace.events(name, "DriftRepaired")?.is_empty(), "{name} is told as drift");
+            let told = events_about(namespace, name, "Unsealed")?;
+            ensure!(
+                told <= before + 1,
+                "{name} was unsealed {} times and reported {told} times",
+                before + 1
+            );
+            ensure!(
+                namespace.events(name, "DriftRepaired")?.is_empty(),
+                "{name} is reported as drift"
+            );
         }
         assert_eq!(faulty.controller.metric("bulla_drift_repaired_total")? - drift, 0.0);
         Ok(())
@@ -290,7 +295,7 @@ fn answers_that_are_lost_make_nothing_twice() -> Result<()> {
 }
 
 #[test]
-fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
+fn watches_that_are_cut_repeatedly_miss_nothing() -> Result<()> {
     alone("watches-cut", |faulty, namespace| {
         let name = |i: usize| format!("object-{i}");
         for i in 0..20 {
@@ -323,11 +328,11 @@ fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
             match i % 4 {
                 0 | 1 => {
                     namespace.restored(&name(i), &[("password", "0")])?;
-                    is_told(namespace, &name(i))?;
+                    has_current_status(namespace, &name(i))?;
                 }
                 2 => {
                     namespace.restored(&name(i), &[("password", "1")])?;
-                    is_told(namespace, &name(i))?;
+                    has_current_status(namespace, &name(i))?;
                 }
                 _ => namespace.gone(&namespace.secret_path(&name(i)))?,
             }
@@ -339,16 +344,16 @@ fn watches_that_are_cut_again_and_again_lose_nothing() -> Result<()> {
 }
 
 #[test]
-fn compacted_watch_that_is_refused_is_listed_anew() -> Result<()> {
+fn a_refused_compacted_watch_is_listed_again() -> Result<()> {
     alone("compacted-refused", |faulty, namespace| compacted(faulty, namespace, Fault::Status(410)))
 }
 
 #[test]
-fn compacted_watch_that_ends_with_an_error_is_listed_anew() -> Result<()> {
+fn a_compacted_watch_that_ends_with_an_error_is_listed_again() -> Result<()> {
     alone("compacted-error", |faulty, namespace| compacted(faulty, namespace, COMPACTED))
 }
 
-/// Nothing that has changed unseen is missed, and nothing else is touched.
+/// The controller handles every change that it did not see, and touches nothing else.
 fn compacted(faulty: &Faulty, namespace: &TestNamespace, fault: Fault) -> Result<()> {
     let names = [
         "changed",
@@ -373,7 +378,11 @@ fn compacted(faulty: &Faulty, namespace: &TestNamespace, fault: Fault) -> Result
     let before = faulty.counted(&here(namespace, "* *"))?;
     faulty.expire("WATCH *", fault, || Ok(Value::Null))?;
     faulty.wait_until_quiet_in(namespace)?;
-    assert_eq!(faulty.proxy.count(&here(namespace, "* *")), before, "nothing has changed");
+    assert_eq!(
+        faulty.proxy.count(&here(namespace, "* *")),
+        before,
+        "requests were made although nothing has changed"
+    );
 
     let unchanged = here(namespace, "* */unchanged-*");
     let before = faulty.counted(&unchanged)?;
@@ -401,23 +410,27 @@ fn compacted(faulty: &Faulty, namespace: &TestNamespace, fault: Fault) -> Result
     })?;
     for name in ["new", "changed", "made-again"] {
         namespace.restored(name, &[("password", "1")])?;
-        is_told(namespace, name)?;
+        has_current_status(namespace, name)?;
     }
     for name in ["edited", "target-deleted", "label-removed"] {
         namespace.restored(name, &[("password", "0")])?;
-        is_told(namespace, name)?;
+        has_current_status(namespace, name)?;
     }
-    faulty.forgets_the_deleted()?;
+    faulty.counts_only_existing_objects()?;
     faulty.wait_until_quiet_in(namespace)?;
     for name in ["deleted", "both-deleted"] {
-        ensure!(!namespace.has_secret(name)?, "{name} is back");
+        ensure!(!namespace.has_secret(name)?, "{name} was created again");
     }
-    assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
+    assert_eq!(
+        faulty.proxy.count(&unchanged),
+        before,
+        "requests were made about unchanged objects"
+    );
     Ok(())
 }
 
 #[test]
-fn target_deleted_while_only_targets_went_unseen_is_restored() -> Result<()> {
+fn a_target_deleted_while_only_the_watch_of_targets_is_down_is_restored() -> Result<()> {
     alone("targets-unseen", |faulty, namespace| {
         namespace.unseal("db", &[("password", "0")])?;
         faulty.wait_until_quiet_in(namespace)?;
@@ -425,13 +438,13 @@ fn target_deleted_while_only_targets_went_unseen_is_restored() -> Result<()> {
             namespace.api.delete(&namespace.secret_path("db"), &Value::Null)
         })?;
         namespace.restored("db", &[("password", "0")])?;
-        is_told(namespace, "db")
+        has_current_status(namespace, "db")
     })
 }
 
 #[test]
-fn change_on_the_first_page_of_a_slow_list_is_acted_on() -> Result<()> {
-    // Lists are sorted: the change is on the first page, and the others fill it.
+fn a_change_on_the_first_page_of_a_slow_list_is_handled() -> Result<()> {
+    // Lists are sorted, so the changed object is on the first page, which the others fill.
     alone("a-first", |faulty, namespace| {
         namespace.unseal("changed", &[("password", "0")])?;
         let others = TestNamespace::new(&faulty.api, &faulty.recipients, "b-second")?;
@@ -451,12 +464,12 @@ fn change_on_the_first_page_of_a_slow_list_is_acted_on() -> Result<()> {
         })?;
         namespace.restored("changed", &[("password", "1")])?;
         drop(slow);
-        is_told(namespace, "changed")
+        has_current_status(namespace, "changed")
     })
 }
 
 #[test]
-fn lists_that_break_off_are_not_believed() -> Result<()> {
+fn an_incomplete_list_is_not_used() -> Result<()> {
     alone("lists-break-off", |faulty, namespace| {
         let names = ["changed", "edited", "deleted", "unchanged-0", "unchanged-1", "unchanged-2"];
         for name in names {
@@ -479,18 +492,22 @@ fn lists_that_break_off_are_not_believed() -> Result<()> {
         })?;
         for (name, password) in [("changed", "1"), ("edited", "0"), ("deleted", "0")] {
             namespace.restored(name, &[("password", password)])?;
-            is_told(namespace, name)?;
+            has_current_status(namespace, name)?;
         }
         faulty.wait_until_quiet_in(namespace)?;
         let hits: usize = rules.iter().map(Injected::hits).sum();
         ensure!(hits >= faults.len(), "only {hits} lists broke off");
-        assert_eq!(faulty.proxy.count(&unchanged), before, "these have not changed");
+        assert_eq!(
+            faulty.proxy.count(&unchanged),
+            before,
+            "requests were made about unchanged objects"
+        );
         Ok(())
     })
 }
 
 #[test]
-fn start_in_the_middle_of_trouble_is_survived_and_makes_no_second_key() -> Result<()> {
+fn a_start_in_the_middle_of_trouble_succeeds_and_generates_no_second_key() -> Result<()> {
     alone("start-in-trouble", |faulty, namespace| {
         for i in 0..3 {
             namespace.unseal(&format!("settled-{i}"), &[("password", "0")])?;
@@ -513,7 +530,11 @@ fn start_in_the_middle_of_trouble_is_survived_and_makes_no_second_key() -> Resul
         let hits: usize = rules.iter().map(Injected::hits).sum();
         ensure!(hits >= 4, "only {hits} lists met a fault");
         faulty.wait_until_quiet_in(namespace)?;
-        assert_eq!(faulty.proxy.count(&here(namespace, "* *")), before, "nothing has changed");
+        assert_eq!(
+            faulty.proxy.count(&here(namespace, "* *")),
+            before,
+            "requests were made although nothing has changed"
+        );
         assert_eq!(crate::cluster::sealing_keys(&namespace.api)?.len(), keys);
         namespace.unseal("new", &[("password", "0")])?;
         Ok(())
@@ -521,7 +542,7 @@ fn start_in_the_middle_of_trouble_is_survived_and_makes_no_second_key() -> Resul
 }
 
 #[test]
-fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes() -> Result<()> {
+fn a_failing_object_is_retried_at_growing_delays_and_at_once_when_it_changes() -> Result<()> {
     alone("growing-delay", |faulty, namespace| {
         let failing =
             faulty.proxy.inject(Rule::new(&here(namespace, "POST secrets/*"), Fault::Status(500)));
@@ -543,16 +564,16 @@ fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes(
         let requests = faulty.counted(&here(namespace, "* */waiting*"))?;
         ensure!(requests <= 8 * asked.len(), "{requests} requests in {} attempts", asked.len());
 
-        // A change does not wait for the end of the delay, and what has not changed waits no longer than that.
+        // A changed object does not wait for the end of the delay. An unchanged object waits no longer than that.
         let start = Instant::now();
         namespace.unseal("changed", &[("password", "1")])?;
         let took = start.elapsed();
         ensure!(took < last, "a change waited for {took:?}, the last delay was {last:?}");
         namespace.done("waiting")?;
         let took = start.elapsed();
-        ensure!(took < last * 3, "taken up after {took:?}, the last delay was {last:?}");
+        ensure!(took < last * 3, "retried after {took:?}, the last delay was {last:?}");
 
-        // And after success the delays begin anew.
+        // After a success the delays start again from the shortest.
         let once = Rule::new(&here(namespace, "PUT secrets/waiting"), Fault::Status(500)).times(1);
         let once = faulty.proxy.inject(once);
         let start = Instant::now();
@@ -564,7 +585,7 @@ fn object_that_fails_is_asked_for_at_growing_delay_and_taken_up_when_it_changes(
 }
 
 #[test]
-fn refusal_that_lasts_costs_no_further_request() -> Result<()> {
+fn a_lasting_refusal_costs_no_further_request() -> Result<()> {
     alone("lasting-refusal", |faulty, namespace| {
         let stranger = Recipients::new(vec![Identity::generate(KeyType::X25519)?.recipient()])?;
         let values = [("password", "1")];
@@ -579,7 +600,7 @@ fn refusal_that_lasts_costs_no_further_request() -> Result<()> {
             let about = here(namespace, &format!("* */{name}*"));
             namespace.let_pass()?;
             let before = faulty.counted(&about)?;
-            // Seen again, with nothing new to judge.
+            // The controller sees the object again, but nothing in it has changed.
             let patch = json!({"metadata": {"labels": {"seen": "again"}}});
             namespace.api.merge(&namespace.sealed_secret_path(name), &patch)?;
             namespace.let_pass()?;
@@ -591,7 +612,8 @@ fn refusal_that_lasts_costs_no_further_request() -> Result<()> {
 }
 
 #[test]
-fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Result<()> {
+fn the_controller_survives_a_crash_of_etcd_or_the_api_server_in_a_burst_of_new_objects()
+-> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "burst")?;
     let name = |i: usize| format!("object-{i}");
@@ -608,7 +630,7 @@ fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Res
                 }
                 anyhow::Ok(())
             });
-            // In the middle: some are there, and some of these are done.
+            // In the middle of the burst some objects exist, and some of these are unsealed.
             let middle = name(objects.start + 30);
             eventually("the middle of the burst", SOON, || namespace.sealed_secret(&middle))?;
             fragile.plane.kill(part)?;
@@ -617,14 +639,14 @@ fn store_and_api_server_that_die_in_a_burst_of_new_objects_are_survived() -> Res
         })?;
         for i in objects {
             namespace.restored(&name(i), &[("password", &name(i))])?;
-            is_told(&namespace, &name(i))?;
+            has_current_status(&namespace, &name(i))?;
         }
     }
     fragile.give_back()
 }
 
 #[test]
-fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
+fn everything_is_as_declared_after_random_faults_of_all_kinds() -> Result<()> {
     const OBJECTS: usize = 60;
     const SOAK: Duration = Duration::from_secs(20);
     alone("soak", |faulty, namespace| {
@@ -648,7 +670,7 @@ fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
             if start.elapsed() > SOAK {
                 break;
             }
-            // All objects, each with another change every time.
+            // Go through all objects, and change each in another way every time.
             let i = step * 37 % OBJECTS;
             let (round, name) = (step / OBJECTS, name(i));
             match (round + i) % 7 {
@@ -662,21 +684,23 @@ fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
                     namespace.apply(&namespace.seal(&name, &[("password", &version)])?)?;
                     expected[i] = Some(version);
                 }
-                3 => if_there(edit(namespace, &name))?,
-                4 => if_there(namespace.api.delete(&namespace.secret_path(&name), &Value::Null))?,
+                3 => if_it_exists(edit(namespace, &name))?,
+                4 => {
+                    if_it_exists(namespace.api.delete(&namespace.secret_path(&name), &Value::Null))?
+                }
                 5 => {
                     let patch = json!({
                         "metadata": {"labels": {"bulla.dev/target": null}},
                         "stringData": {"password": EDITED},
                     });
-                    if_there(namespace.api.merge(&namespace.secret_path(&name), &patch))?;
+                    if_it_exists(namespace.api.merge(&namespace.secret_path(&name), &patch))?;
                 }
                 _ => {
                     namespace.api.delete(&namespace.sealed_secret_path(&name), &Value::Null)?;
                     expected[i] = None;
                 }
             }
-            // Not to wait for anything: to leave some of the machine to those who have to follow.
+            // This waits for nothing. It leaves some CPU time to the programs under test.
             thread::sleep(Duration::from_millis(10));
         }
         let hits = rules.each_ref().map(Injected::hits);
@@ -687,13 +711,13 @@ fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
             match expected {
                 Some(version) => {
                     namespace.restored(&name(i), &[("password", version)])?;
-                    is_told(namespace, &name(i))?;
+                    has_current_status(namespace, &name(i))?;
                 }
                 None => namespace.gone(&namespace.secret_path(&name(i)))?,
             }
         }
-        faulty.forgets_the_deleted()?;
-        // Nobody writes any more.
+        faulty.counts_only_existing_objects()?;
+        // No more writes follow.
         faulty.wait_until_quiet_in(namespace)?;
         let (secrets, sealed_secrets) = (
             History::begin(namespace, namespace.secrets())?,
@@ -710,21 +734,21 @@ fn everything_settles_after_random_faults_of_all_kinds() -> Result<()> {
 struct Faulty {
     controller: Searched,
     proxy: Proxy,
-    // Kept alive, and asked by others than the controller through `api`.
+    // Kept running; the tests use it through `api`.
     _plane: ControlPlane,
     api: Arc<Api>,
     recipients: Arc<Recipients>,
 }
 
-/// Runs a test with one of them for itself, and with a namespace in it.
+/// Runs a test with a control plane for itself and a namespace in it.
 fn alone(name: &str, test: impl FnOnce(&mut Faulty, &TestNamespace) -> Result<()>) -> Result<()> {
-    // As many as there are tests at a time, but no more than most machines have room for.
+    // One for each test that runs at the same time, but no more than most machines can run.
     static PLACES: [Mutex<Option<Faulty>>; 2] = [const { Mutex::new(None) }; 2];
     let free = PLACES.iter().find_map(|place| place.try_lock().ok());
     let mut place = free.unwrap_or_else(|| lock(&PLACES[0]));
     let mut faulty = match place.take() {
         Some(mut faulty) => {
-            // What one test did to its delays is no affair of the next.
+            // The delays that one test caused must not affect the next.
             faulty.controller.restart()?;
             faulty.controller.wait_until_ready()?;
             faulty
@@ -733,9 +757,9 @@ fn alone(name: &str, test: impl FnOnce(&mut Faulty, &TestNamespace) -> Result<()
     };
     let namespace = TestNamespace::new(&faulty.api, &faulty.recipients, name)?;
     let outcome = test(&mut faulty, &namespace);
-    faulty.judge(&namespace, outcome)?;
-    faulty.metadata_is_all_that_is_asked_of_secrets()?;
-    // What a failed test leaves half broken is dropped with it.
+    faulty.search_or_explain(&namespace, outcome)?;
+    faulty.requests_only_metadata_of_secrets()?;
+    // Only after success: a failed test drops its half-broken control plane.
     *place = Some(faulty);
     Ok(())
 }
@@ -752,13 +776,13 @@ impl Faulty {
         command.args(["--holder", HOLDER, "--type", "x25519"]);
         let controller = Searched::start(command)?;
         controller.wait_until_ready()?;
-        ensure!(!proxy.asked("*").is_empty(), "the proxy is passed by");
+        ensure!(!proxy.asked("*").is_empty(), "the controller does not use the proxy");
         let recipients = published(&api)?;
         Ok(Self { controller, proxy, _plane: plane, api, recipients })
     }
 
-    /// No value of a Secret is sent to the controller, but for its own identities. None of these tests merges.
-    fn metadata_is_all_that_is_asked_of_secrets(&self) -> Result<()> {
+    /// Of all Secrets but its own identities, the controller requests only metadata. None of these tests merges.
+    fn requests_only_metadata_of_secrets(&self) -> Result<()> {
         let asked = self.proxy.asked("* *secrets*");
         let of_targets = asked.iter().filter(|asked| {
             let is_of_secrets = asked.line.contains("/secrets");
@@ -773,8 +797,8 @@ impl Faulty {
         Ok(())
     }
 
-    /// Nothing that may not be said is said anywhere; and a test that fails shows the log.
-    fn judge(&self, namespace: &TestNamespace, outcome: Result<()>) -> Result<()> {
+    /// Searches all output for forbidden texts. If the test has failed, the error shows the log.
+    fn search_or_explain(&self, namespace: &TestNamespace, outcome: Result<()>) -> Result<()> {
         let log = self.controller.log()?;
         outcome.with_context(|| {
             let about: Vec<_> = log.lines().filter(|line| line.contains(&namespace.name)).collect();
@@ -784,8 +808,8 @@ impl Faulty {
         search_objects(&self.api, None)
     }
 
-    /// While none of these watches is open something happens; then the resource versions at which they are
-    /// opened again are compacted, and stay so.
+    /// Runs `happens` while none of these watches is open. Then the resource versions at which they are opened again
+    /// count as compacted, permanently.
     fn expire(
         &self,
         watches: &str,
@@ -796,12 +820,12 @@ impl Faulty {
         let open = self.proxy.open_watches(watches);
         let held = self.proxy.inject(Rule::new(watches, Fault::Hold));
         self.proxy.end_watches(watches, End::Close);
-        eventually("watches that are opened again", SOON, || {
+        eventually("watches to be opened again", SOON, || {
             ensure!(held.hits() >= open.len(), "{} of {open:?}", held.hits());
             Ok(())
         })?;
         happens()?;
-        // Identities and their backups are watched at one path: there each version is looked at once.
+        // Identities and their backups are watched at one path, so a version counts once for both.
         let paths: BTreeSet<_> = open.iter().collect();
         let compacted = paths.into_iter().map(|watch| Compacted::new(&self.proxy, watch, fault));
         let mut compacted: Vec<_> =
@@ -817,16 +841,16 @@ impl Faulty {
         })
     }
 
-    /// Waits for those of SealedSecrets, targets, SealingKeys, Rekeys, identities and backups.
+    /// Waits for the watches of SealedSecrets, targets, SealingKeys, Rekeys, identities and backups.
     fn watches(&self) -> Result<()> {
-        eventually("watches of all that is watched", SOON, || {
+        eventually("all six watches", SOON, || {
             let open = self.proxy.open_watches("*");
             ensure!(open.len() >= 6, "only {open:?} are open");
             Ok(())
         })
     }
 
-    /// Waits until the watches are open and the controller has asked for nothing here for a while.
+    /// Waits until the watches are open and the controller has sent no request about the namespace for a while.
     fn wait_until_quiet_in(&self, namespace: &TestNamespace) -> Result<()> {
         const A_WHILE: Duration = Duration::from_millis(1500);
         let here = here(namespace, "* *");
@@ -839,26 +863,26 @@ impl Faulty {
         })
     }
 
-    /// How many requests so far match, which are some.
+    /// How many requests so far match; at least one.
     fn counted(&self, pattern: &str) -> Result<usize> {
         let count = self.proxy.count(pattern);
         ensure!(count > 0, "no request matches {pattern}");
         Ok(count)
     }
 
-    /// What no longer exists is no longer counted.
-    fn forgets_the_deleted(&self) -> Result<()> {
+    /// Checks that the metrics count only existing objects.
+    fn counts_only_existing_objects(&self) -> Result<()> {
         eventually("as many SealedSecrets in the metrics as there are", SOON, || {
             let list = self.api.get("/apis/bulla.dev/v1alpha1/sealedsecrets")?;
-            let there = list["items"].as_array().context("no list")?.len();
+            let existing = list["items"].as_array().context("no list")?.len();
             let counted = self.controller.metric("bulla_sealed_secrets")?;
-            ensure!(counted == there as f64, "{counted} are counted, {there} are there");
+            ensure!(counted == existing as f64, "{counted} are counted, {existing} exist");
             Ok(())
         })
     }
 }
 
-/// A watch whose resource version is compacted, until what it watches is listed anew.
+/// A watch whose resource version is compacted, until the controller lists its objects again.
 struct Compacted<'a> {
     watch: &'a str,
     asked: usize,
@@ -866,9 +890,9 @@ struct Compacted<'a> {
 }
 
 impl<'a> Compacted<'a> {
-    /// `None` for one that is opened with a list, which has missed nothing.
+    /// `None` for a watch that begins with a list, because it misses nothing.
     fn new(proxy: &Proxy, watch: &'a str, fault: Fault) -> Result<Option<Self>> {
-        let query = proxy.asked(watch).pop().context("it was open")?.query;
+        let query = proxy.asked(watch).pop().context("the watch was never opened")?.query;
         if query.contains(STREAMED) {
             return Ok(None);
         }
@@ -888,7 +912,7 @@ impl<'a> Compacted<'a> {
     }
 }
 
-/// What is written to a collection.
+/// The writes to a collection.
 struct History {
     path: String,
     since: String,
@@ -920,7 +944,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The pattern, with its path within this namespace.
+/// The pattern with its path in this namespace.
 fn here(namespace: &TestNamespace, pattern: &str) -> String {
     pattern.replacen(' ', &format!(" */namespaces/{}/", namespace.name), 1)
 }
@@ -930,39 +954,34 @@ fn edit(namespace: &TestNamespace, name: &str) -> Result<Value> {
     namespace.api.merge(&namespace.secret_path(name), &json!({"stringData": {"password": EDITED}}))
 }
 
-/// What is not there cannot be edited.
-fn if_there(outcome: Result<Value>) -> Result<()> {
+/// Accepts that a missing object cannot be edited.
+fn if_it_exists(outcome: Result<Value>) -> Result<()> {
     match outcome {
         Err(error) if api::code(&error) == Some(404) => Ok(()),
         outcome => outcome.map(drop),
     }
 }
 
-/// None of the objects is told of more often.
-fn told_at_most(
-    namespace: &TestNamespace,
-    names: &[String],
-    reason: &str,
-    most: u64,
-) -> Result<()> {
+/// Fails if an object has more Events of this reason.
+fn has_at_most(namespace: &TestNamespace, names: &[String], reason: &str, most: u64) -> Result<()> {
     let mut findings = Vec::new();
     for name in names {
-        let told = told(namespace, name, reason)?;
+        let told = events_about(namespace, name, reason)?;
         findings.extend((told > most).then(|| format!("{name}: {told}")));
     }
-    ensure!(findings.is_empty(), "{reason} is told more than {most} times of {findings:?}");
+    ensure!(findings.is_empty(), "more than {most} Events {reason} about {findings:?}");
     Ok(())
 }
 
-/// How often something was told of an object.
-fn told(namespace: &TestNamespace, name: &str, reason: &str) -> Result<u64> {
+/// How many Events of this reason there are about an object.
+fn events_about(namespace: &TestNamespace, name: &str, reason: &str) -> Result<u64> {
     let events = namespace.events(name, reason)?;
     Ok(events.iter().map(|event| event["series"]["count"].as_u64().unwrap_or(1)).sum())
 }
 
-/// Waits until the status is of the SealedSecret and the Secret as they are.
-fn is_told(namespace: &TestNamespace, name: &str) -> Result<()> {
-    eventually(&format!("a status of {name} as it is"), SOON, || {
+/// Waits until the status describes the current SealedSecret and Secret.
+fn has_current_status(namespace: &TestNamespace, name: &str) -> Result<()> {
+    eventually(&format!("an up-to-date status of {name}"), SOON, || {
         let sealed_secret = namespace.done(name)?;
         let metadata = &namespace.secret(name)?["metadata"];
         let target = &sealed_secret["status"]["target"];

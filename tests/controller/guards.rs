@@ -1,4 +1,4 @@
-//! What nobody deletes by mistake, and who may declare keys: the policies of `deploy/kept`.
+//! The policies of `deploy/kept`: which objects cannot be deleted by accident, and who may declare keys.
 
 use anyhow::{Context, Result, bail, ensure};
 use bulla_sealing::{Identity, KeyType};
@@ -15,7 +15,7 @@ use crate::{
 const UNTRUSTED: &str = "you need the verb trust on sealingkeys.bulla.dev in namespace ";
 
 #[test]
-fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
+fn only_a_user_trusted_in_a_namespace_declares_keys_there() -> Result<()> {
     let namespace = TestNamespace::shared("guards-trust")?;
     let elsewhere = TestNamespace::shared("guards-trust-elsewhere")?;
     let controller_of = |namespace: &TestNamespace| {
@@ -26,7 +26,7 @@ fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
         may_write_keys(&namespace, user, &[])?;
     }
     may_write_keys(&namespace, "trusted", &["trust"])?;
-    // Trust in one namespace is none in another.
+    // Trust in one namespace does not count in another.
     may_write_keys(&elsewhere, "writer", &["trust"])?;
     let user = |name: &str| Api::new(Cluster::shared()?.plane.user(name, &[])?.kubeconfig());
     let (writer, ours, theirs, trusted) =
@@ -62,7 +62,7 @@ fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
         }
     }
     ensure!(namespace.api.get(&path)? == key, "it was changed");
-    // As the garbage collector does, to which nobody gives trust.
+    // The garbage collector does this too, and it has no trust.
     for finalizers in [json!(["example.com/any"]), Value::Null] {
         writer.merge(&path, &json!({"metadata": {"finalizers": finalizers}}))?;
     }
@@ -70,7 +70,7 @@ fn keys_are_declared_only_by_who_is_trusted_in_that_namespace() -> Result<()> {
 }
 
 #[test]
-fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()> {
+fn keys_and_identities_stay_until_their_deletion_is_allowed() -> Result<()> {
     let namespace = guarded("guards-kept")?;
     let kept = [
         keep_key(&namespace)?,
@@ -102,7 +102,7 @@ fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()>
         namespace.gone(path)?;
     }
 
-    // Allowed at the namespace it is for all that is in it, and for as long as that says so.
+    // The annotation on the namespace allows the deletion of everything in it, as long as it is set.
     let namespace_path = format!("/api/v1/namespaces/{}", namespace.name);
     let kept = [keep_key(&namespace)?, keep_identity(&namespace, "identity")?];
     namespace.api.merge(&namespace_path, &allow("true"))?;
@@ -121,7 +121,7 @@ fn keys_and_identities_stay_until_somebody_allows_their_deletion() -> Result<()>
 }
 
 #[test]
-fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
+fn all_other_secrets_can_be_deleted() -> Result<()> {
     let namespace = guarded("guards-others")?;
     let system = TestNamespace::existing("bulla-system")?;
     let dockerconfig = json!({".dockerconfigjson": "{\"auths\": {}}"});
@@ -161,7 +161,7 @@ fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
         }
     }
 
-    // By the garbage collector, in the foreground.
+    // Deleted by the garbage collector, in the foreground.
     let maps = format!("/api/v1/namespaces/{}/configmaps", namespace.name);
     let owner = namespace.api.create(&maps, &json!({"metadata": {"name": "owner"}}))?;
     let mut owned = opaque("owned");
@@ -177,7 +177,7 @@ fn other_secrets_go_as_ever_whatever_they_look_like() -> Result<()> {
 }
 
 #[test]
-fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
+fn labelled_namespaces_stay_and_none_is_left_half_deleted() -> Result<()> {
     let open = guarded("guards-open")?;
     let closed = TestNamespace::shared("guards-closed")?;
     let path = |namespace: &TestNamespace| format!("/api/v1/namespaces/{}", namespace.name);
@@ -190,7 +190,7 @@ fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
     }
     closed.api.merge(&path(&closed), &label(json!("true")))?;
 
-    // One that nobody guards goes, with all in it.
+    // An unguarded namespace is deleted with everything in it.
     open.api.delete(&path(&open), &Value::Null)?;
     open.gone(&path(&open))?;
 
@@ -210,7 +210,7 @@ fn namespaces_with_the_label_stay_and_none_hangs_half_deleted() -> Result<()> {
 }
 
 #[test]
-fn namespace_of_the_controller_and_the_definitions_are_kept() -> Result<()> {
+fn the_controllers_namespace_and_the_definitions_are_kept() -> Result<()> {
     let namespace = guarded("guards-definitions")?;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
     let kept = ["sealedsecrets", "sealingkeys", "rekeys"].map(|plural| {
@@ -226,17 +226,17 @@ fn namespace_of_the_controller_and_the_definitions_are_kept() -> Result<()> {
     Ok(())
 }
 
-/// A namespace, on a cluster where what is kept is guarded by now.
+/// A namespace on a cluster whose policies are in force.
 fn guarded(name: &str) -> Result<TestNamespace> {
     let namespace = TestNamespace::shared(name)?;
     let system = dry_run("/api/v1/namespaces/bulla-system");
-    eventually("the policy to be at work", SOON, || {
+    eventually("the policy to be in force", SOON, || {
         forbidden(namespace.api.delete(&system, &Value::Null))
     })?;
     Ok(namespace)
 }
 
-/// Gives the right to write SealingKeys, and these more.
+/// Grants the right to write SealingKeys, and these further rights.
 fn may_write_keys(namespace: &TestNamespace, user: &str, more: &[&str]) -> Result<()> {
     let group = "rbac.authorization.k8s.io";
     let name = user.replace(':', ".");
@@ -258,7 +258,7 @@ fn keys(namespace: &TestNamespace) -> String {
     format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealingkeys", namespace.name)
 }
 
-/// A declared key of nobody's.
+/// A declared key that no holder has.
 fn key() -> Result<Value> {
     let recipient = Identity::generate(KeyType::X25519)?.recipient();
     Ok(json!({
@@ -279,7 +279,7 @@ fn keep_key(namespace: &TestNamespace) -> Result<String> {
     path(&keys(namespace), &namespace.api.create(&keys(namespace), &key()?)?)
 }
 
-/// A Secret of that type of ours; what is in it is for no policy to see.
+/// A Secret of this Bulla type. Its data does not matter, because no policy reads it.
 fn keep_identity(namespace: &TestNamespace, type_: &str) -> Result<String> {
     let mut secret = opaque(type_);
     secret["type"] = json!(format!("bulla.dev/{type_}"));
@@ -303,7 +303,7 @@ fn allow(value: &str) -> Value {
     json!({"metadata": {"annotations": {"bulla.dev/allow-delete": value}}})
 }
 
-/// What a policy said when it refused.
+/// The message of the policy that refused.
 fn forbidden<T>(outcome: Result<T>) -> Result<String> {
     let error = outcome.err().context("it was not refused")?;
     match error.downcast_ref::<Refusal>() {
@@ -314,9 +314,9 @@ fn forbidden<T>(outcome: Result<T>) -> Result<String> {
     }
 }
 
-/// Runs the command that the message tells.
+/// Runs the command in the message.
 fn obey(said: &str) -> Result<()> {
-    let (_, command) = said.split_once("kubectl ").context("it tells no command")?;
+    let (_, command) = said.split_once("kubectl ").context("the message has no command")?;
     let words: Vec<_> = command.split_whitespace().chain(["--overwrite"]).collect();
     Cluster::shared()?.plane.kubectl(&words).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Several replicas: one works, another takes over, and what two believe at the same time does no harm.
+//! Several replicas: one works and another takes over. Two that think they lead do no harm.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::{
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/bulla-system/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/bulla-system/leases/bulla-controller";
 
-/// Short, so that tests need not wait for it.
+/// Short, so that tests do not wait long.
 const LEASE_DURATION: Duration = Duration::from_secs(4);
 
 #[test]
@@ -40,9 +40,12 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
             )?;
         }
         all_done(&namespace, 20)?;
-        ensure!(replicas[1 - leader].metric("bulla_reconciles_total")? == 0.0, "both work");
+        ensure!(
+            replicas[1 - leader].metric("bulla_reconciles_total")? == 0.0,
+            "both replicas work"
+        );
         let before = Instant::now();
-        // In turn: a crash, and a replacement as in a rollout.
+        // Alternate between a crash and a replacement, as in a rollout.
         match round % 2 {
             0 => replicas[leader].kill()?,
             _ => drop(replicas[leader].stop(SOON)?),
@@ -54,7 +57,10 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
             Ok(())
         })?;
         let away = before.elapsed();
-        ensure!(round % 2 == 0 || away < LEASE_DURATION, "{away:?}: it was not given back");
+        ensure!(
+            round % 2 == 0 || away < LEASE_DURATION,
+            "the Lease was not released, the takeover took {away:?}"
+        );
         namespace.restored("object-0", &[("password", &round.to_string())])?;
         replicas[leader].restart()?;
         replicas[leader].wait_until_ready()?;
@@ -64,7 +70,7 @@ fn one_replica_works_and_another_takes_over() -> Result<()> {
 }
 
 #[test]
-fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
+fn a_leader_paused_past_its_lease_does_no_harm_afterwards() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "paused")?;
     fragile.controller.stop(SOON)?;
@@ -72,7 +78,7 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
     let name = |i: usize| format!("object-{i}");
     for round in 0..3 {
         let leader = leader(&replicas)?;
-        // It stops in the middle of these.
+        // It is paused in the middle of these.
         for i in 0..60 {
             namespace
                 .apply(&namespace.seal(&name(i), &[("password", &format!("old {round}"))])?)?;
@@ -85,7 +91,7 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
             Ok(())
         })?;
         for i in 0..60 {
-            // Deleted and created again: its generation is that of the one that the old leader knows.
+            // Deleted and created again, so it has the same generation as the object that the old leader knows.
             if i % 3 == 0 {
                 namespace.api.delete(&namespace.sealed_secret_path(&name(i)), &Value::Null)?;
             }
@@ -111,7 +117,7 @@ fn leader_paused_past_its_lease_and_woken_does_no_harm() -> Result<()> {
 }
 
 #[test]
-fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
+fn replicas_that_all_think_they_lead_do_no_harm() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "all-lead")?;
     fragile.controller.stop(SOON)?;
@@ -129,18 +135,18 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
     let name = |i: usize| format!("object-{i}");
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Gives the Lease to each in turn, behind the back of the one that holds it.
+        // Gives the Lease to each replica in turn, without the knowledge of its holder.
         let thief = scope.spawn(|| {
             for pod in pods.iter().cycle() {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
                 let _ = namespace.api.merge(LEASE, &json!({"spec": {"holderIdentity": pod}}));
-                // Not to wait for anything: until the next one has taken it for his.
+                // This waits for nothing in particular. It gives the next replica time to find that it holds the Lease.
                 thread::sleep(Duration::from_millis(700));
             }
         });
-        // What a reader of the Secret sees never goes back to an older version.
+        // A reader of the Secret never sees an older version after a newer one.
         let reader = scope.spawn(|| {
             let mut newest = BTreeMap::new();
             let mut regressions = Vec::new();
@@ -196,12 +202,12 @@ fn replicas_that_all_believe_to_lead_do_no_harm() -> Result<()> {
 }
 
 #[test]
-fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
+fn clocks_of_other_replicas_are_not_trusted() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "clocks")?;
     fragile.controller.stop(SOON)?;
     for renewed in ["2000-01-01T00:00:00.000000Z", "2100-01-01T00:00:00.000000Z"] {
-        // One that crashed, with a clock far from ours.
+        // A replica that crashed, with a clock that is far off.
         let spec = json!({
             "holderIdentity": "crashed", "leaseDurationSeconds": LEASE_DURATION.as_secs(),
             "acquireTime": renewed, "renewTime": renewed,
@@ -218,7 +224,7 @@ fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
         let waited = started.elapsed();
         ensure!(waited >= LEASE_DURATION, "taken from a replica that may be alive: {waited:?}");
     }
-    // And a Lease that somebody deletes is made again.
+    // A deleted Lease is created again.
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
     namespace.unseal("before", &[("password", "1")])?;
@@ -229,7 +235,7 @@ fn clocks_of_other_replicas_are_not_believed() -> Result<()> {
 }
 
 #[test]
-fn replicas_that_start_for_the_first_time_together_make_one_key() -> Result<()> {
+fn replicas_that_start_together_for_the_first_time_generate_one_key() -> Result<()> {
     let plane = ControlPlane::start()?;
     Controller::install(&plane)?;
     let replicas = [Searched::start(command(&plane)?)?, Searched::start(command(&plane)?)?];
@@ -261,7 +267,7 @@ fn replica(plane: &ControlPlane) -> Result<Searched> {
     Ok(controller)
 }
 
-/// Waits until exactly one leads, and says which.
+/// Waits until exactly one replica leads. Returns its index.
 fn leader(replicas: &[Searched; 2]) -> Result<usize> {
     eventually("one leader", SOON, || {
         let leads = [replicas[0].metric("bulla_leader")?, replicas[1].metric("bulla_leader")?];
@@ -270,7 +276,7 @@ fn leader(replicas: &[Searched; 2]) -> Result<usize> {
     })
 }
 
-/// Waits until nobody writes any more.
+/// Waits until no more writes follow.
 pub(crate) fn no_more_writes(namespace: &TestNamespace, names: &[String]) -> Result<()> {
     let versions = || {
         let mut versions = Vec::new();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 #[test]
-fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
+fn the_endpoints_answer_and_metrics_name_no_object() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = TestNamespace::shared("endpoints")?;
     namespace.unseal("named-nowhere", &[("key-named-nowhere", "1")])?;
@@ -52,7 +52,7 @@ fn endpoints_answer_and_metrics_name_no_object() -> Result<()> {
 }
 
 #[test]
-fn metrics_of_alerts_and_docs_are_there() -> Result<()> {
+fn the_metrics_in_alerts_and_docs_exist() -> Result<()> {
     const ALERTS: &str = include_str!("../../deploy/monitoring/alerts.yaml");
     const DOCS: &str = include_str!("../../docs/monitoring.md");
     let (_, text) = Cluster::shared()?.controller.get("/metrics")?;
@@ -65,7 +65,7 @@ fn metrics_of_alerts_and_docs_are_there() -> Result<()> {
             let suffixes = ["_total", "_bucket", "_sum", "_count", "_info"];
             let family = suffixes.iter().find_map(|suffix| metric.strip_suffix(suffix));
             let family = family.unwrap_or(metric);
-            // That one is there when asked for.
+            // This metric needs a flag.
             let is_there = text.contains(&format!("# TYPE {family} "));
             ensure!(is_there || metric == "bulla_sealed_secret_ready", "{place}: no {metric}");
         }
@@ -74,11 +74,10 @@ fn metrics_of_alerts_and_docs_are_there() -> Result<()> {
 }
 
 #[test]
-fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops_when_told()
--> Result<()> {
+fn a_controller_without_rights_on_its_lease_does_no_work_and_stops_on_request() -> Result<()> {
     let cluster = Cluster::shared()?;
     let mut command = Controller::command(cluster.plane)?;
-    // In another namespace its account has a right to neither Lease nor SealingKeys.
+    // In another namespace its account has no rights on Leases and SealingKeys.
     command.args(["--namespace", "elsewhere", "--holder", HOLDER]);
     let mut controller = Searched::start(command)?;
     eventually("the first failure", SOON, || {
@@ -86,7 +85,7 @@ fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops
         Ok(())
     })?;
     assert_eq!(controller.get("/healthz")?.0, 200);
-    // Which keys there are it may not know, so it judges nothing.
+    // It cannot read the keys, so it handles no object.
     assert_eq!(controller.get("/readyz")?, (503, "keys are not loaded\n".to_owned()));
     assert_eq!(controller.metric("bulla_leader")?, 0.0);
     assert_eq!(controller.metric("bulla_reconciles_total")?, 0.0);
@@ -95,7 +94,7 @@ fn controller_without_the_right_to_its_lease_leaves_the_work_to_others_and_stops
 }
 
 #[test]
-fn controller_is_ready_once_there_is_a_key_to_seal_to() -> Result<()> {
+fn a_controller_is_ready_once_it_has_an_active_key() -> Result<()> {
     let plane = ControlPlane::start()?;
     let api = Api::new(plane.admin().kubeconfig())?;
     Controller::install(&plane)?;
@@ -107,7 +106,7 @@ fn controller_is_ready_once_there_is_a_key_to_seal_to() -> Result<()> {
         ensure!(!proxy.asked(activation).is_empty(), "not yet");
         Ok(())
     })?;
-    // It holds the identity already, and has declared its key.
+    // It already holds the identity, and has declared its key.
     assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Pending");
     let unready = (503, "no key of this controller is Active yet\n".to_owned());
     assert_eq!(controller.get("/readyz")?, unready);
@@ -115,7 +114,7 @@ fn controller_is_ready_once_there_is_a_key_to_seal_to() -> Result<()> {
     controller.wait_until_ready()?;
     assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Active");
 
-    // When the holder is renamed, the first new replica does not have the Lease, and the last old one waits for it.
+    // After the holder is renamed, the last old replica waits for the first new one, which does not have the Lease.
     let mut renamed = Controller::command(&plane)?;
     renamed.args(["--holder", "renamed"]);
     let renamed = Searched::start(renamed)?;
@@ -126,7 +125,7 @@ fn controller_is_ready_once_there_is_a_key_to_seal_to() -> Result<()> {
 }
 
 #[test]
-fn controller_that_starts_before_its_definitions_works_when_they_come() -> Result<()> {
+fn a_controller_that_starts_before_its_definitions_works_once_they_exist() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.kill()?;
     let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";

@@ -1,4 +1,4 @@
-//! What keys go through beside renewal: found, mounted, activated, revoked, lost, malformed.
+//! Changes of keys other than renewal: found, mounted, activated, revoked, lost, malformed.
 
 use std::{fs, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     test_namespace::{TestNamespace, clear, condition, message, seal_for, secret},
 };
 
-/// An identity that the controller has not made.
+/// An identity that the controller has not generated.
 struct Found {
     identity: Identity,
     name: String,
@@ -51,7 +51,7 @@ impl Found {
         format!("{SEALING_KEYS}/{}", self.name)
     }
 
-    /// Stores it and waits until it opens.
+    /// Stores it and waits until the controller holds it.
     fn held(api: &Api) -> Result<Self> {
         let found = Self::new()?;
         found.store(api)?;
@@ -59,7 +59,7 @@ impl Found {
         Ok(found)
     }
 
-    /// Waits for a condition of its key with that reason.
+    /// Waits for a condition of its key with this reason.
     fn said(&self, api: &Api, type_: &str, reason: &str) -> Result<Value> {
         eventually(&format!("{type_} {reason}"), SOON, || {
             let key = api.get(&self.key_path())?;
@@ -87,7 +87,7 @@ fn sealed(namespace: &TestNamespace, name: &str, to: &Recipients) -> Result<Valu
 }
 
 #[test]
-fn key_that_comes_while_running_opens_at_once_what_waited() -> Result<()> {
+fn a_key_added_at_run_time_opens_waiting_values_at_once() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "key-comes")?;
     let found = Found::new()?;
@@ -112,7 +112,7 @@ fn key_that_comes_while_running_opens_at_once_what_waited() -> Result<()> {
 }
 
 #[test]
-fn person_hands_over_to_a_found_key_and_back() -> Result<()> {
+fn a_user_hands_over_to_a_found_key_and_back() -> Result<()> {
     let fragile = Fragile::lock()?;
     let old = active(&fragile.api)?;
     let found = Found::held(&fragile.api)?;
@@ -126,7 +126,7 @@ fn person_hands_over_to_a_found_key_and_back() -> Result<()> {
             ensure!(active(&fragile.api)? == to, "not yet");
             let from = fragile.api.get(&format!("{SEALING_KEYS}/{from}"))?;
             let successor = &from["metadata"]["annotations"]["bulla.dev/successor"];
-            ensure!(successor.is_null(), "not tidied up");
+            ensure!(successor.is_null(), "the successor is still set");
             Ok(())
         })
     };
@@ -137,7 +137,7 @@ fn person_hands_over_to_a_found_key_and_back() -> Result<()> {
 }
 
 #[test]
-fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
+fn a_revoked_key_opens_nothing_and_existing_secrets_stay() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "revoked")?;
     let found = Found::held(&fragile.api)?;
@@ -165,14 +165,14 @@ fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
         Ok(())
     })?;
 
-    // Neither a restart nor a new SealingKey brings it back.
+    // Neither a restart nor a new SealingKey undoes the revocation.
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
     fragile.api.delete_kept(&found.key_path())?;
     found.in_state(&fragile.api, "Revoked")?;
     let declared = fragile.api.get(&found.key_path())?;
     fragile.api.delete_kept(&found.key_path())?;
-    let anew = json!({
+    let again = json!({
         "apiVersion": "bulla.dev/v1alpha1", "kind": "SealingKey",
         "metadata": {"name": found.name},
         "spec": {
@@ -180,8 +180,8 @@ fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
             "created": declared["spec"]["created"], "state": "Retired",
         },
     });
-    // The controller may have been faster.
-    let _ = fragile.api.create(SEALING_KEYS, &anew);
+    // The controller may have created it first.
+    let _ = fragile.api.create(SEALING_KEYS, &again);
     found.in_state(&fragile.api, "Revoked")?;
     sealed(&namespace, "later", &found.recipients()?)?;
     namespace.refused("later", "RevokedKey")?;
@@ -189,7 +189,7 @@ fn revoked_key_opens_nothing_and_what_was_unsealed_stays() -> Result<()> {
 }
 
 #[test]
-fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
+fn a_missing_identity_opens_values_until_its_key_is_revoked() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "lost")?;
     let found = Found::held(&fragile.api)?;
@@ -199,8 +199,8 @@ fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     let key = found.said(&fragile.api, "Held", "IdentityMissing")?;
     assert_eq!(condition(&key, "Ready")["status"], "False");
     assert_eq!(missing()?, before + 1.0);
-    sealed(&namespace, "meanwhile", &found.recipients()?)?;
-    namespace.done("meanwhile")?;
+    sealed(&namespace, "later", &found.recipients()?)?;
+    namespace.done("later")?;
 
     found.store(&fragile.api)?;
     found.said(&fragile.api, "Held", "Held")?;
@@ -208,14 +208,14 @@ fn identity_that_disappears_opens_until_its_key_is_revoked() -> Result<()> {
     fragile.api.delete_kept(&found.secret_path())?;
     found.said(&fragile.api, "Held", "IdentityMissing")?;
     found.set_state(&fragile.api, "Revoked")?;
-    namespace.refused("meanwhile", "RevokedKey")?;
-    let secret = namespace.data("meanwhile")?;
-    ensure!(secret == clear(&[("password", "meanwhile")]), "the Secret did not stay");
+    namespace.refused("later", "RevokedKey")?;
+    let secret = namespace.data("later")?;
+    ensure!(secret == clear(&[("password", "later")]), "the Secret did not stay");
     fragile.give_back()
 }
 
 #[test]
-fn lost_identity_of_the_active_key_is_told_and_not_replaced() -> Result<()> {
+fn a_missing_identity_of_the_active_key_is_reported_and_not_replaced() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let name = active(&fragile.api)?;
     let path = format!("{IDENTITIES}/{name}");
@@ -224,7 +224,7 @@ fn lost_identity_of_the_active_key_is_told_and_not_replaced() -> Result<()> {
     fragile.api.delete_kept(&path)?;
     fragile.controller.restart()?;
     fragile.controller.wait_until_ready()?;
-    eventually("the loss to be told", SOON, || {
+    eventually("a report of the loss", SOON, || {
         let key = fragile.api.get(&format!("{SEALING_KEYS}/{name}"))?;
         ensure!(condition(&key, "Ready")["reason"] == "IdentityMissing", "{}", key["status"]);
         Ok(())
@@ -242,7 +242,7 @@ fn lost_identity_of_the_active_key_is_told_and_not_replaced() -> Result<()> {
 }
 
 #[test]
-fn mounted_identities_open_like_all_others() -> Result<()> {
+fn mounted_identities_open_values_like_all_others() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "mounted")?;
     let folder = Folder::new("bulla-mounted-")?;
@@ -256,10 +256,10 @@ fn mounted_identities_open_like_all_others() -> Result<()> {
     namespace.done("db")?;
     let key = found.said(&fragile.api, "Held", "Held")?;
     assert_eq!(key["spec"]["state"], "Retired");
-    ensure!(controller.metric("bulla_keys_unusable")? >= 1.0, "a file that is none is not told");
+    ensure!(controller.metric("bulla_keys_unusable")? >= 1.0, "an invalid file is not reported");
     ensure!(fragile.api.get_opt(&found.secret_path())?.is_none(), "it was copied into a Secret");
 
-    // One more file while it runs, and one less.
+    // Add a file while it runs, and remove one.
     let late = Found::new()?;
     sealed(&namespace, "late", &late.recipients()?)?;
     namespace.refused("late", "UnknownKey")?;
@@ -273,12 +273,12 @@ fn mounted_identities_open_like_all_others() -> Result<()> {
 }
 
 #[test]
-fn malformed_key_objects_are_told_and_harm_nobody() -> Result<()> {
+fn malformed_key_objects_are_reported_and_do_no_harm() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "malformed-keys")?;
     let unusable = || fragile.controller.metric("bulla_keys_unusable");
     let before = unusable()?;
-    // Swapped: the identity of one under the name of another.
+    // Swapped: the identity of one key under the name of another.
     let (one, other) = (Found::new()?, Found::new()?);
     let swapped = json!({
         "metadata": {"name": one.name}, "type": "bulla.dev/identity",
@@ -301,7 +301,7 @@ fn malformed_key_objects_are_told_and_harm_nobody() -> Result<()> {
         fragile.api.create(IDENTITIES, secret)?;
     }
     fragile.api.create(SEALING_KEYS, &misnamed)?;
-    eventually("all four to be told", SOON, || {
+    eventually("reports of all four", SOON, || {
         let count = unusable()? - before;
         ensure!(count == 4.0, "{count}");
         let key = fragile.api.get(&format!("{SEALING_KEYS}/0123456789abcdef"))?;
@@ -319,5 +319,5 @@ fn malformed_key_objects_are_told_and_harm_nobody() -> Result<()> {
         ensure!(unusable()? == before, "{}", unusable()?);
         Ok(())
     })?;
-    fragile.give_back().context("what was malformed")
+    fragile.give_back().context("after the malformed objects")
 }

@@ -1,4 +1,4 @@
-//! The first key, and what becomes of keys at a restart.
+//! The first key, and keys after a restart.
 
 use anyhow::{Context, Result, ensure};
 use bulla_sealing::{
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) const IDENTITIES: &str = "/api/v1/namespaces/bulla-system/secrets";
 
 #[test]
-fn first_key_is_made_and_published_by_its_fingerprint() -> Result<()> {
+fn the_first_key_is_generated_and_published_under_its_fingerprint() -> Result<()> {
     let cluster = Cluster::shared()?;
     let keys = sealing_keys(&cluster.api)?;
     assert_eq!(keys.len(), 1, "{keys:?}");
@@ -29,7 +29,7 @@ fn first_key_is_made_and_published_by_its_fingerprint() -> Result<()> {
     let fingerprint = recipient.fingerprint().to_string();
     assert_eq!(keys[0]["metadata"]["name"], fingerprint);
 
-    // The private half is where one who restores it from etcd would look for it.
+    // The private half is where a restore from etcd expects it.
     let secret = cluster.api.get(&format!("{IDENTITIES}/{fingerprint}"))?;
     assert_eq!(secret["type"], "bulla.dev/identity");
     let text = data(&secret)?.remove("identity.txt").context("no identity.txt")?;
@@ -48,7 +48,7 @@ fn first_key_is_made_and_published_by_its_fingerprint() -> Result<()> {
 }
 
 #[test]
-fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
+fn a_restart_generates_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let before = sealing_keys(&fragile.api)?;
     let identities = identities(&fragile.api)?.len();
@@ -57,7 +57,7 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     assert_eq!(specs(sealing_keys(&fragile.api)?), specs(before.clone()));
     assert_eq!(self::identities(&fragile.api)?.len(), identities);
 
-    // A crash, and somebody restores an older identity meanwhile.
+    // A crash, during which someone restores an older identity.
     fragile.controller.kill()?;
     let found = Identity::generate(KeyType::X25519)?;
     let fingerprint = found.recipient().fingerprint().to_string();
@@ -80,7 +80,7 @@ fn restart_makes_no_second_key_and_a_found_identity_is_retired() -> Result<()> {
     assert_eq!(specs(active(sealing_keys(&fragile.api)?)), specs(active(before)));
     ensure!(fragile.controller.metric("bulla_identities")? >= 2.0, "it is not held");
 
-    // An identity that disappears under a running controller still opens.
+    // An identity deleted while the controller runs still opens values.
     fragile.api.delete_kept(&format!("{IDENTITIES}/{fingerprint}"))?;
     let namespace = TestNamespace::fragile(&fragile, "disappeared")?;
     let recipients = Recipients::new(vec![found.recipient()])?;

@@ -1,4 +1,4 @@
-//! Whatever fails, no plaintext and no key is said anywhere; and who says one is found.
+//! Whatever fails, no plaintext and no key is printed anywhere, and the search would find one.
 
 use std::thread;
 
@@ -25,7 +25,7 @@ fn no_value_and_no_key_is_found_in_logs_events_status_and_metrics() -> Result<()
     controller.search()?;
     search_objects(&namespace.api, Some(&namespace.name))?;
 
-    // Not even a key without its beginning.
+    // Not even the rest of a key without its prefix.
     let key = identity.to_secret_string();
     let key = Words::new(&[&key["AGE-SECRET-KEY-1".len()..]]);
     let mut said = said_in_objects(&namespace.api, Some(&namespace.name))?;
@@ -44,7 +44,7 @@ fn no_value_and_no_key_is_found_in_logs_events_status_and_metrics() -> Result<()
 }
 
 #[test]
-fn planted_event_and_status_are_found() -> Result<()> {
+fn a_planted_event_and_a_planted_status_are_found() -> Result<()> {
     let namespace = TestNamespace::shared("planted")?;
     namespace.unseal("db", &[("password", "1")])?;
     let event = json!({
@@ -69,14 +69,14 @@ fn planted_event_and_status_are_found() -> Result<()> {
 }
 
 #[test]
-fn what_a_controller_says_is_found_wherever_it_says_it() -> Result<()> {
+fn a_forbidden_text_is_found_wherever_a_controller_prints_it() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let namespace = TestNamespace::fragile(&fragile, "told")?;
     let mut command = Controller::command(&fragile.plane)?;
     command.args(["--holder", HOLDER, "--type", "x25519", "--metrics-per-object"]);
     let controller = Searched::start(command)?;
-    // Values are not said, names are.
+    // The controller does not print values, but it prints names.
     let name = MARKER.to_lowercase();
     let mut moved = namespace.seal("other", &[("password", "1")])?;
     moved["metadata"]["name"] = json!(name);
@@ -86,7 +86,10 @@ fn what_a_controller_says_is_found_wherever_it_says_it() -> Result<()> {
     let mut found = controller.found()?;
     found.extend(found_in_objects(&namespace.api, None)?);
     for place in ["the log at ", "the metrics", "the Event WrongBinding ", "the status of told/"] {
-        ensure!(found.iter().any(|found| found.starts_with(place)), "not {place}: {found:?}");
+        ensure!(
+            found.iter().any(|found| found.starts_with(place)),
+            "not found in {place}: {found:?}"
+        );
     }
     ensure!(thread::spawn(|| drop(controller)).join().is_err(), "nothing was found at its end");
 
@@ -94,7 +97,7 @@ fn what_a_controller_says_is_found_wherever_it_says_it() -> Result<()> {
     fragile.restart_and_give_back()
 }
 
-/// Leaves objects with the marker in their values, each failing in another way.
+/// Creates objects with the marker in their values. Each fails in a different way.
 fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<()> {
     let values = [("password", MARKER), ("user", MARKER)];
     let stranger = Recipients::new(vec![Identity::generate(KeyType::X25519)?.recipient()])?;
@@ -113,7 +116,7 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     refused["spec"]["template"] = json!({"type": "kubernetes.io/ssh-auth"});
     let mut basic = namespace.seal("basic", &[("neither", MARKER)])?;
     basic["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
-    // Plaintext behind the beginning of a sealed value.
+    // Plaintext after the prefix of a sealed value.
     let mut pasted = namespace.seal("pasted", &values)?;
     let prefix = bulla_crds::rules::SEALED_PREFIX;
     pasted["spec"]["sealedData"]["password"] = json!(format!("{prefix}{MARKER}"));
@@ -130,7 +133,7 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     for object in [&moved, &unknown, &damaged, &unfit, &basic, &pasted] {
         namespace.apply(object)?;
     }
-    // These are not stored: the API server's answer goes to whoever applied them.
+    // The API server does not store these. Its answer goes only to the user who applied them.
     ensure!(namespace.apply(&refused).is_err(), "stored");
 
     let identities = "/api/v1/namespaces/bulla-system/secrets";
@@ -167,7 +170,7 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     }
     namespace.done("immutable")?;
     namespace.event("immutable", "Recreated")?;
-    eventually("the malformed identities to be told of", SOON, || {
+    eventually("a report of the malformed identities", SOON, || {
         let log = Cluster::shared()?.controller.log()?;
         ensure!(log.contains("marker-3") && log.contains("unusable"), "not yet");
         Ok(())

@@ -1,8 +1,8 @@
-//! The controller on a real control plane, as the ServiceAccount of `deploy/base` and with its rights alone.
+//! The controller on a real control plane, as the ServiceAccount of `deploy/base` and with its rights only.
 //!
-//! Most tests share one control plane and one controller, each in a namespace of its own. Those that stop
-//! or break something take turns on another one, see [`cluster::Fragile`], and those of [`faults`] have a
-//! third one for themselves. All that their controllers say is searched for values, see [`searched`].
+//! Most tests share one control plane and one controller, and each has its own namespace. Tests that stop or
+//! break something take turns on a second control plane, see [`cluster::Fragile`]. The tests of [`faults`] have
+//! further ones. All output of all controllers is searched for secret values, see [`searched`].
 
 mod api;
 mod bad_input;
@@ -36,5 +36,5 @@ mod unseal;
 
 use std::time::Duration;
 
-/// Far longer than anything takes, for a machine that has other things to do.
+/// Far longer than any step takes, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);

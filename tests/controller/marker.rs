@@ -1,4 +1,4 @@
-//! What may never be said: the marker, which stands in the values of all Secrets, and identities.
+//! The texts that a controller must never print: the marker, which is in every secret value, and identities.
 
 use std::{fmt::Write, sync::LazyLock};
 
@@ -9,14 +9,14 @@ use base64::{
 use bulla_sealing::InvalidKey;
 use bulla_tests::INJECTED;
 
-/// Stands in every value that tests put into a Secret, unless the value must be one that cannot hold it.
-/// Of letters and hyphens, which nothing escapes.
+/// Part of every value that tests put into a Secret, unless the value cannot hold it. It has only letters and hyphens,
+/// which no format escapes.
 pub(crate) const MARKER: &str = "MARKER-correct-horse-battery-staple";
 
-/// As identities begin.
+/// The beginning of every identity.
 const IDENTITY: &str = "AGE-SECRET-KEY-";
 
-/// The value with the marker; it stays exactly as it is when it has the marker in it, or nothing at all.
+/// The value with the marker. An empty value, or one that has the marker, stays unchanged.
 pub(crate) fn marked(value: &str) -> String {
     if value.is_empty() || value.contains(MARKER) {
         return value.to_owned();
@@ -24,24 +24,24 @@ pub(crate) fn marked(value: &str) -> String {
     format!("{value}-{MARKER}")
 }
 
-/// What was marked.
+/// The value without the marker.
 pub(crate) fn unmarked(value: &str) -> &str {
     value.strip_suffix(MARKER).and_then(|value| value.strip_suffix('-')).unwrap_or(value)
 }
 
-/// The value with the marker, as it stands in the `data` of a Secret.
+/// The value with the marker, encoded as in the `data` of a Secret.
 pub(crate) fn in_base64(value: &str) -> String {
     BASE64_STANDARD.encode(marked(value))
 }
 
-/// Whether the text has what may never be said.
+/// Whether the text contains a forbidden text.
 pub(crate) fn is_in(text: &str) -> bool {
     static NEVER: LazyLock<Words> = LazyLock::new(|| Words::new(&[MARKER, IDENTITY, INJECTED]));
-    // This one says only how identities begin.
+    // This error only says how identities begin.
     NEVER.are_in(&text.replace(&InvalidKey::NotAnIdentity.to_string(), ""))
 }
 
-/// Words in all the forms in which they could be said.
+/// Words in all forms in which a program could print them.
 pub(crate) struct Words(Vec<String>);
 
 impl Words {
@@ -56,12 +56,12 @@ impl Words {
     }
 }
 
-/// The word as it is, in base64 at any offset, in hexadecimal, and as Rust prints bytes.
+/// The plain word, in base64 at any offset, in hexadecimal, and as Rust prints bytes.
 fn forms(word: &str) -> Vec<String> {
     let mut forms = vec![word.to_owned()];
     for offset in 0..3 {
         let encoded = BASE64_STANDARD_NO_PAD.encode(format!("{}{word}", " ".repeat(offset)));
-        // Less what is spelled otherwise when other bytes stand before or after.
+        // Without the characters that depend on the bytes before and after.
         let first = (offset * 8).div_ceil(6);
         let last = (offset + word.len()) * 8 / 6;
         forms.push(encoded[first..last].to_owned());
@@ -77,7 +77,7 @@ fn forms(word: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_may_never_be_said_is_found_in_all_its_forms() {
+fn forbidden_texts_are_found_in_all_their_forms() {
     let spelled = [MARKER, "AGE-SECRET-KEY-PQ-1QQQ", "age-secret-key-1qqq", INJECTED];
     for word in spelled {
         for before in ["", ".", ".."] {

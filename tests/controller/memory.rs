@@ -1,4 +1,4 @@
-//! What the controller has in its memory when it has done its work.
+//! After its work, the controller's memory holds no secret value.
 
 use std::{
     fs::{self, File},
@@ -17,11 +17,11 @@ use crate::{
     test_namespace::TestNamespace,
 };
 
-/// A segment larger than this is reserved and not used.
+/// A larger segment is only reserved, not used.
 const LARGEST_SEGMENT: u64 = 1 << 30;
 
 #[test]
-fn no_value_stays_in_memory_when_the_work_is_done() -> Result<()> {
+fn no_value_stays_in_memory_after_the_work() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let namespace = TestNamespace::fragile(&fragile, "memory")?;
@@ -50,7 +50,7 @@ fn no_value_stays_in_memory_when_the_work_is_done() -> Result<()> {
     namespace.apply(&merged)?;
     namespace.done("merged")?;
 
-    // Buffers of connections live on, and are written over by what comes next.
+    // Buffers of open connections stay until the next messages overwrite them.
     let values = Words::new(&[MARKER]);
     eventually("a memory without values", SOON, || {
         let text = memory(controller.pid()?)?;
@@ -63,10 +63,10 @@ fn no_value_stays_in_memory_when_the_work_is_done() -> Result<()> {
     fragile.restart_and_give_back()
 }
 
-/// All that a process has in memory, of which only the text can be searched. Takes the right to trace other
-/// users' processes, because the controller keeps its own user from reading it.
+/// The memory of a process, as text. Needs the right to trace other users' processes, because the controller prevents
+/// its own user from reading its memory.
 fn memory(pid: u32) -> Result<String> {
-    let file = File::open(format!("/proc/{pid}/mem")).context("this test takes root")?;
+    let file = File::open(format!("/proc/{pid}/mem")).context("this test needs root")?;
     let mut memory = String::new();
     for line in fs::read_to_string(format!("/proc/{pid}/maps"))?.lines() {
         let (range, rest) = line.split_once(' ').context("no range")?;
@@ -76,7 +76,7 @@ fn memory(pid: u32) -> Result<String> {
             continue;
         }
         let mut segment = vec![0; usize::try_from(to - from)?];
-        // Some of the kernel's own cannot be read.
+        // Some of the kernel's segments cannot be read.
         if file.read_exact_at(&mut segment, from).is_ok() {
             memory.push_str(&String::from_utf8_lossy(&segment));
         }

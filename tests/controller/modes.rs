@@ -1,4 +1,4 @@
-//! Controllers that keep to a part of the cluster, and two that must not overlap.
+//! Controllers that serve a part of the cluster, and two side by side.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/namespaced
 const VALUES: [(&str, &str); 1] = [("password", "sealed")];
 
 #[test]
-fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
+fn a_controller_of_some_namespaces_needs_no_rights_outside_of_them() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let teams = ["team-a", "team-b"].map(|team| TestNamespace::fragile(&fragile, team));
@@ -40,7 +40,7 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
         ensure!(account.run(denied).is_err(), "{denied:?} is allowed");
     }
 
-    // The last of them has no Role, and keeps nobody waiting.
+    // The last namespace has no Role. That delays no other object.
     let mut command = command(&fragile)?;
     command.env("BULLA_WATCH_NAMESPACES", "team-a,team-b,without-role");
     let controller = Searched::start(command)?;
@@ -63,7 +63,7 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
     assert_eq!(rekeys::status(&outside, "db")?, json!({"observedGeneration": -1}));
     assert_eq!(outside.sealed_secret("db")?["status"], json!({"observedGeneration": -1}));
 
-    // A Role that comes later is found.
+    // A Role created later takes effect.
     let late = TestNamespace::fragile(&fragile, "without-role")?;
     late.apply(&late.seal("db", &VALUES)?)?;
     let role =
@@ -85,7 +85,7 @@ fn restricted_to_namespaces_it_needs_no_right_beyond_them() -> Result<()> {
 }
 
 #[test]
-fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
+fn a_namespaces_role_has_the_rules_of_the_cluster_role() -> Result<()> {
     let fragile = Fragile::lock()?;
     let rules = |path: &str, kind: &str| {
         let manifest = ["create", "--dry-run=client", "--output=json", "--filename", path];
@@ -105,7 +105,7 @@ fn role_of_a_namespace_has_the_rules_of_the_cluster_role() -> Result<()> {
 }
 
 #[test]
-fn selector_leaves_what_it_does_not_select() -> Result<()> {
+fn a_selector_leaves_other_objects_alone() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let namespace = TestNamespace::fragile(&fragile, "selector")?;
@@ -129,7 +129,7 @@ fn selector_leaves_what_it_does_not_select() -> Result<()> {
         namespace.api.merge(&namespace.sealed_secret_path(name), &label)?;
         namespace.done(name)?;
     }
-    // What is not selected any more is left as it is.
+    // An object that is no longer selected stays unchanged.
     let label = json!({"metadata": {"labels": {"tier": null}}});
     namespace.api.merge(&namespace.sealed_secret_path("selected"), &label)?;
     namespace.api.delete(&namespace.secret_path("selected"), &Value::Null)?;
@@ -144,7 +144,7 @@ fn selector_leaves_what_it_does_not_select() -> Result<()> {
 }
 
 #[test]
-fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over() -> Result<()> {
+fn another_controllers_object_is_left_alone_until_a_takeover() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "in-charge")?;
     namespace.unseal("db", &VALUES)?;
@@ -156,10 +156,10 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
     controller.wait_until_ready()?;
     namespace.apply(&namespace.seal("db", &[("password", "changed")])?)?;
     namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
-    // Whose nobody is yet is worked on.
+    // An object that has no controller yet is handled.
     namespace.unseal("new", &VALUES)?;
     assert_eq!(namespace.sealed_secret("new")?["status"]["controller"], "other");
-    ensure!(!namespace.has_secret("db")?, "it works on what is another's");
+    ensure!(!namespace.has_secret("db")?, "it handled another controller's object");
     ensure!(namespace.sealed_secret("db")?["status"]["controller"] == HOLDER, "it took it over");
     ensure!(controller.metric("bulla_sealed_secrets_of_another_controller")? >= 1.0, "untold");
     drop(controller);
@@ -172,14 +172,14 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
     assert_eq!(namespace.sealed_secret("db")?["status"]["controller"], "other");
     drop(controller);
 
-    // And back, for the tests to come.
+    // And back, for later tests.
     let mut command = command(&fragile)?;
     command.args(["--take-over", "other"]);
     let controller = Searched::start(command)?;
     eventually("both in charge of the first", SOON, || {
         for name in ["db", "new"] {
             let controller = namespace.sealed_secret(name)?["status"]["controller"].clone();
-            ensure!(controller == HOLDER, "{name} is of {controller}");
+            ensure!(controller == HOLDER, "{name} belongs to {controller}");
         }
         Ok(())
     })?;
@@ -195,7 +195,7 @@ fn what_another_controller_is_in_charge_of_is_left_alone_until_it_is_taken_over(
 }
 
 #[test]
-fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
+fn two_controllers_side_by_side_handle_only_their_own_objects() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let mine = TestNamespace::fragile(&fragile, "mine")?;
@@ -203,7 +203,7 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     let mut command = command(&fragile)?;
     command.args(["--watch-namespace", "mine"]);
     let first = Searched::start(command)?;
-    // Another installation: its own namespace, account and Lease; its keys are its own too.
+    // Another installation with its own namespace, account, Lease and keys.
     let system = "bulla-other";
     fragile.plane.kubectl(&["create", "namespace", system])?;
     fragile.plane.kubectl(&["create", "serviceaccount", "bulla-controller", "-n", system])?;
@@ -253,7 +253,7 @@ fn two_controllers_side_by_side_keep_to_their_own() -> Result<()> {
     yours.done("db")?;
     assert_eq!(yours.sealed_secret("db")?["status"]["controller"], "other");
     assert_eq!(mine.sealed_secret("db")?["status"]["controller"], HOLDER);
-    // A value for one is nothing to the other.
+    // A value sealed to one does not open with the other.
     yours.apply(&yours.seal("not-for-yours", &VALUES)?)?;
     yours.refused("not-for-yours", "UnknownKey")?;
     drop((first, second));
@@ -296,7 +296,7 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
 }
 
 #[test]
-fn full_check_finds_everything_as_it_is_writes_nothing_and_metrics_can_name_objects() -> Result<()>
+fn a_full_check_of_an_unchanged_cluster_writes_nothing_and_metrics_can_name_objects() -> Result<()>
 {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;

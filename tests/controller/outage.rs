@@ -1,4 +1,4 @@
-//! Restarts and outages: the work is done once, and none of it is lost.
+//! After restarts and outages all work is done, and done once.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::{SOON, api::Api, cluster::Fragile, marker::marked, test_namespace::TestNamespace};
 
 #[test]
-fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Result<()> {
+fn a_restart_with_unchanged_objects_costs_no_writes_and_no_request_per_object() -> Result<()> {
     let mut fragile = Fragile::lock()?;
-    // What other tests have left in trouble is looked at again at each start.
+    // Objects that other tests have left in trouble are handled again at each start.
     fragile.plane.kubectl(&["delete", "sealedsecrets", "--all", "--all-namespaces"])?;
     let namespace = TestNamespace::fragile(&fragile, "settled")?;
     let name = |i: usize| format!("settled-{i}");
@@ -35,7 +35,7 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
     assert_eq!(fragile.controller.metric("bulla_reconciles_total")?, 0.0);
     assert_eq!(fragile.controller.metric("bulla_api_errors_total")?, 0.0);
 
-    // What happens while it is down is not lost.
+    // Changes while it is down are not lost.
     fragile.controller.stop(SOON)?;
     for i in 0..10 {
         namespace.apply(&namespace.seal(&name(i), &[("password", "2")])?)?;
@@ -75,7 +75,7 @@ fn restart_with_settled_objects_costs_no_write_and_no_request_for_each() -> Resu
 }
 
 #[test]
-fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
+fn the_controller_survives_a_crash_of_the_api_server_while_objects_change() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "api-outage")?;
     let name = |i: usize| format!("object-{i}");
@@ -95,7 +95,7 @@ fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
             anyhow::Ok(())
         });
         for pause in [200, 400] {
-            // Not to wait for anything: to meet the writer at some other place.
+            // This waits for nothing. The next crash hits the writer at another moment.
             thread::sleep(Duration::from_millis(pause));
             fragile.plane.kill(Part::ApiServer)?;
             fragile.plane.restart(Part::ApiServer)?;
@@ -106,7 +106,7 @@ fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
         namespace.restored(&name(i), &[("password", "3")])?;
         namespace.done(&name(i))?;
     }
-    // Its watches are as alive as before.
+    // Its watches work as before.
     let patch = json!({"stringData": {"password": marked("edited")}});
     namespace.api.merge(&namespace.secret_path(&name(0)), &patch)?;
     namespace.restored(&name(0), &[("password", "3")])?;
@@ -115,13 +115,13 @@ fn api_server_that_dies_while_objects_change_is_survived() -> Result<()> {
 }
 
 #[test]
-fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
+fn sigterm_ends_the_controller_even_while_the_api_server_hangs() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "api-hangs")?;
     for i in 0..50 {
         namespace.apply(&namespace.seal(&format!("object-{i}"), &[("password", "1")])?)?;
     }
-    // Some of them are being worked on.
+    // The controller is handling some of them.
     fragile.plane.pause(Part::ApiServer)?;
     let stopped = fragile.controller.stop(Duration::from_secs(15));
     fragile.plane.resume(Part::ApiServer)?;
@@ -132,7 +132,7 @@ fn sigterm_ends_it_also_while_the_api_server_hangs() -> Result<()> {
     fragile.give_back()
 }
 
-/// Waits until so many SealedSecrets are done as they are now.
+/// Waits until this many SealedSecrets are done in their current version.
 pub(crate) fn all_done(namespace: &TestNamespace, count: usize) -> Result<()> {
     eventually("all objects", SOON, || {
         let list = namespace.api.get(&namespace.sealed_secrets())?;
@@ -148,14 +148,14 @@ pub(crate) fn all_done(namespace: &TestNamespace, count: usize) -> Result<()> {
 }
 
 /// The API server's own count of requests that read or write single SealedSecrets, Secrets and Events.
-/// Counted when the garbage collector has done with what was deleted before.
+/// Counts after the garbage collector has handled earlier deletions.
 fn settled_requests(api: &Api) -> Result<BTreeMap<String, u64>> {
     let mut last = requests_by_object(api)?;
     eventually("a quiet API server", SOON, || {
         thread::sleep(Duration::from_secs(1));
         let now = requests_by_object(api)?;
         let before = std::mem::replace(&mut last, now);
-        ensure!(before == last, "somebody asks for something");
+        ensure!(before == last, "requests are still being made");
         Ok(())
     })?;
     Ok(last)

@@ -1,4 +1,4 @@
-//! A developer with the rights of one namespace and the command line tool.
+//! People with limited rights, who use the command line tool.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ use crate::{
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "correct horse battery staple")];
 
 #[test]
-fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()> {
+fn a_moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()> {
     let namespace = TestNamespace::shared("people")?;
     let elsewhere = TestNamespace::shared("people-elsewhere")?;
     let folder = Folder::new("bulla-people-")?;
@@ -30,7 +30,7 @@ fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()
     let opened = shell.run("bulla unseal -i identity.txt db.yaml")?;
     ensure!(opened.contains(&in_base64(VALUES[1].1)), "not the value: {opened}");
 
-    // Its author is allowed to see what comes of it, and it is what was sealed.
+    // Its author may read the resulting Secret, which has the sealed values.
     shell.run("kubectl apply -f db.yaml")?;
     shell.run("kubectl wait -n people --for=condition=Ready sealedsecret/db --timeout=60s")?;
     let seen = shell.run("kubectl get secret db -n people -o 'jsonpath={.data.password}'")?;
@@ -81,7 +81,7 @@ fn moved_value_is_refused_by_lint_by_unseal_and_by_the_controller() -> Result<()
 }
 
 #[test]
-fn sealed_to_the_cluster_of_the_context_it_is_unsealed_there() -> Result<()> {
+fn a_secret_sealed_to_the_contexts_cluster_is_unsealed_there() -> Result<()> {
     let namespace = TestNamespace::shared("context")?;
     let folder = Folder::new("bulla-people-")?;
     let shell = developer(&folder, &[&namespace.name])?;
@@ -93,7 +93,7 @@ fn sealed_to_the_cluster_of_the_context_it_is_unsealed_there() -> Result<()> {
 }
 
 #[test]
-fn developer_may_not_make_keys_and_reads_no_identity() -> Result<()> {
+fn a_developer_may_not_create_keys_and_reads_no_identity() -> Result<()> {
     let namespace = TestNamespace::shared("developer")?;
     let folder = Folder::new("bulla-people-")?;
     let shell = developer(&folder, &[&namespace.name])?;
@@ -110,7 +110,7 @@ fn developer_may_not_make_keys_and_reads_no_identity() -> Result<()> {
 }
 
 #[test]
-fn who_looks_after_keys_may_do_that_and_decides_nothing_else() -> Result<()> {
+fn a_key_keeper_may_manage_keys_and_nothing_else() -> Result<()> {
     bind("keeper", "bulla-system", "Role", "bulla-keys")?;
     bind("keeper", "", "ClusterRole", "bulla-view")?;
     let needed: [Right; 13] = [
@@ -129,7 +129,7 @@ fn who_looks_after_keys_may_do_that_and_decides_nothing_else() -> Result<()> {
         ("list", "bulla.dev", "sealedsecrets", ""),
     ];
     let dangerous: [Right; 17] = [
-        // An identity is never lost or replaced by this role.
+        // This role cannot delete or replace an identity.
         ("delete", "", "secrets", "bulla-system"),
         ("deletecollection", "", "secrets", "bulla-system"),
         ("update", "", "secrets", "bulla-system"),
@@ -152,7 +152,7 @@ fn who_looks_after_keys_may_do_that_and_decides_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn who_rekeys_asks_for_headers_and_reads_no_secret() -> Result<()> {
+fn a_user_who_may_rekey_gets_headers_and_reads_no_secret() -> Result<()> {
     let _space = TestNamespace::shared("people-roles")?;
     bind("rekeyer", "people-roles", "ClusterRole", "bulla-rekey")?;
     let needed: [Right; 5] = [
@@ -163,7 +163,7 @@ fn who_rekeys_asks_for_headers_and_reads_no_secret() -> Result<()> {
         ("delete", "bulla.dev", "rekeys", "people-roles"),
     ];
     let dangerous: [Right; 9] = [
-        // Who could write the answer could make it up.
+        // A user who could write the answer could forge it.
         ("patch", "bulla.dev", "rekeys/status", "people-roles"),
         ("update", "bulla.dev", "rekeys/status", "people-roles"),
         ("create", "bulla.dev", "rekeys", "people-elsewhere"),
@@ -175,12 +175,12 @@ fn who_rekeys_asks_for_headers_and_reads_no_secret() -> Result<()> {
         ("create", "bulla.dev", "sealingkeys", "bulla-system"),
     ];
     may("rekeyer", &needed, &dangerous)?;
-    // It is nobody's by another role.
+    // No other role grants it.
     bind("editor", "people-roles", "ClusterRole", "admin")?;
     may("editor", &[("create", "bulla.dev", "sealedsecrets", "people-roles")], &needed)
 }
 
-/// Checks that the user has rights and lacks others.
+/// Checks that the user has these rights and lacks those.
 fn may(user: &str, needed: &[Right], dangerous: &[Right]) -> Result<()> {
     for right in needed {
         eventually(&format!("{right:?} of {user}"), SOON, || {
@@ -194,7 +194,7 @@ fn may(user: &str, needed: &[Right], dangerous: &[Right]) -> Result<()> {
     Ok(())
 }
 
-/// The Secret as a person writes it.
+/// The Secret as a user writes it.
 fn manifest() -> String {
     let [user, password] = VALUES.map(|(_, value)| marked(value));
     format!(
@@ -210,7 +210,7 @@ stringData:
     )
 }
 
-/// A shell of a user who may edit these namespaces and read public keys, by the roles of `deploy/base`.
+/// A shell for a user who may edit these namespaces and read public keys, through the roles of `deploy/base`.
 fn developer(folder: &Folder, namespaces: &[&str]) -> Result<Shell> {
     let user = format!("developer-of-{}", namespaces[0]);
     bind(&user, "bulla-system", "Role", "bulla-seal")?;
@@ -220,7 +220,7 @@ fn developer(folder: &Folder, namespaces: &[&str]) -> Result<Shell> {
     Shell::new(folder, Cluster::shared()?.plane.user(&user, &["developers"])?.kubeconfig())
 }
 
-/// Binds the role in that namespace, or in all when that is empty.
+/// Binds the role in this namespace, or in all if it is empty.
 fn bind(user: &str, namespace: &str, kind: &str, role: &str) -> Result<()> {
     let group = "rbac.authorization.k8s.io";
     let binding = json!({

@@ -1,4 +1,4 @@
-//! Owner, Orphan and Merge: whose the Secret is, what of it is ours, and by whose consent.
+//! The policies Owner, Orphan and Merge: who owns the Secret, which parts Bulla manages, and who must consent.
 
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use crate::{
 
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "sealed")];
 
-/// Far shorter than the minute after which the controller looks again by itself: an event told it.
+/// Far shorter than the minute after which the controller checks again by itself, so a watch must have reported the
+/// change.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 const LABEL: &str = "bulla.dev/target";
 
 #[test]
-fn owned_secret_is_exactly_as_declared_and_goes_with_its_sealed_secret() -> Result<()> {
+fn an_owned_secret_is_exactly_as_declared_and_is_deleted_with_its_sealed_secret() -> Result<()> {
     let namespace = TestNamespace::shared("policy-owner")?;
     let mut sealed_secret = with_policy(namespace.seal("db", &VALUES)?, "Owner");
     sealed_secret["spec"]["template"] = json!({"type": "example.com/login"});
@@ -47,7 +48,7 @@ fn owned_secret_is_exactly_as_declared_and_goes_with_its_sealed_secret() -> Resu
 }
 
 #[test]
-fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
+fn an_orphan_stays_unchanged_and_is_taken_over_only_with_consent() -> Result<()> {
     let namespace = TestNamespace::shared("policy-orphan")?;
     namespace.apply(&with_policy(namespace.seal("db", &VALUES)?, "Orphan"))?;
     namespace.done("db")?;
@@ -63,9 +64,9 @@ fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
     namespace.gone(&namespace.sealed_secret_path("db"))?;
     namespace.let_collect()?;
     namespace.let_pass()?;
-    ensure!(namespace.secret("db")? == orphan, "it did not stay as it was");
+    ensure!(namespace.secret("db")? == orphan, "it was changed");
 
-    // Whoever may create a SealedSecret could otherwise have what others left behind.
+    // Otherwise anyone who may create a SealedSecret could take over the Secrets that others left behind.
     for policy in ["Orphan", "Owner"] {
         let other = [("password", policy)];
         namespace.apply(&with_policy(namespace.seal("db", &other)?, policy))?;
@@ -82,10 +83,10 @@ fn orphan_stays_as_it_is_and_is_taken_over_by_consent_alone() -> Result<()> {
 }
 
 #[test]
-fn secret_that_consents_is_taken_over_at_once_with_the_marks_of_others() -> Result<()> {
+fn a_consenting_secret_is_taken_over_at_once_and_keeps_the_labels_of_others() -> Result<()> {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let namespace = TestNamespace::shared("policy-adopt")?;
-    // The consent comes after the SealedSecret, and before it.
+    // One Secret consents after its SealedSecret is created, one before.
     for (name, policy, is_early) in
         [("late", "Owner", false), ("early", "Owner", true), ("orphan", "Orphan", false)]
     {
@@ -118,7 +119,7 @@ fn secret_that_consents_is_taken_over_at_once_with_the_marks_of_others() -> Resu
 }
 
 #[test]
-fn secret_of_another_type_that_consents_is_made_anew() -> Result<()> {
+fn a_consenting_secret_of_another_type_is_recreated() -> Result<()> {
     let namespace = TestNamespace::shared("policy-adopt-type")?;
     let mut foreign = secret("db", &[("password", "theirs")]);
     foreign["type"] = json!("example.com/theirs");
@@ -133,15 +134,15 @@ fn secret_of_another_type_that_consents_is_made_anew() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_consent_to_be_owned_leaves_a_secret_alone() -> Result<()> {
+fn a_secret_without_valid_consent_is_left_alone() -> Result<()> {
     let namespace = TestNamespace::shared("policy-no-consent")?;
-    // An owner must exist, or the Secret is collected; that it is a Namespace does no harm.
+    // An owner must exist, or the Secret is garbage collected. A Namespace serves as the owner.
     let owner = namespace.api.get(&format!("/api/v1/namespaces/{}", namespace.name))?;
     let controlled = json!([{
         "apiVersion": "v1", "kind": "Namespace", "name": namespace.name, "controller": true,
         "uid": owner["metadata"]["uid"],
     }]);
-    // A copy with everything, as `kubectl get -o yaml` and another name give it.
+    // A full copy, as from `kubectl get -o yaml`, under another name.
     let original = namespace.unseal("original", &VALUES)?;
     let copied = namespace.secret("original")?["metadata"]["ownerReferences"].clone();
     ensure!(copied[0]["uid"] == original["metadata"]["uid"], "not owned: {copied}");
@@ -178,7 +179,7 @@ fn what_is_no_consent_to_be_owned_leaves_a_secret_alone() -> Result<()> {
 }
 
 #[test]
-fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
+fn merge_adds_keys_and_leaves_the_others_to_their_owner() -> Result<()> {
     let namespace = TestNamespace::shared("policy-merge")?;
     let theirs = [("username", "theirs"), ("password", "theirs")];
     let before =
@@ -199,7 +200,7 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
     assert_eq!(target["keys"], json!(["a", "b", "rendered"]));
     assert_eq!((&target["uid"], &target["policy"]), (&merged["metadata"]["uid"], &json!("Merge")));
 
-    // An edit of ours is repaired, an edit of theirs is not ours to judge.
+    // An edit of a merged key is undone. An edit of the owner's key stays.
     let edits = json!({"data": {
         "a": in_base64("edited"), "b": null,
         "password": in_base64("changed by its owner"),
@@ -212,7 +213,7 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
     namespace.restored("db", &both)?;
     namespace.event("db", "DriftRepaired")?;
 
-    // An edit of theirs alone: it is seen, and nothing is written.
+    // An edit of the owner's key only: the controller sees it and writes nothing.
     let edit =
         json!({"metadata": {"labels": {"theirs": "2"}}, "data": {"username": in_base64("1")}});
     let edited = namespace.api.merge(&namespace.secret_path("db"), &edit)?;
@@ -231,15 +232,15 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
     let both = [&theirs[..], &[("a", "changed")]].concat();
     ensure!(
         namespace.data("db")? == clear(&both),
-        "what is no longer declared did not go, or more did"
+        "expected exactly the keys that are no longer declared to be removed"
     );
 
     let before = namespace.secret("db")?;
     namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
     namespace.let_collect()?;
     namespace.let_pass()?;
-    ensure!(namespace.secret("db")? == before, "it did not stay as it was");
-    // What the API server's record credits us with is still ours.
+    ensure!(namespace.secret("db")? == before, "it was changed");
+    // Bulla still owns the keys that the API server's record attributes to it.
     namespace.apply(&merging(&namespace, "db", &[("a", "again"), ("c", "3")])?)?;
     namespace.done("db")?;
     let both = [&theirs[..], &[("a", "again"), ("c", "3")]].concat();
@@ -248,7 +249,7 @@ fn merge_adds_its_keys_and_leaves_the_rest_to_its_owner() -> Result<()> {
 }
 
 #[test]
-fn merge_takes_no_key_of_others() -> Result<()> {
+fn merge_takes_over_no_key() -> Result<()> {
     let namespace = TestNamespace::shared("policy-key-taken")?;
     let theirs = [("username", "theirs"), ("password", "theirs")];
     let before =
@@ -269,7 +270,7 @@ fn merge_takes_no_key_of_others() -> Result<()> {
     let both = [("username", "theirs"), ("a", "1"), ("password", "theirs")];
     ensure!(namespace.data("db")? == clear(&both), "not their keys and ours");
 
-    // A key that we already merged is no licence for another one.
+    // A key that is already merged does not allow another one.
     let before = namespace.secret("db")?;
     let values = [("a", "2"), ("username", "ours")];
     namespace.apply(&merging(&namespace, "db", &values)?)?;
@@ -280,7 +281,7 @@ fn merge_takes_no_key_of_others() -> Result<()> {
 }
 
 #[test]
-fn merge_needs_the_consent_of_that_secret() -> Result<()> {
+fn merge_needs_the_secrets_consent() -> Result<()> {
     let namespace = TestNamespace::shared("policy-merge-consent")?;
     for (name, label) in
         [("none", Value::Null), ("adopt", json!("adopt")), ("owned", json!("owned"))]
@@ -303,7 +304,7 @@ fn merge_needs_the_consent_of_that_secret() -> Result<()> {
         let both = [&[("theirs", "1")][..], &VALUES].concat();
         ensure!(data(&merged)? == clear(&both), "not their keys and ours");
     }
-    // Withdrawn: from then on it is theirs alone.
+    // Consent withdrawn: from then on only the owner writes it.
     let withdraw = json!({
         "metadata": {"labels": {LABEL: null}}, "data": {"password": in_base64("theirs")},
     });
@@ -315,7 +316,7 @@ fn merge_needs_the_consent_of_that_secret() -> Result<()> {
 }
 
 #[test]
-fn merge_waits_for_a_secret_that_is_not_there_yet() -> Result<()> {
+fn merge_waits_for_a_missing_secret() -> Result<()> {
     let namespace = TestNamespace::shared("policy-merge-waits")?;
     namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
     for round in ["first", "again"] {
@@ -352,7 +353,7 @@ fn merge_never_recreates_a_secret() -> Result<()> {
 }
 
 #[test]
-fn merge_declares_nothing_but_keys() -> Result<()> {
+fn merge_declares_only_keys() -> Result<()> {
     let namespace = TestNamespace::shared("policy-merge-template")?;
     for template in [
         json!({"type": "Opaque"}),
@@ -371,7 +372,7 @@ fn merge_declares_nothing_but_keys() -> Result<()> {
 }
 
 #[test]
-fn owner_reference_goes_and_comes_with_the_policy() -> Result<()> {
+fn the_owner_reference_follows_the_policy() -> Result<()> {
     let namespace = TestNamespace::shared("policy-switch")?;
     let first = namespace.unseal("db", &VALUES)?;
     let before = namespace.secret("db")?;
@@ -392,16 +393,16 @@ fn owner_reference_goes_and_comes_with_the_policy() -> Result<()> {
         ensure!(data(&switched)? == clear(&VALUES), "{policy}: not the values");
     }
     assert_eq!(before["metadata"]["ownerReferences"][0]["uid"], first["metadata"]["uid"]);
-    ensure!(namespace.events("db", "DriftRepaired")?.is_empty(), "told as drift");
+    ensure!(namespace.events("db", "DriftRepaired")?.is_empty(), "reported as drift");
     let orphan = namespace.secret("db")?;
     namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
     namespace.let_collect()?;
-    ensure!(namespace.secret("db")? == orphan, "it did not stay");
+    ensure!(namespace.secret("db")? == orphan, "the orphan was changed");
     Ok(())
 }
 
 #[test]
-fn what_was_merged_into_never_becomes_ours_that_way() -> Result<()> {
+fn a_secret_merged_into_is_not_owned_by_a_change_of_policy() -> Result<()> {
     let namespace = TestNamespace::shared("policy-merge-to-owner")?;
     namespace
         .api
@@ -419,7 +420,7 @@ fn what_was_merged_into_never_becomes_ours_that_way() -> Result<()> {
     namespace.done("db")?;
     ensure!(data(&namespace.secret("db")?)? == data(&merged)?, "not as it was merged");
 
-    // This one is controlled by something else, so not even consent helps.
+    // This Secret has another controller, so not even consent helps.
     namespace.apply(&with_policy(namespace.seal("db", &VALUES)?, "Orphan"))?;
     consent(&namespace, "db", "adopt")?;
     let refused = namespace.refused("db", "TargetExists")?;
@@ -433,7 +434,7 @@ fn what_was_merged_into_never_becomes_ours_that_way() -> Result<()> {
 }
 
 #[test]
-fn owned_secret_is_no_place_to_merge_into() -> Result<()> {
+fn merge_refuses_an_owned_secret() -> Result<()> {
     let namespace = TestNamespace::shared("policy-owner-to-merge")?;
     namespace.unseal("db", &VALUES)?;
     let owned = namespace.secret("db")?;
@@ -445,7 +446,7 @@ fn owned_secret_is_no_place_to_merge_into() -> Result<()> {
 }
 
 #[test]
-fn marks_by_which_tools_track_objects_are_never_on_the_target() -> Result<()> {
+fn tracking_labels_and_annotations_are_never_on_the_target() -> Result<()> {
     let namespace = TestNamespace::shared("policy-tracking")?;
     let mut labels = json!({
         "app.kubernetes.io/instance": "shop",
@@ -491,12 +492,12 @@ fn marks_by_which_tools_track_objects_are_never_on_the_target() -> Result<()> {
     Ok(())
 }
 
-/// Seals and asks for Merge.
+/// Seals with the policy Merge.
 fn merging(namespace: &TestNamespace, name: &str, data: &[(&str, &str)]) -> Result<Value> {
     Ok(with_policy(namespace.seal(name, data)?, "Merge"))
 }
 
-/// Somebody else's Secret: with marks, an owner and a type of its own, which consents to be merged into.
+/// Another owner's Secret with its own labels, annotations, owner and type, which consents to Merge.
 fn foreign(namespace: &TestNamespace, name: &str, data: &[(&str, &str)]) -> Result<Value> {
     let owner = namespace.api.get(&format!("/api/v1/namespaces/{}", namespace.name))?;
     let mut foreign = secret(name, data);
@@ -510,14 +511,14 @@ fn foreign(namespace: &TestNamespace, name: &str, data: &[(&str, &str)]) -> Resu
     Ok(foreign)
 }
 
-/// Has the Secret say that it may be taken over or merged into.
+/// Labels the Secret as consenting to be taken over or merged into.
 fn consent(namespace: &TestNamespace, name: &str, to: &str) -> Result<()> {
     let patch = json!({"metadata": {"labels": {LABEL: to}}});
     namespace.api.merge(&namespace.secret_path(name), &patch)?;
     Ok(())
 }
 
-/// Waits, not for long, until the SealedSecret is done; its Secret.
+/// Waits a short time until the SealedSecret is done. Returns its Secret.
 fn done_at_once(namespace: &TestNamespace, name: &str) -> Result<Value> {
     eventually(&format!("{name}, at once"), AT_ONCE, || {
         let sealed_secret = namespace.sealed_secret(name)?;

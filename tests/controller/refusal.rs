@@ -1,4 +1,4 @@
-//! What does not open is refused, each cause with its own reason, and nothing is lost by it.
+//! Values that cannot be unsealed are refused, each with its own reason, and nothing is lost.
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -11,10 +11,10 @@ use crate::{
     test_namespace::{TestNamespace, message, refusal, seal_for, secret},
 };
 
-/// Good values, which the bad ones replace.
+/// Valid values, which the invalid ones replace.
 const GOOD: [(&str, &str); 2] = [("password", "good"), ("user", "good")];
 
-/// What is wrong with an object.
+/// A defect of an object.
 struct Case {
     name: &'static str,
     sealed_data: Value,
@@ -23,7 +23,7 @@ struct Case {
 }
 
 #[test]
-fn what_does_not_open_is_refused_and_changes_nothing() -> Result<()> {
+fn an_object_that_does_not_open_is_refused_and_changes_nothing() -> Result<()> {
     let namespace = TestNamespace::shared("refusal")?;
     let good = |name: &str| format!("good-{name}");
     let mut last_good = Vec::new();
@@ -32,7 +32,7 @@ fn what_does_not_open_is_refused_and_changes_nothing() -> Result<()> {
         namespace.unseal(&name, &GOOD)?;
         last_good.push(namespace.secret(&name)?);
     }
-    // Each once as the first version of an object and once after a good one.
+    // Each case once as the first version of an object, and once after a valid version.
     let new: Vec<_> = names().into_iter().map(|name| ("", name)).collect();
     let old: Vec<_> = names().into_iter().map(|name| ("good-", name)).collect();
     for (prefix, case_name) in new.iter().chain(&old) {
@@ -82,7 +82,7 @@ fn case(namespace: &TestNamespace, name: &str, case: &str) -> Result<Case> {
     found.with_context(|| format!("no case {case}"))
 }
 
-/// Every way in which an object of that name can be bad and still be stored.
+/// Every defect of an object of this name that the API server stores.
 fn cases(namespace: &TestNamespace, name: &str) -> Result<Vec<Case>> {
     let namespace_name = &namespace.name;
     let values = |manifest: Value| manifest["spec"]["sealedData"].clone();
@@ -104,7 +104,7 @@ fn cases(namespace: &TestNamespace, name: &str) -> Result<Vec<Case>> {
     let mut mac_changed = password.clone();
     let mac = &mut mac_changed[header_len - 44];
     *mac = if *mac == b'A' { b'B' } else { b'A' };
-    // Moved by changing what it says it is for.
+    // Moved by a change of its binding.
     let elsewhere = values(seal_for("elsewhere", secret(name, &GOOD), &namespace.recipients)?);
     let moved = BASE64_STANDARD.decode(elsewhere["password"].as_str().context("no value")?)?;
     let moved = replaced(&moved, b" elsewhere ", format!(" {namespace_name} ").as_bytes())?;
@@ -175,7 +175,7 @@ fn cases(namespace: &TestNamespace, name: &str) -> Result<Vec<Case>> {
     ])
 }
 
-/// A recipient of which nobody here has the identity, the same for all of this process.
+/// A recipient whose identity no controller holds. It is the same in the whole process.
 fn stranger() -> Result<(Recipients, String)> {
     static STRANGER: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     let recipient = match STRANGER.get() {
@@ -190,7 +190,7 @@ fn stranger() -> Result<(Recipients, String)> {
     Ok((Recipients::new(vec![recipient])?, fingerprint))
 }
 
-/// Up to and with the new line after the MAC.
+/// The header, including the line break after the MAC.
 fn header_len(file: &[u8]) -> Result<usize> {
     let mac = file.windows(5).position(|bytes| bytes == b"\n--- ").context("no MAC")?;
     Ok(mac + 5 + 43 + 1)
@@ -202,7 +202,7 @@ fn replaced(file: &[u8], from: &[u8], to: &[u8]) -> Result<Vec<u8>> {
 }
 
 #[test]
-fn what_waits_for_a_key_is_unsealed_when_the_key_comes() -> Result<()> {
+fn a_value_that_waits_for_a_key_is_unsealed_when_the_key_is_added() -> Result<()> {
     let namespace = TestNamespace::shared("late-key")?;
     for key_type in [KeyType::X25519, KeyType::Hybrid] {
         let identity = Identity::generate(key_type)?;
@@ -231,14 +231,14 @@ fn what_waits_for_a_key_is_unsealed_when_the_key_comes() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
+fn a_value_that_is_not_sealed_is_not_stored_and_not_quoted() -> Result<()> {
     let namespace = TestNamespace::shared("not-sealed")?;
     let identity = Identity::generate(KeyType::X25519)?;
     let target = Target::new(&namespace.name, "db", "password")?;
     let recipients = Recipients::new(vec![identity.recipient()])?;
     let sealed =
         bulla_sealing::seal(MARKER.as_bytes(), &Binding::new(Scope::Strict, &target), &recipients)?;
-    // What age itself writes has no binding.
+    // A plain age file has no binding.
     let text = sealed.as_slice();
     let binding = text.windows(4).position(|bytes| bytes == b"\n-> ").context("no stanza")?;
     let recipient =
@@ -260,7 +260,7 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
         ensure!(!said.contains(MARKER), "{said}");
         ensure!(value.is_empty() || !said.contains(&value[..20]), "{said}");
     }
-    // And what a person sees.
+    // The same with kubectl, as a user sees it.
     let manifest = json!({
         "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
         "metadata": {"name": "db", "namespace": namespace.name},
@@ -277,7 +277,7 @@ fn what_is_no_sealed_value_is_not_stored_and_not_repeated() -> Result<()> {
 }
 
 #[test]
-fn types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
+fn secret_types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
     let namespace = TestNamespace::shared("types")?;
     let mut sealed_secret = namespace.seal("db", &GOOD)?;
     for type_ in bulla_crds::rules::REFUSED_TYPES {
@@ -289,11 +289,11 @@ fn types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
 }
 
 #[test]
-fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Result<()> {
+fn a_value_invalid_for_its_type_is_refused_without_quoting_it() -> Result<()> {
     let namespace = TestNamespace::shared("unfit")?;
     let log_before = Cluster::shared()?.controller.log()?.len();
-    // The API server would say "invalid character 'S' looking for beginning of value".
-    let plaintext = "SWORDFISH is no JSON";
+    // The API server would report "invalid character 'S' looking for beginning of value".
+    let plaintext = "SWORDFISH is not JSON";
     let mut sealed_secret = namespace.seal("registry", &[(".dockerconfigjson", plaintext)])?;
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/dockerconfigjson"});
     namespace.apply(&sealed_secret)?;
@@ -305,7 +305,7 @@ fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Resul
     let event = namespace.event("registry", "InvalidForType")?;
     let log = Cluster::shared()?.controller.log()?.split_off(log_before);
     let ours = log.lines().filter(|line| line.contains("unfit/")).collect::<Vec<_>>().join("\n");
-    ensure!(ours.contains("InvalidForType"), "the log does not tell of it: {ours}");
+    ensure!(ours.contains("InvalidForType"), "the log does not report it: {ours}");
     for text in [refused["status"].to_string(), event.to_string(), ours] {
         ensure!(!text.contains("SWORDFISH") && !text.contains("'S'"), "{text}");
         ensure!(!text.contains("invalid character"), "{text}");
@@ -324,7 +324,7 @@ fn value_that_the_type_does_not_allow_is_refused_without_a_word_of_it() -> Resul
 }
 
 #[test]
-fn what_the_api_server_refuses_for_another_cause_is_refused_by_field() -> Result<()> {
+fn a_refusal_by_the_api_server_is_reported_with_its_field() -> Result<()> {
     let namespace = TestNamespace::shared("refused-by-field")?;
     let mut sealed_secret = namespace.seal("login", &[("neither", "user nor password")])?;
     sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
@@ -337,7 +337,7 @@ fn what_the_api_server_refuses_for_another_cause_is_refused_by_field() -> Result
 }
 
 #[test]
-fn no_secret_is_made_in_the_namespace_of_the_identities() -> Result<()> {
+fn no_secret_is_created_in_the_namespace_of_the_identities() -> Result<()> {
     let namespace = TestNamespace::existing("bulla-system")?;
     namespace.apply(&namespace.seal("planted", &GOOD)?)?;
     let refused = namespace.refused("planted", "NamespaceRefused")?;

@@ -1,4 +1,4 @@
-//! Rekeys: what is answered, what is refused and why, and what a person who may create them cannot obtain.
+//! Rekeys: which ones are answered, which are refused and why, and what a user cannot obtain through them.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -27,7 +27,7 @@ const IDENTITIES: &str = "/api/v1/namespaces/bulla-system/secrets";
 const VALUES: [(&str, &str); 2] = [("password", "horse"), ("user", "shop")];
 
 #[test]
-fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()> {
+fn every_named_holder_gets_its_active_key_and_no_other_holder_does() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-holders")?;
     let mut keys = Keys::new(&fragile)?;
@@ -74,7 +74,7 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
         ensure!(ready["status"] == "True" && ready["reason"] == "Rekeyed", "{ready}");
         ensure!(condition(&answer, "Stalled").is_null(), "{answer}");
         assert_eq!(Verdict::of(&answer)?.status, Status::Current);
-        // The object that Git has is as it was.
+        // The object in Git is unchanged.
         assert_eq!(
             namespace.sealed_secret(name)?["metadata"]["resourceVersion"],
             before["metadata"]["resourceVersion"]
@@ -100,7 +100,7 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
             }
             rekeyed.push((*key, new));
         }
-        // And this cluster opens it, to the same values.
+        // This cluster opens it, and it has the same values.
         namespace.apply(&self::manifest(name, rekeyed.into_iter()))?;
         namespace.done(name)?;
         ensure!(namespace.data(name)? == clear(&VALUES), "not the values");
@@ -110,7 +110,7 @@ fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() -> Result<()
 }
 
 #[test]
-fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()> {
+fn a_rekey_that_cannot_be_answered_is_refused_as_a_whole_with_its_reason() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-refused")?;
     let mut keys = Keys::new(&fragile)?;
@@ -194,7 +194,7 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
         ensure!(answer["status"].get("headers").is_none(), "{case}: it got headers");
         ensure!(Verdict::of(&answer)?.status == Status::Failed, "{case}: {answer}");
     }
-    // A Rekey where no SealedSecret is worked on either.
+    // A Rekey in a namespace where the controller handles no SealedSecrets either.
     ask(&namespace.api, Controller::NAMESPACE, "own", "db", [("password", good)])?;
     let path = rekey_path(Controller::NAMESPACE, "own");
     eventually("a refusal", SOON, || {
@@ -212,12 +212,12 @@ fn what_cannot_be_answered_is_refused_by_its_reason_and_all_of_it() -> Result<()
 }
 
 #[test]
-fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
+fn pasted_plaintext_is_refused_by_the_schema_without_quoting_it() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-schema")?;
     let place = [namespace.name.as_str(), "db", "password"];
     let header = header(&sealed(Scope::Strict, place, "horse", &namespace.recipients)?);
-    // As another age implementation writes it.
+    // The header as another age implementation writes it.
     let foreign = {
         let stanza =
             header.windows(9).position(|bytes| bytes == b"-> X25519").context("no stanza")?;
@@ -233,12 +233,12 @@ fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
             &asked(json!({"password": pasted, "user": header})),
         ))?;
         ensure!(said.contains("not the header of a sealed value: password"), "{said}");
-        ensure!(!is_in(&said), "it says the value");
+        ensure!(!is_in(&said), "the message has the value");
     }
     let long = format!("{header}{}", MARKER.repeat(3000));
     let said =
         refusal(namespace.api.create(&rekeys(&namespace.name), &asked(json!({"password": long}))))?;
-    ensure!(!is_in(&said), "it says the value");
+    ensure!(!is_in(&said), "the message has the value");
     refusal(namespace.api.create(&rekeys(&namespace.name), &asked(json!({}))))?;
     refusal(namespace.api.create(&rekeys(&namespace.name), &asked(json!({"..": header}))))?;
 
@@ -250,7 +250,7 @@ fn pasted_plaintext_is_refused_by_the_schema_without_saying_it() -> Result<()> {
 }
 
 #[test]
-fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
+fn a_user_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-person")?;
     let elsewhere = TestNamespace::fragile(&fragile, "rekey-person-elsewhere")?;
@@ -268,7 +268,7 @@ fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
     })?;
     assert_eq!(headers(&answer)?.len(), VALUES.len());
 
-    // Values of another namespace, asked for where this person may ask.
+    // Values of another namespace, in a Rekey that this user may create.
     let foreign = live(&elsewhere, "db")?;
     ask(&person, &namespace.name, "foreign", "db", foreign.clone())?;
     let answer = answered(&namespace, "foreign")?;
@@ -300,7 +300,7 @@ fn person_who_may_create_rekeys_gets_headers_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
+fn a_rekey_gets_one_answer_from_any_number_of_replicas() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-once")?;
     let good = || {
@@ -334,7 +334,7 @@ fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
     as_before()?;
     assert_eq!(fragile.controller.metric("bulla_rekeys_total")?, 1.0);
 
-    // One is created while nobody works, and its SealedSecret is nowhere.
+    // A Rekey created while no controller runs, for a SealedSecret that does not exist.
     fragile.controller.stop(SOON)?;
     ask(&namespace.api, &namespace.name, "while-away", "db", good()?)?;
     let replicas = [short_lease(&fragile)?, short_lease(&fragile)?];
@@ -356,13 +356,13 @@ fn one_answer_is_all_that_a_rekey_gets_from_any_replica() -> Result<()> {
 }
 
 #[test]
-fn rekeys_are_deleted_when_they_have_had_their_time_answered_or_not() -> Result<()> {
+fn rekeys_are_deleted_after_their_lifetime_answered_or_not() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-lifetime")?;
     let place = [namespace.name.as_str(), "db", "password"];
     let good = header(&sealed(Scope::Strict, place, "1", &namespace.recipients)?);
     fragile.controller.stop(SOON)?;
-    // Somebody else holds on to it, and it was deleted before anybody could answer.
+    // Another writer's finalizer keeps it, and it was deleted before a controller could answer.
     let mut held = rekey("deleted", "db", &json!({"password": encode_value(&good)}));
     held["metadata"]["finalizers"] = json!(["example.com/held"]);
     namespace.api.create(&rekeys(&namespace.name), &held)?;
@@ -392,7 +392,7 @@ fn rekeys_are_deleted_when_they_have_had_their_time_answered_or_not() -> Result<
 }
 
 #[test]
-fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
+fn an_answer_too_large_to_store_is_refused_and_a_smaller_one_is_given() -> Result<()> {
     let fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-large")?;
     let mut keys = Keys::new(&fragile)?;
@@ -414,7 +414,7 @@ fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
     assert_eq!(condition(&answer, "Ready")["reason"], "TooLarge");
     ensure!(message(&answer).contains("ask for fewer values at once"), "{}", message(&answer));
     ensure!(answer["status"].get("headers").is_none(), "it got headers");
-    // As many as fit, with room for what the API server notes of each.
+    // As many as fit, with room for the API server's record of each.
     let (key, header) = &values[100];
     let length = encode_value(header).len() + key.len();
     let fit = (MAX_REKEY_BYTES - 10_000) / (2 * (length + 30));
@@ -426,7 +426,7 @@ fn more_than_can_be_stored_is_refused_and_fewer_values_are_not() -> Result<()> {
 }
 
 #[test]
-fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for() -> Result<()> {
+fn a_lost_answer_is_given_again_and_a_key_just_declared_is_waited_for() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "rekey-faults")?;
     fragile.controller.stop(SOON)?;
@@ -455,7 +455,7 @@ fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for()
         ensure!(fault.hits() == 3, "{} faults", fault.hits());
     }
 
-    // Its holder is declared only when the Rekey is there.
+    // Its holder is declared only after the Rekey is created.
     let mut keys = Keys::new(&fragile)?;
     let late = Identity::generate(KeyType::X25519)?;
     let recipients = Recipients::new(vec![keys.active.clone(), late.recipient()])?;
@@ -471,10 +471,10 @@ fn answer_that_is_lost_is_given_again_and_what_was_just_declared_is_waited_for()
     fragile.restart_and_give_back()
 }
 
-/// The keys of a test: what administrators declare, gone again in the end.
+/// The keys that a test declares as an administrator. They are removed at its end.
 struct Keys<'a> {
     fragile: &'a Fragile,
-    /// The one that this cluster is sealed to.
+    /// This cluster's Active key.
     active: Recipient,
     declared: Vec<String>,
 }
@@ -490,7 +490,7 @@ impl<'a> Keys<'a> {
         Ok(Self { fragile, active: active.parse()?, declared: Vec::new() })
     }
 
-    /// An identity of this cluster that somebody has restored: it opens, and is not sealed to.
+    /// An identity that someone has restored to this cluster. It opens values, but is not used for sealing.
     fn found(&mut self) -> Result<Recipient> {
         let identity = Identity::generate(KeyType::X25519)?;
         let recipient = identity.recipient();
@@ -533,7 +533,7 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    /// Leaves the control plane as it was to the next test.
+    /// Removes the declared keys before the next test.
     fn withdraw(self) -> Result<()> {
         let api = &self.fragile.api;
         let allow = json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}});
@@ -549,7 +549,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Asks for new headers.
+/// Creates a Rekey for these headers.
 fn ask<K: AsRef<str>>(
     api: &Api,
     namespace: &str,
@@ -565,7 +565,7 @@ fn ask<K: AsRef<str>>(
     api.create(&rekeys(namespace), &rekey).map(drop)
 }
 
-/// A Rekey as a person writes it.
+/// A Rekey as a user writes it.
 fn rekey(name: &str, sealed_secret: &str, headers: &Value) -> Value {
     json!({
         "apiVersion": bulla_crds::API_VERSION, "kind": "Rekey", "metadata": {"name": name},
@@ -573,12 +573,12 @@ fn rekey(name: &str, sealed_secret: &str, headers: &Value) -> Value {
     })
 }
 
-/// Asks for new headers over the values of a SealedSecret that is there.
+/// Creates a Rekey for the values of an existing SealedSecret.
 pub(crate) fn ask_for(namespace: &TestNamespace, name: &str) -> Result<()> {
     ask(&namespace.api, &namespace.name, name, name, live(namespace, name)?)
 }
 
-/// The headers of a SealedSecret that is there.
+/// The headers of an existing SealedSecret.
 fn live(namespace: &TestNamespace, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let live = namespace.sealed_secret(name)?;
     let values = live["spec"]["sealedData"].as_object().context("no values")?;
@@ -594,7 +594,7 @@ pub(crate) fn status(namespace: &TestNamespace, name: &str) -> Result<Value> {
     Ok(namespace.api.get(&rekey_path(&namespace.name, name))?["status"].clone())
 }
 
-/// Waits until a Rekey is judged; the Rekey as it then is.
+/// Waits until a Rekey is answered or refused, and returns it.
 pub(crate) fn answered(namespace: &TestNamespace, name: &str) -> Result<Value> {
     eventually(&format!("an answer to {}/{name}", namespace.name), SOON, || {
         let rekey = namespace.api.get(&rekey_path(&namespace.name, name))?;
@@ -626,7 +626,7 @@ fn sealed(scope: Scope, place: [&str; 3], value: &str, to: &Recipients) -> Resul
     Ok(seal(marked(value).as_bytes(), &binding, to)?)
 }
 
-/// The header of an age file, alone.
+/// The header of an age file, without its payload.
 fn header(file: &[u8]) -> Vec<u8> {
     let payload = SealedValue::parse(file).map_or(0, |value| value.payload().len());
     file[..file.len() - payload].to_vec()
@@ -646,7 +646,7 @@ fn copy(identity: &Identity) -> Result<Identity> {
     Ok(Identity::parse(&identity.to_secret_string())?)
 }
 
-/// Gives a user that role in a namespace.
+/// Binds the user to this role in a namespace.
 fn bind(api: &Api, namespace: &str, role: &str, user: &str) -> Result<()> {
     let group = "rbac.authorization.k8s.io";
     let binding = json!({
@@ -663,7 +663,7 @@ fn command(fragile: &Fragile) -> Result<Command> {
     Ok(command)
 }
 
-/// A replica that is not waited for long.
+/// A replica with a short Lease, so that tests do not wait long.
 fn short_lease(fragile: &Fragile) -> Result<Searched> {
     let mut command = command(fragile)?;
     command.args(["--lease-duration", "4s"]);

@@ -1,4 +1,4 @@
-//! Renewal: on schedule and on demand, by one replica of several, whoever dies or stands still meanwhile.
+//! Renewal on schedule and on demand, by one of several replicas, even if some crash or hang at any moment.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ use crate::{
     test_namespace::{TestNamespace, condition, data, seal_for, secret},
 };
 
-/// Stops the controller and starts another one with these flags instead, on a key of X25519.
+/// Stops the controller and starts another one with these flags and an X25519 key.
 pub(crate) fn restarted(fragile: &mut Fragile, flags: &[&str]) -> Result<Searched> {
     if fragile.controller.pid().is_ok() {
         fragile.controller.stop(SOON)?;
@@ -43,13 +43,13 @@ fn replica(plane: &ControlPlane, flags: &[&str]) -> Result<Searched> {
     Searched::start(command)
 }
 
-/// Our keys in this state.
+/// The holder's keys in this state.
 pub(crate) fn in_state(keys: &[Value], state: &str) -> Vec<Value> {
     let is_ours = |key: &&Value| key["spec"]["holder"] == HOLDER && key["spec"]["state"] == state;
     keys.iter().filter(is_ours).cloned().collect()
 }
 
-/// The name of the one Active key of ours.
+/// The name of the holder's only Active key.
 pub(crate) fn active(api: &Api) -> Result<String> {
     let keys = in_state(&sealing_keys(api)?, "Active");
     ensure!(keys.len() == 1, "{} Active keys", keys.len());
@@ -81,7 +81,7 @@ pub(crate) fn renewed(api: &Api, old: &str) -> Result<String> {
 }
 
 #[test]
-fn renewal_on_demand_backs_up_and_lets_old_values_open() -> Result<()> {
+fn a_renewal_on_demand_makes_a_backup_and_old_values_still_open() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "renewal")?;
     let recovery = Identity::generate(KeyType::Hybrid)?;
@@ -102,14 +102,14 @@ fn renewal_on_demand_backs_up_and_lets_old_values_open() -> Result<()> {
     namespace.done("after")?;
     sealed("late", &to_old)?;
     namespace.done("late")?;
-    eventually("an old key that is left in order", SOON, || {
+    eventually("a valid old key", SOON, || {
         let key = fragile.api.get(&format!("{SEALING_KEYS}/{old}"))?;
         ensure!(key["spec"]["state"] == "Retired", "{key}");
         ensure!(key["metadata"]["annotations"]["bulla.dev/successor"].is_null(), "{key}");
         Ok(())
     })?;
 
-    // The copies open with the recovery identity alone, and hold what the Secrets hold.
+    // The backups open with the recovery identity alone, and hold the same as the Secrets.
     let keyring = Keyring::from_iter([recovery]);
     for key in [&old, &new] {
         let backup = backup(&fragile.api, key)?;
@@ -121,7 +121,7 @@ fn renewal_on_demand_backs_up_and_lets_old_values_open() -> Result<()> {
         );
         backed_up(&fragile.api, key, "NotTakenOut")?;
     }
-    // Somebody takes one out, and that stays so until it is sealed to other recipients.
+    // Someone removes a backup. It stays removed until it would be sealed to other recipients.
     let path = format!("{SEALING_KEYS}/{new}");
     let mut key = fragile.api.get(&path)?;
     for condition in key["status"]["conditions"].as_array_mut().context("no conditions")? {
@@ -143,7 +143,7 @@ fn renewal_on_demand_backs_up_and_lets_old_values_open() -> Result<()> {
     let controller = restarted(&mut fragile, &["--recovery-recipient", &recipient])?;
     backed_up(&fragile.api, &new, "NotTakenOut")?;
     keys::open_backup(&backup(&fragile.api, &new)?, &Keyring::from_iter([other]))?;
-    ensure!(controller.metric("bulla_keys_not_backed_up")? >= 2.0, "the metric does not tell");
+    ensure!(controller.metric("bulla_keys_not_backed_up")? >= 2.0, "the metric does not count it");
     drop(controller);
     fragile.restart_and_give_back()
 }
@@ -164,7 +164,7 @@ fn backed_up(api: &Api, key: &str, reason: &str) -> Result<()> {
 }
 
 #[test]
-fn renewal_on_schedule_keeps_its_distance() -> Result<()> {
+fn a_renewal_on_schedule_waits_for_its_period() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let flags = ["--renew-every", "3s", "--shortest-renewal", "3s"];
     let first = active(&fragile.api)?;
@@ -182,13 +182,16 @@ fn renewal_on_schedule_keeps_its_distance() -> Result<()> {
     };
     let distance = created(&third)?.duration_since(created(&second)?);
     ensure!(distance.as_secs() >= 3, "{distance:?}");
-    ensure!(controller.metric("bulla_renewal_period_seconds")? == 3.0, "not told");
+    ensure!(
+        controller.metric("bulla_renewal_period_seconds")? == 3.0,
+        "expected a period of 3 s in the metric"
+    );
     drop(controller);
 
-    // More often than once a day is refused.
+    // A period under a day is refused.
     let mut hasty = replica(&fragile.plane, &["--renew-every", "1h"])?;
     let ended = eventually("the end of it", SOON, || match hasty.get("/healthz") {
-        Ok(_) => bail!("it runs"),
+        Ok(_) => bail!("it still runs"),
         Err(_) => Ok(hasty.log()?),
     })?;
     eventually("its reason", SOON, || {
@@ -200,11 +203,11 @@ fn renewal_on_schedule_keeps_its_distance() -> Result<()> {
     fragile.restart_and_give_back()
 }
 
-/// How many renewals two replicas survive that are killed and stopped at random.
+/// How many renewals two replicas make while they are killed and paused at random.
 const RENEWALS: usize = 100;
 
 #[test]
-fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Result<()> {
+fn one_key_is_active_during_many_renewals_with_replicas_killed_and_paused() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "renewals")?;
     fragile.controller.stop(SOON)?;
@@ -220,7 +223,7 @@ fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Resul
     let seen = Mutex::new(BTreeMap::<String, usize>::new());
     let sealed = AtomicUsize::new(0);
     let outcome = thread::scope(|scope| {
-        // Whoever seals asks for the Active key; each list is one state of the cluster.
+        // A user who seals reads the Active key. Each list is one consistent state of the cluster.
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 let Ok(keys) = sealing_keys(api) else { continue };
@@ -232,7 +235,7 @@ fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Resul
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = seen.entry(key.clone()).or_default();
                 *count += 1;
-                // Something is sealed to each key, some of it much later.
+                // Values are sealed to each key, some of them much later.
                 if *count == 1 {
                     let number = sealed.fetch_add(1, Ordering::Relaxed);
                     let to = recipients(api, &key);
@@ -252,7 +255,7 @@ fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Resul
     outcome.with_context(|| format!("seed {seed}"))?;
     let most = most.load(Ordering::Relaxed);
     ensure!(most == 1, "{most} keys of one holder were Active at the same time, seed {seed}");
-    ensure!(looks.load(Ordering::Relaxed) > RENEWALS, "it was hardly looked");
+    ensure!(looks.load(Ordering::Relaxed) > RENEWALS, "too few lists were read");
     for number in 0..sealed.load(Ordering::Relaxed) {
         namespace.done(&format!("object-{number}"))?;
     }
@@ -262,7 +265,7 @@ fn one_key_is_active_whoever_is_killed_or_paused_during_many_renewals() -> Resul
     fragile.restart_and_give_back()
 }
 
-/// Kills, stops and wakes the replicas at random until there were enough keys.
+/// Kills, pauses and resumes the replicas at random until there were enough keys.
 fn harass(
     api: &Api,
     replicas: &mut [Searched; 2],
@@ -275,7 +278,7 @@ fn harass(
         if let Ok(active) = active(api) {
             let _ = ask_for_renewal(api, &active);
         }
-        // Somewhere in the middle of what it does now: this is what is random here.
+        // A random moment, in the middle of whatever the replica is doing.
         thread::sleep(Duration::from_millis(random.below(150)));
         let replica = &mut replicas[usize::try_from(random.below(2))?];
         match random.below(12) {
@@ -285,7 +288,7 @@ fn harass(
             }
             1 | 2 => {
                 replica.pause()?;
-                // Past its Lease, or not.
+                // For longer than its Lease, or for less.
                 thread::sleep(Duration::from_millis(random.below(3_500)));
                 replica.resume()?;
             }
@@ -295,7 +298,7 @@ fn harass(
     Ok(())
 }
 
-/// Random enough for choosing moments (xorshift).
+/// A generator that is random enough for choosing moments (xorshift).
 struct Random(u64);
 
 impl Random {

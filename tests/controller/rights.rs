@@ -1,4 +1,4 @@
-//! What the controller's account may do, and above all what not.
+//! What the controller's account may do, and what it may not.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use crate::{
     test_namespace::{TestNamespace, secret},
 };
 
-/// Verb, API group, resource with subresource or, for a Lease, its name; namespace.
+/// Verb, API group, resource with its subresource or a Lease's name, and namespace.
 pub(crate) type Right = (&'static str, &'static str, &'static str, &'static str);
 
 const ACCOUNT: &str = "system:serviceaccount:bulla-system:bulla-controller";
 
 #[test]
-fn account_may_do_what_it_must() -> Result<()> {
+fn the_account_may_do_what_it_needs() -> Result<()> {
     let needed: [Right; 25] = [
         ("list", "bulla.dev", "sealedsecrets", ""),
         ("watch", "bulla.dev", "sealedsecrets", ""),
@@ -49,7 +49,7 @@ fn account_may_do_what_it_must() -> Result<()> {
 }
 
 #[test]
-fn account_may_not_do_anything_else() -> Result<()> {
+fn the_account_may_do_nothing_else() -> Result<()> {
     let dangerous: [Right; 33] = [
         ("trust", "bulla.dev", "sealingkeys", "bulla-system"),
         ("delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
@@ -92,7 +92,7 @@ fn account_may_not_do_anything_else() -> Result<()> {
 }
 
 #[test]
-fn account_is_refused_when_it_tries() -> Result<()> {
+fn the_account_is_refused_when_it_tries() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = TestNamespace::shared("rights")?;
     namespace.unseal("db", &[("password", "1")])?;
@@ -102,7 +102,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
     let spec = json!({"spec": {"target": {"policy": "Owner"}}}).to_string();
     for command in [
         &["delete", "--raw", "/api/v1/namespaces/rights/secrets"][..],
-        // Allowed by the roles, and refused by the policy.
+        // The roles allow it, and the policy refuses it.
         &["delete", "secret", "theirs"],
         &["patch", "secret", "theirs", "--patch={\"data\": {}}"],
         &["label", "secret", "theirs", "bulla.dev/target=owned"],
@@ -124,7 +124,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
         "/api/v1/namespaces/bulla-system/secrets?fieldSelector=type=bulla.dev/identity";
     let identities = namespace.api.get(identities)?;
     let identity = identities["items"][0]["metadata"]["name"].as_str().context("no identity")?;
-    // For everybody else it may be deleted.
+    // Other users may delete it.
     let backup = json!({
         "metadata": {"name": "rights-backup", "annotations": {"bulla.dev/allow-delete": "true"}},
         "type": "bulla.dev/identity-backup",
@@ -144,7 +144,7 @@ fn account_is_refused_when_it_tries() -> Result<()> {
     Ok(())
 }
 
-/// What RBAC says about that user.
+/// Whether RBAC allows the user to do this.
 pub(crate) fn is_allowed(user: &str, (verb, group, resource, namespace): Right) -> Result<bool> {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     let (name, subresource) = match resource {

@@ -1,4 +1,4 @@
-//! What `bulla lint` says without a cluster and what the API server says are the same.
+//! `bulla lint` without a cluster and the API server agree.
 
 use anyhow::{Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
+fn lint_and_the_api_server_refuse_the_same_objects() -> Result<()> {
     let namespace = TestNamespace::shared("rules")?;
     let value =
         namespace.seal("db", &[("password", MARKER)])?["spec"]["sealedData"]["password"].clone();
@@ -39,7 +39,7 @@ fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
         ("a key of two dots", with_keys(&[".."])),
         ("a key that begins with two dots", with_keys(&["..data"])),
         ("a key that is too long", with_keys(&[&"k".repeat(254)])),
-        ("a key that is no ASCII", with_keys(&["ключ"])),
+        ("a key that is not ASCII", with_keys(&["ключ"])),
         ("a token", with_template(json!({"type": "kubernetes.io/service-account-token"}))),
         ("a bootstrap token", with_template(json!({"type": "bootstrap.kubernetes.io/token"}))),
         ("an identity", with_template(json!({"type": "bulla.dev/identity"}))),
@@ -73,7 +73,7 @@ fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
             disagreements.push((name, said.is_ok(), found));
         }
     }
-    ensure!(disagreements.is_empty(), "refused by the API server, and by us: {disagreements:#?}");
+    ensure!(disagreements.is_empty(), "refused by the API server, and by lint: {disagreements:#?}");
 
     let valid = [
         with_keys(&["a", "A_b.c-1", ".hidden", "k...", &"k".repeat(253)]),
@@ -92,7 +92,7 @@ fn what_breaks_a_rule_is_refused_by_lint_and_by_the_api_server() -> Result<()> {
 }
 
 #[test]
-fn refusal_of_an_object_repeats_none_of_its_values() -> Result<()> {
+fn a_refusal_repeats_none_of_the_objects_values() -> Result<()> {
     let namespace = TestNamespace::shared("rules-quote-nothing")?;
     let in_base64 = BASE64_STANDARD.encode(MARKER);
     for value in

@@ -1,4 +1,4 @@
-//! The search through everything that controllers say in all tests, for what may never be said.
+//! Searches the output of every controller in all tests for forbidden texts, see [`marker`].
 
 use std::{
     ops::{Deref, DerefMut},
@@ -14,11 +14,11 @@ use serde_json::Value;
 
 use crate::{api::Api, marker};
 
-/// A controller that logs all it can. Its log and its metrics are searched when it is told to end, when it is
-/// dropped, and when it is asked for.
+/// A controller that logs at the most detailed level. Its log and metrics are searched before it stops, when it is
+/// dropped, and on request.
 pub(crate) struct Searched {
     controller: Controller,
-    /// So many bytes of its log.
+    /// How many bytes of its log have been searched.
     done: Mutex<u64>,
 }
 
@@ -43,15 +43,15 @@ impl Searched {
         self.controller.kill()
     }
 
-    /// Fails when it has said what may never be said.
+    /// Fails if it has printed a forbidden text.
     pub(crate) fn search(&self) -> Result<()> {
         none(&self.found()?)
     }
 
-    /// Where it has said that, in its log since the last time and in its metrics.
+    /// Where forbidden texts are, in its log since the last search and in its metrics.
     pub(crate) fn found(&self) -> Result<Vec<String>> {
         let mut places = self.found_in_log()?;
-        // One that does not run, or stands still, has none.
+        // A stopped or paused controller serves no metrics.
         if let Ok((_, metrics)) = self.controller.get("/metrics") {
             places.extend(marker::is_in(&metrics).then(|| "the metrics".to_owned()));
         }
@@ -61,14 +61,14 @@ impl Searched {
     fn found_in_log(&self) -> Result<Vec<String>> {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let log = self.controller.log_since(*done)?;
-        // The last line may not be whole.
+        // The last line may be incomplete.
         let end = log.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         *done += u64::try_from(end)?;
         let log = String::from_utf8_lossy(&log[..end]);
         if !marker::is_in(&log) {
             return Ok(Vec::new());
         }
-        // As many as a person reads.
+        // No more than a person reads.
         let lines = log.lines().filter(|line| marker::is_in(line)).take(5);
         Ok(lines.map(|line| format!("the log at {}", place(line))).collect())
     }
@@ -94,7 +94,7 @@ impl Drop for Searched {
             return;
         }
         let running = self.search();
-        // What it says at its end is the last of its log.
+        // The end of its log is written while it stops.
         let _ = self.controller.stop(Duration::from_secs(5));
         if let Err(error) = running.and_then(|()| self.search()) {
             panic!("{error:#}");
@@ -102,24 +102,24 @@ impl Drop for Searched {
     }
 }
 
-/// Time, level and module of a line of the log, less what may never be said.
+/// Time, level and module of a line of the log, without forbidden texts.
 fn place(line: &str) -> String {
     let words = line.split_whitespace().take(3).take_while(|word| !marker::is_in(word));
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Fails when Events or statuses, of one namespace or of all, have what may never be said.
+/// Fails if Events or statuses contain a forbidden text. Searches one namespace or all.
 pub(crate) fn search_objects(api: &Api, namespace: Option<&str>) -> Result<()> {
     none(&found_in_objects(api, namespace)?)
 }
 
-/// Which Events and statuses have it.
+/// The Events and statuses that contain a forbidden text.
 pub(crate) fn found_in_objects(api: &Api, namespace: Option<&str>) -> Result<Vec<String>> {
     let said = said_in_objects(api, namespace)?;
     Ok(said.into_iter().filter(|(_, text)| marker::is_in(text)).map(|(place, _)| place).collect())
 }
 
-/// All Events and statuses, each with what it is.
+/// The text of all Events and statuses, each with the name of its place.
 pub(crate) fn said_in_objects(api: &Api, namespace: Option<&str>) -> Result<Vec<(String, String)>> {
     let within = namespace.map_or_else(String::new, |name| format!("namespaces/{name}/"));
     let list = |path: &str| {
@@ -150,8 +150,8 @@ fn named(object: &Value) -> String {
     format!("{}/{}", field("namespace"), field("name"))
 }
 
-/// Tells the places and not the texts.
+/// Fails if there are places. Prints the places, but not the texts.
 pub(crate) fn none(places: &[String]) -> Result<()> {
-    ensure!(places.is_empty(), "what may never be said was said in {places:#?}");
+    ensure!(places.is_empty(), "forbidden texts are in {places:#?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the tools that wait for an object conclude while it is on its way.
+//! What tools that wait for an object conclude from its status.
 
 use anyhow::{Result, ensure};
 use bulla_tests::{Status, Verdict, eventually};
@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn object_is_in_progress_until_it_is_judged() -> Result<()> {
+fn an_object_is_in_progress_until_the_controller_has_handled_it() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "kstatus")?;
     let verdict = |object: &Value| anyhow::Ok(Verdict::of(object)?.status);
@@ -45,7 +45,7 @@ fn object_is_in_progress_until_it_is_judged() -> Result<()> {
 }
 
 #[test]
-fn transient_failure_is_in_progress_and_retried() -> Result<()> {
+fn a_transient_failure_is_in_progress_and_retried() -> Result<()> {
     let namespace = TestNamespace::shared("quota")?;
     let quotas = "/api/v1/namespaces/quota/resourcequotas";
     let quota = json!({
@@ -59,7 +59,7 @@ fn transient_failure_is_in_progress_and_retried() -> Result<()> {
         Ok(())
     })?;
     namespace.apply(&namespace.seal("db", &[("password", "1")])?)?;
-    let retried = eventually("the failure to be told", SOON, || {
+    let retried = eventually("a report of the failure", SOON, || {
         let sealed_secret = namespace.sealed_secret("db")?;
         ensure!(condition(&sealed_secret, "Ready")["reason"] == "Forbidden", "not yet");
         Ok(sealed_secret)
@@ -80,7 +80,7 @@ fn transient_failure_is_in_progress_and_retried() -> Result<()> {
 }
 
 #[test]
-fn refusal_ends_with_the_next_good_version() -> Result<()> {
+fn a_refusal_ends_with_the_next_valid_version() -> Result<()> {
     let namespace = TestNamespace::shared("refusal-ends")?;
     let mut bad = namespace.seal("db", &[("password", "1")])?;
     bad["spec"] = namespace.seal("other", &[("password", "1")])?["spec"].clone();

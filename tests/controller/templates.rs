@@ -1,4 +1,4 @@
-//! Text that is rendered from sealed values, and that nobody learns a value from.
+//! Text rendered from sealed values, which reveals no value to others.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use crate::{
     test_namespace::{TestNamespace, clear, condition, data, message, refusal, with_policy},
 };
 
-/// Stands in templates.
+/// A part of templates.
 const TEXT: &str = "TEXTbatterystaple";
 
 #[test]
-fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
+fn a_template_sets_type_labels_and_text_with_values_of_any_bytes() -> Result<()> {
     let namespace = TestNamespace::shared("templates")?;
     let (quotes, lines) = (marked(r#"say "hi" \ it's"#), format!("a\r\nb\tc-{MARKER}\n"));
     let braces = format!("{{{{ quotes }}}} {MARKER} }}}}");
@@ -40,7 +40,7 @@ fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
     });
     let marks = json!({
         "labels": {"team": "shop"},
-        // Marks are readable by more people than values, so they are never rendered.
+        // More people can read labels and annotations than values, so they are never rendered.
         "annotations": {"example.com/text": "{{ quotes }}"},
     });
     let template =
@@ -89,7 +89,7 @@ fn template_gives_type_marks_and_text_with_values_of_any_bytes() -> Result<()> {
 }
 
 #[test]
-fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()> {
+fn a_changed_value_and_a_changed_text_are_rendered_and_edits_undone() -> Result<()> {
     let namespace = TestNamespace::shared("templates-change")?;
     let url = |text: &str| json!({"data": {"url": text}});
     let manifest = |password: &str, template: Value| {
@@ -120,7 +120,7 @@ fn changed_value_and_changed_text_are_rendered_and_edits_repaired() -> Result<()
 }
 
 #[test]
-fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> {
+fn an_invalid_template_is_refused_with_its_place_and_without_quoting_it() -> Result<()> {
     let namespace = TestNamespace::shared("templates-refused")?;
     let log_before = Cluster::shared()?.controller.log()?.len();
     let long = format!("{MARKER}{}", "v".repeat(200_000));
@@ -167,7 +167,7 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
     for (name, text, expected) in &cases {
         namespace.done(name)?;
         let before = namespace.secret(name)?;
-        // What is sealed changes too, and nothing of it comes into force.
+        // The sealed values change too, but no part of this version takes effect.
         let template = json!({"data": {"url": text, "good": "{{ password }}"}});
         namespace.apply(&templated(&namespace, name, &values, template)?)?;
         let refused = namespace.refused(name, "TemplateFailed")?;
@@ -177,7 +177,7 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
         told.push(namespace.event(name, "TemplateFailed")?.to_string());
     }
 
-    // By lengths alone: each byte could become six.
+    // The limit depends on lengths only: each byte could become six.
     let template = json!({"data": {"url": format!("{TEXT}{{{{ long | json }}}}")}});
     namespace.apply(&templated(&namespace, "long", &values, template)?)?;
     let refused = namespace.refused("long", "TemplateFailed")?;
@@ -188,7 +188,7 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
 
     let log = Cluster::shared()?.controller.log()?.split_off(log_before);
     told.extend(log.lines().filter(|line| line.contains("templates-refused/")).map(str::to_owned));
-    ensure!(told.len() > 2 * cases.len() + 2, "the log does not tell of it");
+    ensure!(told.len() > 2 * cases.len() + 2, "the log does not report it");
     for text in told {
         is_discreet(&text)?;
     }
@@ -200,7 +200,7 @@ fn what_is_no_template_is_refused_by_place_without_a_word_of_it() -> Result<()> 
 }
 
 #[test]
-fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
+fn a_template_that_the_schema_refuses_is_not_quoted() -> Result<()> {
     let namespace = TestNamespace::shared("templates-schema")?;
     let text = |text: &str| json!({"data": {"url": text}});
     let many: BTreeMap<_, _> = (0..255).map(|i| (format!("key-{i}"), TEXT)).collect();
@@ -224,7 +224,7 @@ fn what_the_schema_refuses_of_a_template_is_not_repeated() -> Result<()> {
 }
 
 #[test]
-fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
+fn a_rendered_registry_login_works_with_any_password() -> Result<()> {
     let namespace = TestNamespace::shared("templates-registry")?;
     let config = r#"{"auths": {"registry.example.com": {
         "username": {{ user | json }}, "password": {{ password | json }},
@@ -251,9 +251,9 @@ fn rendered_registry_login_works_whatever_the_password_is() -> Result<()> {
     Ok(())
 }
 
-/// Otherwise whoever may write a template could ask it questions about a value that was sealed for another.
+/// Otherwise anyone who may write a template could use it to find out about another's sealed value.
 #[test]
-fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
+fn nothing_observable_depends_on_a_value() -> Result<()> {
     let namespace = TestNamespace::shared("templates-oracle")?;
     let probes = [
         "{{ password }}",
@@ -263,14 +263,17 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
         "{{ password | json }}",
     ];
     let of_registry = |text: &str| json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": text}});
-    // Of one length, which is no secret: JSON here and there, and none.
+    // All have the same length, because lengths are public. Some are JSON, some are not.
     let values: [Vec<u8>; 4] = [
         format!("{{\"a\":\"{MARKER}\"}}").into_bytes(),
         format!("\"{MARKER}\"      ").into_bytes(),
         vec![b'1'; MARKER.len() + 8],
         [b"\xff{}\"\"\"}}", MARKER.as_bytes()].concat(),
     ];
-    ensure!(values.iter().all(|value| value.len() == MARKER.len() + 8), "of other lengths");
+    ensure!(
+        values.iter().all(|value| value.len() == MARKER.len() + 8),
+        "the values differ in length"
+    );
     for (number, probe) in probes.iter().enumerate() {
         for policy in ["Owner", "Merge"] {
             let template = match policy {
@@ -296,8 +299,8 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
             ensure!(others.iter().all(|other| other == first), "{probe}: {seen:#?}");
         }
     }
-    // What is sealed under the key itself is judged: only who sealed it could put it there. That it is
-    // rendered elsewhere too changes nothing about it.
+    // A value sealed under the key itself is checked, because only its author could put it there. Rendering it
+    // elsewhere too makes no difference.
     let json = json!({"auths": {"registry.example.com": {"password": MARKER}}}).to_string();
     for (name, value, is_json) in [("json", json.as_str(), true), ("none", MARKER, false)] {
         let mut template = of_registry("");
@@ -314,7 +317,7 @@ fn nothing_that_can_be_observed_depends_on_a_value() -> Result<()> {
     Ok(())
 }
 
-/// Seals values of any bytes, with that template.
+/// Seals values of any bytes, with this template.
 fn templated(
     namespace: &TestNamespace,
     name: &str,
@@ -329,7 +332,7 @@ fn templated(
     Ok(sealed_secret)
 }
 
-/// It has neither a value nor the text of a template.
+/// Fails if the text has a value or the text of a template.
 fn is_discreet(text: &str) -> Result<()> {
     ensure!(!marker::is_in(text) && !text.contains(TEXT), "{text}");
     Ok(())

@@ -1,4 +1,4 @@
-//! A namespace of a test's own, with the words in which tests speak of what is in it.
+//! A test's own namespace, and the steps and checks that tests are made of.
 
 use std::{
     collections::BTreeMap,
@@ -24,8 +24,8 @@ use crate::{
     searched::{found_in_objects, none},
 };
 
-/// A namespace, and the recipient of the cluster that it is in. When it is dropped, all that is said in it
-/// is searched; where a test has the controller for itself, it is when that is given back.
+/// A namespace, and the recipient of its cluster. On the shared cluster, dropping it searches the namespace's Events
+/// and statuses for secret values. On other clusters the search runs when the test gives its cluster back.
 pub(crate) struct TestNamespace {
     pub(crate) api: Arc<Api>,
     pub(crate) recipients: Arc<Recipients>,
@@ -34,14 +34,14 @@ pub(crate) struct TestNamespace {
 }
 
 impl TestNamespace {
-    /// On the control plane that tests share.
+    /// Creates it on the control plane that tests share.
     pub(crate) fn shared(name: &str) -> Result<Self> {
         let namespace = Self::existing(name)?;
         create(&namespace.api, name)?;
         Ok(namespace)
     }
 
-    /// One that is there on the control plane that tests share.
+    /// An existing namespace on the control plane that tests share.
     pub(crate) fn existing(name: &str) -> Result<Self> {
         let cluster = Cluster::shared()?;
         Ok(Self {
@@ -52,12 +52,12 @@ impl TestNamespace {
         })
     }
 
-    /// On the one that is stopped and broken.
+    /// Creates it on the control plane that tests stop and break.
     pub(crate) fn fragile(fragile: &Fragile, name: &str) -> Result<Self> {
         Self::new(&fragile.api, &fragile.recipients, name)
     }
 
-    /// On any other control plane.
+    /// Creates it on any other control plane.
     pub(crate) fn new(api: &Arc<Api>, recipients: &Arc<Recipients>, name: &str) -> Result<Self> {
         create(api, name)?;
         let (api, recipients) = (api.clone(), recipients.clone());
@@ -80,17 +80,17 @@ impl TestNamespace {
         format!("{}/{name}", self.secrets())
     }
 
-    /// Seals for this namespace and the cluster's key.
+    /// Seals data for this namespace, to the cluster's key.
     pub(crate) fn seal(&self, name: &str, data: &[(&str, &str)]) -> Result<Value> {
         self.seal_secret(secret(name, data))
     }
 
-    /// Seals a whole Secret, template and all.
+    /// Seals a whole Secret, including its template.
     pub(crate) fn seal_secret(&self, secret: Value) -> Result<Value> {
         seal_for(&self.name, secret, &self.recipients)
     }
 
-    /// Applies a manifest as GitOps tools do.
+    /// Applies a manifest, as GitOps tools do.
     pub(crate) fn apply(&self, sealed_secret: &Value) -> Result<Value> {
         let name = sealed_secret["metadata"]["name"].as_str().context("no name")?;
         let mut manifest = sealed_secret.clone();
@@ -98,7 +98,7 @@ impl TestNamespace {
         self.api.apply(&self.sealed_secret_path(name), &manifest)
     }
 
-    /// Seals, applies and waits; the SealedSecret as it then is.
+    /// Seals, applies and waits until it is unsealed. Returns the SealedSecret.
     pub(crate) fn unseal(&self, name: &str, data: &[(&str, &str)]) -> Result<Value> {
         self.apply(&self.seal(name, data)?)?;
         self.done(name)
@@ -112,7 +112,7 @@ impl TestNamespace {
         self.api.get(&self.secret_path(name))
     }
 
-    /// The Secret's values in the clear.
+    /// The Secret's plaintext values.
     pub(crate) fn data(&self, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
         data(&self.secret(name)?)
     }
@@ -121,14 +121,14 @@ impl TestNamespace {
         Ok(self.api.get_opt(&self.secret_path(name))?.is_some())
     }
 
-    /// Waits until the SealedSecret as it is now is judged, and is done.
+    /// Waits until the controller has unsealed the current generation.
     pub(crate) fn done(&self, name: &str) -> Result<Value> {
-        self.judged(name, "True", "Unsealed")
+        self.wait_for_ready(name, "True", "Unsealed")
     }
 
-    /// Waits until it is judged, and refused for this reason. Tools must take it for failed.
+    /// Waits until the controller has refused the current generation for this reason. Tools must see it as failed.
     pub(crate) fn refused(&self, name: &str, reason: &str) -> Result<Value> {
-        let sealed_secret = self.judged(name, "False", reason)?;
+        let sealed_secret = self.wait_for_ready(name, "False", reason)?;
         let stalled = condition(&sealed_secret, "Stalled");
         ensure!(stalled["status"] == "True" && stalled["reason"] == reason, "{stalled}");
         let ready = condition(&sealed_secret, "Ready");
@@ -139,19 +139,22 @@ impl TestNamespace {
         Ok(sealed_secret)
     }
 
-    /// Waits until it is judged, and being tried again for this reason. Tools must wait on.
+    /// Waits until the controller retries the current generation for this reason. Tools must keep waiting.
     pub(crate) fn retried(&self, name: &str, reason: &str) -> Result<Value> {
-        let sealed_secret = self.judged(name, "Unknown", reason)?;
+        let sealed_secret = self.wait_for_ready(name, "Unknown", reason)?;
         let reconciling = condition(&sealed_secret, "Reconciling");
         ensure!(
             reconciling["status"] == "True" && reconciling["reason"] == reason,
             "{reconciling}"
         );
-        ensure!(condition(&sealed_secret, "Stalled").is_null(), "nobody need help");
+        ensure!(
+            condition(&sealed_secret, "Stalled").is_null(),
+            "Stalled is set although the controller retries"
+        );
         Ok(sealed_secret)
     }
 
-    fn judged(&self, name: &str, ready: &str, reason: &str) -> Result<Value> {
+    fn wait_for_ready(&self, name: &str, ready: &str, reason: &str) -> Result<Value> {
         let what = format!("{}/{name} {ready} {reason}", self.name);
         eventually(&what, SOON, || {
             let sealed_secret = self.sealed_secret(name)?;
@@ -174,13 +177,16 @@ impl TestNamespace {
             let secret = self.secret(name)?;
             let found = data(&secret)?;
             let keys: Vec<_> = found.keys().collect();
-            ensure!(found == clear(expected), "not as declared, with the keys {keys:?}");
+            ensure!(
+                found == clear(expected),
+                "expected the declared values, found other ones under the keys {keys:?}"
+            );
             Ok(secret)
         })
     }
 
-    /// Has other objects handled after all that was asked for before, one after the other: what has not
-    /// happened by then was not going to.
+    /// Unseals two more objects, one after the other. The controller handles them after all earlier work, so anything
+    /// that has not happened by then will not happen.
     pub(crate) fn let_pass(&self) -> Result<()> {
         static PASSED: AtomicUsize = AtomicUsize::new(0);
         for _ in 0..2 {
@@ -190,7 +196,7 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Has the garbage collector handle an object that was deleted after all others.
+    /// Deletes one more object and waits for the garbage collector to handle it, and so all earlier ones.
     pub(crate) fn let_collect(&self) -> Result<()> {
         let name = "collected";
         self.unseal(name, &[("key", "collected")])?;
@@ -198,7 +204,7 @@ impl TestNamespace {
         self.gone(&self.secret_path(name))
     }
 
-    /// The Events about an object, of one reason.
+    /// The Events about an object with this reason.
     pub(crate) fn events(&self, name: &str, reason: &str) -> Result<Vec<Value>> {
         let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.name);
         let events = self.api.get(&path)?;
@@ -209,7 +215,7 @@ impl TestNamespace {
         Ok(about.cloned().collect())
     }
 
-    /// Waits for the first Event of that kind.
+    /// Waits for the first Event about an object with this reason.
     pub(crate) fn event(&self, name: &str, reason: &str) -> Result<Value> {
         eventually(&format!("an Event {reason}"), SOON, || {
             self.events(name, reason)?.into_iter().next().context("no Event")
@@ -219,7 +225,7 @@ impl TestNamespace {
     /// Waits until the object at `path` is gone.
     pub(crate) fn gone(&self, path: &str) -> Result<()> {
         eventually(&format!("the end of {path}"), SOON, || {
-            ensure!(self.api.get_opt(path)?.is_none(), "it is there");
+            ensure!(self.api.get_opt(path)?.is_none(), "it still exists");
             Ok(())
         })
     }
@@ -233,7 +239,7 @@ impl Drop for TestNamespace {
         }
         let mut said = Vec::new();
         for namespace in [self.name.as_str(), Controller::NAMESPACE] {
-            // Nothing is said there when the API server does not say it.
+            // If the API server does not answer, there is nothing to search.
             said.extend(found_in_objects(&self.api, Some(namespace)).unwrap_or_default());
         }
         let outcome = cluster.controller.found().and_then(|more| none(&[said, more].concat()));
@@ -249,7 +255,7 @@ fn create(api: &Api, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Seals a Secret for that namespace, to those recipients.
+/// Seals a Secret for this namespace, to these recipients.
 pub(crate) fn seal_for(namespace: &str, secret: Value, recipients: &Recipients) -> Result<Value> {
     let secret = WipedSecret::new(serde_json::from_value(secret)?);
     let sealed_secret = bulla_crds::seal(&secret, namespace, Scope::Strict, recipients)?;
@@ -259,35 +265,35 @@ pub(crate) fn seal_for(namespace: &str, secret: Value, recipients: &Recipients) 
     Ok(manifest)
 }
 
-/// The manifest with that policy.
+/// The manifest with this target policy.
 pub(crate) fn with_policy(mut sealed_secret: Value, policy: &str) -> Value {
     sealed_secret["spec"]["target"] = json!({"policy": policy});
     sealed_secret
 }
 
-/// A Secret in the clear, each value with the marker.
+/// A plaintext Secret, each value with the marker.
 pub(crate) fn secret(name: &str, data: &[(&str, &str)]) -> Value {
     let data: BTreeMap<_, _> = data.iter().map(|(key, value)| (*key, in_base64(value))).collect();
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
 }
 
-/// A Secret's values in the clear.
+/// A Secret's plaintext values.
 pub(crate) fn data(secret: &Value) -> Result<BTreeMap<String, Vec<u8>>> {
     let Some(data) = secret["data"].as_object() else { return Ok(BTreeMap::new()) };
     data.iter()
         .map(|(key, value)| {
-            let value = value.as_str().context("a value that is no string")?;
+            let value = value.as_str().context("a value is not a string")?;
             Ok((key.clone(), BASE64_STANDARD.decode(value)?))
         })
         .collect()
 }
 
-/// What [`data`] gives of a [`secret`].
+/// What [`data`] returns for a [`secret`].
 pub(crate) fn clear(data: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     data.iter().map(|(key, value)| ((*key).to_owned(), marked(value).into_bytes())).collect()
 }
 
-/// The condition of that type, or null.
+/// The condition of this type, or null.
 pub(crate) fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
     conditions.iter().find(|condition| condition["type"] == type_).unwrap_or(&Value::Null)
@@ -298,7 +304,7 @@ pub(crate) fn message(object: &Value) -> &str {
     condition(object, "Ready")["message"].as_str().unwrap_or_default()
 }
 
-/// What the API server said when it refused something.
+/// The API server's message when it refused something as invalid.
 pub(crate) fn refusal<T>(outcome: Result<T>) -> Result<String> {
     let error = outcome.err().context("it was not refused")?;
     let code = api::code(&error);

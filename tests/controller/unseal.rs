@@ -1,4 +1,4 @@
-//! What the Secret is, and what is said about it.
+//! The Secret that unsealing creates, and the status, Events and metrics about it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[test]
-fn secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
+fn the_secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
     let namespace = TestNamespace::shared("bytes")?;
     let every_byte: Vec<u8> = (0..=255).collect();
     let mut values = BTreeMap::from([
@@ -37,9 +37,9 @@ fn secret_equals_the_plaintext_byte_for_byte() -> Result<()> {
 }
 
 #[test]
-fn secret_of_nearly_a_mebibyte_is_unsealed() -> Result<()> {
+fn a_secret_of_nearly_a_mebibyte_is_unsealed() -> Result<()> {
     let namespace = TestNamespace::shared("large")?;
-    // What is left of the limit on sealed data after two headers.
+    // The rest of the limit on sealed data after two headers.
     let half = "x".repeat(512 * 1024 - 4096);
     let values = [("one", half.as_str()), ("two", half.as_str())];
     namespace.unseal("large", &values)?;
@@ -65,7 +65,7 @@ fn names_of_any_length_are_unsealed() -> Result<()> {
 }
 
 #[test]
-fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Result<()> {
+fn a_template_sets_type_labels_and_annotations_and_nothing_else_is_copied() -> Result<()> {
     let namespace = TestNamespace::shared("template")?;
     let mut tls = secret("tls", &[("tls.crt", "certificate"), ("tls.key", "key")]);
     tls["type"] = json!("kubernetes.io/tls");
@@ -73,7 +73,7 @@ fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Re
     tls["metadata"]["labels"] = json!({"team": "shop", "app.kubernetes.io/name": "web"});
     tls["metadata"]["annotations"] = json!({"reloader.example.com/match": "true"});
     let mut sealed_secret = namespace.seal_secret(tls)?;
-    // Marks of the SealedSecret itself, and marks in the template by which other tools track their objects.
+    // Labels and annotations of the SealedSecret itself, and tracking labels of other tools in the template.
     sealed_secret["metadata"]["labels"] =
         json!({"theirs": "label", "app.kubernetes.io/instance": "shop"});
     sealed_secret["metadata"]["annotations"] =
@@ -105,7 +105,7 @@ fn template_gives_type_labels_and_annotations_and_nothing_else_is_copied() -> Re
 }
 
 #[test]
-fn status_event_and_columns_say_what_was_done() -> Result<()> {
+fn the_status_event_and_columns_report_what_was_done() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = TestNamespace::shared("status")?;
     let unsealed = namespace.unseal("db", &[("user", "shop"), ("password", "marked")])?;
@@ -149,7 +149,7 @@ fn status_event_and_columns_say_what_was_done() -> Result<()> {
 }
 
 #[test]
-fn event_tells_of_a_change_and_not_of_a_first_success() -> Result<()> {
+fn an_event_reports_a_change_but_not_the_first_success() -> Result<()> {
     let namespace = TestNamespace::shared("changes")?;
     namespace.unseal("db", &[("password", "1")])?;
     let unsealed = namespace.unseal("db", &[("password", "2"), ("user", "shop")])?;
@@ -162,7 +162,7 @@ fn event_tells_of_a_change_and_not_of_a_first_success() -> Result<()> {
 }
 
 #[test]
-fn changed_added_and_removed_keys_lead_to_exact_data() -> Result<()> {
+fn changed_added_and_removed_keys_give_exactly_the_declared_data() -> Result<()> {
     let namespace = TestNamespace::shared("update")?;
     namespace.unseal("db", &[("kept", "1"), ("changed", "1"), ("removed", "1")])?;
     let before = namespace.secret("db")?;
@@ -183,7 +183,7 @@ fn changed_added_and_removed_keys_lead_to_exact_data() -> Result<()> {
 }
 
 #[test]
-fn template_is_followed_and_marks_of_others_survive() -> Result<()> {
+fn template_changes_are_applied_and_labels_of_others_stay() -> Result<()> {
     let namespace = TestNamespace::shared("marks")?;
     let mut with_marks = secret("db", &[("password", "1")]);
     with_marks["metadata"]["labels"] = json!({"changed": "1", "removed": "1"});
@@ -223,7 +223,7 @@ fn template_is_followed_and_marks_of_others_survive() -> Result<()> {
 }
 
 #[test]
-fn nulls_and_unknown_fields_do_no_harm() -> Result<()> {
+fn nulls_and_unknown_fields_are_ignored() -> Result<()> {
     let namespace = TestNamespace::shared("nulls")?;
     let sealed_data = namespace.seal("db", &[("password", "1")])?["spec"]["sealedData"].clone();
     let specs = [
@@ -240,7 +240,7 @@ fn nulls_and_unknown_fields_do_no_harm() -> Result<()> {
             "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
             "metadata": {"name": "db", "labels": null}, "spec": spec,
         });
-        // What is not stored does no harm either.
+        // A field that the API server drops is ignored too.
         if let Err(error) = namespace.api.create(&namespace.sealed_secrets(), &manifest) {
             ensure!(crate::api::code(&error) == Some(422), "{error:#}");
             continue;
@@ -253,7 +253,7 @@ fn nulls_and_unknown_fields_do_no_harm() -> Result<()> {
 }
 
 #[test]
-fn one_bad_object_harms_nobody_else() -> Result<()> {
+fn one_invalid_object_harms_no_other() -> Result<()> {
     let namespace = TestNamespace::shared("company")?;
     let mut bad = namespace.seal("bad", &[("password", "1")])?;
     let moved = namespace.seal("other", &[("password", "1")])?;
