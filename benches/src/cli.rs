@@ -1,5 +1,5 @@
-//! What the command line costs, as whole processes beside their floors: sealing one Secret, setting one value,
-//! linting a repository and rekeying one.
+//! The cost of the command line, measured as whole processes and compared with floors: sealing one Secret, setting one
+//! value, linting a repository and rekeying one.
 
 use std::{
     fs,
@@ -27,12 +27,12 @@ use crate::{
     tree::{Copy, Tree},
 };
 
-/// What every figure is; shown by `--help`.
+/// The meaning of every figure, shown by `--help`.
 const FIGURES: &str = "\
 Every figure is the best of all runs, and the median in parentheses, from the start of a process to its end. CPU time
 is user and system time, of all threads.
 
-  start        `bulla --version`: what any command costs.
+start        `bulla --version`: the cost of any command.
   seal         `bulla seal -R FILE SECRET` of a Secret with three values of 32 bytes, to stdout. Its floor: a start, and
                three times the library's seal.
   set          `bulla set FILE KEY`, the value from a file. Its floor: a start, one seal, and one file written with fsync.
@@ -44,7 +44,7 @@ is user and system time, of all threads.
 
 Exit code 2: it could not be measured.";
 
-/// Measures the command line beside its floors
+/// Measure the command line and compare it with its floors
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo bench-cli", after_long_help = FIGURES)]
 struct Args {
@@ -56,11 +56,11 @@ struct Args {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rekey_files: u32,
 
-    /// How often everything is measured
+    /// How many times to measure
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
 
-    /// The type of the keys [default: one after the other]
+    /// The type of the keys [default: both types, one after the other]
     #[arg(long = "type", value_enum)]
     key_type: Option<Type>,
 
@@ -75,11 +75,11 @@ const LIST: &str = "list.yaml";
 /// How many values each file has.
 const VALUES: u16 = 2;
 
-/// What DESIGN and its readers expect, where there is a target.
+/// The targets.
 const SEAL_TARGET: Duration = Duration::from_millis(10);
 const LINT_TARGET: Duration = Duration::from_secs(1);
 
-/// Parses the command line, measures, prints, and gives the exit code.
+/// Parses the command line, measures and prints. Returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// What was measured with keys of one type.
+/// The results with keys of one type.
 struct Turn {
     key_type: Type,
     start: Costs,
@@ -125,7 +125,7 @@ fn measure(args: Args) -> Result<Report> {
     Ok(Report { args, turns })
 }
 
-/// A key, as what is measured and what measures want it.
+/// A key, in the forms that the commands and the floors need.
 struct Key {
     keyring: Keyring,
     recipient: Recipient,
@@ -178,7 +178,7 @@ impl Site {
         command
     }
 
-    /// Measures everything in turn, so that the noise of the machine is the same for all.
+    /// Measures everything in turn, so that noise of the machine affects all equally.
     fn measure(&self, args: &Args) -> Result<Turn> {
         let lint_copy = self.repository(&self.lint, &[(&self.old, "Active")])?;
         let mut turn = Turn {
@@ -192,7 +192,7 @@ impl Site {
         };
         for run in 1..=args.runs {
             progress(format!("  run {run} of {}", args.runs));
-            // Single commands are over in milliseconds, so each run has some of them.
+            // Single commands take milliseconds, so each run has several of them.
             for _ in 0..10 {
                 self.single_commands(&mut turn)?;
             }
@@ -283,7 +283,7 @@ impl Site {
     }
 }
 
-/// Reads all files, finds the sealed values in them and parses those.
+/// Reads all files and parses the sealed values in them.
 fn parse_all(files: &[PathBuf]) -> Result<()> {
     for path in files {
         let text = fs::read_to_string(path)?;

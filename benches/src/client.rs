@@ -1,6 +1,6 @@
-//! The bare client: HTTP/1.1 over TLS, no pool, no retries, nothing parsed that nobody asked for.
+//! The bare client: HTTP/1.1 over TLS, without a pool or retries, and it parses only what is needed.
 //!
-//! It is what the controller is compared with, so it may not cost more than it must.
+//! The controller is compared with it, so it must be as cheap as possible.
 
 use std::{
     fs,
@@ -36,13 +36,13 @@ use tokio_rustls::{
 
 const JSON: &str = "application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
-/// Asks for an answer without data, as the controller does.
+/// Requests an answer without data, as the controller does.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/// How much of a refusal is shown.
+/// How many bytes of a refusal are shown.
 const SHOWN_BYTES: usize = 500;
 
-/// An identity at an API server.
+/// A user of an API server.
 #[derive(Clone)]
 pub(crate) struct Client {
     tls: TlsConnector,
@@ -57,7 +57,7 @@ pub(crate) struct Connection {
     authorization: HeaderValue,
 }
 
-/// What an API server says of an object.
+/// The metadata of an object in an API server's answer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
@@ -66,7 +66,7 @@ pub(crate) struct Metadata {
     pub(crate) resource_version: String,
 }
 
-/// A page of a list, of which the items may be left unread.
+/// A page of a list. Its items may be left unparsed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page<T> {
     pub(crate) metadata: PageMetadata,
@@ -74,7 +74,7 @@ pub(crate) struct Page<T> {
     pub(crate) items: Vec<T>,
 }
 
-/// Where a list stands.
+/// The metadata of a page.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PageMetadata {
@@ -84,7 +84,7 @@ pub(crate) struct PageMetadata {
 }
 
 impl Client {
-    /// The identity and the API server of a kubeconfig that the harness wrote.
+    /// Reads the user and the API server from a kubeconfig that the harness wrote.
     pub(crate) fn new(kubectl: &Kubectl) -> Result<Self> {
         let kubeconfig: Value = serde_json::from_slice(&fs::read(kubectl.kubeconfig())?)?;
         let text = |pointer: &str| {
@@ -119,14 +119,14 @@ impl Client {
         let server = ServerName::from(self.address.ip());
         let stream = self.tls.connect(server, stream).await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with its sender.
+        // The task ends with its sender.
         tokio::spawn(connection);
         let authorization = self.authorization.clone();
         Ok(Connection { sender, address: self.address, authorization })
     }
 
-    /// Runs `work` on so many connections at the same time, which share `count` turns. The time is that of
-    /// the work, without the opening of the connections.
+    /// Runs `work` on this many connections at the same time, which share `count` turns. Returns the time of
+    /// the work, without the time to open the connections.
     pub(crate) async fn in_parallel<F>(
         &self,
         connections: u16,
@@ -152,17 +152,17 @@ impl Client {
 }
 
 impl Connection {
-    /// Reads JSON.
+    /// Parses JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T> {
         Ok(serde_json::from_slice(&self.read(path).await?)?)
     }
 
-    /// Reads whatever it is.
+    /// Accepts any content.
     pub(crate) async fn text(&mut self, path: &str) -> Result<String> {
         Ok(String::from_utf8(self.read(path).await?)?)
     }
 
-    /// Reads the next page of a list, or the first.
+    /// Reads the first or the next page of a list.
     pub(crate) async fn page<T: DeserializeOwned>(
         &mut self,
         path: &str,
@@ -175,7 +175,7 @@ impl Connection {
         self.get(&format!("{path}{separator}limit={limit}{next}")).await
     }
 
-    /// Creates an object; `path` is that of the collection.
+    /// Creates an object. `path` is the collection's.
     pub(crate) async fn create(&mut self, path: &str, body: String) -> Result<Metadata> {
         let request = self.request(Method::POST, path, METADATA_ONLY).header(CONTENT_TYPE, JSON);
         self.written(request.body(body)?).await
@@ -194,7 +194,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Watches; `path` has the parameters of a watch. `accept` may ask for metadata only.
+    /// Starts a watch. `path` has its parameters. `content` may be metadata only.
     pub(crate) async fn watch(mut self, path: &str, content: Content) -> Result<Watch> {
         let accept = match content {
             Content::Whole => JSON,
@@ -234,7 +234,7 @@ impl Connection {
             .header(ACCEPT, accept)
     }
 
-    /// Sends it; anything but a success is an error, because a floor that retries is none.
+    /// Sends a request. Any answer but a success is an error, because a floor must not retry.
     async fn send(&mut self, request: Request<String>) -> Result<Response<Incoming>> {
         let what = format!("{} {}", request.method(), request.uri().path());
         self.sender.ready().await.with_context(|| what.clone())?;
@@ -251,15 +251,15 @@ impl Connection {
 /// How much of each object a watch shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// All.
+    /// Whole objects.
     Whole,
-    /// The metadata.
+    /// Only metadata.
     Metadata,
 }
 
 /// A stream of events.
 pub(crate) struct Watch {
-    // The connection's task ends with it.
+    // The connection's task ends when this is dropped.
     _connection: Connection,
     body: Incoming,
     read: Vec<u8>,
@@ -281,7 +281,7 @@ impl Watch {
         Ok(event)
     }
 
-    /// Takes in all events and looks at none, until the API server or this process ends.
+    /// Reads all events without parsing them, until the API server or this process ends.
     pub(crate) async fn discard(mut self) {
         while self.chunk().await.is_ok() {}
     }
@@ -292,7 +292,7 @@ impl Watch {
     }
 }
 
-/// Turns that several tasks share: each is taken once.
+/// Turns that several tasks share. Each turn is taken once.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
     taken: Arc<AtomicUsize>,
@@ -300,7 +300,7 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    /// The next one, counted from 0.
+    /// The next turn, counted from 0.
     pub(crate) fn next(&self) -> Option<usize> {
         let turn = self.taken.fetch_add(1, Ordering::Relaxed);
         (turn < self.count).then_some(turn)

@@ -1,10 +1,9 @@
-//! What `bulla-controller` costs on a real control plane, beside its floor and its targets.
+//! The cost of `bulla-controller` on a real control plane, compared with its floor and its targets.
 //!
-//! The controller's release build runs as its own ServiceAccount under the shipped rights, as a user would
-//! run it. The floor is what a bare client needs for the same writes, on a control plane in the same state;
-//! it is taken before and after the controller's turn, so that the noise of the machine shows. Each turn has
-//! a control plane of its own: on a shared one the second turn would meet a grown store and a warm server.
-//! What was asked of the API server is counted by the API server.
+//! The controller's release build runs as its own ServiceAccount with the shipped rights, as at a user's site. The
+//! floor is a bare client's cost for the same writes, on a control plane in the same state. It is measured before and
+//! after the controller's turn, to show the noise of the machine. Each turn has its own control plane, because on a
+//! shared one the second turn would find a larger store and a warm server. The API server counts the requests.
 
 mod args;
 mod converge;
@@ -27,7 +26,7 @@ use crate::{
     program::{self, progress},
 };
 
-/// Parses the command line, measures, prints, and gives the exit code: a missed target is no failure.
+/// Parses the command line, measures and prints. Returns the exit code. A missed target is not a failure.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
@@ -64,7 +63,7 @@ async fn measure(args: Args) -> Result<Report> {
     })
 }
 
-/// In this order, so that the controller takes its leave of an API server that is there.
+/// Stops the controller first, while the API server still runs.
 fn end(controller: Controller, site: Site) {
     drop(controller);
     drop(site);

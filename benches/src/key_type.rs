@@ -1,4 +1,4 @@
-//! The type of a key, as it is named on the command line.
+//! The type of a key on the command line.
 
 use bulla_sealing::KeyType;
 use clap::ValueEnum;
@@ -13,7 +13,7 @@ pub(crate) enum Type {
 }
 
 impl Type {
-    /// As on the command line.
+    /// Its name on the command line.
     pub(crate) fn as_str(self) -> &'static str {
         KeyType::from(self).as_str()
     }

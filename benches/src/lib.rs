@@ -1,4 +1,4 @@
-//! Benchmarks of whole programs. Those of single operations stand in their crates.
+//! Benchmarks of whole programs. Benchmarks of single operations are in their crates.
 
 pub mod cli;
 mod client;

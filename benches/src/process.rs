@@ -1,4 +1,4 @@
-//! What the kernel knows of a process.
+//! The kernel's figures about a process.
 
 use std::{fs, time::Duration};
 
@@ -14,12 +14,12 @@ impl Process {
         Self(pid)
     }
 
-    /// This one.
+    /// This process.
     pub(crate) fn own() -> Self {
         Self(std::process::id())
     }
 
-    /// User and system time of all its threads so far, to a hundredth of a second. An error means that it
+    /// User and system time of all its threads so far, in hundredths of a second. An error means that the process
     /// has ended.
     pub(crate) fn cpu(self) -> Result<Duration> {
         let stat = self.read("stat")?;
@@ -27,7 +27,7 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
 
-    /// The most memory that it ever had in RAM.
+    /// The most memory that it has ever had in RAM.
     pub(crate) fn peak_rss_mib(self) -> Result<f64> {
         let status = self.read("status")?;
         let kib = peak_rss_kib(&status).context("/proc/…/status has no VmHWM")?;
@@ -40,14 +40,14 @@ impl Process {
     }
 }
 
-/// What all processes of a control plane have spent so far.
+/// The CPU time of all processes of a control plane so far.
 pub(crate) fn control_plane_cpu(plane: &ControlPlane) -> Result<Duration> {
     let parts = [Part::ApiServer, Part::Etcd, Part::ControllerManager];
     let pids = parts.iter().filter_map(|part| plane.pid(*part));
     pids.map(|pid| Process::new(pid).cpu()).sum()
 }
 
-/// Fields 14 and 15, `utime` and `stime`; field 2 is the name in parentheses, which may hold anything.
+/// Fields 14 and 15, `utime` and `stime`. Field 2 is the name in parentheses, which may contain anything.
 fn cpu_ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
@@ -64,19 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_a_strange_name() {
+    fn cpu_time_is_found_after_a_strange_name() {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 250 30 0 0 20 0 4 0 5 6 7";
         assert_eq!(cpu_ticks(stat), Some(280));
         assert_eq!(cpu_ticks("42 (a) S 1"), None);
     }
 
     #[test]
-    fn peak_is_read_in_kib() {
+    fn the_peak_is_read_in_kib() {
         assert_eq!(peak_rss_kib("Name:\tx\nVmHWM:\t   31244 kB\nVmRSS:\t 9 kB\n"), Some(31244));
     }
 
     #[test]
-    fn this_process_can_be_looked_at() {
+    fn this_process_can_be_measured() {
         assert!(Process::own().peak_rss_mib().unwrap() > 0.0);
         Process::own().cpu().unwrap();
         assert!(Process::new(u32::MAX).cpu().is_err());

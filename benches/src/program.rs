@@ -1,4 +1,4 @@
-//! What the benchmarks have in common as programs: they measure, say what they are at, and print.
+//! The common parts of the benchmark programs: measure, show progress, print.
 
 use std::{
     io::{self, StdoutLock, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Measures, prints, and gives the exit code; 2 when it could not be measured.
+/// Measures and prints. Returns the exit code, which is 2 if the measurement failed.
 pub(crate) fn run<R>(
     measure: impl Future<Output = Result<R>>,
     write: impl FnOnce(&R, &mut StdoutLock<'_>) -> io::Result<()>,
@@ -26,8 +26,8 @@ fn measured<R>(
     write: impl FnOnce(&R, &mut StdoutLock<'_>) -> io::Result<()>,
 ) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    // The harness blocks, which is no harm here: beside this future only the client's own tasks run, and
-    // those have threads of their own.
+    // The harness blocks the thread, which is fine here. Only the client's tasks run beside this future, and they
+    // have their own threads.
     let report = runtime.block_on(measure)?;
     match write(&report, &mut io::stdout().lock()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -35,12 +35,12 @@ fn measured<R>(
     }
 }
 
-/// Says on standard error what is being done.
+/// Prints a line of progress to standard error.
 pub(crate) fn progress(what: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", what.as_ref());
 }
 
-/// More digits than these would only be noise.
+/// Rounded, because more digits would only be noise.
 pub(crate) fn rounded(figure: f64) -> f64 {
     (figure * 1e4).round() / 1e4
 }

@@ -1,8 +1,8 @@
-//! What a rekey costs: `bulla rekey` over a tree of files, offline and through a cluster, beside its floors.
+//! The cost of a rekey: `bulla rekey` over a tree of files, offline and through a cluster, compared with its floors.
 //!
-//! The programs are release builds and run as whole processes, each time over a fresh copy of the same tree;
-//! what came of it is checked each time. A floor is what the same work needs at least: the header's
-//! primitives, the writing of as many files, a bare client's requests.
+//! The programs are release builds and run as whole processes, each time over a fresh copy of the same tree. Every
+//! result is checked. A floor is the least cost of the same work: the header's primitives, the writes of as many files,
+//! a bare client's requests.
 
 mod args;
 mod bare;
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Parses the command line, measures, prints, and gives the exit code.
+/// Parses the command line, measures and prints. Returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();

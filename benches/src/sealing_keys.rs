@@ -17,8 +17,7 @@ pub(crate) fn path() -> String {
     format!("/apis/bulla.dev/v1alpha1/namespaces/{}/sealingkeys", Controller::NAMESPACE)
 }
 
-/// The one to seal to today, as soon as there is one other than `old`. The controller is ready before it has
-/// made its first key Active, and between two keys none is.
+/// Waits until a key other than `old` is Active, and returns its recipient. Between two keys none is Active.
 pub(crate) async fn active(
     connection: &mut Connection,
     old: Option<&Recipient>,
@@ -35,7 +34,7 @@ pub(crate) async fn active(
                 return Ok(recipient);
             }
         }
-        ensure!(start.elapsed() < DEADLINE, "the controller has made no key Active");
+        ensure!(start.elapsed() < DEADLINE, "no key of the controller is Active");
         tokio::time::sleep(POLL).await;
     }
 }

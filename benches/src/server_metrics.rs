@@ -1,4 +1,4 @@
-//! What the API server has counted: never what we say of ourselves.
+//! The API server's counters. Bulla's own figures are not used for requests.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,7 @@ use anyhow::{Result, ensure};
 
 use crate::{client::Connection, program::progress};
 
-/// What belongs to the controller's work. Leases are not among them, nor is anything that the control plane
-/// does for itself.
+/// The resources that the controller's work concerns. Leases and the control plane's own requests are left out.
 const RESOURCES: [&str; 8] = [
     "secrets",
     "sealedsecrets",
@@ -23,7 +22,7 @@ const RESOURCES: [&str; 8] = [
     "events",
 ];
 
-/// What changes something; `APPLY` is a PATCH by server-side apply.
+/// The verbs that change something. `APPLY` is a PATCH by server-side apply.
 const WRITES: [&str; 6] = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"];
 
 const POLL: Duration = Duration::from_millis(500);
@@ -56,13 +55,13 @@ impl Requests {
         Ok(Self::parse(&connection.text("/metrics").await?))
     }
 
-    /// Reads the counters once they have stood still for `quiet`.
+    /// Reads the counters once they have not changed for `quiet`.
     pub(crate) async fn settled(connection: &mut Connection, quiet: Duration) -> Result<Self> {
         let start = Instant::now();
         let mut last = Self::read(connection).await?;
         let mut still_since = Instant::now();
         while still_since.elapsed() < quiet {
-            ensure!(start.elapsed() < DEADLINE, "the API server's counters do not stand still");
+            ensure!(start.elapsed() < DEADLINE, "the API server's counters keep changing");
             tokio::time::sleep(POLL).await;
             let next = Self::read(connection).await?;
             if next != last {
@@ -89,7 +88,7 @@ impl Requests {
         Self(counts)
     }
 
-    /// What has come since `earlier`.
+    /// The requests since `earlier`.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let more = |(kind, count): (&Kind, &u64)| {
             let more = count - earlier.0.get(kind).copied().unwrap_or_default();
@@ -98,7 +97,7 @@ impl Requests {
         Self(self.0.iter().filter_map(more).collect())
     }
 
-    /// All that changed something.
+    /// Requests that changed something.
     pub(crate) fn writes(&self) -> u64 {
         self.sum(|kind| WRITES.contains(&kind.verb.as_str()))
     }
@@ -110,7 +109,7 @@ impl Requests {
         })
     }
 
-    /// How many of one kind.
+    /// How many requests of one kind.
     pub(crate) fn count(&self, verb: &str, resource: &str) -> u64 {
         self.sum(|kind| kind.verb == verb && kind.resource == resource)
     }
@@ -125,10 +124,10 @@ impl Requests {
     }
 }
 
-/// Until the garbage collector watches SealedSecrets it looks up the owner of each target by a request of its own,
-/// and its list of them would fall anywhere into a turn.
+/// Waits until the garbage collector watches SealedSecrets. Before that it requests the owner of each target singly,
+/// and its list of SealedSecrets would fall into some turn.
 pub(crate) async fn wait_for_garbage_collector(connection: &mut Connection) -> Result<()> {
-    progress("  waiting for the garbage collector to know our kinds");
+    progress("  waiting for the garbage collector to discover Bulla's kinds");
     let start = Instant::now();
     while open_watches(connection, "sealedsecrets").await? == 0 {
         ensure!(
@@ -150,7 +149,7 @@ async fn open_watches(connection: &mut Connection, resource: &str) -> Result<u64
     Ok(open.map(|(_, value)| value as u64).sum())
 }
 
-/// The samples of a metric: what is between the braces, and the value.
+/// The samples of a metric: the text between the braces, and the value.
 fn samples<'a>(text: &'a str, metric: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
     text.lines().filter_map(move |line| {
         let (labels, value) = line.strip_prefix(metric)?.strip_prefix('{')?.rsplit_once("} ")?;
@@ -158,7 +157,7 @@ fn samples<'a>(text: &'a str, metric: &'a str) -> impl Iterator<Item = (&'a str,
     })
 }
 
-/// The value of a label. Those of the API server's metrics that are asked for here hold no quotes.
+/// The value of a label. The labels that are read here contain no quotes.
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     labels
         .split("\",")
@@ -183,7 +182,7 @@ apiserver_longrunning_requests{component="apiserver",group="bulla.dev",resource=
 "#;
 
     #[test]
-    fn requests_are_counted_by_verb_and_resource_whatever_the_code() {
+    fn requests_are_counted_by_verb_and_resource_with_any_code() {
         let requests = Requests::parse(TEXT);
         let shown: Vec<_> =
             requests.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
@@ -193,7 +192,7 @@ apiserver_longrunning_requests{component="apiserver",group="bulla.dev",resource=
     }
 
     #[test]
-    fn difference_names_only_what_has_come() {
+    fn a_difference_has_only_new_requests() {
         let earlier = Requests::parse(TEXT);
         let later = Requests::parse(&TEXT.replace(r#"version="v1"} 5"#, r#"version="v1"} 8"#));
         let since = later.since(&earlier);

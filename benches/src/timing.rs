@@ -1,4 +1,4 @@
-//! What something took, by the clock and of the processors.
+//! Wall and CPU time of work.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{process::Process, program::rounded};
 
-/// What one run took.
+/// The time of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) wall: Duration,
@@ -32,11 +32,11 @@ impl Add for Cost {
     }
 }
 
-/// What several runs of the same took.
+/// The times of several runs of the same work.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Costs(Vec<Cost>);
 
-/// The best of several, and the median.
+/// The best of several times, and the median.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Summary {
     pub(crate) best: Duration,
@@ -80,7 +80,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// How many times the floor a figure is.
+/// How many times the floor the figure is.
 pub(crate) fn ratio(figure: Duration, floor: Duration) -> f64 {
     ms(figure) / ms(floor)
 }
@@ -89,14 +89,14 @@ pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Runs a program to its end, which must be a success. Its CPU time is known to a hundredth of a second.
+/// Runs a program, which must succeed. Its CPU time is in hundredths of a second.
 pub(crate) fn process(command: &mut Command) -> Result<Cost> {
     let mut said = tempfile::tempfile()?;
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone()?);
     let start = Instant::now();
     let mut child = command.spawn().context("cannot start the program")?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-    // It stays as a zombie, so that what it spent can be read.
+    // It stays as a zombie, so that its CPU time can be read.
     waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)?;
     let wall = start.elapsed();
     let cpu = Process::new(child.id()).cpu();

@@ -1,4 +1,4 @@
-//! The tree of files: commented manifests of SealedSecrets, the same ones in each run.
+//! The tree of files: SealedSecrets with comments, the same in each run.
 
 use std::{
     fmt::Write as _,
@@ -18,10 +18,10 @@ use serde_json::json;
 /// The namespace of all SealedSecrets.
 pub(crate) const NAMESPACE: &str = "bench";
 
-/// About as many manifests are in a folder of a Git repository.
+/// About as many manifests as in a folder of a real Git repository.
 const FILES_PER_FOLDER: usize = 25;
 
-/// What every value is indented by in its file.
+/// The indentation of values in a file.
 const INDENT: &str = "    ";
 
 /// All files, sealed once.
@@ -62,7 +62,7 @@ impl Tree {
         Ok(Self { sealed_secrets: (0..files).map(sealed).collect::<Result<_>>()? })
     }
 
-    /// Writes all files, and waits until they are on the disk: what is measured afterwards shall not wait for that.
+    /// Writes all files and waits until they are on disk, so that later measurements do not wait for that.
     pub(crate) fn write(&self) -> Result<Copy> {
         let folder = Folder::new("bulla-bench-tree-")?;
         let mut files = Vec::new();
@@ -80,7 +80,7 @@ impl Tree {
         Ok(copy)
     }
 
-    /// All objects as `kubectl get` gives them: items of one List.
+    /// All objects as items of one List, as `kubectl get` prints them.
     pub(crate) fn list(&self) -> String {
         let mut text = "apiVersion: v1\nkind: List\nitems:\n".to_owned();
         for sealed in &self.sealed_secrets {
@@ -99,7 +99,7 @@ impl Tree {
 }
 
 impl Sealed {
-    /// As it is in its file.
+    /// The object as in its file.
     pub(crate) fn manifest(&self) -> String {
         let name = &self.name;
         let mut text = format!(
@@ -120,7 +120,7 @@ impl Sealed {
         text + "  template:\n    type: Opaque\n"
     }
 
-    /// As it is in the cluster.
+    /// The object as in the cluster.
     pub(crate) fn object(&self) -> serde_json::Value {
         let values = self.values.iter().map(|value| {
             (value.target.key().to_owned(), serde_json::Value::from(encode_value(&value.file)))
@@ -136,7 +136,7 @@ impl Sealed {
         })
     }
 
-    /// The same with the values that are in `text`, if it differs in nothing else.
+    /// The object with the values in `text`. It is an error if `text` differs in anything else.
     fn again(&self, text: &str) -> Result<Self> {
         let mut again = self.clone();
         for value in &mut again.values {
@@ -145,7 +145,7 @@ impl Sealed {
             let base64 = rest.split_whitespace().next().context("a value is missing")?;
             value.file = decode_value(base64).context("a value is not base64")?;
         }
-        ensure!(again.manifest() == text, "more than the values has changed");
+        ensure!(again.manifest() == text, "something other than the values has changed");
         Ok(again)
     }
 }
@@ -166,7 +166,7 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -178,8 +178,8 @@ impl Copy {
         folders.into_iter().try_for_each(|folder| Ok(File::open(folder)?.sync_all()?))
     }
 
-    /// That all values of `tree` are there, sealed to `to` alone, with their payloads and as long as before, and
-    /// nothing else has changed. With a keyring also that they open. A benchmark of wrong work must fail.
+    /// Checks that all values of `tree` are sealed only to `to`, with their payloads and lengths unchanged, and that
+    /// nothing else has changed. With a keyring, checks also that they open. A benchmark of wrong work must fail.
     pub(crate) fn verify(
         &self,
         tree: &Tree,
@@ -219,7 +219,7 @@ mod tests {
     use bulla_sealing::{Identity, KeyType};
 
     #[test]
-    fn only_a_tree_with_new_headers_and_nothing_else_changed_is_accepted() {
+    fn only_a_tree_that_differs_only_in_headers_is_accepted() {
         let [old, new] = [(); 2].map(|()| Identity::generate(KeyType::X25519).unwrap());
         let to = new.recipient().fingerprint();
         let recipients = Recipients::new(vec![new.recipient()]).unwrap();

@@ -1,4 +1,4 @@
-//! `cargo bench-cli`: what the command line costs.
+//! `cargo bench-cli`: the cost of the command line.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `cargo bench-cluster`: what the controller costs on a real control plane.
+//! `cargo bench-cluster`: the cost of the controller on a real control plane.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `cargo bench-rekey`: what a rekey costs, offline and through a cluster.
+//! `cargo bench-rekey`: the cost of a rekey, offline and through a cluster.
 
 use std::process::ExitCode;
 

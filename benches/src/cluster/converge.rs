@@ -1,4 +1,4 @@
-//! From nothing unsealed to everything Ready, and the proof that it is.
+//! Measures the time until everything is unsealed, and checks the result.
 
 use std::time::{Duration, Instant};
 
@@ -20,17 +20,17 @@ use crate::{
     server_metrics::Requests,
 };
 
-/// How the controller itself counts the objects that are done. It only tells when to look: what is measured
-/// is verified through the API server.
+/// The controller's own count of the objects that are done. It only tells when to check. The check goes through the API
+/// server.
 const DONE: &str = r#"bulla_sealed_secrets{condition="Ready",status="True""#;
 
-/// The controller is asked rarely, because answering costs it time, and often when it is nearly done.
+/// The controller is asked rarely, because an answer costs it time, and often when it is nearly done.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Twenty times slower than anything that was seen.
+/// Twenty times longer than ever measured.
 const DEADLINE_PER_OBJECT: Duration = Duration::from_millis(50);
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 const PAGE: u32 = 500;
 
-/// What the controller needed.
+/// The cost of the controller.
 #[derive(Clone, Debug)]
 pub(crate) struct Converge {
     pub(crate) seconds: f64,
@@ -49,7 +49,7 @@ pub(crate) struct Converge {
     pub(crate) sizes: Sizes,
 }
 
-/// The sizes of the first object and its target as the API server shows them, in bytes of JSON.
+/// The sizes of the first object and its target in the API server's JSON, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) secret: usize,
@@ -68,8 +68,8 @@ impl Sizes {
 
 /// Measures, and leaves the controller running.
 ///
-/// The controller first runs without work, to make its key and publish it, as on the day when it is
-/// installed; then everything is sealed to that key and stored while the controller is away.
+/// First the controller runs without work, to generate and publish its key, as after an installation. Then everything
+/// is sealed to that key and stored while the controller is stopped.
 pub(crate) async fn measure(site: &Site) -> Result<(Controller, Converge)> {
     let mut controller = start(site)?;
     controller.wait_until_ready()?;
@@ -113,7 +113,7 @@ fn start(site: &Site) -> Result<Controller> {
     Controller::start(command)
 }
 
-/// The key that the controller published.
+/// The controller's published key.
 async fn recipient(site: &Site) -> Result<Recipient> {
     let recipient = sealing_keys::active(&mut site.admin.connect().await?, None).await?;
     let wanted = site.args.key_type.into();
@@ -121,7 +121,7 @@ async fn recipient(site: &Site) -> Result<Recipient> {
     Ok(recipient)
 }
 
-/// Waits until the controller says that it has done every object. `start` is when it was started.
+/// Waits until the controller has counted every object as done. `start` is when it was started.
 async fn wait_until_done(
     site: &Site,
     controller: &Controller,
@@ -132,7 +132,7 @@ async fn wait_until_done(
     let deadline = DEADLINE + DEADLINE_PER_OBJECT * site.args.objects;
     loop {
         process.cpu()?; // it still runs
-        // Until it serves nothing is done.
+        // Before it serves, no object is done.
         let done = controller.metric(DONE).unwrap_or_default();
         if done >= objects {
             return Ok(());
@@ -149,8 +149,8 @@ async fn wait_until_done(
     }
 }
 
-/// That each object is Ready at its generation and each target has the declared values: a benchmark of
-/// wrong work must fail.
+/// Checks that each object is Ready at its generation and each target has the declared values. A benchmark of wrong
+/// work must fail.
 async fn verify(site: &Site, connection: &mut Connection) -> Result<()> {
     let objects = site.args.objects as usize;
     let sealed_secrets = each(connection, &sealed_secrets_path(), is_done).await?;
@@ -161,7 +161,7 @@ async fn verify(site: &Site, connection: &mut Connection) -> Result<()> {
         let name = secret["metadata"]["name"].as_str().unwrap_or_default();
         let index = name.rsplit('-').next().unwrap_or_default().parse()?;
         let declared = serde_json::to_value(objects::declared(index, values))?;
-        ensure!(name == objects::name(index), "there is a Secret {name}");
+        ensure!(name == objects::name(index), "there is an unexpected Secret {name}");
         ensure!(secret["data"] == declared, "Secret {name} has other values");
         Ok(())
     });
@@ -170,7 +170,7 @@ async fn verify(site: &Site, connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// Looks at each object of a collection; how many there are.
+/// Calls a function with each object of a collection. Returns their number.
 async fn each(
     connection: &mut Connection,
     path: &str,

@@ -1,4 +1,4 @@
-//! How soon an edited target is as declared again.
+//! Measures how soon an edited target is restored.
 
 use std::{
     collections::BTreeMap,
@@ -18,23 +18,23 @@ use crate::{
     },
 };
 
-/// Ten a second: a person's script, not a flood that would measure throughput once more.
+/// Ten a second, like a user's script. A flood would measure throughput again.
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// For the last one, and for all of them beyond the time that editing takes.
+/// How long to wait for the last restoration after the last edit.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The data key that is edited.
 const KEY: &str = "key-0";
 
-/// How long targets differed.
+/// How long targets differed from their declaration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drift {
     pub(crate) p50_s: f64,
     pub(crate) p99_s: f64,
 }
 
-/// Edits targets, each once, and watches them come back.
+/// Edits targets, each once, and watches their restoration.
 pub(crate) async fn measure(site: &Site) -> Result<Drift> {
     let path = secrets_path(NAMESPACE);
     let mut connection = site.admin.connect().await?;
@@ -56,7 +56,7 @@ pub(crate) async fn measure(site: &Site) -> Result<Drift> {
     Ok(Drift { p50_s: percentile(&seconds, 50), p99_s: percentile(&seconds, 99) })
 }
 
-/// Edits; when each edit was sent.
+/// Edits targets. Returns when each edit was sent.
 async fn edit(site: &Site, client: &Client) -> Result<BTreeMap<String, Instant>> {
     let mut connection = client.connect().await?;
     let patch = json!({"data": {KEY: BASE64_STANDARD.encode("edited by somebody")}}).to_string();
@@ -73,7 +73,7 @@ async fn edit(site: &Site, client: &Client) -> Result<BTreeMap<String, Instant>>
     Ok(edited)
 }
 
-/// Watches until all are back; when each was. Each object is edited once, so the only event with the
+/// Watches until all are restored. Returns when each was. Each object is edited once, so the only event with the
 /// declared value is its restoration.
 async fn restored(site: &Site, mut watch: Watch) -> Result<BTreeMap<String, Instant>> {
     let declared = |index| objects::declared(index, site.args.values).remove(KEY);
@@ -93,7 +93,7 @@ async fn restored(site: &Site, mut watch: Watch) -> Result<BTreeMap<String, Inst
     Ok(restored)
 }
 
-/// The smallest value that so many of a hundred do not exceed; of sorted values.
+/// The smallest of the sorted values that this percentage of the values does not exceed.
 fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentile_is_the_nearest_rank() {
+    fn a_percentile_is_the_nearest_rank() {
         let values: Vec<_> = (1..=300).map(f64::from).collect();
         assert_eq!((percentile(&values, 50), percentile(&values, 99)), (150.0, 297.0));
         assert_eq!(percentile(&[7.0], 99), 7.0);

@@ -1,7 +1,7 @@
-//! The floor of converging: a bare client's time for the writes that cannot be avoided.
+//! The floor of converging: a bare client's time for the unavoidable writes.
 //!
-//! One POST of a Secret and one PATCH of a status for each object, both of the controller's own shape: the
-//! status is made by the same code and names the uid and resource version that the API server answered.
+//! These are one POST of a Secret and one PATCH of a status for each object, both as the controller sends them. The
+//! same code makes the status, which names the uid and resource version in the API server's answer.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -28,15 +28,15 @@ use crate::{
     server_metrics::Requests,
 };
 
-/// The controller's, so that managed fields are of equal size.
+/// The same as the controller's, so that managed fields have the same size.
 const FIELD_MANAGER: &str = "fieldManager=bulla-controller";
 
-/// How far the sizes of the floor's objects may be from those of the controller's.
+/// How much the sizes of the floor's and the controller's objects may differ.
 const MAX_SIZE_DIFFERENCE: f64 = 0.05;
 
 const QUIET: Duration = Duration::from_secs(3);
 
-/// What the bare client needed.
+/// The cost of the bare client.
 #[derive(Clone, Debug)]
 pub(crate) struct Floor {
     pub(crate) seconds: f64,
@@ -45,7 +45,7 @@ pub(crate) struct Floor {
     sizes: Sizes,
 }
 
-/// Takes the floor on a control plane of its own.
+/// Measures the floor on its own control plane.
 pub(crate) async fn measure(args: &Args) -> Result<Floor> {
     let site = Site::start(args).await?;
     let recipient = Identity::generate(args.key_type.into())?.recipient();
@@ -70,7 +70,7 @@ pub(crate) async fn measure(args: &Args) -> Result<Floor> {
     Ok(Floor { seconds, cpu_ms_per_object: cpu, control_plane_cpu_ms_per_object: plane_cpu, sizes })
 }
 
-/// Fails when the floor wrote other objects than the controller.
+/// Fails if the floor's objects differ from the controller's.
 pub(crate) fn compare_sizes(floor: &Floor, converge: &Converge) -> Result<()> {
     let pairs = [
         ("Secret", floor.sizes.secret, converge.sizes.secret),
@@ -86,7 +86,7 @@ pub(crate) fn compare_sizes(floor: &Floor, converge: &Converge) -> Result<()> {
     Ok(())
 }
 
-/// The two watches that the controller has, read as fast as they come.
+/// Opens the two watches that the controller has, and reads their events as fast as they arrive.
 async fn attach_watches(site: &Site) -> Result<()> {
     let secrets = format!("/api/v1/secrets?labelSelector={TARGET_LABEL}");
     let sealed_secrets = "/apis/bulla.dev/v1alpha1/sealedsecrets?".to_owned();
@@ -133,7 +133,7 @@ async fn write_all(
     site.account.in_parallel(site.args.workers, count, write).await
 }
 
-/// A target as the controller makes it.
+/// A target as the controller creates it.
 fn secret(index: usize, values: u16, owner_uid: &str) -> String {
     let name = objects::name(index);
     json!({
@@ -157,7 +157,7 @@ fn secret(index: usize, values: u16, owner_uid: &str) -> String {
     .to_string()
 }
 
-/// The controller's write of a status, at the resource version that was judged.
+/// A status as the controller writes it, at the resource version that it has read.
 fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[String]) -> String {
     let done = Situation::Done {
         reason: Reason::Unsealed,
@@ -180,7 +180,7 @@ fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[Str
     json!({"metadata": {"resourceVersion": sealed.resource_version}, "status": status}).to_string()
 }
 
-/// That the API server has seen these writes and no others.
+/// Checks that the API server has counted these writes and no others.
 fn check(args: &Args, requests: &Requests) -> Result<()> {
     let objects = u64::from(args.objects);
     for (verb, resource) in [("POST", "secrets"), ("PATCH", "sealedsecrets/status")] {
@@ -190,6 +190,9 @@ fn check(args: &Args, requests: &Requests) -> Result<()> {
     let others: Vec<_> = requests.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let is_quiet = requests.writes() == 2 * objects && requests.single_reads() == 0;
     is_quiet.then_some(()).with_context(|| {
-        format!("somebody else was at work: the API server counts {}", others.join(", "))
+        format!(
+            "expected only the bare client's requests, but the API server counts {}",
+            others.join(", ")
+        )
     })
 }

@@ -1,4 +1,4 @@
-//! The objects: the same ones in each turn, down to their values.
+//! The objects of the benchmark, with the same values in each turn.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cluster::args::Args;
 
-/// Where all SealedSecrets and their targets are.
+/// The namespace of all SealedSecrets and their targets.
 pub(crate) const NAMESPACE: &str = "bench";
 
 /// The name of an object.
@@ -39,7 +39,7 @@ pub(crate) fn seal_all(args: &Args, recipient: Recipient) -> Result<Vec<SealedSe
     (0..args.objects as usize).map(seal_one).collect()
 }
 
-/// `wanted` of `count`, evenly spaced, each once.
+/// `wanted` indices below `count`, evenly spaced, each once.
 pub(crate) fn spaced(wanted: u32, count: u32) -> impl Iterator<Item = usize> + Clone {
     let (wanted, count) = (wanted as usize, count as usize);
     (0..wanted).map(move |step| step * count / wanted)
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_have_32_bytes_and_all_differ() {
+    fn values_have_32_bytes_and_differ() {
         let values: BTreeSet<_> =
             (0..20).flat_map(|index| declared(index, 3).into_values()).collect();
         assert_eq!(values.len(), 60);
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn spaced_objects_are_distinct_and_there() {
+    fn spaced_objects_are_distinct_and_exist() {
         for (wanted, count) in [(1, 1), (3, 3), (300, 500), (300, 5000)] {
             let chosen: BTreeSet<_> = spaced(wanted, count).collect();
             assert_eq!(chosen.len(), wanted as usize);

@@ -1,4 +1,4 @@
-//! What was measured, beside floors and targets.
+//! The report: results, floors and targets.
 
 use std::{
     collections::BTreeMap,
@@ -14,17 +14,17 @@ use crate::{
     program::rounded,
 };
 
-/// Against [`Report::ratio_to_floor`].
+/// The target for [`Report::ratio_to_floor`].
 const MAX_RATIO: f64 = 1.5;
 const MAX_PEAK_RSS_MIB: f64 = 48.0;
-/// Beyond the time that the lists take.
+/// The target for the time beyond that of the lists.
 const MAX_READY_BEYOND_LISTS_S: f64 = 2.0;
 const MAX_RESTORE_S: f64 = 1.0;
 
-/// Floors that are further apart than this say that the machine was not ours alone.
+/// If the floors differ by more than this, other programs disturbed the measurement.
 const NOISY: f64 = 0.2;
 
-/// Everything that was measured.
+/// All results.
 pub(crate) struct Report {
     pub(crate) args: Args,
     /// Before and after the controller's turn.
@@ -32,7 +32,7 @@ pub(crate) struct Report {
     pub(crate) converge: Converge,
     pub(crate) restart: Restart,
     pub(crate) drift: Drift,
-    /// Of the controller that converged, and of the one that was started again and met the edits.
+    /// Of the controller during converge, and of the restarted controller, which restored the edits.
     pub(crate) peaks_rss_mib: [f64; 2],
 }
 
@@ -41,7 +41,7 @@ struct Row {
     what: &'static str,
     figure: String,
     floor: String,
-    /// The figure, and what it may be at most.
+    /// The figure and its target, an upper limit.
     target: Option<(f64, f64)>,
 }
 
@@ -88,13 +88,13 @@ impl Report {
         self.converge.seconds / self.floor_s()
     }
 
-    /// How much longer the longer floor took.
+    /// How much longer the longer floor took than the shorter one.
     fn floors_apart(&self) -> f64 {
         let [first, second] = self.floors.each_ref().map(|floor| floor.seconds);
         first.max(second) / first.min(second) - 1.0
     }
 
-    /// The ratio of all CPU time, which the rest of the machine disturbs less than it does the other ratio.
+    /// The ratio of all CPU time. Other programs disturb it less than the ratio of wall time.
     fn cpu_ratio_to_floor(&self) -> f64 {
         let floor = self.floor_cpu_ms_per_object() + self.floor_control_plane_cpu_ms_per_object();
         let Converge { cpu_ms_per_object, control_plane_cpu_ms_per_object, .. } = self.converge;
@@ -156,7 +156,7 @@ impl Report {
         vec![
             Row::new("converge", format!("{:.2} s", converge.seconds))
                 .beside(format!("{:.2} s ({first:.2}, {second:.2})", self.floor_s())),
-            Row::new("  against its floor", format!("{ratio:.2}")).at_most(ratio, MAX_RATIO),
+            Row::new("  / floor", format!("{ratio:.2}")).at_most(ratio, MAX_RATIO),
             Row::new("controller CPU per object", format!("{cpu:.2} ms"))
                 .beside(format!("{:.2} ms", self.floor_cpu_ms_per_object()))
                 .at_most(cpu, self.max_cpu_ms_per_object()),
@@ -165,7 +165,7 @@ impl Report {
                 format!("{:.2} ms", converge.control_plane_cpu_ms_per_object),
             )
             .beside(format!("{:.2} ms", self.floor_control_plane_cpu_ms_per_object())),
-            Row::new("  all CPU, against its floor", format!("{:.2}", self.cpu_ratio_to_floor())),
+            Row::new("  all CPU / floor", format!("{:.2}", self.cpu_ratio_to_floor())),
             Row::new("peak memory", format!("{peak:.1} MiB")).at_most(peak, MAX_PEAK_RSS_MIB),
             Row::new("  after the restart", format!("{restart_peak:.1} MiB")),
             Row::new("restart: writes", writes.to_string()).at_most(writes, 0.0),

@@ -1,4 +1,4 @@
-//! A restart with nothing changed: what is asked of the API server, and how soon the controller is ready.
+//! Measures a restart with nothing changed: the requests, and the time until the controller is ready.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::{client::Client, cluster::site::Site, process::Process, server_metric
 
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
-/// After readiness the controller may still look at each object.
+/// The controller may still check objects after it is ready.
 const QUIET: Duration = Duration::from_secs(5);
 
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const READY_POLL: Duration = Duration::from_millis(5);
 
-/// The page size of the bare lists, the largest with which the controller stays small.
+/// The page size of the bare lists. It is the largest with which the controller's memory stays small.
 const PAGE: u32 = 100;
 
-/// What a restart costs.
+/// The cost of a restart.
 #[derive(Clone, Debug)]
 pub(crate) struct Restart {
     pub(crate) ready_s: f64,
@@ -49,7 +49,7 @@ async fn wait_until_ready(controller: &Controller, start: Instant) -> Result<()>
     let process = Process::new(controller.pid()?);
     while !matches!(controller.get("/readyz"), Ok((200, _))) {
         process.cpu()?; // it still runs
-        ensure!(start.elapsed() < READY_DEADLINE, "it is not ready");
+        ensure!(start.elapsed() < READY_DEADLINE, "the controller is not ready");
         tokio::time::sleep(READY_POLL).await;
     }
     Ok(())

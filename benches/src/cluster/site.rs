@@ -1,4 +1,4 @@
-//! A control plane made ready for a turn: ours installed, the objects and other people's Secrets stored.
+//! A control plane for one turn, with Bulla installed and foreign Secrets stored.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,25 +22,25 @@ use crate::{
 /// The name of the controller's ServiceAccount in `deploy/base`.
 const ACCOUNT: &str = "bulla-controller";
 
-/// So many requests at the same time while things are made ready.
+/// The number of parallel requests during preparation.
 const STORING: u16 = 16;
 
 const FOREIGN_NAMESPACES: usize = 10;
-/// About what a Helm release is.
+/// About the size of a Helm release.
 const FOREIGN_BYTES: usize = 64 * 1024;
 
-/// A control plane of its own for each turn, so that all turns meet the same state.
+/// The control plane of one turn. Each turn has its own, so that all find the same state.
 pub(crate) struct Site {
     pub(crate) args: Args,
     pub(crate) plane: ControlPlane,
-    /// With every right.
+    /// The administrator's client.
     pub(crate) admin: Client,
-    /// With the controller's rights, and its place among the API server's queues.
+    /// A client with the controller's account, and so with its rights and its priority in the API server.
     pub(crate) account: Client,
 }
 
 impl Site {
-    /// Starts a control plane, installs ours, and stores other people's Secrets.
+    /// Starts a control plane, installs Bulla, and stores foreign Secrets.
     pub(crate) async fn start(args: &Args) -> Result<Self> {
         progress("  starting a control plane");
         let plane = ControlPlane::start()?;
@@ -54,7 +54,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Stores SealedSecrets, and says what the API server made of them.
+    /// Stores SealedSecrets. Returns their metadata from the API server.
     pub(crate) async fn store(&self, sealed_secrets: &[SealedSecret]) -> Result<Vec<Metadata>> {
         progress(format!("  storing {} SealedSecrets", sealed_secrets.len()));
         let bodies = sealed_secrets.iter().map(serde_json::to_string);
@@ -76,7 +76,7 @@ impl Site {
         stored.into_iter().collect::<Option<_>>().context("an object was not stored")
     }
 
-    /// What all processes of the control plane have spent so far.
+    /// The CPU time of all processes of the control plane so far.
     pub(crate) fn control_plane_cpu(&self) -> Result<Duration> {
         process::control_plane_cpu(&self.plane)
     }
@@ -86,7 +86,7 @@ impl Site {
         time.as_secs_f64() * 1e3 / f64::from(self.args.objects)
     }
 
-    /// Other people's Secrets: many, large, without our label, elsewhere.
+    /// Stores many large Secrets without Bulla's label, in other namespaces.
     async fn store_foreign(&self) -> Result<()> {
         let count = self.args.foreign_mib as usize * (1 << 20) / FOREIGN_BYTES;
         progress(format!("  storing {count} foreign Secrets"));

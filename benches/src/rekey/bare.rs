@@ -1,5 +1,5 @@
-//! The bare client: the requests that the program and the controller make for each SealedSecret, and no
-//! cryptography. What it answers with are the old headers, which are as long as the new ones.
+//! The bare client: the requests of the program and the controller for each SealedSecret, without cryptography. It
+//! answers with the old headers, which are as long as new ones.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,19 +20,19 @@ use crate::{
     tree::{NAMESPACE, Sealed, Tree},
 };
 
-/// How many SealedSecrets the program asks for at once.
+/// For how many SealedSecrets the program has Rekeys at the same time.
 const AT_ONCE: u16 = 8;
 
 /// How many Rekeys the controller answers at the same time.
 const WORKERS: usize = 2;
 
-/// A Rekey to be asked, and the status that answers it.
+/// A Rekey and the status that answers it.
 struct Exchange {
     rekey: String,
     status: RekeyStatus,
 }
 
-/// The watch that the controller has, read as fast as it comes.
+/// Opens the watch that the controller has, and reads its events as fast as they arrive.
 pub(crate) async fn attach_watch(account: &Client) -> Result<()> {
     let path = "/apis/bulla.dev/v1alpha1/rekeys?";
     let mut connection = account.connect().await?;
@@ -42,7 +42,7 @@ pub(crate) async fn attach_watch(account: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Asks for all of the tree as `person`, and answers as `account`.
+/// Creates Rekeys for the whole tree as `person`, and answers them as `account`.
 pub(crate) async fn ask(person: &Client, account: &Client, tree: &Tree) -> Result<Duration> {
     let exchanges: Arc<[Exchange]> =
         tree.sealed_secrets.iter().map(Exchange::new).collect::<Result<_>>()?;
@@ -93,7 +93,7 @@ impl Exchange {
             person.create(&format!("{rekeys}?fieldManager=bulla"), self.rekey.clone()).await?;
         let (path, version) = (format!("{rekeys}/{}", created.name), created.resource_version);
         let mut account = answering.lock().await;
-        // There is no right to get one.
+        // The user has no right to get a single Rekey.
         let list = format!(
             "{rekeys}?fieldSelector=metadata.name%3D{}&resourceVersion={version}&resourceVersionMatch=NotOlderThan",
             created.name
@@ -108,12 +108,12 @@ impl Exchange {
     }
 }
 
-/// That the API server has seen these requests and no others.
+/// Checks that the API server has counted these requests and no others.
 pub(crate) fn check(tree: &Tree, requests: &Requests) -> Result<()> {
     let count = tree.sealed_secrets.len() as u64;
     let expected = [
         ("POST", "rekeys", count),
-        // A list of one is counted as what it is.
+        // A list with a field selector for one object counts as a list.
         ("GET", "rekeys", 2 * count),
         ("PATCH", "rekeys/status", count),
         ("DELETE", "rekeys", count),
@@ -123,7 +123,7 @@ pub(crate) fn check(tree: &Tree, requests: &Requests) -> Result<()> {
     let others: Vec<_> = requests.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     ensure!(
         is_all && others.len() == expected.len(),
-        "somebody else was at work: the API server counts {}",
+        "expected only the bare client's requests, but the API server counts {}",
         others.join(", ")
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! With an identity at hand: the program, and the floors of what it does.
+//! Measures a rekey with an identity, and the floors of its work.
 
 use std::{fs, hint::black_box, io::Write, process::Command};
 
@@ -16,7 +16,7 @@ use crate::{
     tree::{Copy, Tree},
 };
 
-/// What everything took.
+/// All times.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Offline {
     pub(crate) rekey: Costs,
@@ -26,13 +26,13 @@ pub(crate) struct Offline {
 }
 
 impl Offline {
-    /// Against all that it cannot do without, done by one thread.
+    /// The ratio to both floors, which use one thread.
     pub(super) fn ratio(&self) -> f64 {
         ratio(self.rekey.wall().best, self.headers.wall().best + self.writes.wall().best)
     }
 }
 
-/// Measures everything in turn, so that the noise of the machine is the same for all.
+/// Measures everything in turn, so that noise of the machine affects all equally.
 pub(crate) fn measure(args: &Args, key_type: Type) -> Result<Offline> {
     let bulla = program(Program::Bulla)?;
     let [old, new] = [Identity::generate(key_type.into())?, Identity::generate(key_type.into())?];
@@ -61,7 +61,7 @@ pub(crate) fn measure(args: &Args, key_type: Type) -> Result<Offline> {
     Ok(offline)
 }
 
-/// All headers, one after the other.
+/// Makes all headers, one after the other.
 pub(crate) fn make_headers(tree: &Tree, keyring: &Keyring, recipients: &Recipients) -> Result<()> {
     for value in tree.values() {
         let (header, _) = SealedHeader::parse(&value.file)?;
@@ -70,7 +70,7 @@ pub(crate) fn make_headers(tree: &Tree, keyring: &Keyring, recipients: &Recipien
     Ok(())
 }
 
-/// Reads every file and writes it anew, so that it lasts.
+/// Reads every file and writes it again durably.
 pub(crate) fn write_again(copy: &Copy) -> Result<()> {
     for path in &copy.files {
         let bytes = fs::read(path)?;

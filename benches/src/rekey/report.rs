@@ -1,4 +1,4 @@
-//! What was measured, beside the floors.
+//! The report: results and floors.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,13 @@ use crate::{
     timing::Costs,
 };
 
-/// Everything that was measured.
+/// All results.
 pub(crate) struct Report {
     pub(crate) args: Args,
     pub(crate) turns: Vec<Turn>,
 }
 
-/// What was measured with keys of one type.
+/// The results with keys of one type.
 pub(crate) struct Turn {
     pub(crate) key_type: Type,
     pub(crate) offline: Option<Offline>,

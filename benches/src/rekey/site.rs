@@ -1,4 +1,4 @@
-//! A control plane with ours installed, a person who may rekey, and the tree's SealedSecrets unsealed.
+//! A control plane with Bulla installed, a user who may rekey, and the tree's SealedSecrets unsealed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,29 +16,29 @@ use crate::{
     tree::{NAMESPACE, Tree},
 };
 
-/// The person's account. It is none of the user's, so that the bare client can be the same person.
+/// The user's ServiceAccount. It has a token, so that the bare client can be the same user.
 const PERSON: &str = "person";
 
 const CONTROLLER: &str = "bulla-controller";
 
-/// So many requests at the same time while things are made ready.
+/// The number of parallel requests during preparation.
 const STORING: u16 = 16;
 
-/// How the controller itself counts the objects that are done.
+/// The controller's own count of the objects that are done.
 const DONE: &str = r#"bulla_sealed_secrets{condition="Ready",status="True""#;
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// All that is needed to rekey.
+/// Everything needed for a rekey.
 pub(crate) struct Site {
     pub(crate) plane: ControlPlane,
     pub(crate) admin: Client,
-    /// With the rights that `deploy/controller/people.yaml` names, and no others.
+    /// A client with exactly the rights that `deploy/controller/people.yaml` names.
     pub(crate) person: Kubectl,
 }
 
 impl Site {
-    /// Starts a control plane, installs ours, and gives a person the rights.
+    /// Starts a control plane, installs Bulla, and grants the user the rights.
     pub(crate) async fn start() -> Result<Self> {
         progress("  starting a control plane");
         let plane = ControlPlane::start()?;
@@ -67,7 +67,7 @@ impl Site {
         Ok(Self { plane, admin, person })
     }
 
-    /// Starts the controller; it makes its first key.
+    /// Starts the controller, which generates its first key.
     pub(crate) fn start_controller(&self, key_type: Type) -> Result<Controller> {
         progress("  starting the controller");
         let mut command = Controller::command(&self.plane)?;
@@ -77,12 +77,12 @@ impl Site {
         Ok(controller)
     }
 
-    /// The controller's rights.
+    /// A client with the controller's account.
     pub(crate) fn account(&self) -> Result<Client> {
         Client::new(&self.plane.service_account(Controller::NAMESPACE, CONTROLLER)?)
     }
 
-    /// The key to seal to.
+    /// The Active key.
     pub(crate) async fn active(&self) -> Result<Recipient> {
         sealing_keys::active(&mut self.admin.connect().await?, None).await
     }
@@ -111,7 +111,7 @@ impl Site {
         })
     }
 
-    /// Has the key renewed, and gives the new one.
+    /// Renews the key and returns the new one.
     pub(crate) async fn renew(&self, old: &Recipient) -> Result<Recipient> {
         progress("  renewing the key");
         let path = format!("{}/{}", sealing_keys::path(), old.fingerprint());

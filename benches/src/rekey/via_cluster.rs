@@ -1,4 +1,4 @@
-//! Through the cluster: a person's program and the controller, then a bare client in the place of both.
+//! Measures a rekey through the cluster, first with the program and the controller, then with a bare client for both.
 
 use std::{process::Command, time::Duration};
 
@@ -20,15 +20,15 @@ const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 const QUIET: Duration = Duration::from_secs(3);
 
-/// What everything took.
+/// All times.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ViaCluster {
-    /// The person's program.
+    /// The user's program.
     pub(crate) rekey: Costs,
-    /// Beside it, for as long as it ran.
+    /// While the program ran.
     pub(crate) controller: Costs,
     pub(crate) control_plane: Costs,
-    /// Of one run.
+    /// The requests of one run.
     pub(crate) requests: Requests,
     pub(crate) bare: Costs,
     pub(crate) bare_control_plane: Costs,
@@ -39,7 +39,7 @@ impl ViaCluster {
         ratio(self.rekey.wall().best, self.bare.wall().best)
     }
 
-    /// The ratio of all CPU time, which the rest of the machine disturbs less than it does the other ratio.
+    /// The ratio of all CPU time. Other programs disturb it less than the ratio of wall time.
     pub(super) fn cpu_ratio(&self) -> f64 {
         let best = |costs: &[&Costs]| costs.iter().map(|costs| costs.cpu().best).sum();
         ratio(
@@ -48,14 +48,14 @@ impl ViaCluster {
         )
     }
 
-    /// What the API server counted for each SealedSecret.
+    /// The API server's counts per SealedSecret.
     pub(super) fn requests(&self, files: u32) -> impl Iterator<Item = (String, f64)> {
         let each = move |count| count as f64 / f64::from(files);
         self.requests.iter().map(move |(kind, count)| (kind.to_string(), each(count)))
     }
 }
 
-/// Measures the programs, and with the controller away the bare client on the same control plane.
+/// Measures the programs. Then stops the controller and measures the bare client on the same control plane.
 pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<ViaCluster> {
     let bulla = program(Program::Bulla)?;
     let site = Site::start().await?;
@@ -87,7 +87,7 @@ pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<ViaCluster> {
         copy.verify(&tree, to, None).context("not everything is rekeyed")?;
     }
 
-    // It would answer the bare client's Rekeys.
+    // Otherwise it would answer the bare client's Rekeys.
     controller.stop(STOP_DEADLINE)?;
     let (person, account) = (Client::new(&site.person)?, site.account()?);
     bare::attach_watch(&account).await?;
@@ -103,7 +103,7 @@ pub(crate) async fn measure(args: &Args, key_type: Type) -> Result<ViaCluster> {
         via_cluster.bare_control_plane.push(Cost { wall, cpu: plane });
         bare::check(&tree, &Requests::settled(&mut admin, QUIET).await?.since(&before))?;
     }
-    // In this order, so that the plane goes last.
+    // In this order, so that the control plane stops last.
     drop(controller);
     Ok(via_cluster)
 }
