@@ -1,9 +1,9 @@
 //! The shape of each crate: no two files import each other, directly or around a circle, and the controller's
 //! state imports none of its workers.
 //!
-//! An arrow leads from a file to the file that *defines* what it uses, whether by `use` or by a path in code,
-//! in a macro or in an attribute. Re-exports are looked through, and `mod` declarations are no arrows. A child that
-//! uses an item of its parent's file, while the parent's code uses the child, is a circle. Tests do not count.
+//! An arrow leads from a file to the file that *defines* what it uses, by `use` or by a path in code, in a macro or in an
+//! attribute. Re-exports are resolved, and a `mod` declaration is not an arrow. If a child uses an item of its parent's
+//! file while the parent's code uses the child, that is a circle. Tests do not count.
 //!
 //! Run it alone, and list every circle that is still allowed:
 //!

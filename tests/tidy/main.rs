@@ -1,5 +1,5 @@
-//! The repository's rules as ordinary tests: what may depend on what, where things stand, and what every
-//! file owes its reader. A rule that is broken names each place and says what to do.
+//! The repository's rules as ordinary tests: dependencies, places, names and words. A broken rule lists each place and
+//! what to do.
 
 mod circles;
 mod phrases;
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Which folders a member's crate may name, in dependencies of every kind.
+/// The folders of the members that each member may depend on, in dependencies of every kind.
 const MAY_NAME: [(&str, &[&str]); 5] = [
     ("sealing", &[]),
     ("crds", &["sealing"]),
@@ -27,7 +27,7 @@ const MAY_NAME: [(&str, &[&str]); 5] = [
     ("controller", &["crds", "sealing"]),
 ];
 
-/// Members that may name every other.
+/// Members that may depend on every other member.
 const SEE_ALL: [&str; 2] = ["benches", "tests"];
 
 #[test]
@@ -57,7 +57,7 @@ fn dependencies_point_inwards() -> Result<()> {
 
 #[test]
 fn sealing_has_no_async_no_serde_and_no_kubernetes() -> Result<()> {
-    // Of a family the crate that all of it needs.
+    // Of each family of crates, the one that all its crates need.
     const ABSENT: [&str; 9] = [
         "chrono",
         "clap",
@@ -70,7 +70,10 @@ fn sealing_has_no_async_no_serde_and_no_kubernetes() -> Result<()> {
         "tokio",
     ];
     let tree = normal_tree("bulla-sealing")?;
-    none("sealing is bytes in, bytes out; leave this to its callers", present(&tree, &ABSENT))
+    none(
+        "sealing takes bytes and returns bytes; leave this to its callers",
+        present(&tree, &ABSENT),
+    )
 }
 
 #[test]
@@ -87,12 +90,12 @@ fn sealing_reads_no_file_no_clock_and_no_network() -> Result<()> {
         let named = ABSENT.iter().filter(|module| modules.contains(*module));
         findings.extend(named.map(|module| format!("{}: std::{module}", file.path)));
     }
-    none("sealing is bytes in, bytes out; leave this to its callers", findings)
+    none("sealing takes bytes and returns bytes; leave this to its callers", findings)
 }
 
 #[test]
 fn controller_decides_nothing_by_the_wall_clock() -> Result<()> {
-    // They write times for people.
+    // These write times for people.
     const FOR_PEOPLE: [&str; 4] =
         ["keys/status.rs", "lease.rs", "rekey/status.rs", "sealed_secret/status.rs"];
     let mut findings = Vec::new();
@@ -103,12 +106,12 @@ fn controller_decides_nothing_by_the_wall_clock() -> Result<()> {
             findings.push(file.path.clone());
         }
     }
-    none("wall clocks jump; use an Instant", findings)
+    none("wall clocks jump; use an Instant for decisions", findings)
 }
 
 #[test]
 fn only_sealing_calls_cryptography() -> Result<()> {
-    // What sealing needs and is no cryptography.
+    // Dependencies of sealing other than cryptography.
     const PLAIN: [&str; 3] = ["base64", "thiserror", "zeroize"];
     let members = members()?;
     let sealing = members.iter().find(|member| member.folder == "sealing").context("no sealing")?;
@@ -127,10 +130,10 @@ fn only_sealing_calls_cryptography() -> Result<()> {
                 .map(|dependency| format!("{} names {}", member.folder, dependency.name)),
         );
     }
-    none("cryptography is called in sealing only; give it a function", findings)
+    none("only sealing calls cryptography; add a function there", findings)
 }
 
-/// Crates of cryptography for formats of other tools, the one member that may name each, and where in it.
+/// Cryptography for the formats of other tools: the crate, the only member that may depend on it, and where in it.
 const FOREIGN: [(&str, &str, &str); 3] = [
     ("age", "cli", "cli/src/"),
     ("aes-gcm", "cli", "cli/src/commands/migrate/bitnami/"),
@@ -138,7 +141,7 @@ const FOREIGN: [(&str, &str, &str); 3] = [
 ];
 
 #[test]
-fn cryptography_of_other_tools_stays_where_it_is_read() -> Result<()> {
+fn cryptography_of_other_tools_is_used_only_by_its_reader() -> Result<()> {
     let mut findings = Vec::new();
     for member in members()?.iter().filter(|member| !SEE_ALL.contains(&member.folder.as_str())) {
         let normal = member.dependencies.iter().filter(|dependency| dependency.is_normal);
@@ -163,7 +166,7 @@ fn cryptography_of_other_tools_stays_where_it_is_read() -> Result<()> {
             FOREIGN.iter().filter(is_elsewhere).map(|(name, ..)| format!("{}: {name}", file.path)),
         );
     }
-    none("docs/decisions/0012 and 0015 say what it is for, and no more", findings)
+    none("use it only as docs/decisions/0012 and 0015 allow", findings)
 }
 
 #[test]
@@ -178,7 +181,7 @@ fn crds_has_no_client_and_no_runtime() -> Result<()> {
                 .map(|kube| format!("features of kube: {}", kube.features.join(", "))),
         );
     }
-    none("crds is plain data and uses kube's derive alone", findings)
+    none("crds is plain data; of kube's features it uses only derive", findings)
 }
 
 #[test]
@@ -187,28 +190,31 @@ fn one_module_of_the_cli_talks_to_a_cluster() -> Result<()> {
     const OUTSIDE: [&str; 6] =
         ["async fn", "async move", "async {", "kube::Client", "std::net", "tokio::"];
     let files = files()?;
-    // kube's client needs a runtime, so who has none stays offline.
+    // kube's client needs a runtime, so code without one stays offline.
     let findings = files.iter().filter(|file| {
         let is_elsewhere = file.path.starts_with("cli/src/")
             && !CLUSTER.iter().any(|module| file.path.starts_with(module));
         is_elsewhere && OUTSIDE.iter().any(|word| file.text.contains(word))
     });
-    none("only cluster.rs and its children may leave this machine", findings.map(SourceFile::place))
+    none("only cluster.rs and its children may use the network", findings.map(SourceFile::place))
 }
 
 #[test]
-fn example_keys_are_for_docs_and_tests_alone() -> Result<()> {
+fn example_keys_are_only_for_docs_and_tests() -> Result<()> {
     const PRODUCT: [&str; 5] = ["cli/src/", "controller/", "crds/src/", "deploy/", "sealing/src/"];
     let files = files()?;
     let findings = files.iter().filter(|file| {
         PRODUCT.iter().any(|folder| file.path.starts_with(folder))
             && file.text.contains("keys-example")
     });
-    none("the example keys are public, so nothing may trust them", findings.map(SourceFile::place))
+    none(
+        "the example keys are public, so no product code may use them",
+        findings.map(SourceFile::place),
+    )
 }
 
 #[test]
-fn versions_stand_once_in_the_root() -> Result<()> {
+fn versions_are_only_in_the_root() -> Result<()> {
     let mut findings = Vec::new();
     for manifest in member_manifests()? {
         for (section, line) in entries(&manifest.text) {
@@ -221,7 +227,7 @@ fn versions_stand_once_in_the_root() -> Result<()> {
 }
 
 #[test]
-fn no_dependency_takes_any_version() -> Result<()> {
+fn no_dependency_accepts_any_version() -> Result<()> {
     let manifest = read("Cargo.toml")?;
     let wild = entries(&manifest)
         .filter(|(section, line)| *section == "workspace.dependencies" && line.contains("\"*\""));
@@ -229,7 +235,7 @@ fn no_dependency_takes_any_version() -> Result<()> {
 }
 
 #[test]
-fn every_dependency_has_a_reason_or_stands_in_a_named_group() -> Result<()> {
+fn every_dependency_has_a_reason_or_is_in_a_named_group() -> Result<()> {
     let manifest = read("Cargo.toml")?;
     let section = manifest
         .split("\n[")
@@ -243,7 +249,7 @@ fn every_dependency_has_a_reason_or_stands_in_a_named_group() -> Result<()> {
             .filter(|line| !line.starts_with('#') && line.contains('=') && !line.contains(" # "));
         findings.extend(unexplained.filter(|_| !has_title).map(ToOwned::to_owned));
     }
-    none("say in Cargo.toml why, beside the dependency or above its group", findings)
+    none("give the reason in Cargo.toml, beside the dependency or above its group", findings)
 }
 
 #[test]
@@ -270,7 +276,7 @@ fn no_module_is_a_mod_rs() -> Result<()> {
 }
 
 #[test]
-fn no_module_is_a_drawer_for_leftovers() -> Result<()> {
+fn no_module_is_named_common_or_utils() -> Result<()> {
     const DRAWERS: [&str; 6] = ["common", "helper", "helpers", "misc", "util", "utils"];
     let files = files()?;
     let findings = files
@@ -281,11 +287,11 @@ fn no_module_is_a_drawer_for_leftovers() -> Result<()> {
 }
 
 #[test]
-fn every_rust_file_begins_with_what_it_is_for() -> Result<()> {
+fn every_rust_file_begins_with_its_purpose() -> Result<()> {
     let files = files()?;
     let findings =
         files.iter().filter(|file| file.name().ends_with(".rs") && !file.text.starts_with("//! "));
-    none("the first line is a module doc", findings.map(SourceFile::place))
+    none("begin with a module doc that says what the file is for", findings.map(SourceFile::place))
 }
 
 #[test]
@@ -300,20 +306,20 @@ fn main_files_only_call_their_library() -> Result<()> {
         let [main, call, "}"] = code[..] else { return true };
         !main.starts_with("fn main()") || !call.starts_with("bulla_")
     });
-    none("main is one call into the crate's own library", findings.map(SourceFile::place))
+    none("main only calls the crate's library", findings.map(SourceFile::place))
 }
 
 #[test]
-fn no_file_has_windows_line_ends() -> Result<()> {
+fn no_file_has_windows_line_endings() -> Result<()> {
     // Test vectors, some of which are about line ends.
     const VECTORS: &str = "sealing/testdata/";
     let files = files()?;
     let findings =
         files.iter().filter(|file| !file.path.starts_with(VECTORS) && file.text.contains("\r\n"));
-    none("lines end with \\n", findings.map(SourceFile::place))
+    none("end lines with \\n", findings.map(SourceFile::place))
 }
 
-/// Words that the field has too, and the one word that we use. Only those that have no other meaning here.
+/// Common words for a thing, and the one word to use. Only words that have no other meaning here.
 const WORDS: [(&str, &str); 5] = [
     ("privkey", "identity"),
     ("private_key", "identity"),
@@ -327,7 +333,7 @@ fn one_word_per_thing() -> Result<()> {
     let mut findings = Vec::new();
     for file in files()?.iter().filter(|file| file.name().ends_with(".rs")) {
         if file.path == "tests/tidy/main.rs" {
-            continue; // it has to spell them
+            continue; // the list itself
         }
         for (number, line) in (1..).zip(file.text.lines()) {
             let line = line.to_lowercase();
@@ -360,7 +366,7 @@ fn every_right_has_its_reason() -> Result<()> {
             }
         }
     }
-    none("each rule of a role has a comment of its own that says why", findings)
+    none("give each rule of a role a comment with its reason", findings)
 }
 
 fn is_manifest_of_rights(file: &SourceFile) -> bool {
@@ -382,7 +388,7 @@ fn every_folder_is_on_the_map() -> Result<()> {
 }
 
 #[test]
-fn every_document_can_be_found() -> Result<()> {
+fn every_document_is_linked() -> Result<()> {
     let documents = documents()?;
     let mut found: BTreeSet<String> = ["README.md", "ARCHITECTURE.md"].map(Into::into).into();
     let mut unread: Vec<_> = found.iter().cloned().collect();
@@ -398,7 +404,10 @@ fn every_document_can_be_found() -> Result<()> {
     let files = files()?;
     let lost = files.iter().filter(|file| file.path.starts_with("docs/"));
     let lost = lost.filter(|file| !found.contains(&file.path));
-    none("link it from README.md, ARCHITECTURE.md or what they link", lost.map(SourceFile::place))
+    none(
+        "link it from README.md, ARCHITECTURE.md or a page that they link",
+        lost.map(SourceFile::place),
+    )
 }
 
 #[test]
@@ -409,15 +418,15 @@ fn links_between_documents_resolve() -> Result<()> {
         for link in document.links() {
             let (target, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if target.is_empty() { path.clone() } else { resolve(path, target) };
-            let is_there = Path::new(ROOT).join(&target).exists();
+            let exists = Path::new(ROOT).join(&target).exists();
             let has_anchor = anchor.is_empty()
                 || documents.get(&target).is_none_or(|document| document.has_anchor(anchor));
-            if !is_there || !has_anchor {
+            if !exists || !has_anchor {
                 findings.push(format!("{path}: {link}"));
             }
         }
     }
-    none("a link leads to a file, and to a heading where it names one", findings)
+    none("let the link lead to an existing file and heading", findings)
 }
 
 #[test]
@@ -426,7 +435,7 @@ fn architecture_is_short() -> Result<()> {
     let lines = read("ARCHITECTURE.md")?.lines().count();
     ensure!(
         lines < MAX_LINES,
-        "ARCHITECTURE.md has {lines} lines; under {MAX_LINES}, people read it"
+        "ARCHITECTURE.md has {lines} lines; keep it below {MAX_LINES}, so that people read it"
     );
     Ok(())
 }
@@ -443,7 +452,7 @@ fn read(path: &str) -> Result<String> {
 
 /// A text file of the repository.
 struct SourceFile {
-    /// From the root, with `/`.
+    /// The path from the root, with `/`.
     path: String,
     text: String,
 }
@@ -462,7 +471,7 @@ impl SourceFile {
     }
 }
 
-/// Every text file, less what tools make.
+/// Every text file, except for those that tools make.
 fn files() -> Result<Vec<SourceFile>> {
     const MADE: [&str; 5] = [".git", "artifacts", "corpus", "node_modules", "target"];
     let mut files = Vec::new();
@@ -495,10 +504,10 @@ struct Member {
 /// A dependency as a member's manifest names it.
 struct Dependency {
     name: String,
-    /// Whether it is neither for tests nor for build scripts.
+    /// Whether it is for neither tests nor build scripts.
     is_normal: bool,
     features: Vec<String>,
-    /// Its folder, when it is one of ours.
+    /// Its folder, if it is a member of this workspace.
     folder: Option<String>,
 }
 
@@ -546,7 +555,7 @@ fn member_manifests() -> Result<Vec<SourceFile>> {
     paths.map(|path| Ok(SourceFile { text: read(&path)?, path })).collect()
 }
 
-/// The lines of a manifest that begin an entry, each with its section.
+/// The first line of each entry of a manifest, with its section.
 fn entries(manifest: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut section = "";
     manifest.lines().filter_map(move |line| {
@@ -559,7 +568,7 @@ fn entries(manifest: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The names of all crates that `package` is built with, as it is built alone.
+/// The names of all crates that `package` is built with when it is built alone.
 fn normal_tree(package: &str) -> Result<BTreeSet<String>> {
     let tree = cargo(&["tree", "--package", package, "--edges=normal", "--prefix=none"])?;
     Ok(tree.lines().filter_map(|line| line.split(' ').next()).map(ToOwned::to_owned).collect())
@@ -623,7 +632,7 @@ impl Document {
         Self { prose }
     }
 
-    /// The targets of links to other files and headings: those without a scheme.
+    /// The targets of links to other files and headings. Targets with a scheme are left out.
     fn links(&self) -> impl Iterator<Item = &str> {
         let inline = self.prose.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         let listed = self.prose.lines().filter(|line| line.starts_with('['));
@@ -639,13 +648,13 @@ impl Document {
     }
 }
 
-/// The anchor that a heading gets.
+/// The anchor of a heading.
 fn slug(heading: &str) -> String {
     let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
-/// Where a link in the file `from` leads, from the root.
+/// The target of a link in the file `from`, as a path from the root.
 fn resolve(from: &str, link: &str) -> String {
     let mut folders: Vec<_> = from.split('/').collect();
     folders.pop();
