@@ -1,4 +1,4 @@
-//! The commands of the pages about Git and `bulla lint` do what they say, in their order.
+//! The commands of the pages about Git and `bulla lint` do what the pages claim, in order.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,10 +11,10 @@ const PAGE: &str = include_str!("../docs/git.md");
 
 const LINT: &str = include_str!("../docs/lint.md");
 
-/// Stands for `kustomize` and `helm`: it prints a manifest of the repository.
+/// A program that stands in for `kustomize` and `helm`. It prints a manifest of the repository.
 const RENDER: &str = "#!/bin/sh\ncat clusters/prod/db.yaml\n";
 
-/// Stands for a cluster: it has one of the two SealedSecrets, as an API server prints it.
+/// A kubectl that stands in for a cluster with one of the two SealedSecrets, as an API server prints it.
 const KUBECTL: &str = "#!/bin/sh\n[ \"$*\" = 'get sealedsecrets -o yaml' ] && cat ../live.yaml\n";
 
 fn secret(name: &str, password: &str) -> String {
@@ -46,7 +46,7 @@ fn repository(shell: &Shell) -> Result<()> {
 }
 
 #[test]
-fn every_command_of_the_page_about_git_works_in_its_order() {
+fn every_command_of_the_page_about_git_works_in_order() {
     let folder = Folder::new("bulla-git-").unwrap();
     let shell = Shell::new(&folder, Path::new("/nonexistent")).unwrap();
     let kubectl = folder.path().join("bin/kubectl");
@@ -57,16 +57,16 @@ fn every_command_of_the_page_about_git_works_in_its_order() {
     let config = folder.path().join("gitconfig");
     let run = |line: &str| {
         let mut command = shell.command(line);
-        // `--global` is for this test alone.
+        // `--global` affects only this test.
         let output = command.env("GIT_CONFIG_GLOBAL", &config).output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     let mut count = 0;
     for step in steps(PAGE) {
-        let Step::Run(line) = step else { panic!("the page has its reader write no file") };
+        let Step::Run(line) = step else { panic!("the page asks for no file") };
         let (code, printed, said) = run(line);
-        // A bulla diff that finds something says so.
+        // A bulla diff that finds a difference exits with 1.
         let is_diff =
             line.contains("bulla diff ") && !line.contains("test $?") && !line.contains("config");
         let finds =
@@ -88,19 +88,19 @@ fn every_command_of_the_page_about_git_works_in_its_order() {
     assert!(count >= 15, "the page has lost its commands");
     let comment = fs::read_to_string(shell.path("comment.md")).unwrap();
     assert!(comment.contains("| `user` | changed |"), "{comment}");
-    // Both sides' values are in the merge, in lines that Git alone would have called a conflict.
+    // The merge has both sides' values, on lines that are a conflict for Git alone.
     assert_eq!(run("git status --porcelain --untracked-files=no").1, "");
     for (key, value) in [("user", "three"), ("password", "four")] {
         let line = format!("bulla unseal -i ../identity.txt --key {key} clusters/prod/db.yaml");
         assert_eq!(run(&line).1, value, "{line}");
     }
     let (code, ..) = run("git checkout -q main~ && git -c merge.bulla.driver=false merge -q topic");
-    assert_ne!(code, Some(0), "the merge is none that needs the driver");
+    assert_ne!(code, Some(0), "expected a merge that fails without the driver");
     let _ = program(Program::Bulla).unwrap();
 }
 
 #[test]
-fn every_command_of_the_page_about_lint_works_in_its_order() -> Result<()> {
+fn every_command_of_the_page_about_lint_works_in_order() -> Result<()> {
     let folder = Folder::new("bulla-lint-page-")?;
     let shell = Shell::new(&folder, Path::new("/nonexistent"))?;
     for name in ["kustomize", "helm"] {

@@ -1,5 +1,5 @@
-//! Sealed values against other implementations of age, both ways: the reference in Go, typage in
-//! TypeScript, and the Rust crate, which knows X25519 only.
+//! Sealed values and other implementations of age, in both directions: the reference in Go, typage in TypeScript, and
+//! the Rust crate, which supports only X25519.
 
 use std::{
     fs::{self, File},
@@ -19,13 +19,13 @@ use bulla_sealing::{
 use bulla_tests::{Folder, Program, program};
 use serde_json::{Value, json};
 
-/// age's chunks have 64 KiB.
+/// The size of age's chunks, 64 KiB.
 const CHUNK: usize = 64 * 1024;
 const SIZES: [usize; 8] = [0, 1, 32, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 1 << 20];
 const COUNTS: [usize; 5] = [1, 2, 6, 12, 40];
 const KEY_TYPES: [KeyType; 2] = [KeyType::Hybrid, KeyType::X25519];
 
-/// What one reader is asked to open with nothing but an identity.
+/// A file that a reader must open with an identity alone.
 struct Case {
     what: String,
     key_type: KeyType,
@@ -34,8 +34,8 @@ struct Case {
     plaintext: Vec<u8>,
 }
 
-/// Every size for every number of recipients, opened by the last of them; and by each at the size of a
-/// typical password. The identities come from all makers in turn.
+/// Every size for every number of recipients, opened by the last recipient. At the size of a typical password, opened
+/// by every recipient. The identities come from all implementations in turn.
 fn sealed_here() -> Result<&'static [Case]> {
     static CASES: LazyLock<Result<Vec<Case>>> = LazyLock::new(|| {
         let mut cases = Vec::new();
@@ -66,31 +66,31 @@ fn sealed_here() -> Result<&'static [Case]> {
 }
 
 #[test]
-fn go_age_opens_what_is_sealed_here() -> Result<()> {
+fn go_age_opens_values_sealed_by_bulla() -> Result<()> {
     opens_each(sealed_here()?.iter(), 192, go_age_open)
 }
 
 #[test]
-fn rust_age_opens_what_is_sealed_here() -> Result<()> {
+fn rust_age_opens_values_sealed_by_bulla() -> Result<()> {
     let cases = sealed_here()?.iter().filter(|case| case.key_type == KeyType::X25519);
     opens_each(cases, 96, rust_age_open)
 }
 
 #[test]
-fn typage_opens_what_is_sealed_here() -> Result<()> {
+fn typage_opens_values_sealed_by_bulla() -> Result<()> {
     let mut results = typage_open(sealed_here()?)?.into_iter();
     opens_each(sealed_here()?.iter(), 192, |_| results.next().context("no result")?)
 }
 
 #[test]
-fn we_open_what_is_sealed_here_to_keys_made_elsewhere() -> Result<()> {
+fn bulla_opens_values_sealed_to_keys_of_other_implementations() -> Result<()> {
     opens_each(sealed_here()?.iter(), 192, |case| {
         let keyring = Keyring::from_iter([Identity::parse(&case.identity)?]);
         Ok(SealedValue::parse(&case.file)?.unseal(&target()?, &keyring)?.as_bytes().to_vec())
     })
 }
 
-/// Fails too when there are not as many cases as there should be, so that nothing passes empty.
+/// Fails also if the number of cases differs from `expected`, so that no test passes without a case.
 fn opens_each<'a>(
     cases: impl Iterator<Item = &'a Case>,
     expected: usize,
@@ -106,7 +106,7 @@ fn opens_each<'a>(
     Ok(())
 }
 
-/// Values whose header was changed after sealing, each with an identity that could open the original.
+/// Values whose header was changed after sealing, each with an identity that opens the original.
 fn tampered() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for key_type in KEY_TYPES {
@@ -162,7 +162,7 @@ fn every_reader_refuses_a_tampered_binding() -> Result<()> {
 }
 
 #[test]
-fn age_keygen_derives_our_recipients() -> Result<()> {
+fn age_keygen_derives_bullas_recipients() -> Result<()> {
     let keys: Vec<Key> = [[KeyType::Hybrid; 10], [KeyType::X25519; 10]]
         .concat()
         .into_iter()
@@ -176,7 +176,7 @@ fn age_keygen_derives_our_recipients() -> Result<()> {
 }
 
 #[test]
-fn keys_made_elsewhere_are_read_here() -> Result<()> {
+fn bulla_reads_keys_of_other_implementations() -> Result<()> {
     let mut read = 0;
     for key_type in KEY_TYPES {
         for key in Key::from_all_makers(key_type)? {
@@ -194,7 +194,7 @@ fn keys_made_elsewhere_are_read_here() -> Result<()> {
 }
 
 #[test]
-fn plain_age_files_are_read_as_far_as_their_missing_binding() -> Result<()> {
+fn a_plain_age_file_is_refused_only_for_its_missing_binding() -> Result<()> {
     let mut files = Vec::new();
     let mut typage_jobs = Vec::new();
     for key_type in KEY_TYPES {
@@ -223,7 +223,7 @@ fn plain_age_files_are_read_as_far_as_their_missing_binding() -> Result<()> {
 }
 
 #[test]
-fn value_sealed_by_typage_opens_here() -> Result<()> {
+fn bulla_opens_a_value_sealed_by_typage() -> Result<()> {
     let scopes = [
         (Scope::Strict, ["strict", "prod", "db", "password"]),
         (Scope::Namespace, ["namespace", "prod", "-", "password"]),
@@ -258,7 +258,7 @@ fn value_sealed_by_typage_opens_here() -> Result<()> {
 }
 
 #[test]
-fn go_age_opens_a_rekeyed_file_with_the_new_identity_and_not_with_the_old_one() -> Result<()> {
+fn go_age_opens_a_rekeyed_file_only_with_the_new_identity() -> Result<()> {
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db", "namespace": "prod"},
         "data": {"empty": "", "large": BASE64_STANDARD.encode(plaintext(CHUNK + 1)), "password": BASE64_STANDARD.encode("correct horse")},
@@ -278,7 +278,7 @@ fn go_age_opens_a_rekeyed_file_with_the_new_identity_and_not_with_the_old_one() 
         ensure!(opened_by_go(&file, &new)? == secret["data"], "{from} to {to}: other values");
         let refusal =
             opened_by_go(&file, &old).err().context("Go opens it with the old identity")?;
-        ensure!(refusal.to_string().contains("no identity matched"), "Go says: {refusal}");
+        ensure!(refusal.to_string().contains("no identity matched"), "Go reports: {refusal}");
     }
     Ok(())
 }
@@ -286,7 +286,7 @@ fn go_age_opens_a_rekeyed_file_with_the_new_identity_and_not_with_the_old_one() 
 /// The values of a SealedSecret's manifest, in base64.
 fn opened_by_go(manifest: &Path, key: &Key) -> Result<Value> {
     let manifest = fs::read_to_string(manifest)?;
-    // One value on each line between this one and the next field.
+    // One value on each line, until the next field.
     let values = manifest.lines().skip_while(|line| !line.ends_with("sealedData:")).skip(1);
     values
         .map_while(|line| line.strip_prefix("    "))
@@ -319,7 +319,7 @@ fn recipients(keys: &[Key]) -> Result<Recipients> {
     Ok(Recipients::new(recipients)?)
 }
 
-/// A key pair as text, and who made it.
+/// A key pair as text, and the implementation that made it.
 #[derive(Clone)]
 struct Key {
     maker: &'static str,
@@ -370,7 +370,7 @@ impl Key {
             .collect()
     }
 
-    /// 40 keys of three makers in turn.
+    /// 40 keys of three implementations in turn.
     fn from_all_makers(key_type: KeyType) -> Result<Vec<Self>> {
         let mut keys = Vec::new();
         for typage in Self::typage(key_type, 13)? {
@@ -453,22 +453,22 @@ fn go_tool(name: &str) -> Result<PathBuf> {
     Ok(shared(&FOLDER)?.join(name))
 }
 
-/// What was made once, or again why it could not be.
+/// The shared value, or the error of the attempt to make it.
 fn shared<T>(made: &'static LazyLock<Result<T>>) -> Result<&'static T> {
     made.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
-/// What versions of the other implementations are used.
+/// The folder whose lock files pin the versions of the other implementations.
 const MODULE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/interop");
 
-/// A folder for what is built once in a work tree.
+/// A folder for programs that are built once per work tree.
 fn built(name: &str) -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/interop").join(name);
     fs::create_dir_all(&folder)?;
     Ok(folder.canonicalize()?)
 }
 
-/// Runs a program to its end and returns what it prints, or fails with what it says is wrong.
+/// Runs a program and returns its output, or fails with its standard error.
 fn run(command: &mut Command, input: &[u8]) -> Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command

@@ -1,4 +1,4 @@
-//! How others take the program up: kubectl, krew, pre-commit and GitHub's actions.
+//! The packaging for kubectl, krew, pre-commit and GitHub Actions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ fn yaml(path: &str) -> Result<Value> {
     Ok(yaml_serde::from_str(&text)?)
 }
 
-/// A shell with no cluster, and `sealed.yaml` beside `secret.yaml`.
+/// A shell without a cluster, with `secret.yaml` and `sealed.yaml` in its folder.
 fn shell(folder: &Folder) -> Result<Shell> {
     let shell = Shell::new(folder, Path::new("/nonexistent"))?;
     for name in ["x25519-recipient.txt", "x25519-identity.txt"] {
@@ -32,7 +32,7 @@ fn shell(folder: &Folder) -> Result<Shell> {
 }
 
 #[test]
-fn kubectl_runs_it_as_a_plugin_and_completes_for_it() -> Result<()> {
+fn kubectl_runs_bulla_as_a_plugin_and_completes_its_arguments() -> Result<()> {
     let folder = Folder::new("bulla-plugin-")?;
     let shell = shell(&folder)?;
     shell.run("mkdir plugin && cd plugin && bulla=$(command -v bulla) && ln -s \"$bulla\" kubectl-bulla && ln -s \"$bulla\" kubectl_complete-bulla")?;
@@ -41,7 +41,7 @@ fn kubectl_runs_it_as_a_plugin_and_completes_for_it() -> Result<()> {
     ensure!(help.contains("Usage: kubectl bulla seal "), "{help}");
     let value = kubectl("kubectl bulla unseal -i x25519-identity.txt --key password sealed.yaml")?;
     ensure!(value == "hunter2", "{value}");
-    // How it ends is passed through.
+    // The exit code is passed on.
     let code = kubectl("kubectl bulla unseal -i absent.txt sealed.yaml 2> /dev/null || echo $?")?;
     ensure!(code == "2\n", "{code}");
     let listed = kubectl("kubectl plugin list")?;
@@ -52,9 +52,9 @@ fn kubectl_runs_it_as_a_plugin_and_completes_for_it() -> Result<()> {
     Ok(())
 }
 
-/// As krew documents its manifests: <https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/>.
+/// By krew's documentation of its manifests: <https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/>.
 #[test]
-fn a_release_makes_a_manifest_that_krew_takes() -> Result<()> {
+fn a_release_makes_a_valid_krew_manifest() -> Result<()> {
     let folder = Folder::new("bulla-krew-")?;
     let template = fs::read_to_string(root().join("deploy/krew/manifest.yaml"))?;
     let archives: BTreeSet<_> =
@@ -98,12 +98,12 @@ fn a_release_makes_a_manifest_that_krew_takes() -> Result<()> {
         let expected = Command::new("sha256sum").arg(folder.path().join(&archive)).output()?;
         let expected = String::from_utf8(expected.stdout)?;
         assert_eq!(platform["sha256"].as_str(), expected.split(' ').next());
-        // What runs is one of the files that are taken out of the archive.
+        // The program is one of the files that are taken out of the archive.
         let files = platform["files"].as_array().context("no files")?;
         ensure!(files.iter().any(|file| file["from"] == platform["bin"] && file["to"] == "."));
     }
     assert_eq!(seen.len(), archives.len());
-    // Nothing is left to fill in, and a release is whole or none.
+    // No placeholder is left, and an incomplete release fails.
     ensure!(
         !text.contains("SHA256(") && !text.contains("VERSION") && !text.contains("BASE"),
         "{text}"
@@ -114,9 +114,9 @@ fn a_release_makes_a_manifest_that_krew_takes() -> Result<()> {
     Ok(())
 }
 
-/// As pre-commit documents them: <https://pre-commit.com/#creating-new-hooks>.
+/// By pre-commit's documentation of hooks: <https://pre-commit.com/#creating-new-hooks>.
 #[test]
-fn the_hook_of_pre_commit_finds_a_secret_in_the_clear() -> Result<()> {
+fn the_pre_commit_hook_finds_a_plaintext_secret() -> Result<()> {
     let hooks = yaml(".pre-commit-hooks.yaml")?;
     let hook = &hooks.as_array().context("no list")?[0];
     let fields = hook.as_object().context("no hook")?;
@@ -140,13 +140,13 @@ fn the_hook_of_pre_commit_finds_a_secret_in_the_clear() -> Result<()> {
 /// The script of a step of the action.
 fn script(action: &Value, step: usize) -> Result<String> {
     let script = action["runs"]["steps"][step]["run"].as_str().context("no script")?;
-    // Nothing is put into the text of a script: what an input holds would be code.
+    // A script contains no `${{ … }}`, because the text of an input would become code.
     ensure!(!script.contains("${{"), "{script}");
     Ok(format!("set -eo pipefail\n{script}"))
 }
 
 #[test]
-fn the_action_passes_on_what_lint_says() -> Result<()> {
+fn the_action_passes_on_lints_findings_and_exit_code() -> Result<()> {
     let action = yaml("action.yml")?;
     assert_eq!(action["runs"]["using"], "composite");
     let inputs = action["inputs"].as_object().context("no inputs")?;
@@ -166,7 +166,7 @@ fn the_action_passes_on_what_lint_says() -> Result<()> {
         let status = command.envs(variables.iter().copied()).output()?.status;
         Ok((status.code(), fs::read_to_string(&output)?))
     };
-    // The program is there, so nothing is built.
+    // The program exists, so nothing is built.
     assert_eq!(step(0, &[])?.0, Some(0));
     for (paths, code) in [("sealed.yaml", 0), ("sealed.yaml secret.yaml", 1), ("absent.yaml", 2)] {
         let found = step(
@@ -175,16 +175,16 @@ fn the_action_passes_on_what_lint_says() -> Result<()> {
         )?;
         assert_eq!(found, (Some(code), format!("code={code}\n")), "{paths}");
     }
-    // What the inputs become, seen by a program in its place.
+    // A program in place of bulla shows the arguments made from the inputs.
     shell.run("mkdir -p stand-in && printf '#!/bin/sh\\nprintf \"[%%s]\" \"$@\" > args\\n' > stand-in/bulla && chmod +x stand-in/bulla")?;
     let path = std::env::var("PATH")?;
-    let stand_in = format!("{}:{path}", shell.path("stand-in").display());
+    let substitute = format!("{}:{path}", shell.path("stand-in").display());
     for (base, expected) in [
         ("abc", "[lint][--format][github][--base=abc][--deny=warnings][--][a][b;$(id)]"),
         ("none", "[lint][--format][github][--deny=warnings][--][a][b;$(id)]"),
     ] {
         let variables = [
-            ("PATH", stand_in.as_str()),
+            ("PATH", substitute.as_str()),
             ("BULLA_PATHS", "a b;$(id)"),
             ("BULLA_FORMAT", "github"),
             ("BULLA_BASE", base),

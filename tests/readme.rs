@@ -1,4 +1,4 @@
-//! The commands of the README and of the pages for operators do what they say, in their order.
+//! The commands of the README and of the pages for operators do what the pages claim, in order.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ const README: &str = include_str!("../README.md");
 
 const INSTALL: &str = include_str!("../docs/install.md");
 
-/// Followed one after the other, by an operator of a cluster that is restricted to two namespaces.
+/// The pages, followed one after the other by an operator whose cluster is restricted to two namespaces.
 const FOR_OPERATORS: [(&str, &str); 6] = [
     ("namespaces.md", include_str!("../docs/namespaces.md")),
     ("target.md", include_str!("../docs/target.md")),
@@ -40,7 +40,7 @@ const ROLLOUT: &str = "kubectl -n bulla-system rollout status";
 const PASSWORD: &str = "correct horse battery staple";
 
 #[test]
-fn every_command_of_the_readme_works_in_its_order() -> Result<()> {
+fn every_command_of_the_readme_works_in_order() -> Result<()> {
     let mut reader = Reader::new()?;
     fs::write(reader.shell.path("../password.txt"), PASSWORD)?;
     let mut count = 0;
@@ -72,9 +72,9 @@ fn every_command_of_the_readme_works_in_its_order() -> Result<()> {
 }
 
 #[test]
-fn every_command_that_installs_works_in_its_order() -> Result<()> {
+fn every_command_of_the_installation_works_in_order() -> Result<()> {
     let mut reader = Reader::new()?;
-    // The page is for the repository that a reader has already.
+    // The page assumes that the reader has a repository.
     reader.shell.run("git init -q")?;
     let mut count = 0;
     for step in steps(INSTALL) {
@@ -85,7 +85,7 @@ fn every_command_that_installs_works_in_its_order() -> Result<()> {
         }
     }
     ensure!(reader.controller.is_some() && count >= 6, "the page has lost its commands");
-    // The upgrade at the end made no other key.
+    // The upgrade at the end generated no other key.
     let keys = reader.shell.run("bulla keys list --format fingerprint")?;
     ensure!(keys.lines().count() == 2, "{keys}");
     Ok(())
@@ -105,9 +105,9 @@ fn commands_that_no_test_runs_are_on_a_page() {
 }
 
 #[test]
-fn every_command_for_operators_works_in_its_order() -> Result<()> {
+fn every_command_for_operators_works_in_order() -> Result<()> {
     let mut reader = Reader::new()?;
-    // A reader of these pages works in a namespace of the example.
+    // The reader of these pages works in a namespace of the example.
     for line in [
         "kubectl create namespace team-a",
         "kubectl create namespace team-b",
@@ -141,7 +141,7 @@ fn every_command_for_operators_works_in_its_order() -> Result<()> {
     Ok(())
 }
 
-/// Does what the reader has done before the command.
+/// Does what the page assumes before the command.
 fn prepare(shell: &Shell, line: &str) -> Result<()> {
     if line.starts_with("kubectl label secret db") {
         for line in [
@@ -179,8 +179,7 @@ impl Reader {
         Ok(Self { controller: None, plane, shell, _folder: folder })
     }
 
-    /// Does what the page says, and returns the command with what it printed. A command that a test cannot run
-    /// gives nothing.
+    /// Does the step, and returns the command with its output. A command that a test cannot run has no output.
     fn follow<'a>(&mut self, step: Step<'a>) -> Result<Option<(&'a str, String)>> {
         match step {
             Step::Write(name, text) => self.write(name, text).map(|()| None),
@@ -192,7 +191,7 @@ impl Reader {
         }
     }
 
-    /// Writes a kustomization, with the reader's own recovery key in it, and sees that it renders.
+    /// Writes a kustomization with the reader's own recovery key, and checks that it renders.
     fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.shell.path(name);
         let folder = path.parent().context("no folder")?;
@@ -202,7 +201,7 @@ impl Reader {
         self.shell.run(&format!("kubectl kustomize '{}'", folder.display())).map(drop)
     }
 
-    /// Runs what the Deployment describes.
+    /// Runs the controller with the Deployment's settings.
     fn roll_out(&mut self) -> Result<()> {
         self.controller = None;
         let controller = Controller::start(Controller::deployed(&self.plane)?)?;
@@ -216,13 +215,13 @@ fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no root")
 }
 
-/// The line of a table that is about this holder.
+/// The line of a table about this holder.
 fn row<'a>(table: &'a str, holder: &str) -> Result<&'a str> {
     let is_about = |line: &&str| line.split_whitespace().nth(1) == Some(holder);
     table.lines().find(is_about).with_context(|| format!("no {holder} in {table}"))
 }
 
-/// What is typed by a reader who answers questions, has the variable, and expects a difference.
+/// The command as a test runs it: questions are answered, the variable is set, and a difference is expected.
 fn typed(line: &str) -> String {
     match line {
         line if line.starts_with("bulla keys fetch --environment") => format!("{line} --yes"),

@@ -1,5 +1,5 @@
-//! Uninstalling and installing again loses nothing, nor does a deletion by mistake. Who leaves for good follows a
-//! runbook, see `runbooks.rs`.
+//! Uninstalling and installing again loses nothing, and neither does an accidental deletion. The runbook for leaving
+//! Bulla is tested in `runbooks/`.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path, time::Duration};
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 const PAGE: &str = include_str!("../docs/uninstall.md");
 
-/// The reader's own, without settings.
+/// The reader's own kustomization, without settings.
 const KUSTOMIZATION: &str = "resources: [../../bulla/deploy/base]\n";
 
-/// So many Secrets are committed before anything happens.
+/// The number of Secrets that are committed at the start.
 const COMMITTED: usize = 10;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(60);
 const DEFINITIONS: [&str; 3] = ["sealedsecrets", "sealingkeys", "rekeys"];
 
 #[test]
-fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
+fn neither_uninstalling_nor_an_accidental_deletion_loses_anything() -> Result<()> {
     let site = Site::start()?;
     let controller = site.start_controller()?;
     for number in 0..COMMITTED {
@@ -29,30 +29,30 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
     }
     site.wait_until_unsealed()?;
     let before = site.kept()?;
-    // Secrets, SealedSecrets, the identity and its public half.
+    // Secrets, SealedSecrets, the identity and its SealingKey.
     assert_eq!(before.len(), 2 * COMMITTED + 2, "{before:#?}");
 
     site.follow("## Uninstall and install again", |line| {
         if line.contains("apply -k") {
-            // What is committed meanwhile waits; the public key is there.
-            site.seal("meanwhile")?;
+            // A file committed in the meantime waits. The public key is still available.
+            site.seal("later")?;
             site.let_collect()?;
             assert_eq!(site.kept()?, before);
         }
         Ok(())
     })?;
-    // Its account is another one of the same name, so the old pod's token is worth nothing.
+    // Its ServiceAccount is a new one of the same name, so the old pod's token is invalid.
     drop(controller);
     let controller = site.start_controller()?;
     site.wait_until_unsealed()?;
-    ensure!(site.password("meanwhile")? == "correct horse meanwhile", "not the value");
+    ensure!(site.password("later")? == "correct horse later", "not the value");
     site.seal("after")?;
     site.wait_until_unsealed()?;
     assert_eq!(site.kept()?, before, "something was written");
     drop(controller);
 
-    // The whole folder by mistake, and again because it said that something is left.
-    site.shell.run("kubectl delete secret,sealedsecret meanwhile after")?;
+    // Delete the whole folder by accident, and again because the first attempt left something.
+    site.shell.run("kubectl delete secret,sealedsecret later after")?;
     for _ in 0..2 {
         let said = refusal(site.shell.run("kubectl delete -k bulla-system"))?;
         ensure!(said.contains("this namespace holds the identities"), "{said}");
@@ -65,7 +65,7 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
         }
     }
     site.let_collect()?;
-    // Marked as being deleted, the policy guards as before, also when the API server has forgotten everything.
+    // A policy marked as being deleted still protects, even after a restart of the API server.
     let mut site = site;
     site.plane.restart(Part::ApiServer)?;
     for object in site.guarded()? {
@@ -89,7 +89,7 @@ fn uninstalling_loses_nothing_nor_does_a_deletion_by_mistake() -> Result<()> {
 }
 
 #[test]
-fn what_is_kept_says_so_to_every_tool_and_stands_apart() -> Result<()> {
+fn kept_objects_are_separate_and_tell_every_tool_to_keep_them() -> Result<()> {
     let (kept, controller) = (rendered("kept")?, rendered("controller")?);
     let objects = |objects: &[Value]| {
         let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
@@ -116,7 +116,7 @@ fn what_is_kept_says_so_to_every_tool_and_stands_apart() -> Result<()> {
             assert_eq!(object["metadata"]["annotations"][key], value, "{name}: {key}");
         }
     }
-    // And of the rest nothing is left behind.
+    // Nothing else is left behind.
     for object in controller {
         for (key, _) in KEEP_ANNOTATIONS {
             ensure!(object["metadata"]["annotations"][key].is_null(), "{key} on {object}");
@@ -126,7 +126,7 @@ fn what_is_kept_says_so_to_every_tool_and_stands_apart() -> Result<()> {
 }
 
 #[test]
-fn roles_of_people_are_bound_to_nobody() -> Result<()> {
+fn the_roles_for_people_are_not_bound() -> Result<()> {
     let is_binding = |object: &&Value| {
         object["kind"].as_str().is_some_and(|kind| {
             kind.ends_with("RoleBinding") && object["metadata"]["name"] != "bulla-controller"
@@ -160,13 +160,13 @@ impl Site {
         // Otherwise the garbage collector looks for new kinds of objects only every half minute.
         plane.restart(Part::ControllerManager)?;
         let site = Self { shell, plane, _folder: folder };
-        eventually("the policy to be at work", SOON, || {
+        eventually("the policy to be in force", SOON, || {
             refusal(site.shell.run("kubectl delete --dry-run=server namespace bulla-system"))
         })?;
         Ok(site)
     }
 
-    /// No node runs the Deployment's pod.
+    /// Starts the controller with the Deployment's settings, because no node runs its pod.
     fn start_controller(&self) -> Result<Controller> {
         let mut command = Controller::command(&self.plane)?;
         command.args(["--lease-duration", "4s"]);
@@ -194,14 +194,14 @@ impl Site {
         self.shell.run(&line)
     }
 
-    /// What was there at first, each with what would tell that it was made again or written: of keys what they say,
-    /// because their statuses count.
+    /// The initial objects, each with the fields that would change if it were recreated or written. Of keys these are
+    /// the specs, because their statuses have counts.
     fn kept(&self) -> Result<BTreeMap<String, Value>> {
         let admin = self.plane.admin();
         let kinds = "secrets,sealedsecrets,sealingkeys";
         let list = admin.json(&["get", kinds, "--all-namespaces"])?;
         let list = list["items"].as_array().context("no list")?;
-        let is_later = |name: &str| ["meanwhile", "after"].contains(&name);
+        let is_later = |name: &str| ["later", "after"].contains(&name);
         let kept = list.iter().filter_map(|object| {
             let (kind, metadata) = (object["kind"].as_str()?, &object["metadata"]);
             let name = metadata["name"].as_str().filter(|name| !is_later(name))?;
@@ -214,7 +214,7 @@ impl Site {
         Ok(kept.collect())
     }
 
-    /// What the policy guards, in the words of `kubectl delete`.
+    /// The objects that the policy protects, as arguments of `kubectl delete`.
     fn guarded(&self) -> Result<Vec<String>> {
         let name = |kind: &str| {
             let line = format!("kubectl get {kind} -n bulla-system -o name");
@@ -226,7 +226,7 @@ impl Site {
         Ok(guarded.into_iter().chain(definitions).collect())
     }
 
-    /// Has the garbage collector handle something that was deleted after all else.
+    /// Deletes one more object and waits for the garbage collector to handle it, and so all earlier ones.
     fn let_collect(&self) -> Result<()> {
         let uid = self.shell.run(
             "kubectl create configmap owner > /dev/null && \
@@ -243,7 +243,7 @@ impl Site {
         Ok(())
     }
 
-    /// Runs the commands below that heading of the page, each after `prepare` was called with it.
+    /// Runs the commands below this heading of the page. Calls `prepare` with each command first.
     fn follow(&self, headline: &str, prepare: impl Fn(&str) -> Result<()>) -> Result<()> {
         let (_, section) = PAGE.split_once(headline).with_context(|| headline.to_owned())?;
         let section = section.split("\n#").next().unwrap_or_default();
@@ -269,12 +269,12 @@ impl Site {
 /// The objects of a folder of `deploy`.
 fn rendered(folder: &str) -> Result<Vec<Value>> {
     let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
-    // No cluster is asked.
+    // This needs no cluster.
     let yaml = Kubectl::new("none")?.run(&["kustomize", &format!("{deploy}/{folder}")])?;
     yaml.split("\n---\n").map(|document| Ok(yaml_serde::from_str(document)?)).collect()
 }
 
-/// What was said to something that must not work.
+/// The error of a command that must not work.
 fn refusal(outcome: Result<String>) -> Result<String> {
     let error = outcome.err().context("it was not refused")?;
     Ok(format!("{error:#}"))

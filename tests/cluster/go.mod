@@ -197,8 +197,8 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-// Kubernetes is published with its staging modules replaced by folders of its own tree, and replacements
-// do not carry over to whoever requires a module. 0.36.3 are the same sources, published one by one.
+// Kubernetes replaces its staging modules by folders of its own tree. Replacements do not apply to modules that
+// require it. The modules 0.36.3 have the same sources, published one by one.
 replace (
 	k8s.io/api => k8s.io/api v0.36.3
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.36.3

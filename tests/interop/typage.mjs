@@ -1,5 +1,5 @@
-// Does with typage what tests/interop.rs asks for: jobs as JSON on standard input, results on standard output.
-// Bytes are base64 in both. A job that fails gives {error}.
+// Runs the jobs of tests/interop.rs with typage: jobs as JSON on standard input, results on standard output. Bytes are
+// base64 in both. The result of a failed job is {error}.
 
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::place::{Place, Says, fingerprint, identity};
 
-/// What another implementation finds in an armored file.
+/// The contents of an armored file, as another age implementation reads it.
 fn opened(place: &Place, file: &str, with: &dyn age::Identity) -> Result<String> {
     let file = fs::read(place.path(file))?;
     ensure!(file.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----\n"), "not armored");
@@ -30,7 +30,7 @@ fn mode(place: &Place, name: &str) -> Result<u32> {
 }
 
 #[test]
-fn copies_are_taken_out_read_back_and_told_of() -> Result<()> {
+fn backups_are_copied_out_read_back_and_reported() -> Result<()> {
     let place = Place::new("keys-backup")?;
     let [recovery, active, retired, elsewhere] =
         [identity()?, identity()?, identity()?, identity()?];
@@ -41,7 +41,7 @@ fn copies_are_taken_out_read_back_and_told_of() -> Result<()> {
     let (a, r) = (fingerprint(&active), fingerprint(&retired));
     fs::write(place.path("recovery.txt"), recovery.to_secret_string().as_bytes())?;
 
-    // One key has no copy: what there is comes out, and the answer is no.
+    // One key has no backup. The other backups are written, and the exit code is 1.
     let missing = format!("error: not backed up, because there is no encrypted copy: {r}\nhint: ");
     let run = place.refused("backup -o out -i recovery.txt", 1, &missing)?;
     let sealed_to = fingerprint(&recovery);
@@ -53,7 +53,7 @@ fn copies_are_taken_out_read_back_and_told_of() -> Result<()> {
     let text = opened(&place, &format!("out/{a}.age"), &for_age(&recovery)?)?;
     assert!(text.contains(&*active.to_secret_string()));
 
-    // All of them now. What is the same stays as it is, to the second.
+    // Now all keys have backups. An equal file is not written again.
     place.store_backup(&retired, &recovery)?;
     let written = |name: &str| fs::metadata(place.path(name))?.modified();
     let before = written(&format!("out/{a}.age"))?;
@@ -62,7 +62,7 @@ fn copies_are_taken_out_read_back_and_told_of() -> Result<()> {
     assert_eq!(place.condition(r, "BackedUp")?, "True TakenOut");
     assert_eq!(fs::read_dir(place.path("out"))?.count(), 2);
 
-    // What is different is somebody's, perhaps the only copy of another cluster's key.
+    // A different file stays, because it may be the only backup of another cluster's key.
     fs::write(place.path(&format!("out/{r}.age")), "another")?;
     place.refused("backup -o out", 2, &format!("error: out/{r}.age is there already\n"))?;
     assert_eq!(fs::read_to_string(place.path(&format!("out/{r}.age")))?, "another");
@@ -72,7 +72,7 @@ fn copies_are_taken_out_read_back_and_told_of() -> Result<()> {
 }
 
 #[test]
-fn a_copy_that_is_not_what_it_should_be_does_not_count() -> Result<()> {
+fn an_invalid_backup_does_not_count() -> Result<()> {
     let place = Place::new("keys-damaged-backup")?;
     let [recovery, stranger, held] = [identity()?, identity()?, identity()?];
     let key = place.declare(&held, "eu", State::Active, Says::Held, 1)?;
@@ -86,7 +86,7 @@ fn a_copy_that_is_not_what_it_should_be_does_not_count() -> Result<()> {
     )?;
     assert!(!place.path("out").exists());
 
-    // Its last byte is another.
+    // Change its last byte.
     let name = format!("{key}-backup");
     let secret = place.get("secret", &name)?;
     let file = secret["data"]["identity.age"].as_str().context("no file")?;
@@ -107,7 +107,7 @@ fn a_copy_that_is_not_what_it_should_be_does_not_count() -> Result<()> {
     assert!(!place.path("out").exists());
     assert_eq!(place.condition(key, "BackedUp")?, "False NotTakenOut");
 
-    // What is no backup at all is named, and its key is one without a copy.
+    // An object that is not a backup is reported, and its key counts as having none.
     replace(json!({"identity.age": "bm90aGluZw=="}))?;
     let run = place.refused("backup -o out", 1, &format!("there is no encrypted copy: {key}\n"))?;
     let warning = format!("warning: Secret {name} is passed over: not an age file");
@@ -116,7 +116,7 @@ fn a_copy_that_is_not_what_it_should_be_does_not_count() -> Result<()> {
 }
 
 #[test]
-fn who_may_not_write_status_still_gets_the_files() -> Result<()> {
+fn a_user_who_may_not_write_status_still_gets_the_files() -> Result<()> {
     let place = Place::new("keys-backup-reader")?;
     let (held, recovery) = (identity()?, identity()?);
     let key = place.declare(&held, "eu", State::Active, Says::Held, 1)?;
@@ -138,7 +138,7 @@ fn who_may_not_write_status_still_gets_the_files() -> Result<()> {
 }
 
 #[test]
-fn a_passphrase_protects_what_any_age_opens() -> Result<()> {
+fn any_age_opens_a_file_that_a_passphrase_protects() -> Result<()> {
     let place = Place::new("keys-passphrase")?;
     let [stored, mounted] = [identity()?, identity()?];
     let key = place.declare(&stored, "eu", State::Active, Says::Held, 2)?;
@@ -161,7 +161,7 @@ fn a_passphrase_protects_what_any_age_opens() -> Result<()> {
     assert!(opened(&place, &file, &with)?.contains(&*stored.to_secret_string()));
     assert_eq!(place.condition(key, "BackedUp")?, "True TakenOut");
 
-    // Encrypted again it would look different; it is seen to be the same.
+    // Encrypting it again would give other bytes, but it is recognized as equal.
     let before = fs::read(place.path(&file))?;
     place.refused(command, 1, &missing)?;
     assert_eq!(fs::read(place.path(&file))?, before);

@@ -22,7 +22,7 @@ fn comparison(old: &str, new: &Identity) -> String {
 }
 
 #[test]
-fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
+fn a_clusters_keys_are_pinned_and_renewed_after_a_confirmation() -> Result<()> {
     let place = Place::new("keys-fetch")?;
     let [old, new, recovery] = [identity()?, identity()?, identity()?];
     let old_key = place.declare(&old, "eu", State::Active, Says::Held, 1)?;
@@ -32,7 +32,7 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
     let read = || fs::read_to_string(&config);
     fs::write(&config, HEAD)?;
 
-    // Nobody is at a terminal, so nobody agrees.
+    // There is no terminal, so nobody can confirm.
     let run = place.refused("fetch --environment prod", 2, "agree with --yes\n")?;
     ensure!(
         run.stderr.starts_with("holder eu in environment prod, shown by context "),
@@ -50,7 +50,7 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
         ensure!(is_refused == (code == 1), "{}", run.stdout);
     }
 
-    // Its own key, and by name another holder's.
+    // The cluster's own key, and another holder's by name.
     let pinned = format!("{HEAD}    recipients:\n{}", item(&old, "eu", "Active"));
     ensure!(read()?.starts_with(&pinned), "{}", read()?);
     place.done("fetch --environment prod --holder recovery --holder eu --yes")?;
@@ -60,7 +60,7 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
     ensure!(run.stderr == "bulla.yaml: these keys are pinned already\n", "{}", run.stderr);
     ensure!(read()? == before);
 
-    // A renewal, wherever the holder is pinned.
+    // A renewal is pinned wherever the holder is pinned.
     place.set_state(old_key, State::Retired)?;
     place.refused(
         "fetch --environment prod --yes",
@@ -79,7 +79,7 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
     );
     ensure!(after.ends_with("  dev: {paths: ['dev/**']}\n"), "{after}");
 
-    // Another cluster, whose keys these are not.
+    // Another cluster, which has other keys.
     let elsewhere = Place::new("keys-fetch-elsewhere")?;
     elsewhere.declare(&identity()?, "eu", State::Active, Says::Held, 1)?;
     fs::create_dir_all(elsewhere.path(".git"))?;
@@ -95,7 +95,7 @@ fn a_clusters_keys_are_pinned_and_renewed_by_who_agrees() -> Result<()> {
 }
 
 #[test]
-fn it_is_said_whose_key_is_meant_when_the_cluster_does_not() -> Result<()> {
+fn a_holder_is_required_when_the_cluster_has_several() -> Result<()> {
     let place = Place::new("keys-fetch-holders")?;
     place.declare(&identity()?, "eu", State::Active, Says::Nothing, 1)?;
     place.declare(&identity()?, "us", State::Active, Says::Nothing, 1)?;
@@ -121,7 +121,7 @@ fn it_is_said_whose_key_is_meant_when_the_cluster_does_not() -> Result<()> {
 }
 
 #[test]
-fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
+fn each_context_shows_the_key_of_its_cluster() -> Result<()> {
     let second = second_plane()?;
     let namespace = "keys-fetch-contexts";
     let place = Place::new(namespace)?;
@@ -160,13 +160,13 @@ fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
     for (holder, key) in [("eu", &eu), ("us", &us)] {
         ensure!(pinned.matches(&item(key, holder, "Active")).count() == 2, "{pinned}");
     }
-    // A recipients file has the keys of both once.
+    // A recipients file lists the keys of both clusters once.
     let recipients = place.done(&format!("fetch {both}"))?.stdout;
     for key in [&eu, &us, &recovery] {
         ensure!(recipients.matches(key.recipient().as_str()).count() == 1, "{recipients}");
     }
 
-    // Another cluster than the one whose key is pinned, whatever its own holder is called.
+    // A cluster whose key is not pinned, whatever its own holder is called.
     fs::write(&config, &text)?;
     place.done("fetch --kubeconfig clusters.kubeconfig --context eu --environment prod --holder eu --holder recovery --yes")?;
     let before = read()?;
@@ -187,7 +187,7 @@ fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
         place.refused(line, 2, message)?;
         ensure!(read()? == before);
     }
-    // A file that begins with the keys of both, once somebody has compared them.
+    // A new file starts with the keys of both clusters, once someone has compared them.
     let init = format!(
         "init --config new.yaml {both} --recovery-recipient {} --controller-namespace {namespace}",
         recovery.recipient()
@@ -205,7 +205,7 @@ fn each_context_gives_the_key_of_its_cluster() -> Result<()> {
         ensure!(new.contains(&item(key, holder, "Active")), "{new}");
     }
 
-    // Who names the holder means it.
+    // Naming the holder confirms it.
     place.done(
         "fetch --kubeconfig clusters.kubeconfig --context us --environment prod --holder us --yes",
     )?;

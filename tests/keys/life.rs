@@ -1,4 +1,4 @@
-//! The life of keys from end to end: what a person asks for and a running controller does.
+//! The life of keys from end to end, with a running controller.
 
 use std::{fs, time::Duration};
 
@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: default}\nstringData: {password: correct horse}\n";
 
-/// The key that is sealed to.
+/// The Active key.
 fn active(place: &Place) -> Result<Fingerprint> {
     let listed: Value = serde_json::from_str(&place.done("list --format json")?.stdout)?;
     let keys = listed["keys"].as_array().context("no keys")?;
@@ -24,7 +24,7 @@ fn active(place: &Place) -> Result<Fingerprint> {
 
 #[test]
 fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
-    // Its own, because everything is kept where a controller keeps it.
+    // Its own control plane, because everything is in the controller's namespace.
     let plane = ControlPlane::start()?;
     Controller::install(&plane)?;
     let place = Place::beside(&plane, Controller::NAMESPACE)?;
@@ -35,7 +35,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     controller.wait_until_ready()?;
     let first = active(&place)?;
 
-    // Backed up before anything depends on it.
+    // Its backup exists before anything depends on it.
     eventually("a copy of the first key", SOON, || {
         let run = place.keys("backup -o backups -i recovery.txt")?;
         ensure!(run.code == 0, "{}", run.stderr);
@@ -43,7 +43,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     })?;
     assert_eq!(place.condition(first, "BackedUp")?, "True TakenOut");
 
-    // Sealed to the first key, and live.
+    // A live SealedSecret, sealed to the first key.
     fs::write(place.path("secret.yaml"), SECRET)?;
     place.shell.run("bulla seal -o sealed.yaml secret.yaml && kubectl apply -f sealed.yaml")?;
     place.shell.run("kubectl wait --for=condition=Ready --timeout=60s sealedsecret/db")?;
@@ -64,7 +64,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     )?;
     place.refused(&format!("retire {second}"), 2, "bulla keys renew or activate")?;
 
-    // Back to the first: what once asked for its renewal does not ask again.
+    // Back to the first key. Its earlier request for a renewal does not count again.
     place.done(&format!("activate {first}"))?;
     assert_eq!(active(&place)?, first);
     place.done(&format!("activate {second}"))?;
@@ -77,7 +77,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
         Ok(())
     })?;
 
-    // An older cluster's identity is brought in, opens, and is sealed to only when told.
+    // An older cluster's restored identity opens values, but becomes Active only on request.
     let restored = identity()?;
     fs::write(place.path("older.txt"), restored.to_secret_string().as_bytes())?;
     let run = place.done("restore older.txt")?;
@@ -89,7 +89,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     assert_eq!(active(&place)?, older);
     place.done(&format!("activate {second}"))?;
 
-    // Nothing needs it any more, so it goes, and does not come back.
+    // Nothing needs the key any more, so it is revoked, permanently.
     place.done(&format!("revoke {older} --no-git --yes"))?;
     eventually("the revocation to be kept with the identity", SOON, || {
         let secret = place.get("secret", &older)?;
@@ -98,7 +98,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     })?;
     place.refused("restore older.txt", 2, "is Revoked in this cluster\n")?;
     place.refused(&format!("activate {older}"), 2, "is Revoked, and stays so\n")?;
-    // What was there all the time still opens.
+    // The existing SealedSecret still opens.
     place.shell.run("kubectl wait --for=condition=Ready --timeout=60s sealedsecret/db")?;
     Ok(())
 }

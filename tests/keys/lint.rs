@@ -1,4 +1,4 @@
-//! `bulla lint --cluster`: values against what a cluster says of the keys that they are sealed to.
+//! `bulla lint --cluster`: checks values by the state of their keys in a cluster.
 
 use anyhow::Result;
 use bulla_crds::State;
@@ -7,7 +7,7 @@ use bulla_sealing::Identity;
 use crate::place::{Place, Says, identity};
 
 #[test]
-fn values_are_judged_by_the_keys_that_the_cluster_shows() -> Result<()> {
+fn values_are_checked_by_the_keys_of_the_cluster() -> Result<()> {
     let place = Place::new("keys-lint")?;
     let [held, retired, revoked, missing, unknown] =
         [identity()?, identity()?, identity()?, identity()?, identity()?];
@@ -51,7 +51,7 @@ fn values_are_judged_by_the_keys_that_the_cluster_shows() -> Result<()> {
         "{}",
         run.stdout
     );
-    // Without being asked nobody is.
+    // Without --cluster, no cluster is asked.
     let run = place.bulla("lint")?;
     assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{}", run.stderr);
     Ok(())

@@ -14,7 +14,7 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
     place.declare(&old, "eu", State::Retired, Says::Missing, 1_000)?;
     place.declare(&other, "us", State::Active, Says::OfAnotherHolder, 1)?;
     place.declare(&lost, "zz", State::Pending, Says::Nothing, 1)?;
-    // Whoever put this in wants to be sealed to under another's name.
+    // An attacker created this key, to be sealed to under another key's name.
     let mut misnamed = place.get("sealingkey", &fingerprint(&new))?;
     misnamed["metadata"] = json!({"name": "0123456789abcdef", "namespace": place.namespace});
     place.create(&misnamed)?;
@@ -26,7 +26,7 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
     let row = |index: usize, identity, cells: &[&str]| {
         let row = &rows[index];
         assert_eq!(row[0], fingerprint(identity).to_string());
-        // Without the age, which depends on the day.
+        // Without the age, which changes every day.
         assert_eq!([&row[1..4], &row[5..]].concat(), cells, "{}", run.stdout);
     };
     row(1, &old, &["eu", "Retired", "x25519", "NO", "-", "7"]);
@@ -50,7 +50,7 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
     );
     assert_eq!(listed["malformed"][0]["name"], "0123456789abcdef");
 
-    // It is not for use under its name, whatever is asked.
+    // No command uses it under its name.
     for verb in ["activate", "retire", "revoke --no-git --yes"] {
         place.refused(
             &format!("{verb} 0123456789abcdef"),
@@ -63,7 +63,7 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
 }
 
 #[test]
-fn who_may_not_is_told_so() -> Result<()> {
+fn missing_rights_are_reported() -> Result<()> {
     let place = Place::new("keys-forbidden")?;
     let key = place.declare(&identity()?, "eu", State::Retired, Says::Held, 1)?;
     let nobody = place.user("nobody", &json!([]))?;

@@ -1,4 +1,4 @@
-//! `bulla keys`, and what of `bulla rekey` asks a cluster, against a real API server: what it tells, writes and refuses.
+//! `bulla keys`, and `bulla rekey` through a cluster, with a real API server: output, writes and refusals.
 
 mod backup;
 mod fetch;

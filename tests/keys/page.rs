@@ -1,4 +1,4 @@
-//! The page on `bulla.yaml`: its commands do what it says, and what it shows is read.
+//! The page on `bulla.yaml`: its commands do what the page claims, and its example is valid.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ const PAGE: &str = include_str!("../../docs/bulla-yaml.md");
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: b}\n";
 
-/// The page's file, with keys in place of those that it leaves out.
+/// The page's example file, with keys filled in.
 fn example() -> Result<String> {
     let (_, rest) = PAGE.split_once("```yaml\n").context("the page has lost its file")?;
     let (example, _) = rest.split_once("```").context("the page has lost its file")?;
@@ -28,7 +28,7 @@ fn example() -> Result<String> {
 }
 
 #[test]
-fn page_on_bulla_yaml_is_true() -> Result<()> {
+fn the_page_on_bulla_yaml_is_true() -> Result<()> {
     let namespace = Controller::NAMESPACE;
     let place = Place::beside(plane()?, namespace)?;
     let other = Place::beside(second_plane()?, namespace)?;
@@ -59,7 +59,7 @@ fn page_on_bulla_yaml_is_true() -> Result<()> {
         count += 1;
     }
     ensure!(count >= 6, "the page has lost its commands");
-    // The page's file has the same shape as what was written.
+    // The page's example has the same shape as the written file.
     let shape = |text: &str| {
         let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
         let shape =
@@ -71,7 +71,7 @@ fn page_on_bulla_yaml_is_true() -> Result<()> {
     };
     let example = example()?;
     ensure!(shape(&fs::read_to_string(place.path("bulla.yaml"))?) == shape(&example), "{example}");
-    // And is read.
+    // The example can be read.
     fs::write(place.path("example.yaml"), &example)?;
     fs::write(place.path("clusters/prod/secret.yaml"), SECRET)?;
     let sealed = place.shell.run(

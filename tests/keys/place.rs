@@ -1,4 +1,4 @@
-//! A namespace that keeps keys, as that of a controller does, and somebody at a terminal beside it.
+//! A namespace with keys, like a controller's, and a shell that works on it.
 
 use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
@@ -12,7 +12,7 @@ use bulla_tests::{ControlPlane, Controller, Folder, Kubectl, Shell};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Keys of one namespace, and a shell. No controller serves it, so what a controller would say is written here.
+/// The keys of one namespace, and a shell. No controller serves it, so tests write the statuses themselves.
 pub(crate) struct Place {
     pub(crate) namespace: String,
     pub(crate) shell: Shell,
@@ -27,7 +27,7 @@ pub(crate) struct Run {
     pub(crate) stderr: String,
 }
 
-/// What a controller says of a key.
+/// A controller's report on a key.
 #[derive(Clone, Copy)]
 pub(crate) enum Says {
     Nothing,
@@ -36,7 +36,7 @@ pub(crate) enum Says {
     OfAnotherHolder,
 }
 
-/// One control plane with everything installed, and no controller.
+/// A control plane with everything installed, but no controller.
 pub(crate) fn plane() -> Result<&'static ControlPlane> {
     static INSTALLED: OnceLock<Result<()>> = OnceLock::new();
     let plane = ControlPlane::shared()?;
@@ -45,7 +45,7 @@ pub(crate) fn plane() -> Result<&'static ControlPlane> {
     Ok(plane)
 }
 
-/// Another one, of other keys.
+/// A second control plane, with other keys.
 pub(crate) fn second_plane() -> Result<&'static ControlPlane> {
     static SECOND: OnceLock<Result<ControlPlane>> = OnceLock::new();
     let start = || {
@@ -92,7 +92,7 @@ impl Place {
         Self::beside(plane()?, namespace)
     }
 
-    /// A namespace that is there, of some control plane.
+    /// An existing namespace of a control plane.
     pub(crate) fn beside(plane: &ControlPlane, namespace: &str) -> Result<Self> {
         Self::of(namespace, plane.admin(), plane.admin())
     }
@@ -103,7 +103,7 @@ impl Place {
         Ok(Self { namespace: namespace.into(), shell, admin: admin.clone(), _folder: folder })
     }
 
-    /// The same keys as a user sees them who has the rights of these rules.
+    /// The same keys for a user with the rights of these rules.
     pub(crate) fn user(&self, name: &str, rules: &Value) -> Result<Self> {
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
@@ -125,7 +125,7 @@ impl Place {
         self.admin.run_with_input(&["create", "-f", "-"], &object).map(drop)
     }
 
-    /// Declares a key of some seconds after the epoch, and says of it what a controller would.
+    /// Declares a key created this many seconds after the epoch, with a controller's report on it.
     pub(crate) fn declare(
         &self,
         identity: &Identity,
@@ -159,12 +159,12 @@ impl Place {
         Ok(fingerprint(identity))
     }
 
-    /// What a controller keeps of an identity.
+    /// Stores an identity as a controller does.
     pub(crate) fn store(&self, identity: &Identity) -> Result<()> {
         self.create_secret(&identity_secret(identity, &self.namespace))
     }
 
-    /// What a controller keeps of an identity for those who recover it.
+    /// Stores the backup of an identity as a controller does.
     pub(crate) fn store_backup(&self, identity: &Identity, recovery: &Identity) -> Result<()> {
         let recovery = Recipients::new(vec![recovery.recipient()])?;
         let file = seal_identity(identity, &self.namespace, &recovery)?;
@@ -202,7 +202,7 @@ impl Place {
         Ok(format!("{} {}", text("status"), text("reason")))
     }
 
-    /// `bulla …` with a shell's quotes.
+    /// Runs `bulla …`, quoted as for a shell.
     pub(crate) fn bulla(&self, line: &str) -> Result<Run> {
         run(&mut self.shell.command(&format!("bulla {line}")))
     }
@@ -233,12 +233,12 @@ impl Place {
         self.shell.path(name)
     }
 
-    /// `bulla keys …` with a shell's quotes.
+    /// Runs `bulla keys …`, quoted as for a shell.
     pub(crate) fn keys(&self, line: &str) -> Result<Run> {
         run(&mut self.shell.command(&self.line(line)))
     }
 
-    /// The same at a terminal, where somebody types that; all that it shows is in `stdout`.
+    /// Runs it at a terminal where someone types this. Everything that it shows is in `stdout`.
     pub(crate) fn typed(&self, line: &str, typed: &str) -> Result<Run> {
         let line = self.line(line);
         let terminal = format!("script --quiet --return --command '{line}' /dev/null");
@@ -249,14 +249,14 @@ impl Place {
         format!("bulla keys {line} --controller-namespace {}", self.namespace)
     }
 
-    /// The same, which must do what it is asked to.
+    /// Runs `bulla keys …`, which must succeed.
     pub(crate) fn done(&self, line: &str) -> Result<Run> {
         let run = self.keys(line)?;
         ensure!(run.code == 0, "keys {line}: {}{}", run.stdout, run.stderr);
         Ok(run)
     }
 
-    /// The same, which must refuse with this exit code and message.
+    /// Runs `bulla keys …`, which must fail with this exit code and message.
     pub(crate) fn refused(&self, line: &str, code: i32, message: &str) -> Result<Run> {
         let run = self.keys(line)?;
         ensure!(run.code == code, "keys {line}: {}: {}{}", run.code, run.stdout, run.stderr);

@@ -1,4 +1,4 @@
-//! `bulla rekey` through a cluster. Here the test answers in the controller's place, so that it can answer badly too.
+//! `bulla rekey` through a cluster. The test answers instead of the controller, so that it can also give wrong answers.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use crate::place::{Place, Run, Says, identity};
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: NAMESPACE}\nstringData: {a: secret a, b: secret b}\n";
 
-/// From the spec of a Rekey to its status.
+/// Makes a Rekey's status from its spec.
 type Answer<'a> = dyn Fn(&Value) -> Result<Value> + Sync + 'a;
 
-/// A place with `db.yaml`, whose values are sealed to a key that its holder has since renewed.
+/// A namespace and a file `db.yaml`, whose values are sealed to a key that its holder has renewed since.
 fn place(namespace: &str) -> Result<(Place, Identity, Identity)> {
     let place = Place::new(namespace)?;
     let (old, new) = (identity()?, identity()?);
@@ -37,7 +37,7 @@ fn rekey(place: &Place, flags: &str) -> Result<Run> {
     place.bulla(&format!("rekey {flags} --controller-namespace {} db.yaml", place.namespace))
 }
 
-/// Runs the command while its Rekey is answered with this status.
+/// Runs the command, and answers its Rekey with this status.
 fn answered(place: &Place, status: impl Fn(&Value) -> Result<Value> + Sync) -> Result<Run> {
     thread::scope(|scope| {
         let run = scope.spawn(|| rekey(place, ""));
@@ -67,7 +67,7 @@ fn conditions(status: &str, reason: &str, message: &str) -> Value {
     }])
 }
 
-/// What a controller answers that holds `keyring`.
+/// The answer of a controller that holds `keyring`.
 fn headers(spec: &Value, namespace: &str, keyring: &Keyring, to: &Recipients) -> Result<Value> {
     let name = spec["sealedSecret"].as_str().context("no name")?;
     let headers = spec["headers"].as_object().context("no headers")?;
@@ -82,7 +82,7 @@ fn headers(spec: &Value, namespace: &str, keyring: &Keyring, to: &Recipients) ->
 }
 
 #[test]
-fn new_headers_come_from_the_cluster_and_open_with_the_new_key_alone() -> Result<()> {
+fn new_headers_come_from_the_cluster_and_open_only_with_the_new_key() -> Result<()> {
     let (place, old, new) = place("rekey-done")?;
     let to_new = Recipients::new(vec![new.recipient()])?;
     let keyring = Keyring::from_iter([old]);
@@ -99,7 +99,7 @@ fn new_headers_come_from_the_cluster_and_open_with_the_new_key_alone() -> Result
 }
 
 #[test]
-fn what_the_cluster_refuses_or_answers_wrongly_leaves_the_file_alone() -> Result<()> {
+fn a_refusal_or_a_wrong_answer_leaves_the_file_unchanged() -> Result<()> {
     let (place, old, _) = place("rekey-refused")?;
     let before = fs::read(place.path("db.yaml"))?;
     let to_old = Recipients::new(vec![old.recipient()])?;
@@ -136,7 +136,7 @@ fn what_the_cluster_refuses_or_answers_wrongly_leaves_the_file_alone() -> Result
 }
 
 #[test]
-fn who_interrupts_it_leaves_nothing_behind() -> Result<()> {
+fn an_interrupted_rekey_leaves_nothing_behind() -> Result<()> {
     let (place, ..) = place("rekey-interrupted")?;
     let before = fs::read(place.path("db.yaml"))?;
     for signal in ["-INT", "-TERM"] {
@@ -156,7 +156,7 @@ fn who_interrupts_it_leaves_nothing_behind() -> Result<()> {
 }
 
 #[test]
-fn a_person_without_the_right_is_told_who_has_it() -> Result<()> {
+fn a_user_without_the_right_is_told_who_can_grant_it() -> Result<()> {
     let (place, ..) = place("rekey-forbidden")?;
     let reader = place.user(
         "reader",
@@ -170,7 +170,7 @@ fn a_person_without_the_right_is_told_who_has_it() -> Result<()> {
 }
 
 #[test]
-fn pins_that_the_cluster_does_not_share_are_told_before_anything_is_asked() -> Result<()> {
+fn pins_that_differ_from_the_cluster_are_reported_before_any_request() -> Result<()> {
     let (place, old, new) = place("rekey-pins")?;
     fs::create_dir_all(place.path(".git"))?;
     let pin = |identity: &Identity| {

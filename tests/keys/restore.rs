@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::place::{Place, Says, fingerprint, identity, plane};
 
 #[test]
-fn identities_come_back_from_files_of_every_kind() -> Result<()> {
+fn identities_are_restored_from_files_of_every_kind() -> Result<()> {
     let lost = Place::new("keys-lost")?;
     let [recovery, backed_up, protected, plain, more] =
         [identity()?, identity()?, identity()?, identity()?, identity()?];
@@ -28,7 +28,7 @@ fn identities_come_back_from_files_of_every_kind() -> Result<()> {
         [plain.to_secret_string(), more.to_secret_string()].map(|identity| (*identity).clone());
     write("plain.txt", format!("# two\n{}\n{}\n", both[0], both[1]).as_bytes())?;
     write("passphrase", b"correct horse")?;
-    // As age itself writes it.
+    // As age writes it.
     let mut recipient = age::scrypt::Recipient::new("correct horse".to_owned().into());
     recipient.set_work_factor(10);
     write("protected.age", &age::encrypt(&recipient, protected.to_secret_string().as_bytes())?)?;
@@ -73,7 +73,7 @@ fn identities_come_back_from_files_of_every_kind() -> Result<()> {
 }
 
 #[test]
-fn nothing_is_written_over_and_a_revoked_key_stays_out() -> Result<()> {
+fn nothing_is_overwritten_and_a_revoked_key_is_refused() -> Result<()> {
     let place = Place::new("keys-restore-refused")?;
     let [taken, free, revoked, marked] = [identity()?, identity()?, identity()?, identity()?];
     for (name, identity) in
@@ -107,11 +107,11 @@ fn nothing_is_written_over_and_a_revoked_key_stays_out() -> Result<()> {
         &format!("error: key {key} is Revoked in this cluster\nhint: "),
     )?;
     assert!(place.get("secret", &key).is_err());
-    // Nobody takes it up, so nobody is waited for.
+    // No controller will hold it, so the command does not wait.
     place.done("restore revoked --force")?;
     place.get("secret", &key)?;
 
-    // The note of a revocation outlives the SealingKey.
+    // The annotation of a revocation outlives the SealingKey.
     place.done("restore --no-wait marked")?;
     let name = fingerprint(&marked).to_string();
     plane()?.kubectl(&[
@@ -128,7 +128,7 @@ fn nothing_is_written_over_and_a_revoked_key_stays_out() -> Result<()> {
 }
 
 #[test]
-fn a_controller_that_does_not_answer_is_not_waited_for_in_vain() -> Result<()> {
+fn waiting_for_a_controller_ends_at_the_timeout() -> Result<()> {
     let place = Place::new("keys-restore-alone")?;
     let [one, active] = [identity()?, identity()?];
     fs::write(place.path("one"), one.to_secret_string().as_bytes())?;

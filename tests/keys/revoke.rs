@@ -28,7 +28,7 @@ fn delete_all(place: &Place) -> Result<()> {
 }
 
 #[test]
-fn a_key_that_live_objects_need_stays() -> Result<()> {
+fn a_key_that_live_objects_need_is_not_revoked() -> Result<()> {
     let place = Place::new("keys-revoke")?;
     let [active, old, other] = [identity()?, identity()?, identity()?];
     let sealed_to = place.declare(&active, "eu", State::Active, Says::Held, 2)?;
@@ -41,7 +41,8 @@ fn a_key_that_live_objects_need_stays() -> Result<()> {
         "is the Active key of eu\nhint: ",
     )?;
 
-    // Another holder's key does not help this cluster; another one that it holds does.
+    // A value also sealed to another holder's key still counts. A value also sealed to another key of this cluster
+    // does not.
     let mut items = vec![sealed_secret(&place, "fine", &[&old, &active])?];
     for number in 0..MANY {
         let to = if number % 2 == 0 { vec![&old] } else { vec![&old, &other] };
@@ -80,7 +81,7 @@ fn a_key_that_live_objects_need_stays() -> Result<()> {
 }
 
 #[test]
-fn a_key_that_git_needs_stays() -> Result<()> {
+fn a_key_that_files_in_git_need_is_not_revoked() -> Result<()> {
     let place = Place::new("keys-revoke-git")?;
     let [active, old] = [identity()?, identity()?];
     place.declare(&active, "eu", State::Active, Says::Held, 2)?;
@@ -113,7 +114,7 @@ fn a_key_that_git_needs_stays() -> Result<()> {
     let place_in_git = "  HEAD:app with spaces/db.yaml: password\n";
     let run = place.refused(&revoke, 1, &needed)?;
     assert!(run.stderr.contains(place_in_git), "{}", run.stderr);
-    // From within a folder too.
+    // The same from within a folder.
     let mut command = place.shell.command(&format!(
         "cd 'app with spaces' && bulla keys {revoke} --controller-namespace {}",
         place.namespace
@@ -131,14 +132,14 @@ fn a_key_that_git_needs_stays() -> Result<()> {
     )?;
     place.refused(&format!("{revoke} --git-ref=--help"), 2, "there is no --help in Git here\n")?;
     assert_eq!(place.state(key)?, "Retired");
-    // What was is still in history; that is said, and is no reason.
+    // Earlier versions in history are mentioned, but do not prevent the revocation.
     place.done(&revoke)?;
     assert_eq!(place.state(key)?, "Revoked");
     Ok(())
 }
 
 #[test]
-fn force_revokes_what_is_needed() -> Result<()> {
+fn force_revokes_a_key_that_is_still_needed() -> Result<()> {
     let place = Place::new("keys-revoke-force")?;
     let old = identity()?;
     let key = place.declare(&old, "eu", State::Retired, Says::Held, 1)?;

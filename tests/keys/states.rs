@@ -1,4 +1,4 @@
-//! `bulla keys activate` and `retire`, for keys of which no controller takes care.
+//! `bulla keys activate` and `retire`, for keys that no controller manages.
 
 use anyhow::Result;
 use bulla_crds::State;
@@ -13,7 +13,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
     place.declare(&own, "eu", State::Active, Says::Held, 1)?;
     let recipient = first.recipient();
     let activate = format!("activate -r {recipient} --holder recovery");
-    // Somebody has to compare the fingerprint, or say that he has.
+    // A user has to compare the fingerprint, or confirm with --yes.
     let run = place.refused(&activate, 2, "without a terminal, agree with --yes\n")?;
     let shown = format!("from now on  {}\n", recipient.long_fingerprint());
     assert!(run.stderr.contains(&shown), "{}", run.stderr);
@@ -28,7 +28,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
         (&json!("recovery"), &json!("Active"))
     );
     assert_eq!(key["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
-    // Again changes nothing.
+    // The same command changes nothing.
     let before = key["metadata"]["resourceVersion"].clone();
     place.done(&format!("{activate} --yes"))?;
     assert_eq!(
@@ -41,7 +41,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
     assert!(run.stderr.contains(&recipient.long_fingerprint()), "{}", run.stderr);
     assert_eq!(place.state(fingerprint(&first))?, "Retired");
     assert_eq!(place.state(fingerprint(&second))?, "Active");
-    // Back to the first, which is declared already.
+    // Back to the first key, which is already declared.
     place.done(&format!("activate {}", fingerprint(&first)))?;
     assert_eq!(place.state(fingerprint(&first))?, "Active");
     assert_eq!(place.state(fingerprint(&second))?, "Retired");
@@ -63,7 +63,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
 }
 
 #[test]
-fn what_would_not_open_is_not_sealed_to() -> Result<()> {
+fn a_key_that_could_not_open_values_is_not_activated() -> Result<()> {
     let place = Place::new("keys-activate")?;
     let [active, missing, unjudged, revoked] = [identity()?, identity()?, identity()?, identity()?];
     let active = place.declare(&active, "eu", State::Active, Says::Held, 4)?;
@@ -81,7 +81,7 @@ fn what_would_not_open_is_not_sealed_to() -> Result<()> {
     let run = place.done(&format!("activate {active}"))?;
     assert_eq!(run.stdout, format!("eu: {active} is Active\n"));
 
-    // No controller completes it here, so after its turn the command does.
+    // No controller completes the handover here, so the command does after a while.
     place.done(&format!("activate {missing} --force"))?;
     assert_eq!((place.state(missing)?, place.state(active)?), ("Active".into(), "Retired".into()));
     let retired = place.get("sealingkey", &active)?;
@@ -90,7 +90,7 @@ fn what_would_not_open_is_not_sealed_to() -> Result<()> {
 }
 
 #[test]
-fn the_key_that_is_sealed_to_is_not_retired_alone() -> Result<()> {
+fn an_active_key_is_not_retired_without_a_successor() -> Result<()> {
     let place = Place::new("keys-retire")?;
     let [own, other, pending, revoked] = [identity()?, identity()?, identity()?, identity()?];
     let own = place.declare(&own, "eu", State::Active, Says::Held, 1)?;

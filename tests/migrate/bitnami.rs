@@ -1,4 +1,4 @@
-//! Values and keys: what opens, what does not, and what is said about it.
+//! Bitnami's values and keys: which ones open, which do not, and with which messages.
 
 use anyhow::{Result, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -54,7 +54,7 @@ fn every_scope_opens_to_the_same_bytes() -> Result<()> {
         }
         site.done(&["lint", "db.yaml"])?;
         ensure!(!site.read("db.yaml")?.contains("bitnami"), "{scope}");
-        // The scope is what it was: what else opens elsewhere shows it.
+        // The scope is unchanged, as shown by where else the value opens.
         let text = site.read("db.yaml")?;
         for (from, to, opens) in [
             ("name: db", "name: other", scope != "strict"),
@@ -69,7 +69,7 @@ fn every_scope_opens_to_the_same_bytes() -> Result<()> {
 }
 
 #[test]
-fn an_object_without_namespace_is_for_the_one_that_is_given() -> Result<()> {
+fn an_object_without_a_namespace_is_for_the_given_one() -> Result<()> {
     let site = Site::new()?;
     site.write("key.pem", &keys()?[0])?;
     let strict = theirs("  name: db\n", &[("a", &one("prod/db", "hunter2")?)], "");
@@ -92,7 +92,7 @@ fn an_object_without_namespace_is_for_the_one_that_is_given() -> Result<()> {
     Ok(())
 }
 
-/// What `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml` prints.
+/// The output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.
 fn backup(keys: &[&str]) -> String {
     let mut list = String::from("apiVersion: v1\nitems:\n");
     for (number, key) in keys.iter().enumerate() {
@@ -107,7 +107,7 @@ fn backup(keys: &[&str]) -> String {
 }
 
 #[test]
-fn keys_come_as_pem_and_as_a_backup() -> Result<()> {
+fn keys_are_read_as_pem_and_as_a_backup() -> Result<()> {
     let site = Site::new()?;
     let [first, second, third] = keys()?;
     let values = sealed(&[
@@ -141,9 +141,9 @@ fn keys_come_as_pem_and_as_a_backup() -> Result<()> {
         ensure!(run.code == 0, "{files:?}: {}", run.stderr);
         let opened = site.values("db.yaml")?;
         ensure!([&opened["a"], &opened["b"], &opened["c"]] == [&b"one"[..], b"two", b"three"]);
-        let is_told = run.stderr.contains("warning: backup.yaml: document 1, item 2, line ");
-        ensure!(is_told == (files == ["backup.yaml"]), "{}", run.stderr);
-        ensure!(!is_told || run.stderr.contains("sealed-secrets-key1: tls.key is not a private RSA key; the Secret is passed over"), "{}", run.stderr);
+        let is_reported = run.stderr.contains("warning: backup.yaml: document 1, item 2, line ");
+        ensure!(is_reported == (files == ["backup.yaml"]), "{}", run.stderr);
+        ensure!(!is_reported || run.stderr.contains("sealed-secrets-key1: tls.key is not a private RSA key; the Secret is passed over"), "{}", run.stderr);
     }
     site.write("db.yaml", &object)?;
     let run = site.run_with_input(
@@ -155,7 +155,7 @@ fn keys_come_as_pem_and_as_a_backup() -> Result<()> {
 }
 
 #[test]
-fn what_holds_no_key_is_refused() -> Result<()> {
+fn a_file_without_a_key_is_refused() -> Result<()> {
     let site = Site::new()?;
     let [first, ..] = keys()?;
     let object = theirs(DB, &[("a", &one("prod/db", "hunter2")?)], "");
@@ -193,7 +193,7 @@ fn what_holds_no_key_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_value_for_another_key_or_place_is_told_from_a_damaged_one() -> Result<()> {
+fn a_value_for_another_key_or_place_is_distinguished_from_a_damaged_one() -> Result<()> {
     let site = Site::new()?;
     let [first, second, _] = keys()?;
     site.write("key.pem", first)?;

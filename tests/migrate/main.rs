@@ -1,5 +1,5 @@
-//! `bulla migrate`, judged by what others sealed: Bitnami's format by a sealer in Go that shares nothing with our
-//! reader, and SOPS by SOPS itself. What comes out is opened with `bulla unseal`.
+//! `bulla migrate` with input from other implementations: Bitnami's format from a sealer in Go that shares no code with
+//! Bulla's reader, and SOPS files from SOPS itself. `bulla unseal` opens the results.
 
 mod bitnami;
 mod objects;

@@ -1,4 +1,4 @@
-//! All that an object has beside its values.
+//! Everything in an object except its values.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ fn comments_order_and_quotes_stay() -> Result<()> {
             values["url"] == b"# config\nurl: postgres://app:hunter2@db/app\nauth: aHVudGVyMg==\n"
         );
         ensure!(values["plain"] == b"text" && values.len() == 4);
-        // There is nothing left to do, and nothing is done.
+        // A second run has nothing to do, and changes nothing.
         let run = site.migrate(&["--from-key", "key.pem", "db.yaml"])?;
         ensure!(run.code == 0 && run.stderr.starts_with("nothing to migrate"), "{}", run.stderr);
         ensure!(site.read("db.yaml")? == text);
@@ -133,7 +133,7 @@ fn comments_order_and_quotes_stay() -> Result<()> {
 }
 
 #[test]
-fn a_comment_that_has_no_place_is_told() -> Result<()> {
+fn a_comment_without_a_place_is_reported() -> Result<()> {
     let site = site()?;
     let metadata = format!(
         "{DB}  annotations: # all of them\n    # anywhere\n    sealedsecrets.bitnami.com/cluster-wide: \"true\" # why\n"
@@ -149,7 +149,7 @@ fn a_comment_that_has_no_place_is_told() -> Result<()> {
 }
 
 #[test]
-fn json_and_lists_are_changed_where_they_stand() -> Result<()> {
+fn json_and_lists_are_changed_in_place() -> Result<()> {
     let site = site()?;
     let value = one("prod/db", "hunter2")?;
     let json = format!(
@@ -254,7 +254,7 @@ fn templates_types_and_policies_are_carried_over() -> Result<()> {
 }
 
 #[test]
-fn what_has_no_equivalent_is_refused_with_its_place() -> Result<()> {
+fn a_field_without_an_equivalent_is_refused_with_its_place() -> Result<()> {
     let site = site()?;
     let (a, docker) = (one("prod/db", "hunter2")?, one("prod/db", "no JSON")?);
     let values = [("a", a.as_str())];
@@ -347,7 +347,7 @@ fn what_has_no_equivalent_is_refused_with_its_place() -> Result<()> {
 }
 
 #[test]
-fn one_file_may_go_elsewhere() -> Result<()> {
+fn the_result_of_one_file_can_be_written_elsewhere() -> Result<()> {
     let site = site()?;
     let object = theirs(DB, &[("a", &one("prod/db", "hunter2")?)], "");
     site.write("db.yaml", &object)?;

@@ -1,4 +1,4 @@
-//! A folder in which `bulla` runs, another sealer of Bitnami's format, and SOPS itself.
+//! A folder in which `bulla` runs, an independent sealer of Bitnami's format, and SOPS itself.
 
 use std::{
     collections::BTreeMap,
@@ -60,7 +60,7 @@ impl Site {
         command
     }
 
-    /// Runs the command with nothing on its standard input.
+    /// Runs the command with an empty standard input.
     pub(crate) fn run(&self, args: &[&str]) -> Result<Run> {
         finished(&mut self.command(args), b"")
     }
@@ -69,24 +69,24 @@ impl Site {
         finished(&mut self.command(args), input)
     }
 
-    /// The same with other variables.
+    /// Runs the command with other environment variables.
     pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Result<Run> {
         finished(self.command(args).envs(variables.iter().copied()), b"")
     }
 
-    /// What a command prints that must do what it was asked to.
+    /// The output of a command that must succeed.
     pub(crate) fn done(&self, args: &[&str]) -> Result<String> {
         let run = self.run(args)?;
         ensure!(run.code == 0, "{args:?}: {}", run.stderr);
         Ok(run.stdout)
     }
 
-    /// `bulla migrate` with our recipient.
+    /// Runs `bulla migrate` with the folder's recipient.
     pub(crate) fn migrate(&self, args: &[&str]) -> Result<Run> {
         self.run(&[&["migrate", "-R", "recipient.txt"], args].concat())
     }
 
-    /// The values of the one SealedSecret in a file.
+    /// The values of the only SealedSecret in a file.
     pub(crate) fn values(&self, file: &str) -> Result<BTreeMap<String, Vec<u8>>> {
         let secret = self.done(&["unseal", "-i", "identity.txt", file])?;
         let secret: Value = yaml_serde::from_str(&secret)?;
@@ -103,7 +103,7 @@ fn finished(command: &mut Command, input: &[u8]) -> Result<Run> {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("no standard input")?;
-    // Who refuses early does not read all of it.
+    // A command that refuses early does not read all of it.
     let writer = {
         let input = input.to_vec();
         std::thread::spawn(move || stdin.write_all(&input))
@@ -117,7 +117,7 @@ fn finished(command: &mut Command, input: &[u8]) -> Result<Run> {
     })
 }
 
-/// Three private keys in PEM, PKCS#1, made once.
+/// Three private keys in PEM, PKCS#1, generated once.
 pub(crate) fn keys() -> Result<&'static [String; 3]> {
     static KEYS: LazyLock<Result<[String; 3]>> =
         LazyLock::new(|| Ok([key(2048)?, key(2048)?, key(2048)?]));
@@ -129,12 +129,12 @@ pub(crate) fn key(bits: usize) -> Result<String> {
     sealer(&["key", &bits.to_string()], "")
 }
 
-/// The same key in PKCS#8.
+/// The key in PKCS#8.
 pub(crate) fn pkcs8(key: &str) -> Result<String> {
     sealer(&["pkcs8"], key)
 }
 
-/// Values as kubeseal would seal them: key, label and value of each.
+/// Seals values as kubeseal does. Each has a key, a label and a value.
 pub(crate) fn sealed(values: &[(&str, &str, &[u8])]) -> Result<Vec<String>> {
     let request = |(key, label, value): &(&str, &str, &[u8])| {
         json!({"key": key, "label": label, "value": BASE64_STANDARD.encode(value)}).to_string()
@@ -146,7 +146,7 @@ pub(crate) fn sealed(values: &[(&str, &str, &[u8])]) -> Result<Vec<String>> {
     Ok(sealed)
 }
 
-/// One value for the first key.
+/// Seals one value to the first key.
 pub(crate) fn one(label: &str, value: &str) -> Result<String> {
     Ok(sealed(&[(&keys()?[0], label, value.as_bytes())])?.remove(0))
 }
@@ -181,12 +181,12 @@ fn built(module: &str, name: &str, package: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-/// What was made once, or again why it could not be.
+/// The shared value, or the error of the attempt to make it.
 fn shared<T>(made: &'static LazyLock<Result<T>>) -> Result<&'static T> {
     made.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
-/// A SealedSecret of Bitnami's, with more of its metadata and spec.
+/// A SealedSecret of Bitnami's, with further metadata and spec.
 pub(crate) fn theirs(metadata: &str, values: &[(&str, &str)], spec: &str) -> String {
     let values: String =
         values.iter().map(|(key, value)| format!("    {key}: {value}\n")).collect();
@@ -195,10 +195,10 @@ pub(crate) fn theirs(metadata: &str, values: &[(&str, &str)], spec: &str) -> Str
     )
 }
 
-/// `prod/db`, of scope strict.
+/// `prod/db`, with scope strict.
 pub(crate) const DB: &str = "  name: db\n  namespace: prod\n";
 
-/// A text in which each sealed value of ours is three dots.
+/// The text with each of Bulla's sealed values replaced by three dots.
 pub(crate) fn masked(text: &str) -> String {
     let mut masked = String::new();
     let mut rest = text;

@@ -82,7 +82,7 @@ data:
 fn secrets_become_sealed_secrets_with_their_comments() -> Result<()> {
     let files = Encrypted::new()?;
     files.write("db.yaml", SECRETS, &DATA_ONLY)?;
-    // As older versions of SOPS left comments, which newer ones read.
+    // A plaintext comment, as older versions of SOPS left them. Newer versions read them.
     let text = files.site.read("db.yaml")?;
     files
         .site
@@ -145,7 +145,7 @@ spec:
 }
 
 #[test]
-fn what_was_encrypted_as_a_whole_is_told_to_be_readable() -> Result<()> {
+fn readable_metadata_of_a_file_encrypted_as_a_whole_is_reported() -> Result<()> {
     let files = Encrypted::new()?;
     files.write("db.yaml", SECRETS, &[])?;
     let run = files.migrate(&["--dry-run", "db.yaml"])?;
@@ -181,7 +181,7 @@ fn json_stays_json() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_migrated_stays_and_is_told() -> Result<()> {
+fn a_file_that_cannot_be_migrated_stays_unchanged_and_is_reported() -> Result<()> {
     let files = Encrypted::new()?;
     let secret = SECRETS.split("---\n").nth(1).context("no document")?;
     let config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {a: hunter2}\n";
@@ -227,7 +227,7 @@ fn what_cannot_be_migrated_stays_and_is_told() -> Result<()> {
 }
 
 #[test]
-fn without_sops_or_its_key_the_file_stays() -> Result<()> {
+fn without_sops_or_its_key_the_file_stays_unchanged() -> Result<()> {
     let files = Encrypted::new()?;
     files.write("db.yaml", SECRETS, &DATA_ONLY)?;
     let before = files.site.read("db.yaml")?;

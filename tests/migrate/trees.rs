@@ -9,7 +9,7 @@ use crate::site::{DB, Site, keys, one, sealed, theirs};
 
 const FILES: usize = 200;
 
-/// 200 files in two environments of a repository, with an own recipient each.
+/// 200 files in two environments of a repository. Each environment has its own recipient.
 fn repository() -> Result<Site> {
     let site = Site::new()?;
     let [first, second, third] = keys()?;
@@ -58,7 +58,7 @@ fn files(site: &Site) -> Result<Vec<(String, Vec<u8>)>> {
 }
 
 #[test]
-fn a_tree_is_migrated_but_for_the_file_that_cannot_be() -> Result<()> {
+fn a_tree_is_migrated_except_for_invalid_files() -> Result<()> {
     let site = repository()?;
     let two = format!(
         "{}---\n{}",
@@ -104,7 +104,7 @@ fn a_tree_is_migrated_but_for_the_file_that_cannot_be() -> Result<()> {
 }
 
 #[test]
-fn the_report_is_for_programs_too() -> Result<()> {
+fn the_report_is_also_json() -> Result<()> {
     let site = Site::new()?;
     site.write("key.pem", &keys()?[0])?;
     let template = "  template: {metadata: {name: x}}\n";

@@ -1,7 +1,7 @@
-//! The guide is a session that happened: every command of it is run, and prints what the page says, but for what
-//! is another one each time (keys, sealed values, days and commits).
+//! The guide is a recorded session. The test runs every command and compares its output with the page, except for parts
+//! that differ each time: keys, sealed values, days and commits.
 //!
-//! `UPDATE=1 cargo test -p bulla-tests --test runbooks guide` records the session anew.
+//! `UPDATE=1 cargo test -p bulla-tests --test runbooks guide` records the session again.
 
 use std::fs;
 
@@ -13,11 +13,11 @@ use crate::{NEW_CLUSTER, nobody};
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide.md");
 
 #[test]
-fn guide_is_a_session_that_happened() -> Result<()> {
+fn the_guide_is_a_recorded_session() -> Result<()> {
     let (mut site, mut office) = (Site::new()?, Desk::new()?);
     site.follow(&mut office, NEW_CLUSTER, nobody)?;
     let desk = Desk::new()?;
-    // The page begins before there is a repository.
+    // The page begins without a repository.
     desk.shell.run("rm -r .git")?;
     for file in ["recovery.pub", "../recovery.txt"] {
         fs::copy(office.shell.path(file), desk.shell.path(file))?;
@@ -42,17 +42,17 @@ fn guide_is_a_session_that_happened() -> Result<()> {
     for ((expected, found), said) in lines {
         ensure!(
             expected == found,
-            "docs/guide.md is not what happens; UPDATE=1 records it anew\npage: {expected}\nhere: {said}"
+            "docs/guide.md is out of date; UPDATE=1 records it again\npage: {expected}\nhere: {said}"
         );
     }
     ensure!(
         expected.len() == found.len(),
-        "docs/guide.md ends otherwise; UPDATE=1 records it anew"
+        "docs/guide.md ends differently; UPDATE=1 records it again"
     );
     Ok(())
 }
 
-/// Runs a command line and gives all that it prints, in its order, and how it ended.
+/// Runs a command line and returns all its output, in order, and its exit code.
 fn said(site: &Site, desk: &Desk, line: &str) -> Result<String> {
     let operator = &site.people[&Person::Operator];
     let person = site.people.get(&Person::of(line)).unwrap_or(operator);
@@ -75,15 +75,15 @@ fn said(site: &Site, desk: &Desk, line: &str) -> Result<String> {
     ))
 }
 
-/// What the reader of a page does.
+/// A part of a page.
 enum Part<'a> {
-    /// Runs a command line, which follows `$ ` in a `console` block, before what it prints.
+    /// A command line after `$ ` in a `console` block, and its output.
     Command(&'a str),
-    /// Writes a file: a `yaml` block whose first line is a comment with its name.
+    /// A file: a `yaml` block whose first line is a comment with the file's name.
     File(&'a str, &'a str),
 }
 
-/// The page with what its commands print now.
+/// The page with the current output of its commands.
 fn replayed(page: &str, mut act: impl FnMut(Part<'_>) -> Result<String>) -> Result<String> {
     let mut again = String::with_capacity(page.len());
     let mut language = None;
@@ -116,7 +116,7 @@ fn replayed(page: &str, mut act: impl FnMut(Part<'_>) -> Result<String>) -> Resu
     Ok(again)
 }
 
-/// Without what is another one each time.
+/// The text without the parts that differ each time.
 fn comparable(text: &str) -> String {
     let mut comparable = String::with_capacity(text.len());
     let is_part = |c: char| c.is_ascii_alphanumeric() || "+/=-".contains(c);
@@ -126,13 +126,13 @@ fn comparable(text: &str) -> String {
         let word = &rest[start..start + length];
         let word = word.trim_start_matches(['+', '-']);
         comparable.push_str(&rest[..start + length - word.len()]);
-        comparable.push_str(stand_in(word).unwrap_or(word));
+        comparable.push_str(placeholder(word).unwrap_or(word));
         rest = &rest[start + length..];
     }
     comparable + rest
 }
 
-fn stand_in(word: &str) -> Option<&'static str> {
+fn placeholder(word: &str) -> Option<&'static str> {
     let is_hex =
         |word: &str| word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let is_day = |word: &str| {
@@ -152,7 +152,7 @@ fn stand_in(word: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn only_what_is_random_is_not_compared() {
+fn only_random_parts_are_not_compared() {
     let line = |fingerprint: &str, recipient: &str, day: &str, value: &str| {
         format!("-{fingerprint}: {recipient}, {day} [main {}] {value} 12 files", &fingerprint[..7])
     };
@@ -166,7 +166,7 @@ fn only_what_is_random_is_not_compared() {
 }
 
 #[test]
-fn old_output_gives_way_to_new() -> Result<()> {
+fn old_output_is_replaced() -> Result<()> {
     let page = "Do:\n\n```console\n$ a\nold\nold\n$ b\n```\n\n```yaml\n# x.yaml\na: 1\n```\nend\n";
     let mut files = Vec::new();
     let again = replayed(page, |part| match part {

@@ -1,5 +1,5 @@
-//! The runbooks, followed to the letter on real clusters: each command of each page, in its order, by somebody with
-//! the rights that the page asks for. What must be true in between is checked by whoever looks over the shoulder.
+//! The runbooks, followed exactly on real clusters: each command of each page, in order, by a user with the rights that
+//! the page requires. The tests check the state between the commands.
 
 mod guide;
 mod site;
@@ -24,15 +24,15 @@ const LOST_CLUSTER: &str = include_str!("../../docs/runbooks/lost-cluster.md");
 const MOVING: &str = include_str!("../../docs/runbooks/moving.md");
 const LEAVING: &str = include_str!("../../docs/runbooks/leaving.md");
 
-/// How many files the repository has in which keys are rotated.
+/// The number of files in the repository whose keys are rotated.
 const FILES: usize = 500;
 
-/// Nobody looks over the shoulder.
+/// Checks nothing between commands.
 fn nobody(_: &mut Site, _: &mut Desk, _: &str) -> Result<()> {
     Ok(())
 }
 
-/// A manifest as people keep it: with comments, and an order of their own.
+/// A manifest as people write it, with comments and their own order of fields.
 fn manifest(name: &str, recipients: &Recipients) -> Result<String> {
     let secret = json!({
         "metadata": {"name": name, "namespace": "shop"},
@@ -65,7 +65,7 @@ fn values(text: &str) -> impl Iterator<Item = Result<Vec<u8>>> {
 }
 
 #[test]
-fn keys_are_rotated_by_the_book() -> Result<()> {
+fn the_runbook_for_rotation_works() -> Result<()> {
     let (mut site, mut desk) = (Site::new()?, Desk::new()?);
     site.follow(&mut desk, NEW_CLUSTER, nobody)?;
     let recovery = desk.recipient("recovery.pub")?;
@@ -102,7 +102,7 @@ fn keys_are_rotated_by_the_book() -> Result<()> {
             "bulla rekey" => {
                 ensure!(
                     desk.shell.run("git status --porcelain")?.trim() == "M bulla.yaml",
-                    "a dry run that is none"
+                    "the dry run has changed files"
                 );
                 began = Instant::now();
             }
@@ -111,13 +111,13 @@ fn keys_are_rotated_by_the_book() -> Result<()> {
                 only_headers_changed(desk, old, &recovery)?;
             }
             line if line.starts_with("kubectl apply -R") => {
-                // Live objects and the old commit still need it.
+                // Live objects and the old commit still need the key.
                 let revoke = |git: &str| format!("bulla keys revoke {old} {git} --yes");
                 site.is_refused(desk, &revoke("--no-git"), 1, "still")?;
                 site.is_refused(desk, &revoke("--git-ref HEAD"), 1, "still")?;
             }
             line if line.starts_with("bulla keys revoke") => {
-                // Somebody reverts a commit before: old values come back, and open.
+                // Before that, someone reverts a commit. The old values return, and open.
                 site.is_refused(
                     desk,
                     &format!("bulla keys revoke {old} --git-ref HEAD~1 --yes"),
@@ -143,7 +143,7 @@ fn keys_are_rotated_by_the_book() -> Result<()> {
         }
         Ok(())
     })?;
-    // The Secrets never changed, and what is in Git opens without the old key.
+    // The Secrets have not changed, and the files in Git open without the old key.
     ensure!(site.secrets("shop")? == before, "a Secret has changed");
     site.run(&mut desk, "bulla unseal --check -i ../recovery.txt clusters/prod")?;
     let key =
@@ -152,7 +152,7 @@ fn keys_are_rotated_by_the_book() -> Result<()> {
     Ok(())
 }
 
-/// Each line of the diff is a sealed value or `bulla.yaml`'s, and each value differs in its header alone.
+/// Checks that each changed line is a sealed value or in `bulla.yaml`, and that each value differs only in its header.
 fn only_headers_changed(desk: &Desk, old: Fingerprint, recovery: &Recipient) -> Result<()> {
     let diff = desk.shell.run("git diff --unified=0 -- clusters")?;
     let lines = |sign: &str| {
@@ -166,7 +166,7 @@ fn only_headers_changed(desk: &Desk, old: Fingerprint, recovery: &Recipient) -> 
     ensure!(minus.len() == plus.len() && minus.len() > 2 * FILES, "{} lines", minus.len());
     for (before, after) in minus.iter().zip(&plus) {
         let [Some(one), Some(other)] = [before, after].map(|line| values(line).next()) else {
-            bail!("no sealed value: {before}");
+            bail!("not a sealed value: {before}");
         };
         let (one, other) = (one?, other?);
         let (one, other) = (SealedValue::parse(&one)?, SealedValue::parse(&other)?);
@@ -182,13 +182,13 @@ fn only_headers_changed(desk: &Desk, old: Fingerprint, recovery: &Recipient) -> 
             let value = value.clone().find(|word| word.starts_with("YWdl")).unwrap_or_default();
             line.replace(value, "")
         };
-        ensure!(stripped(before) == stripped(after), "more than the value: {after}");
+        ensure!(stripped(before) == stripped(after), "more than the value has changed: {after}");
     }
     Ok(())
 }
 
 #[test]
-fn lost_cluster_comes_back_byte_for_byte() -> Result<()> {
+fn a_lost_cluster_is_recovered_byte_for_byte() -> Result<()> {
     let (mut site, mut desk) = (Site::new()?, Desk::new()?);
     site.follow(&mut desk, NEW_CLUSTER, nobody)?;
     let recipients = site.run(&mut desk, "bulla keys fetch -o -")?;
@@ -203,7 +203,7 @@ fn lost_cluster_comes_back_byte_for_byte() -> Result<()> {
         let text = manifest(&name, &recipients)?;
         fs::write(desk.shell.path(&format!("clusters/prod/shop/{name}.yaml")), text)?;
     }
-    // A second generation of keys, so that more than one is to come back.
+    // A second key, so that more than one must be recovered.
     site.run(&mut desk, "kubectl apply -R -f clusters/prod")?;
     site.run(&mut desk, "bulla keys renew")?;
     site.run(&mut desk, "bulla keys backup -o ../bulla-backups")?;
@@ -229,7 +229,7 @@ fn lost_cluster_comes_back_byte_for_byte() -> Result<()> {
 }
 
 #[test]
-fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
+fn the_runbooks_for_recovery_keys_compromise_moving_and_leaving_work() -> Result<()> {
     let (mut site, mut desk) = (Site::new()?, Desk::new()?);
     site.follow(&mut desk, NEW_CLUSTER, nobody)?;
     site.follow(&mut desk, RECOVERY_KEY, nobody)?;
@@ -252,10 +252,10 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
     bitnami(&site, &mut desk)?;
     site.follow(&mut desk, MOVING, nobody)?;
     let moved = site.secrets("shop")?;
-    ensure!(moved["legacy"][1]["password"] == "bGVnYWN5", "the Secret that moved is another");
+    ensure!(moved["legacy"][1]["password"] == "bGVnYWN5", "the moved Secret has another value");
     ensure!(moved["payments"][1]["token"] == BASE64_STANDARD.encode(PAYMENTS_TOKEN));
 
-    // Bitnami's kind is still there, with the same short name as ours.
+    // Bitnami's kind still exists, with the same short name as Bulla's.
     site.follow(&mut desk, LEAVING, |site, _, line| {
         if line == "kubectl delete -k ../bulla/deploy/controller" {
             site.controller = None; // its pods go
@@ -284,7 +284,7 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
         "clusterrole/bulla-controller",
     ] {
         eventually(&format!("the end of {gone}"), SOON, || {
-            let said = site.plane.kubectl(&["get", gone]).err().context("it is there")?;
+            let said = site.plane.kubectl(&["get", gone]).err().context("it still exists")?;
             ensure!(format!("{said:#}").contains("not found"), "{said:#}");
             Ok(())
         })?;
@@ -292,12 +292,12 @@ fn recovery_key_compromise_moving_and_leaving_by_the_book() -> Result<()> {
     Ok(())
 }
 
-/// A manifest of Bitnami's in the repository, what its controller made of it, and the key that it has.
+/// A SealedSecret of Bitnami's in the repository, the Secret that its controller made, and that controller's key.
 const PAYMENTS: &str = include_str!("../../cli/tests/files/bitnami/payments.yaml");
 const PAYMENTS_TOKEN: &str = "battery staple";
 const PAYMENTS_KEY: &str = include_str!("../../cli/tests/files/bitnami/key.pem");
 
-/// Bitnami's kind and objects, as if its controller were there.
+/// Creates Bitnami's kind and objects, as if its controller were installed.
 fn bitnami(site: &Site, desk: &mut Desk) -> Result<()> {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let crd = json!({
@@ -360,7 +360,7 @@ fn bitnami(site: &Site, desk: &mut Desk) -> Result<()> {
     run("kubectl apply -f ../theirs.json").map(drop)
 }
 
-/// Not a page, but what the pages amount to with two clusters and one repository.
+/// Not a page, but a combination of the pages: two clusters and one repository.
 #[test]
 fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
     let mut desk = Desk::new()?;
@@ -384,7 +384,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
         desk.shell.path("bulla.yaml"),
         "environments:\n  eu:\n    paths: [eu/**]\n    recipients: []\n  us:\n    paths: [us/**]\n    recipients: []\n  both:\n    paths: [both/**]\n    recipients: []\n",
     )?;
-    // Each cluster's keeper declares the other's key, so that either can rekey what is sealed to both.
+    // Each cluster's keeper declares the other's key, so that either cluster can rekey values sealed to both.
     let exchange = |sites: &mut [Site; 2], desk: &mut Desk| -> Result<()> {
         for (own, other) in [(0, 1), (1, 0)] {
             let holder = holders[other];
@@ -438,15 +438,18 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
     for (site, folder) in sites.iter_mut().zip(["eu", "us"]) {
         site.run(&mut desk, &format!("kubectl apply -f {folder} -f both"))?;
         site.run(&mut desk, wait)?;
-        ensure!(site.secrets("shop")?.len() == 10, "not its own environment and the shared one");
+        ensure!(
+            site.secrets("shop")?.len() == 10,
+            "expected the Secrets of its own environment and the shared one"
+        );
     }
-    // What is for the other cluster does not open here.
+    // A value for the other cluster does not open in this one.
     sites[0].run(&mut desk, "kubectl apply -f us/us-0.yaml")?;
     let unknown = "kubectl -n shop wait --for=jsonpath='{.status.conditions[0].reason}'=UnknownKey sealedsecret/us-0 --timeout=60s";
     sites[0].run(&mut desk, unknown)?;
     sites[0].run(&mut desk, "kubectl -n shop delete sealedsecret us-0")?;
 
-    // One of them renews, and a rekey follows it.
+    // One cluster renews its key, and a rekey moves the values.
     sites[0].run(&mut desk, "bulla keys renew")?;
     exchange(&mut sites, &mut desk)?;
     pin(&mut sites, &mut desk)?;
@@ -475,7 +478,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
 }
 
 #[test]
-fn every_page_is_followed() -> Result<()> {
+fn every_page_is_tested() -> Result<()> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runbooks");
     let followed =
         [NEW_CLUSTER, KEY_ROTATION, COMPROMISE, RECOVERY_KEY, LOST_CLUSTER, MOVING, LEAVING];
@@ -485,7 +488,7 @@ fn every_page_is_followed() -> Result<()> {
         let has_commands = !steps(&text).is_empty();
         ensure!(
             !has_commands || followed.contains(&text.as_str()),
-            "{} is not followed",
+            "no test follows {}",
             path.display()
         );
     }

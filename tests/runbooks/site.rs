@@ -1,4 +1,4 @@
-//! A cluster with its people and its controller, and the repository that they work in.
+//! A cluster with its users and its controller, and the repository that they work in.
 
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// Who is at the keyboard, and with which rights of `deploy/controller/people.yaml`.
+/// A user, with rights from `deploy/controller/people.yaml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Person {
-    /// May install.
+    /// The administrator, who may install Bulla.
     Operator,
-    /// `bulla-keys`, and `bulla-view` everywhere.
+    /// Has `bulla-keys`, and `bulla-view` in all namespaces.
     KeyKeeper,
-    /// `bulla-seal`, and `bulla-rekey` everywhere. Reads no Secret.
+    /// Has `bulla-seal`, and `bulla-rekey` in all namespaces. Cannot read Secrets.
     Developer,
-    /// What applies manifests: `edit` everywhere.
+    /// Applies manifests; has `edit` in all namespaces.
     GitOps,
 }
 
 impl Person {
-    /// Who runs a command.
+    /// The user who runs a command.
     pub(crate) fn of(line: &str) -> Self {
         let developer = ["bulla keys fetch", "bulla keys generate", "bulla rekey", "bulla seal"];
         let gitops = ["kubectl apply -f", "kubectl apply -R", "kubectl wait", "kubectl -n shop"];
@@ -42,7 +42,7 @@ impl Person {
     }
 }
 
-/// A cluster with its people, its controller, and a repository to work in.
+/// A cluster with its users and its controller.
 pub(crate) struct Site {
     // First, so that it ends before the control plane.
     pub(crate) controller: Option<Controller>,
@@ -50,7 +50,7 @@ pub(crate) struct Site {
     pub(crate) plane: ControlPlane,
 }
 
-/// Where everybody works, and what the shell remembers.
+/// The shell in which all users work, with its variables.
 pub(crate) struct Desk {
     pub(crate) shell: Shell,
     pub(crate) variables: BTreeMap<String, String>,
@@ -88,7 +88,7 @@ impl Site {
         Ok(Self { controller: None, people, plane })
     }
 
-    /// Binds the roles, which are there once it is installed.
+    /// Binds the roles, which exist after the installation.
     pub(crate) fn bind(&mut self) -> Result<()> {
         let bind = |name: &str, kind: &str, role: &str, user: &str| {
             let user = format!("--user={user}");
@@ -116,7 +116,7 @@ impl Site {
         Ok(())
     }
 
-    /// Follows a page. `look` is asked before each command.
+    /// Follows a page. Calls `look` before each command.
     pub(crate) fn follow(
         &mut self,
         desk: &mut Desk,
@@ -148,7 +148,7 @@ impl Site {
     }
 
     pub(crate) fn run_as(&self, desk: &mut Desk, person: Person, line: &str) -> Result<String> {
-        // Before it is installed there are no roles.
+        // The roles do not exist before the installation.
         let operator = &self.people[&Person::Operator];
         let person = self.people.get(&person).unwrap_or(operator);
         let variable = line
@@ -166,13 +166,13 @@ impl Site {
             (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
         ensure!(output.status.success(), "`{line}`: {}\n{}", said.trim(), printed.trim());
         if let Some(name) = variable {
-            ensure!(!printed.trim().is_empty(), "`{line}` gives nothing");
+            ensure!(!printed.trim().is_empty(), "`{line}` prints nothing");
             desk.variables.insert(name.to_owned(), printed.trim().to_owned());
         }
         Ok(printed.into_owned())
     }
 
-    /// What no node does here: runs the pods of the Deployment, with its environment.
+    /// Runs the controller with the Deployment's environment, because no node runs its pods.
     pub(crate) fn roll_out(&mut self) -> Result<()> {
         let command = Controller::deployed(&self.plane)?;
         self.controller = None;
@@ -182,7 +182,7 @@ impl Site {
         Ok(())
     }
 
-    /// All data of all Secrets of a namespace that belong to SealedSecrets.
+    /// The data of all Secrets in a namespace that belong to SealedSecrets.
     pub(crate) fn secrets(&self, namespace: &str) -> Result<BTreeMap<String, Value>> {
         let list = ["get", "secrets", "-n", namespace, "-l", "bulla.dev/target=owned"];
         let list = self.plane.admin().json(&list)?;
@@ -194,7 +194,7 @@ impl Site {
         Ok(items.iter().map(entry).collect())
     }
 
-    /// Ends with the code, and says something.
+    /// Runs a command that must end with this code and this error.
     pub(crate) fn is_refused(&self, desk: &Desk, line: &str, code: i32, said: &str) -> Result<()> {
         let person = &self.people[&Person::of(line)];
         let mut command = desk.shell.command(line);
@@ -206,7 +206,7 @@ impl Site {
             "`{line}` ends with {}: {stderr}",
             output.status
         );
-        ensure!(stderr.contains(said), "`{line}` does not say {said}: {stderr}");
+        ensure!(stderr.contains(said), "`{line}` does not report {said}: {stderr}");
         Ok(())
     }
 }

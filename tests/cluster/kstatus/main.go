@@ -1,4 +1,4 @@
-// Command kstatus says what a waiting tool (Flux, Helm, Argo CD) would conclude from an object's status.
+// Command kstatus prints what a tool that waits (Flux, Helm, Argo CD) would conclude from an object's status.
 //
 // It reads one JSON object per line and prints one line for each: the status, a tab, the message. Input
 // that is not an object ends it with exit code 2 and the number of the line.

@@ -1,8 +1,8 @@
-// A sealer of its own for the values of Bitnami's SealedSecrets, written from the published format with nothing but
-// Go's standard library, so that tests/migrate.rs has something to open that our reader did not write.
+// An independent sealer for the values of Bitnami's SealedSecrets, written from the published format with only Go's
+// standard library. So tests/migrate opens values that no code of Bulla has sealed.
 //
-// `bitnami key BITS` prints a new private key in PEM, PKCS#1. `bitnami pkcs8` turns one into PKCS#8, from stdin to
-// stdout. `bitnami seal` reads requests in JSON, one on a line, and prints a sealed value in base64 for each.
+// `bitnami key BITS` prints a new private key in PEM, PKCS#1. `bitnami pkcs8` converts a key from stdin to PKCS#8 on
+// stdout. `bitnami seal` reads one JSON request per line, and prints a sealed value in base64 for each.
 package main
 
 import (
