@@ -15,7 +15,6 @@ use crate::{SourceFile, files, none};
 /// Beginnings of the paths of files that are still to be reworded; the list only shrinks.
 const NOT_YET: &[&str] = &[
     "ARCHITECTURE.md",
-    "benches/",
     "cli/",
     "controller/",
     "crds/",
@@ -23,7 +22,9 @@ const NOT_YET: &[&str] = &[
     "docs/reference.md",
     "manifests/",
     "sealing/",
-    "tests/",
+    "tests/controller/policies.rs",
+    "tests/keys/",
+    "tests/migrate/",
 ];
 
 /// Files that are not ours to word, or that have to spell the phrases.

@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 24;
 
 /// The modules of one crate, by their path from the crate's root.
 #[derive(Default)]
-pub struct SourceCrate {
+pub(crate) struct SourceCrate {
     modules: BTreeMap<Vec<String>, Module>,
     uses: Vec<Use>,
     methods: Vec<Use>,
@@ -22,12 +22,12 @@ pub struct SourceCrate {
 }
 
 /// From one file to another, with the names of what is used there.
-pub type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
+pub(crate) type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 
 /// A struct, enum, union or trait and the file that defines it.
-pub struct TypeName {
-    pub name: String,
-    pub file: String,
+pub(crate) struct TypeName {
+    pub(crate) name: String,
+    pub(crate) file: String,
 }
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl SourceCrate {
     /// # Errors
     ///
     /// If a file is missing or is not Rust.
-    pub fn read(root: &str, text_of: &dyn Fn(&str) -> Result<String>) -> Result<Self> {
+    pub(crate) fn read(root: &str, text_of: &dyn Fn(&str) -> Result<String>) -> Result<Self> {
         let folder = root.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
         let mut read = Self::default();
         let mut unread = vec![(Vec::new(), root.to_owned(), folder)];
@@ -99,7 +99,7 @@ impl SourceCrate {
     ///
     /// Re-exports are resolved: an arrow leads to the file that defines the item. So neither a `mod` declaration
     /// nor a re-export makes an arrow; using a re-exported name does.
-    pub fn arrows(&self) -> Arrows {
+    pub(crate) fn arrows(&self) -> Arrows {
         let mut arrows = Arrows::new();
         for used in &self.uses {
             for target in self.definers(&used.module, &used.segments, 0) {
@@ -113,7 +113,7 @@ impl SourceCrate {
     }
 
     /// Inherent methods outside of the file that defines their type: the type, its file, and the other file.
-    pub fn scattered_methods(&self) -> BTreeSet<(String, String, String)> {
+    pub(crate) fn scattered_methods(&self) -> BTreeSet<(String, String, String)> {
         let mut scattered = BTreeSet::new();
         for methods in &self.methods {
             for definer in self.definers(&methods.module, &methods.segments, 0) {
@@ -127,7 +127,7 @@ impl SourceCrate {
     }
 
     /// Every struct, enum, union and trait.
-    pub fn types(&self) -> &[TypeName] {
+    pub(crate) fn types(&self) -> &[TypeName] {
         &self.types
     }
 

@@ -75,12 +75,9 @@ const SCATTERED: &[&str] = &[
     "ManifestFile",
     "Mistake",
     "Object",
-    "Offline",
     "Picked",
     "Reader",
     "SealedFile",
-    "Space",
-    "Through",
     "Verdict",
 ];
 
