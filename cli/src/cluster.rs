@@ -4,11 +4,11 @@
 //! Its children say what is asked; here is how. Errors are our own phrases: a client library's can repeat a
 //! kubeconfig or a credential plugin's output, and an API server's what it was sent.
 
-mod identity_secrets;
-mod kubeconfig;
-mod rekeys;
-mod sealed_secrets;
-mod sealing_keys;
+pub(crate) mod identity_secrets;
+pub(crate) mod kubeconfig;
+pub(crate) mod rekeys;
+pub(crate) mod sealed_secrets;
+pub(crate) mod sealing_keys;
 
 use std::error::Error;
 use std::fmt;
@@ -18,11 +18,8 @@ use anyhow::{Context, Result, anyhow};
 use kube::{Api, Client, Resource};
 use tokio::runtime::Runtime;
 
-pub(crate) use self::identity_secrets::Stored;
-pub(crate) use self::kubeconfig::contexts;
-pub(crate) use self::rekeys::HeaderRequest;
-pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys, own_key};
-use crate::command_line::flags::ClusterFlags;
+use self::kubeconfig::ClusterFlags;
+pub(crate) use self::sealing_keys::{ClusterKey, Possession, SealingKeys};
 use crate::report::failure::Failure;
 
 /// How long a cluster may take to answer, credential plugins included.
@@ -45,7 +42,7 @@ pub(crate) struct Cluster {
 
 /// Why a cluster did not do what it was asked.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum ApiError {
     /// The user has not the right, or a policy of the cluster forbids it.
     Forbidden,
     /// The object, or its kind, is not there.
@@ -58,7 +55,7 @@ pub(crate) enum Refusal {
     Other(Failure),
 }
 
-impl Refusal {
+impl ApiError {
     /// What the refusal means, where nothing better is known: `what` was to be done, `right` tells who may.
     pub(crate) fn of(self, what: impl fmt::Display, right: impl fmt::Display) -> Failure {
         match self {
@@ -118,7 +115,7 @@ impl Cluster {
     }
 
     /// Waits for the answer to a request, for a limited time.
-    fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+    fn ask<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, ApiError> {
         self.runtime.block_on(self.answer(request))
     }
 
@@ -126,14 +123,14 @@ impl Cluster {
     async fn answer<T>(
         &self,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Refusal> {
+    ) -> Result<T, ApiError> {
         let request = async {
             request.await.map_err(|error| match error {
-                kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden,
-                kube::Error::Api(status) if status.code == 404 => Refusal::NotFound,
-                kube::Error::Api(status) if status.code == 409 => Refusal::Conflict,
-                kube::Error::Api(status) if status.code == 422 => Refusal::Invalid,
-                error => Refusal::Other(failure(&error, &self.server)),
+                kube::Error::Api(status) if status.code == 403 => ApiError::Forbidden,
+                kube::Error::Api(status) if status.code == 404 => ApiError::NotFound,
+                kube::Error::Api(status) if status.code == 409 => ApiError::Conflict,
+                kube::Error::Api(status) if status.code == 422 => ApiError::Invalid,
+                error => ApiError::Other(failure(&error, &self.server)),
             })
         };
         in_time(request).await
@@ -148,7 +145,7 @@ impl Cluster {
     }
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         Self::Other(failure)
     }

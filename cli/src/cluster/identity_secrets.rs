@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use kube::core::{PartialObjectMeta, Request};
 
-use super::{Cluster, MANAGER, Refusal};
+use super::{ApiError, Cluster, MANAGER};
 use crate::report::failure::{Failure, OrHint};
 
 /// Who may read and write identities and their backups.
@@ -22,7 +22,7 @@ type Named<T> = Vec<(String, T)>;
 
 /// What became of an identity that was to be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
+pub(crate) enum StoreOutcome {
     /// It is there now.
     Created,
     /// It was there.
@@ -33,70 +33,68 @@ pub(crate) enum Stored {
     Taken,
 }
 
-impl Cluster {
-    /// The encrypted copies, the age file in each Secret, if there is one.
-    pub(crate) fn backups(&self) -> Result<Named<Option<Vec<u8>>>, Failure> {
-        let secrets = self.secrets(BACKUP_SECRET_TYPE)?;
-        let backup = |secret: WipedSecret| {
-            let file = secret.data.as_ref().and_then(|data| data.get(BACKUP_SECRET_KEY));
-            (secret.name_any(), file.map(|file| file.0.clone()))
-        };
-        Ok(secrets.into_iter().map(backup).collect())
-    }
+/// The encrypted copies, the age file in each Secret, if there is one.
+pub(crate) fn backups(cluster: &Cluster) -> Result<Named<Option<Vec<u8>>>, Failure> {
+    let secrets = secrets(cluster, BACKUP_SECRET_TYPE)?;
+    let backup = |secret: WipedSecret| {
+        let file = secret.data.as_ref().and_then(|data| data.get(BACKUP_SECRET_KEY));
+        (secret.name_any(), file.map(|file| file.0.clone()))
+    };
+    Ok(secrets.into_iter().map(backup).collect())
+}
 
-    /// The identities themselves.
-    pub(crate) fn identities(
-        &self,
-    ) -> Result<Named<Result<Identity, InvalidIdentitySecret>>, Failure> {
-        let secrets = self.secrets(IDENTITY_SECRET_TYPE)?;
-        let identity = |secret: WipedSecret| (secret.name_any(), keys::identity_of(&secret));
-        Ok(secrets.into_iter().map(identity).collect())
-    }
+/// The identities themselves.
+pub(crate) fn identities(
+    cluster: &Cluster,
+) -> Result<Named<Result<Identity, InvalidIdentitySecret>>, Failure> {
+    let secrets = secrets(cluster, IDENTITY_SECRET_TYPE)?;
+    let identity = |secret: WipedSecret| (secret.name_any(), keys::identity_of(&secret));
+    Ok(secrets.into_iter().map(identity).collect())
+}
 
-    /// Creates the Secret of an identity. By POST: client-side apply would repeat it in an annotation, and
-    /// whatever is there already is to stay.
-    pub(crate) fn store(&self, identity: &Identity) -> Result<Stored, Failure> {
-        let namespace = self.controller_namespace();
-        let secret = keys::identity_secret(identity, namespace);
-        let url = format!("/api/v1/namespaces/{namespace}/secrets");
-        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let request = Request::new(url)
-            .create(&params, secret.to_json().to_vec())
-            .map_err(|_| anyhow!("{namespace} is no name of a namespace"))
-            .or_hint("--controller-namespace names it")?;
-        let created = self.ask(self.client.request::<PartialObjectMeta<Secret>>(request));
-        match created {
-            Ok(_) => Ok(Stored::Created),
-            Err(Refusal::Conflict) => self.compare(identity),
-            Err(refusal) => {
-                Err(refusal.of(format_args!("create Secrets in namespace {namespace}"), KEEPERS))
-            }
+/// Creates the Secret of an identity. By POST: client-side apply would repeat it in an annotation, and
+/// whatever is there already is to stay.
+pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
+    let namespace = cluster.controller_namespace();
+    let secret = keys::identity_secret(identity, namespace);
+    let url = format!("/api/v1/namespaces/{namespace}/secrets");
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let request = Request::new(url)
+        .create(&params, secret.to_json().to_vec())
+        .map_err(|_| anyhow!("{namespace} is no name of a namespace"))
+        .or_hint("--controller-namespace names it")?;
+    let created = cluster.ask(cluster.client.request::<PartialObjectMeta<Secret>>(request));
+    match created {
+        Ok(_) => Ok(StoreOutcome::Created),
+        Err(ApiError::Conflict) => compare(cluster, identity),
+        Err(refusal) => {
+            Err(refusal.of(format_args!("create Secrets in namespace {namespace}"), KEEPERS))
         }
     }
+}
 
-    fn compare(&self, identity: &Identity) -> Result<Stored, Failure> {
-        let name = identity.recipient().fingerprint().to_string();
-        let secret = self.ask(self.own::<Secret>().get(&name)).map_err(|refusal| {
-            refusal.of(format_args!("read Secret {name}, which is there already"), KEEPERS)
-        })?;
-        let secret = WipedSecret::new(secret);
-        let is_same = keys::identity_of(&secret)
-            .is_ok_and(|stored| stored.recipient() == identity.recipient());
-        let is_revoked = secret.annotations().get(REVOKED_ANNOTATION).is_some();
-        match is_same && secret.type_.as_deref() == Some(IDENTITY_SECRET_TYPE) {
-            true if is_revoked => Ok(Stored::Revoked),
-            true => Ok(Stored::Already),
-            false => Ok(Stored::Taken),
-        }
+fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
+    let name = identity.recipient().fingerprint().to_string();
+    let secret = cluster.ask(cluster.own::<Secret>().get(&name)).map_err(|refusal| {
+        refusal.of(format_args!("read Secret {name}, which is there already"), KEEPERS)
+    })?;
+    let secret = WipedSecret::new(secret);
+    let is_same =
+        keys::identity_of(&secret).is_ok_and(|stored| stored.recipient() == identity.recipient());
+    let is_revoked = secret.annotations().get(REVOKED_ANNOTATION).is_some();
+    match is_same && secret.type_.as_deref() == Some(IDENTITY_SECRET_TYPE) {
+        true if is_revoked => Ok(StoreOutcome::Revoked),
+        true => Ok(StoreOutcome::Already),
+        false => Ok(StoreOutcome::Taken),
     }
+}
 
-    /// The Secrets of a type. Others are never sent.
-    fn secrets(&self, type_: &str) -> Result<Vec<WipedSecret>, Failure> {
-        let params = ListParams::default().fields(&format!("type={type_}"));
-        let listed = self.ask(self.own::<Secret>().list(&params)).map_err(|refusal| {
-            let namespace = self.controller_namespace();
-            refusal.of(format_args!("list Secrets in namespace {namespace}"), KEEPERS)
-        })?;
-        Ok(listed.items.into_iter().map(WipedSecret::new).collect())
-    }
+/// The Secrets of a type. Others are never sent.
+fn secrets(cluster: &Cluster, type_: &str) -> Result<Vec<WipedSecret>, Failure> {
+    let params = ListParams::default().fields(&format!("type={type_}"));
+    let listed = cluster.ask(cluster.own::<Secret>().list(&params)).map_err(|refusal| {
+        let namespace = cluster.controller_namespace();
+        refusal.of(format_args!("list Secrets in namespace {namespace}"), KEEPERS)
+    })?;
+    Ok(listed.items.into_iter().map(WipedSecret::new).collect())
 }

@@ -6,11 +6,56 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use clap::{Args, Command, FromArgMatches};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
-use crate::command_line::flags::ClusterFlags;
 use crate::report::failure::{Failure, OrHint};
+
+/// Which cluster is asked, as in kubectl.
+#[derive(Args)]
+pub(crate) struct ClusterFlags {
+    /// The kubeconfig context to use [default: the current one]
+    #[arg(long, value_name = "NAME", add = contexts())]
+    pub(crate) context: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) kubeconfig: KubeconfigFlags,
+}
+
+/// Which clusters are asked, each by a context.
+#[derive(Args)]
+pub(crate) struct ClustersFlags {
+    /// The kubeconfig context to use; repeat for several clusters [default: the current one]
+    #[arg(long = "context", value_name = "NAME", add = contexts())]
+    pub(crate) contexts: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) kubeconfig: KubeconfigFlags,
+}
+
+/// Where clusters are found, and their keys in them.
+#[derive(Args, Clone)]
+pub(crate) struct KubeconfigFlags {
+    /// The kubeconfig to use [default: ~/.kube/config]
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
+    pub(crate) kubeconfig: Option<OsString>,
+
+    /// The namespace in which the controller keeps its SealingKeys
+    #[arg(long, value_name = "NAMESPACE", default_value = "bulla-system")]
+    pub(crate) controller_namespace: String,
+}
+
+impl ClustersFlags {
+    /// The flags for each cluster.
+    pub(crate) fn each(&self) -> Vec<ClusterFlags> {
+        let of = |context| ClusterFlags { context, kubeconfig: self.kubeconfig.clone() };
+        if self.contexts.is_empty() {
+            return vec![of(None)];
+        }
+        self.contexts.iter().cloned().map(|context| of(Some(context))).collect()
+    }
+}
 
 /// Reads the kubeconfig that the flags name, and which context counts; one that does not verify its server is refused.
 pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure> {
@@ -36,14 +81,16 @@ pub(super) async fn config(
     })
 }
 
-/// The names of all contexts, for a shell to complete them: where there is no kubeconfig there are none.
-pub(crate) fn contexts() -> Vec<String> {
-    let command = ClusterFlags::augment_args(Command::new("bulla").no_binary_name(true));
-    let matches = command.try_get_matches_from(Vec::<OsString>::new()).ok();
-    let flags = matches.and_then(|matches| ClusterFlags::from_arg_matches(&matches).ok());
-    let kubeconfig = flags.and_then(|flags| kubeconfig(&flags).ok());
-    let contexts = kubeconfig.into_iter().flat_map(|kubeconfig| kubeconfig.contexts);
-    contexts.map(|context| context.name).collect()
+/// The contexts of the kubeconfig, for a shell to complete them: where there is no kubeconfig there are none.
+fn contexts() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let command = ClusterFlags::augment_args(Command::new("bulla").no_binary_name(true));
+        let matches = command.try_get_matches_from(Vec::<OsString>::new()).ok();
+        let flags = matches.and_then(|matches| ClusterFlags::from_arg_matches(&matches).ok());
+        let kubeconfig = flags.and_then(|flags| kubeconfig(&flags).ok());
+        let contexts = kubeconfig.into_iter().flat_map(|kubeconfig| kubeconfig.contexts);
+        contexts.map(|context| CompletionCandidate::new(context.name)).collect()
+    })
 }
 
 /// The kubeconfig that kubectl would use: `--kubeconfig` or `KUBECONFIG`, a list of files, or the one at home.

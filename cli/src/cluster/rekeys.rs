@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
-use super::{Cluster, MANAGER, Refusal};
+use super::{ApiError, Cluster, MANAGER};
 use crate::report::failure::Failure;
 use crate::report::output;
 use crate::signals::HeldSignals;
@@ -78,39 +78,43 @@ impl HeaderRequest {
     }
 }
 
+/// What the cluster answers to one request.
+pub(crate) enum HeaderAnswer {
+    Headers(Headers),
+    /// It gives no new headers for this SealedSecret.
+    Refused(Failure),
+}
+
 /// Why there are no new headers: for one request, or for none of them.
-enum Trouble {
+enum NoHeaders {
     Refused(Failure),
     GivenUp(Failure),
 }
 
-impl Cluster {
-    /// The new headers for each request, or why there are none; or why nothing can be asked at all. `done` is called
-    /// after each.
-    pub(crate) fn new_headers(
-        &self,
-        requests: &[HeaderRequest],
-        done: impl Fn(),
-    ) -> Result<Vec<Result<Headers, Failure>>, Failure> {
-        let asking =
-            Asking { cluster: self, signals: HeldSignals::new(), is_over: Cell::new(false) };
-        let answers = stream::iter(requests).map(async |request| {
-            let answer = asking.ask(request).await;
-            done();
-            answer
-        });
-        // All of them to their ends, so that nothing of theirs is left in the cluster.
-        let answers: Vec<_> = self.runtime.block_on(answers.buffered(AT_ONCE).collect());
-        asking.signals.deliver();
-        answers
-            .into_iter()
-            .map(|answer| match answer {
-                Ok(headers) => Ok(Ok(headers)),
-                Err(Trouble::Refused(failure)) => Ok(Err(failure)),
-                Err(Trouble::GivenUp(failure)) => Err(failure),
-            })
-            .collect()
-    }
+/// The answer to each request, or why nothing can be asked at all. `done` is called
+/// after each.
+pub(crate) fn new_headers(
+    cluster: &Cluster,
+    requests: &[HeaderRequest],
+    done: impl Fn(),
+) -> Result<Vec<HeaderAnswer>, Failure> {
+    let asking = Asking { cluster, signals: HeldSignals::new(), is_over: Cell::new(false) };
+    let answers = stream::iter(requests).map(async |request| {
+        let answer = asking.ask(request).await;
+        done();
+        answer
+    });
+    // All of them to their ends, so that nothing of theirs is left in the cluster.
+    let answers: Vec<_> = cluster.runtime.block_on(answers.buffered(AT_ONCE).collect());
+    asking.signals.deliver();
+    answers
+        .into_iter()
+        .map(|answer| match answer {
+            Ok(headers) => Ok(HeaderAnswer::Headers(headers)),
+            Err(NoHeaders::Refused(failure)) => Ok(HeaderAnswer::Refused(failure)),
+            Err(NoHeaders::GivenUp(failure)) => Err(failure),
+        })
+        .collect()
 }
 
 struct Asking<'a> {
@@ -121,12 +125,12 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    async fn ask(&self, request: &HeaderRequest) -> Result<Headers, Trouble> {
+    async fn ask(&self, request: &HeaderRequest) -> Result<Headers, NoHeaders> {
         let api: Api<Rekey> = Api::namespaced(self.cluster.client.clone(), &request.namespace);
         let mut headers = Headers::new();
         for rekey in request.rekeys() {
             let answer = self.answer(&api, &request.namespace, &rekey).await;
-            self.is_over.set(self.is_over.get() || matches!(answer, Err(Trouble::GivenUp(_))));
+            self.is_over.set(self.is_over.get() || matches!(answer, Err(NoHeaders::GivenUp(_))));
             headers.extend(answer?);
         }
         Ok(headers)
@@ -138,28 +142,28 @@ impl Asking<'_> {
         api: &Api<Rekey>,
         namespace: &str,
         rekey: &Rekey,
-    ) -> Result<Headers, Trouble> {
+    ) -> Result<Headers, NoHeaders> {
         self.go_on()?;
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
         let created = self.cluster.answer(api.create(&params, rekey)).await;
         let name = match created {
             Ok(created) => created.name_any(),
-            Err(Refusal::NotFound) => {
+            Err(ApiError::NotFound) => {
                 let message =
                     format!("the cluster has no namespace {namespace}, or knows no Rekeys");
-                return Err(Trouble::Refused(
+                return Err(NoHeaders::Refused(
                     Failure::unable(anyhow!(message)).hint("is it the right context?"),
                 ));
             }
-            Err(Refusal::Other(failure)) => return Err(Trouble::GivenUp(failure)),
+            Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
             Err(refusal) => {
                 let what = format!("create Rekeys in namespace {namespace}");
-                return Err(Trouble::Refused(refusal.of(what, REKEYERS)));
+                return Err(NoHeaders::Refused(refusal.of(what, REKEYERS)));
             }
         };
         let answer = self.wait(api, namespace, &name).await;
         match self.cluster.answer(api.delete(&name, &DeleteParams::default())).await {
-            Ok(_) | Err(Refusal::NotFound) => {}
+            Ok(_) | Err(ApiError::NotFound) => {}
             Err(_) => output::warning(&format!(
                 "Rekey {namespace}/{name} could not be deleted; the controller deletes it within ten minutes"
             )),
@@ -172,7 +176,7 @@ impl Asking<'_> {
         api: &Api<Rekey>,
         namespace: &str,
         name: &str,
-    ) -> Result<Headers, Trouble> {
+    ) -> Result<Headers, NoHeaders> {
         let start = Instant::now();
         let [mut delay, longest] = DELAYS;
         loop {
@@ -181,25 +185,25 @@ impl Asking<'_> {
             self.go_on()?;
             let rekey = match self.cluster.answer(api.get(name)).await {
                 Ok(rekey) => rekey,
-                Err(Refusal::Other(failure)) => return Err(Trouble::GivenUp(failure)),
-                Err(Refusal::NotFound) => {
+                Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
+                Err(ApiError::NotFound) => {
                     let message = anyhow!("somebody deleted the Rekey before it was answered");
-                    return Err(Trouble::Refused(Failure::unable(message).hint("try again")));
+                    return Err(NoHeaders::Refused(Failure::unable(message).hint("try again")));
                 }
                 Err(refusal) => {
                     let what = format!("read Rekeys in namespace {namespace}");
-                    return Err(Trouble::Refused(refusal.of(what, REKEYERS)));
+                    return Err(NoHeaders::Refused(refusal.of(what, REKEYERS)));
                 }
             };
             if let Some(answer) = rekey.status.as_ref().and_then(answer_in) {
-                return answer.map_err(Trouble::Refused);
+                return answer.map_err(NoHeaders::Refused);
             }
             if start.elapsed() > DEADLINE {
                 let seconds = DEADLINE.as_secs();
                 let message = format!(
                     "nobody answered a Rekey in namespace {namespace} within {seconds} seconds"
                 );
-                return Err(Trouble::GivenUp(Failure::unable(anyhow!(message)).hint(
+                return Err(NoHeaders::GivenUp(Failure::unable(anyhow!(message)).hint(
                     "does the controller run, and is this one of the namespaces that it works for?",
                 )));
             }
@@ -207,11 +211,11 @@ impl Asking<'_> {
     }
 
     /// Whether there is still reason to.
-    fn go_on(&self) -> Result<(), Trouble> {
+    fn go_on(&self) -> Result<(), NoHeaders> {
         match self.signals.is_received() || self.is_over.get() {
-            true => {
-                Err(Trouble::GivenUp(Failure::unable(anyhow!("interrupted; nothing was written"))))
-            }
+            true => Err(NoHeaders::GivenUp(Failure::unable(anyhow!(
+                "interrupted; nothing was written"
+            )))),
             false => Ok(()),
         }
     }

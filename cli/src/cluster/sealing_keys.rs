@@ -14,8 +14,8 @@ use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::{Cluster, MANAGER, Refusal};
-use crate::command_line::flags::ClusterFlags;
+use super::{ApiError, Cluster, MANAGER};
+use crate::cluster::kubeconfig::ClusterFlags;
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::who::recipients;
@@ -225,159 +225,162 @@ impl FromIterator<SealingKey> for SealingKeys {
     }
 }
 
-impl Cluster {
-    /// All SealingKeys.
-    pub(crate) fn sealing_keys(&self) -> Result<SealingKeys, Failure> {
-        let api = self.own::<SealingKey>();
-        let listed = self.ask(api.list(&ListParams::default())).map_err(|refusal| {
-            let namespace = self.controller_namespace();
-            match refusal {
-                Refusal::NotFound => {
-                    Failure::unable(anyhow!("{} does not know SealingKeys", self.server()))
-                        .hint("is Bulla installed in this cluster, and is it the right context?")
-                }
-                refusal => {
-                    refusal.of(format_args!("list SealingKeys in namespace {namespace}"), READERS)
-                }
+/// All SealingKeys.
+pub(crate) fn all(cluster: &Cluster) -> Result<SealingKeys, Failure> {
+    let api = cluster.own::<SealingKey>();
+    let listed = cluster.ask(api.list(&ListParams::default())).map_err(|refusal| {
+        let namespace = cluster.controller_namespace();
+        match refusal {
+            ApiError::NotFound => {
+                Failure::unable(anyhow!("{} does not know SealingKeys", cluster.server()))
+                    .hint("is Bulla installed in this cluster, and is it the right context?")
             }
-        })?;
-        Ok(listed.items.into_iter().collect())
-    }
-
-    /// All SealingKeys, to seal to: not in the moment in which one takes over from another.
-    pub(crate) fn sealing_keys_of_today(&self) -> Result<SealingKeys, Failure> {
-        let start = Instant::now();
-        loop {
-            let keys = self.sealing_keys()?;
-            if !keys.is_any_handed_over() || start.elapsed() > HAND_OVER {
-                return Ok(keys);
+            refusal => {
+                refusal.of(format_args!("list SealingKeys in namespace {namespace}"), READERS)
             }
-            std::thread::sleep(PAUSE);
         }
-    }
+    })?;
+    Ok(listed.items.into_iter().collect())
+}
 
-    /// The SealingKeys, looked at again and again until `seen` finds something in them. `None` after the deadline.
-    pub(crate) fn wait_for<T>(
-        &self,
-        deadline: Duration,
-        mut seen: impl FnMut(&SealingKeys) -> Option<T>,
-    ) -> Result<Option<T>, Failure> {
-        let start = Instant::now();
-        loop {
-            if let Some(found) = seen(&self.sealing_keys()?) {
-                return Ok(Some(found));
-            }
-            if start.elapsed() > deadline {
-                return Ok(None);
-            }
-            std::thread::sleep(PAUSE);
+/// All SealingKeys, to seal to: not in the moment in which one takes over from another.
+pub(crate) fn of_today(cluster: &Cluster) -> Result<SealingKeys, Failure> {
+    let start = Instant::now();
+    loop {
+        let keys = all(cluster)?;
+        if !keys.is_any_handed_over() || start.elapsed() > HAND_OVER {
+            return Ok(keys);
         }
+        std::thread::sleep(PAUSE);
     }
+}
 
-    /// Declares a key, which is not sealed to yet.
-    pub(crate) fn declare(&self, recipient: &Recipient, holder: &str) -> Result<(), Failure> {
-        // Nothing is decided by it on this machine; order and age of keys are for people.
-        let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
-        let namespace = self.controller_namespace();
-        let key = sealing_key(recipient, namespace, holder, created, State::Pending);
-        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let created = self.ask(self.own::<SealingKey>().create(&params, &key));
-        created.map(drop).map_err(|refusal| {
-            refusal.of(format_args!("create SealingKeys in namespace {namespace}"), TRUSTED)
-        })
+/// The SealingKeys, looked at again and again until `seen` finds something in them. `None` after the deadline.
+pub(crate) fn wait_for<T>(
+    cluster: &Cluster,
+    deadline: Duration,
+    mut seen: impl FnMut(&SealingKeys) -> Option<T>,
+) -> Result<Option<T>, Failure> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = seen(&all(cluster)?) {
+            return Ok(Some(found));
+        }
+        if start.elapsed() > deadline {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
     }
+}
 
-    /// Changes the state of a key, if nobody else has changed the key since it was read. What was asked of it in
-    /// its old state is over.
-    pub(crate) fn set_state(&self, key: &ClusterKey, state: State) -> Result<(), Failure> {
-        let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
-        self.change(
-            key,
-            json!({"metadata": {"annotations": annotations}, "spec": {"state": state}}),
-        )
-    }
+/// Declares a key, which is not sealed to yet.
+pub(crate) fn declare(
+    cluster: &Cluster,
+    recipient: &Recipient,
+    holder: &str,
+) -> Result<(), Failure> {
+    // Nothing is decided by it on this machine; order and age of keys are for people.
+    let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
+    let namespace = cluster.controller_namespace();
+    let key = sealing_key(recipient, namespace, holder, created, State::Pending);
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    let created = cluster.ask(cluster.own::<SealingKey>().create(&params, &key));
+    created.map(drop).map_err(|refusal| {
+        refusal.of(format_args!("create SealingKeys in namespace {namespace}"), TRUSTED)
+    })
+}
 
-    /// Retires an Active key and names the one that takes over, at once.
-    pub(crate) fn retire_for(
-        &self,
-        key: &ClusterKey,
-        successor: Fingerprint,
-    ) -> Result<(), Failure> {
-        let annotations = json!({SUCCESSOR_ANNOTATION: successor.to_string()});
+/// Changes the state of a key, if nobody else has changed the key since it was read. What was asked of it in
+/// its old state is over.
+pub(crate) fn set_state(cluster: &Cluster, key: &ClusterKey, state: State) -> Result<(), Failure> {
+    let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
+    change(
+        cluster,
+        key,
+        json!({"metadata": {"annotations": annotations}, "spec": {"state": state}}),
+    )
+}
+
+/// Retires an Active key and names the one that takes over, at once.
+pub(crate) fn retire_for(
+    cluster: &Cluster,
+    key: &ClusterKey,
+    successor: Fingerprint,
+) -> Result<(), Failure> {
+    let annotations = json!({SUCCESSOR_ANNOTATION: successor.to_string()});
+    let successor = json!({
+        "metadata": {"annotations": annotations},
+        "spec": {"state": State::Retired},
+    });
+    change(cluster, key, successor)
+}
+
+/// Asks the controller for the successor of an Active key.
+pub(crate) fn ask_to_renew(cluster: &Cluster, key: &ClusterKey) -> Result<(), Failure> {
+    let annotations = json!({RENEW_ANNOTATION: Timestamp::now().to_string()});
+    change(cluster, key, json!({"metadata": {"annotations": annotations}}))
+}
+
+/// At the resource version that was decided on. The controller writes the status whenever it likes, so a key
+/// of which nothing else has changed is asked for again.
+fn change(cluster: &Cluster, key: &ClusterKey, mut change: Value) -> Result<(), Failure> {
+    let name = key.fingerprint().to_string();
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let api = cluster.own::<SealingKey>();
+    let decided_on = |object: &SealingKey| (object.spec.clone(), object.annotations().clone());
+    let mut resource_version = key.object.resource_version();
+    let mut attempt = 1;
+    let changed = loop {
+        change["metadata"]["resourceVersion"] = json!(resource_version);
+        match cluster.ask(api.patch(&name, &params, &Patch::Merge(&change))) {
+            Err(ApiError::Conflict) if attempt < ATTEMPTS => attempt += 1,
+            answer => break answer,
+        }
+        match cluster.ask(api.get(&name)) {
+            Ok(now) if decided_on(&now) == decided_on(&key.object) => {
+                resource_version = now.resource_version();
+            }
+            Ok(_) => break Err(ApiError::Conflict),
+            Err(refusal) => break Err(refusal),
+        }
+    };
+    changed
+        .map(drop)
+        .map_err(|refusal| refusal.of(format_args!("change SealingKey {name}"), TRUSTED))
+}
+
+/// Says in a key's status that its backup was taken out of the cluster and read back.
+pub(crate) fn mark_taken_out(cluster: &Cluster, fingerprint: Fingerprint) -> Result<(), ApiError> {
+    let name = fingerprint.to_string();
+    let api = cluster.own::<SealingKey>();
+    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+    let mut attempt = 1;
+    loop {
+        let object = cluster.ask(api.get(&name))?;
+        let key = SealingKeys::from_iter([object]).keys.pop().ok_or(ApiError::Invalid)?;
         let change = json!({
-            "metadata": {"annotations": annotations},
-            "spec": {"state": State::Retired},
+            "metadata": {"resourceVersion": key.object.resource_version()},
+            "status": {"conditions": key.conditions_when_taken_out()},
         });
-        self.change(key, change)
-    }
-
-    /// Asks the controller for the successor of an Active key.
-    pub(crate) fn ask_to_renew(&self, key: &ClusterKey) -> Result<(), Failure> {
-        let annotations = json!({RENEW_ANNOTATION: Timestamp::now().to_string()});
-        self.change(key, json!({"metadata": {"annotations": annotations}}))
-    }
-
-    /// At the resource version that was decided on. The controller writes the status whenever it likes, so a key
-    /// of which nothing else has changed is asked for again.
-    fn change(&self, key: &ClusterKey, mut change: Value) -> Result<(), Failure> {
-        let name = key.fingerprint().to_string();
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let api = self.own::<SealingKey>();
-        let decided_on = |object: &SealingKey| (object.spec.clone(), object.annotations().clone());
-        let mut resource_version = key.object.resource_version();
-        let mut attempt = 1;
-        let changed = loop {
-            change["metadata"]["resourceVersion"] = json!(resource_version);
-            match self.ask(api.patch(&name, &params, &Patch::Merge(&change))) {
-                Err(Refusal::Conflict) if attempt < ATTEMPTS => attempt += 1,
-                answer => break answer,
-            }
-            match self.ask(api.get(&name)) {
-                Ok(now) if decided_on(&now) == decided_on(&key.object) => {
-                    resource_version = now.resource_version();
-                }
-                Ok(_) => break Err(Refusal::Conflict),
-                Err(refusal) => break Err(refusal),
-            }
-        };
-        changed
-            .map(drop)
-            .map_err(|refusal| refusal.of(format_args!("change SealingKey {name}"), TRUSTED))
-    }
-
-    /// Says in a key's status that its backup was taken out of the cluster and read back.
-    pub(crate) fn mark_taken_out(&self, fingerprint: Fingerprint) -> Result<(), Refusal> {
-        let name = fingerprint.to_string();
-        let api = self.own::<SealingKey>();
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        let mut attempt = 1;
-        loop {
-            let object = self.ask(api.get(&name))?;
-            let key = SealingKeys::from_iter([object]).keys.pop().ok_or(Refusal::Invalid)?;
-            let change = json!({
-                "metadata": {"resourceVersion": key.object.resource_version()},
-                "status": {"conditions": key.conditions_when_taken_out()},
-            });
-            match self.ask(api.patch_status(&name, &params, &Patch::Merge(&change))) {
-                Err(Refusal::Conflict) if attempt < ATTEMPTS => attempt += 1,
-                answer => return answer.map(drop),
-            }
+        match cluster.ask(api.patch_status(&name, &params, &Patch::Merge(&change))) {
+            Err(ApiError::Conflict) if attempt < ATTEMPTS => attempt += 1,
+            answer => return answer.map(drop),
         }
     }
+}
 
-    /// That there is nothing to seal to.
-    pub(crate) fn no_active_key(&self) -> Failure {
-        let namespace = self.controller_namespace();
-        Failure::unable(anyhow!("there is no Active SealingKey in namespace {namespace}"))
-            .hint("does the controller run there? --controller-namespace names another namespace")
-    }
+/// That there is nothing to seal to.
+pub(crate) fn no_active_key(cluster: &Cluster) -> Failure {
+    let namespace = cluster.controller_namespace();
+    Failure::unable(anyhow!("there is no Active SealingKey in namespace {namespace}"))
+        .hint("does the controller run there? --controller-namespace names another namespace")
 }
 
 /// The recipient of the cluster's own Active key.
 pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
     let read = || {
         let cluster = Cluster::connect(flags)?;
-        let keys = cluster.sealing_keys_of_today()?.all_trusted()?;
+        let keys = of_today(&cluster)?.all_trusted()?;
         Ok((cluster, keys.keys))
     };
     let (cluster, mut keys) = read().map_err(|failure: Failure| {
@@ -397,7 +400,7 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
             ));
             recipients::together(vec![key.recipient.clone()])
         }
-        Err(keys) if keys.is_empty() => Err(cluster.no_active_key()),
+        Err(keys) if keys.is_empty() => Err(no_active_key(&cluster)),
         Err(keys) => {
             let name = |key: &ClusterKey| format!("{} {}", key.holder, key.recipient.fingerprint());
             let names = keys.iter().map(name).collect::<Vec<_>>().join(", ");

@@ -8,10 +8,9 @@ use std::path::Path;
 
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
-use crate::cluster;
 use crate::files::input;
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
-use crate::who::config::Config;
+use crate::who::config;
 
 /// The sealed keys of the files that the command line names.
 pub(crate) fn sealed_keys() -> ArgValueCandidates {
@@ -35,7 +34,7 @@ pub(crate) fn all_keys() -> ArgValueCandidates {
 /// The environments of bulla.yaml.
 pub(crate) fn environments() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let config = Config::find(None, &[]).ok().flatten();
+        let config = config::find(None, &[]).ok().flatten();
         let environments = config.into_iter().flat_map(|config| config.environments);
         environments.map(|environment| CompletionCandidate::new(environment.name)).collect()
     })
@@ -44,7 +43,7 @@ pub(crate) fn environments() -> ArgValueCandidates {
 /// The fingerprints that bulla.yaml pins, with their holders.
 pub(crate) fn fingerprints() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let config = Config::find(None, &[]).ok().flatten();
+        let config = config::find(None, &[]).ok().flatten();
         let pins = config.iter().flat_map(|config| &config.environments).flat_map(|it| &it.pins);
         let keys: BTreeMap<_, _> = pins
             .map(|pin| {
@@ -56,13 +55,6 @@ pub(crate) fn fingerprints() -> ArgValueCandidates {
             CompletionCandidate::new(key).help(Some(holder.into()))
         };
         keys.into_iter().map(candidate).collect()
-    })
-}
-
-/// The contexts of the kubeconfig.
-pub(crate) fn contexts() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        cluster::contexts().into_iter().map(CompletionCandidate::new).collect()
     })
 }
 

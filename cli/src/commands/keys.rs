@@ -9,10 +9,9 @@ mod renew;
 mod restore;
 mod retire;
 mod revoke;
+mod wait;
 
-use std::time::Duration;
-
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 
 use crate::report::failure::{Answer, Failure};
 
@@ -21,8 +20,8 @@ use crate::report::failure::{Answer, Failure};
 pub(crate) enum Keys {
     Generate(generate::Generate),
     Fetch(fetch::Fetch),
-    List(list::List),
-    Backup(backup::Backup),
+    List(list::ListKeys),
+    Backup(backup::BackupKeys),
     Restore(restore::Restore),
     Renew(renew::Renew),
     Activate(activate::Activate),
@@ -43,24 +42,5 @@ impl Keys {
             Self::Retire(retire) => retire.run(),
             Self::Revoke(revoke) => revoke.run(),
         }
-    }
-}
-
-/// How long a command waits for the controller to do its part.
-#[derive(Args)]
-struct Wait {
-    /// How many seconds to wait for the controller
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    timeout: u64,
-
-    /// Do not wait for the controller
-    #[arg(long)]
-    no_wait: bool,
-}
-
-impl Wait {
-    /// How long, if at all.
-    fn deadline(&self) -> Option<Duration> {
-        (!self.no_wait).then(|| Duration::from_secs(self.timeout))
     }
 }

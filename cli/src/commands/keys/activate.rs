@@ -8,9 +8,9 @@ use bulla_crds::State;
 use bulla_sealing::{Fingerprint, Recipient};
 use clap::Args;
 
-use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys, sealing_keys};
 use crate::command_line::completion;
-use crate::command_line::flags::ClusterFlags;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::terminal::Consent;
 use crate::report::{escape, output};
@@ -66,7 +66,7 @@ impl Activate {
 
     fn activate(&self, fingerprint: Fingerprint) -> Result<Answer, Failure> {
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         let key = keys.find(fingerprint)?;
         if key.state == State::Active {
@@ -87,7 +87,7 @@ impl Activate {
     /// Declares the key of another holder, and makes it Active.
     fn declare(&self, recipient: &Recipient, holder: &str) -> Result<Answer, Failure> {
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         let fingerprint = recipient.fingerprint();
         let is_own = keys.own_holders().contains(&holder);
@@ -122,9 +122,9 @@ impl Activate {
         let question = format!("Is {} the key of {holder}?", recipient.long_fingerprint());
         self.consent.ask(&question)?;
         if !is_declared {
-            cluster.declare(recipient, holder)?;
+            sealing_keys::declare(&cluster, recipient, holder)?;
         }
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         self.take_over(&cluster, &keys, keys.find(fingerprint)?, is_own)
     }
 
@@ -139,10 +139,10 @@ impl Activate {
     ) -> Result<Answer, Failure> {
         let (fingerprint, holder) = (key.fingerprint(), &key.holder);
         let Some(old) = keys.active(holder)? else {
-            cluster.set_state(key, State::Active)?;
+            sealing_keys::set_state(cluster, key, State::Active)?;
             return done(key);
         };
-        cluster.retire_for(old, fingerprint)?;
+        sealing_keys::retire_for(cluster, old, fingerprint)?;
         output::summary(&format!("{holder}: {} is Retired and still opens", old.fingerprint()));
         let old = old.fingerprint();
         // The last thing that the controller does is to tidy up the old key.
@@ -154,13 +154,14 @@ impl Activate {
             keys.keys.iter().all(is)
         };
         let patience = if is_own { CONTROLLERS_TURN } else { Duration::ZERO };
-        if cluster.wait_for(patience, |keys| is_over(keys).then_some(()))?.is_some() {
+        if sealing_keys::wait_for(cluster, patience, |keys| is_over(keys).then_some(()))?.is_some()
+        {
             return done(key);
         }
         // No controller is there that sees to this holder. What was begun can be completed by whoever finds it.
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(cluster)?;
         if keys.active(holder)?.is_none() {
-            cluster.set_state(keys.find(fingerprint)?, State::Active)?;
+            sealing_keys::set_state(cluster, keys.find(fingerprint)?, State::Active)?;
         }
         done(key)
     }

@@ -13,12 +13,13 @@ use bulla_crds::keys::{self, OpenBackupError};
 use bulla_sealing::{Fingerprint, Identity, Keyring, UnsealError};
 use clap::Args;
 
-use crate::cluster::{Cluster, ClusterKey, Refusal, SealingKeys};
-use crate::command_line::flags::ClusterFlags;
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{ApiError, Cluster, ClusterKey, SealingKeys, identity_secrets, sealing_keys};
 use crate::files::input;
+use crate::files::write::{self, Existing, Visibility};
 use crate::report::escape;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Content, Existing};
+use crate::report::output;
 use crate::who::identities::{self, IdentityFlags};
 
 /// Take the cluster's keys out of it, encrypted
@@ -28,7 +29,7 @@ use crate::who::identities::{self, IdentityFlags};
 /// any age opens. It is read back and checked before the key counts as backed up. Without its keys a cluster
 /// cannot be rebuilt: keep the folder elsewhere, and what opens it somewhere else again.
 #[derive(Args)]
-pub(crate) struct Backup {
+pub(crate) struct BackupKeys {
     /// The folder to write into, made if it is not there
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
@@ -49,26 +50,26 @@ pub(crate) struct Backup {
 }
 
 /// An encrypted identity, on its way into a file.
-struct Copy {
+struct KeyCopy {
     of: Fingerprint,
     /// The age file, armored.
     armored: Vec<u8>,
     /// What has to be found in the file.
-    content: CopyContent,
+    content: KeyCopyContent,
 }
 
-enum CopyContent {
+enum KeyCopyContent {
     /// A sealed value, the same as in the cluster.
     Sealed { file: Vec<u8>, recovery: Vec<Fingerprint> },
     /// An identity, which this passphrase gives back.
     Protected { passphrase: SecretString },
 }
 
-impl Backup {
+impl BackupKeys {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let recovery = self.identities.read()?;
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         let copies = match self.passphrase {
             true => self.protected(&cluster)?,
@@ -104,9 +105,9 @@ impl Backup {
     }
 
     /// The identities themselves, encrypted here.
-    fn protected(&self, cluster: &Cluster) -> Result<Vec<Copy>, Failure> {
+    fn protected(&self, cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
         let mut found: Vec<Identity> = Vec::new();
-        for (name, identity) in cluster.identities()? {
+        for (name, identity) in identity_secrets::identities(cluster)? {
             match identity {
                 Ok(identity) => found.push(identity),
                 Err(error) => warn(&format!("Secret {name} is passed over: {error}")),
@@ -123,8 +124,8 @@ impl Backup {
                 Some(armored) => armored,
                 None => identities::protect(identity, &passphrase)?,
             };
-            let content = CopyContent::Protected { passphrase: passphrase.clone() };
-            Ok(Copy { of, armored, content })
+            let content = KeyCopyContent::Protected { passphrase: passphrase.clone() };
+            Ok(KeyCopy { of, armored, content })
         };
         found.iter().map(copy).collect()
     }
@@ -139,15 +140,15 @@ impl Backup {
 
     /// The copy that is there already, if it is of the same identity and for the same recovery recipients: after a
     /// recovery the controller has sealed it anew, and then the older one is as good.
-    fn kept(&self, copy: Copy) -> Copy {
+    fn kept(&self, copy: KeyCopy) -> KeyCopy {
         let existing = || {
             let armored = fs::read(self.path(copy.of)).ok()?;
             let file = identities::age_file("", &armored).ok()??.to_vec();
             let found = keys::read_backup(&file).ok()?;
-            let CopyContent::Sealed { recovery, .. } = &copy.content else { return None };
+            let KeyCopyContent::Sealed { recovery, .. } = &copy.content else { return None };
             let is_as_good = found.of == copy.of && found.recovery == *recovery;
-            let content = CopyContent::Sealed { file, recovery: found.recovery };
-            is_as_good.then_some(Copy { of: copy.of, armored, content })
+            let content = KeyCopyContent::Sealed { file, recovery: found.recovery };
+            is_as_good.then_some(KeyCopy { of: copy.of, armored, content })
         };
         existing().unwrap_or(copy)
     }
@@ -157,7 +158,7 @@ impl Backup {
     }
 
     /// Writes the file, unless it is there, and reads it back.
-    fn write(&self, copy: &Copy) -> Result<(), Failure> {
+    fn write(&self, copy: &KeyCopy) -> Result<(), Failure> {
         let path = self.path(copy.of);
         let is_there = fs::read(&path).is_ok_and(|existing| existing == copy.armored);
         if !is_there {
@@ -167,7 +168,7 @@ impl Backup {
                     "it holds something else: choose another folder, or write over it with --force",
                 ),
             };
-            output::write_file(&path, &copy.armored, existing, Content::Secret)?;
+            write::file(&path, &copy.armored, existing, Visibility::Secret)?;
         }
         let name = path.display();
         let not_the_same =
@@ -175,14 +176,14 @@ impl Backup {
         let read = input::read(&path)?;
         let file = identities::age_file(&read.name, &read.bytes)?.ok_or_else(not_the_same)?;
         let how = match &copy.content {
-            CopyContent::Sealed { file: expected, recovery } => {
+            KeyCopyContent::Sealed { file: expected, recovery } => {
                 let backup = keys::read_backup(&file).map_err(|_| not_the_same())?;
                 if backup.of != copy.of || *file != *expected {
                     return Err(not_the_same().into());
                 }
                 format!("sealed to {}", join(recovery))
             }
-            CopyContent::Protected { passphrase } => {
+            KeyCopyContent::Protected { passphrase } => {
                 let held = identities::unprotect(&read.name, &file, passphrase.clone())?;
                 if one_fingerprint(&held) != Some(copy.of) {
                     return Err(not_the_same().into());
@@ -195,18 +196,18 @@ impl Backup {
 }
 
 /// The copies that the controller has sealed.
-fn sealed(cluster: &Cluster) -> Result<Vec<Copy>, Failure> {
+fn sealed(cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
     let mut copies = Vec::new();
-    for (name, file) in cluster.backups()? {
+    for (name, file) in identity_secrets::backups(cluster)? {
         let Some(file) = file else {
             warn(&format!("Secret {name} is passed over: there is no backup in it"));
             continue;
         };
         match keys::read_backup(&file) {
-            Ok(backup) if keys::backup_name(backup.of) == name => copies.push(Copy {
+            Ok(backup) if keys::backup_name(backup.of) == name => copies.push(KeyCopy {
                 of: backup.of,
                 armored: identities::armor(&file)?,
-                content: CopyContent::Sealed { file, recovery: backup.recovery },
+                content: KeyCopyContent::Sealed { file, recovery: backup.recovery },
             }),
             Ok(backup) => {
                 warn(&format!(
@@ -221,8 +222,8 @@ fn sealed(cluster: &Cluster) -> Result<Vec<Copy>, Failure> {
 }
 
 /// Opens a sealed copy, if there is something to open it with, and compares what is in it.
-fn check(keys: &SealingKeys, copy: &Copy, recovery: &Keyring) -> Result<(), Failure> {
-    let CopyContent::Sealed { file, .. } = &copy.content else { return Ok(()) };
+fn check(keys: &SealingKeys, copy: &KeyCopy, recovery: &Keyring) -> Result<(), Failure> {
+    let KeyCopyContent::Sealed { file, .. } = &copy.content else { return Ok(()) };
     if recovery.is_empty() {
         return Ok(());
     }
@@ -253,10 +254,10 @@ fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
     if !keys.keys.iter().any(|key| key.fingerprint() == of && is_told(key)) {
         return;
     }
-    let trouble = match cluster.mark_taken_out(of) {
+    let trouble = match sealing_keys::mark_taken_out(cluster, of) {
         Ok(()) => return,
-        Err(Refusal::Forbidden) => "you may not change its status",
-        Err(Refusal::Conflict) => "somebody else keeps changing it",
+        Err(ApiError::Forbidden) => "you may not change its status",
+        Err(ApiError::Conflict) => "somebody else keeps changing it",
         Err(_) => "its status could not be changed",
     };
     warn(&format!("{of} is backed up, and its SealingKey does not say so: {trouble}"));

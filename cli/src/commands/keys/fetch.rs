@@ -8,12 +8,14 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cluster::ClusterKey;
+use crate::cluster::kubeconfig::ClustersFlags;
 use crate::command_line::completion;
-use crate::command_line::flags::{ClustersFlags, Format, Output};
+use crate::command_line::flags::{OutputFlags, ReportFormat};
+use crate::files::write::{self, Existing, Visibility};
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Content, Existing};
+use crate::report::output;
 use crate::report::terminal::Consent;
-use crate::who::config::{Config, Environment};
+use crate::who::config::{self, Config, Environment};
 use crate::who::pinning::{self, HolderKey, Shown};
 
 /// Fetch the recipients that a cluster's values are sealed to today
@@ -32,7 +34,7 @@ pub(crate) struct Fetch {
     clusters: ClustersFlags,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 
     /// Write over an existing file
     #[arg(long)]
@@ -40,7 +42,7 @@ pub(crate) struct Fetch {
 
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReportFormat,
 
     /// Pin the keys in this environment of bulla.yaml; repeat for several
     #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"], add = completion::environments())]
@@ -81,21 +83,18 @@ impl Fetch {
             }
         }
         let text = match self.format {
-            Format::Human => recipients_file(&keys),
-            Format::Json => format!("{:#}\n", json!(keys.iter().map(to_json).collect::<Vec<_>>())),
-        };
-        match output::file(self.output.output.as_deref()) {
-            Some(path) => {
-                let existing = Existing::unless(self.force);
-                output::write_file(path, text.as_bytes(), existing, Content::Public)
+            ReportFormat::Human => recipients_file(&keys),
+            ReportFormat::Json => {
+                format!("{:#}\n", json!(keys.iter().map(to_json).collect::<Vec<_>>()))
             }
-            None => Ok(output::stdout(text.as_bytes())?),
-        }
+        };
+        let existing = Existing::unless(self.force);
+        write::file_or_stdout(self.output.file(), text.as_bytes(), existing, Visibility::Public)
     }
 
     /// Writes the holders' Active keys into `bulla.yaml`.
     fn pin(&self) -> Result<(), Failure> {
-        let config = Config::find(self.config.as_deref(), &[])?
+        let config = config::find(self.config.as_deref(), &[])?
             .ok_or_else(|| anyhow!("there is no bulla.yaml at the root of a Git work tree here"))
             .or_hint("bulla init writes one; --config names another file")?;
         let mut named = Vec::new();
@@ -113,7 +112,7 @@ impl Fetch {
             renewals.push(key.renewal(environment)?);
         }
         let name = config.path.display();
-        let Some(new) = config.renewed(&renewals)? else {
+        let Some(new) = config::renewed(&config, &renewals)? else {
             output::summary(&format!("{name}: these keys are pinned already"));
             return Ok(());
         };
@@ -121,9 +120,7 @@ impl Fetch {
             output::stderr(&key.comparison(environment));
         }
         self.consent.ask(&format!("pin these in {name}?"))?;
-        let old = config.file.bytes();
-        output::exchange_file(&config.path, &old, &new).map_err(|error| error.of(&config.path))?;
-        output::sync_folders_of([config.path.as_path()])?;
+        write::replace(&config.path, &config.file.bytes(), &new)?;
         output::summary(&format!("pinned in {name}; bulla rekey seals what is there to them"));
         Ok(())
     }

@@ -7,9 +7,10 @@ use clap::Args;
 use jiff::{Timestamp, Unit};
 use zeroize::Zeroizing;
 
-use crate::command_line::flags::{Output, Type};
+use crate::command_line::flags::{KeyTypeFlag, OutputFlags};
+use crate::files::write::{self, Existing, Visibility};
 use crate::report::failure::{Answer, Failure};
-use crate::report::output::{self, Content, Existing};
+use crate::report::output;
 
 /// Make a new identity
 ///
@@ -20,10 +21,10 @@ use crate::report::output::{self, Content, Existing};
 pub(crate) struct Generate {
     /// The type of the key
     #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t)]
-    key_type: Type,
+    key_type: KeyTypeFlag,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 
     /// Write the identity even inside a Git work tree
     #[arg(long)]
@@ -32,9 +33,9 @@ pub(crate) struct Generate {
 
 impl Generate {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let path = output::file(self.output.output.as_deref());
+        let path = self.output.file();
         if let Some(path) = path.filter(|_| !self.force) {
-            output::refuse_work_tree(path)?;
+            write::refuse_work_tree(path)?;
         }
         let identity = Identity::generate(self.key_type.into()).map_err(Failure::unable)?;
         let recipient = identity.recipient();
@@ -43,7 +44,7 @@ impl Generate {
             Some(path) => {
                 let existing =
                     Existing::Keep("an identity is never written over: choose another name");
-                output::write_file(path, file.as_bytes(), existing, Content::Secret)?;
+                write::file(path, file.as_bytes(), existing, Visibility::Secret)?;
                 output::stdout(format!("{recipient}\n").as_bytes())?;
             }
             None => {

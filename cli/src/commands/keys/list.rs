@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys};
-use crate::command_line::flags::ClusterFlags;
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys, sealing_keys};
 use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
@@ -17,7 +17,7 @@ use crate::report::output;
 /// whether that is backed up, and how many live SealedSecrets are sealed to it. A SealingKey that cannot be
 /// trusted is named in a warning and does not stand in the table.
 #[derive(Args)]
-pub(crate) struct List {
+pub(crate) struct ListKeys {
     #[command(flatten)]
     cluster: ClusterFlags,
 
@@ -74,9 +74,9 @@ impl From<StateFlag> for State {
     }
 }
 
-impl List {
+impl ListKeys {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let mut keys = Cluster::connect(&self.cluster)?.sealing_keys()?;
+        let mut keys = sealing_keys::all(&Cluster::connect(&self.cluster)?)?;
         keys.warn_of_malformed();
         let state = self.state.map(State::from);
         keys.keys.retain(|key| {

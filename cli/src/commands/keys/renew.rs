@@ -3,9 +3,9 @@
 use anyhow::anyhow;
 use clap::Args;
 
-use super::Wait;
-use crate::cluster::{Cluster, SealingKeys};
-use crate::command_line::flags::ClusterFlags;
+use super::wait::Wait;
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, SealingKeys, sealing_keys};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 
@@ -29,7 +29,7 @@ pub(crate) struct Renew {
 impl Renew {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         let holder = self.holder(&keys)?;
         let Some(old) = keys.active(holder)? else {
@@ -41,12 +41,12 @@ impl Renew {
                 .or_hint("only the controller of the holder's own cluster renews its key");
         }
         let fingerprint = old.fingerprint();
-        cluster.ask_to_renew(old)?;
+        sealing_keys::ask_to_renew(&cluster, old)?;
         let Some(deadline) = self.wait.deadline() else {
             output::stdout(format!("{holder}: {fingerprint} is to be renewed\n").as_bytes())?;
             return Ok(Answer::Yes);
         };
-        let new = cluster.wait_for(deadline, |keys| {
+        let new = sealing_keys::wait_for(&cluster, deadline, |keys| {
             let active = keys.active(holder).ok()??.fingerprint();
             (active != fingerprint).then_some(active)
         })?;

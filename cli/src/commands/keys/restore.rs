@@ -9,9 +9,10 @@ use bulla_crds::State;
 use bulla_sealing::{Fingerprint, Identity};
 use clap::Args;
 
-use super::Wait;
-use crate::cluster::{Cluster, SealingKeys, Stored};
-use crate::command_line::flags::ClusterFlags;
+use super::wait::Wait;
+use crate::cluster::identity_secrets::{self, StoreOutcome};
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, SealingKeys, sealing_keys};
 use crate::files::input;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output::Label;
@@ -48,7 +49,7 @@ pub(crate) struct Restore {
 }
 
 /// An identity that was found, and in which file.
-struct Found {
+struct FoundIdentity {
     identity: Identity,
     file: String,
 }
@@ -57,27 +58,29 @@ impl Restore {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let found = self.find()?;
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         self.refuse_revoked(&keys, &found)?;
         show(&cluster, &found);
         let mut taken = Vec::new();
         let mut usable = Vec::new();
         for (fingerprint, found) in &found {
-            let stored = cluster.store(&found.identity)?;
+            let stored = identity_secrets::store(&cluster, &found.identity)?;
             let text = match stored {
-                Stored::Created => "restored",
-                Stored::Already => "is there already",
-                Stored::Revoked => "is there already, and revoked",
-                Stored::Taken => "another Secret has its name",
+                StoreOutcome::Created => "restored",
+                StoreOutcome::Already => "is there already",
+                StoreOutcome::Revoked => "is there already, and revoked",
+                StoreOutcome::Taken => "another Secret has its name",
             };
             output::stdout(format!("{fingerprint}: {text}\n").as_bytes())?;
             match stored {
-                Stored::Taken => taken.push(fingerprint.to_string()),
-                Stored::Created | Stored::Already if !is_revoked(&keys, *fingerprint) => {
+                StoreOutcome::Taken => taken.push(fingerprint.to_string()),
+                StoreOutcome::Created | StoreOutcome::Already
+                    if !is_revoked(&keys, *fingerprint) =>
+                {
                     usable.push(*fingerprint);
                 }
-                Stored::Created | Stored::Already | Stored::Revoked => {}
+                StoreOutcome::Created | StoreOutcome::Already | StoreOutcome::Revoked => {}
             }
         }
         self.wait_until_held(&cluster, &usable)?;
@@ -92,7 +95,7 @@ impl Restore {
     }
 
     /// The identities of all files, each once.
-    fn find(&self) -> Result<BTreeMap<Fingerprint, Found>, Failure> {
+    fn find(&self) -> Result<BTreeMap<Fingerprint, FoundIdentity>, Failure> {
         input::paths(&self.files, &self.identities.identities)?;
         let opening = self.identities.hold()?;
         let mut all = BTreeMap::new();
@@ -100,7 +103,7 @@ impl Restore {
             let file = path.display().to_string();
             for identity in opening.read_file(&path, &self.identities.passphrase)? {
                 let fingerprint = identity.recipient().fingerprint();
-                all.entry(fingerprint).or_insert(Found { identity, file: file.clone() });
+                all.entry(fingerprint).or_insert(FoundIdentity { identity, file: file.clone() });
             }
         }
         Ok(all)
@@ -121,7 +124,7 @@ impl Restore {
     fn refuse_revoked(
         &self,
         keys: &SealingKeys,
-        found: &BTreeMap<Fingerprint, Found>,
+        found: &BTreeMap<Fingerprint, FoundIdentity>,
     ) -> Result<(), Failure> {
         let revoked = found.keys().find(|fingerprint| is_revoked(keys, **fingerprint));
         match revoked.filter(|_| !self.force) {
@@ -137,7 +140,7 @@ impl Restore {
             return Ok(());
         };
         let mut missing = Vec::new();
-        let held = cluster.wait_for(deadline, |keys| {
+        let held = sealing_keys::wait_for(cluster, deadline, |keys| {
             let state = |fingerprint: &Fingerprint| {
                 let mut keys = keys.keys.iter();
                 let key = keys.find(|key| key.fingerprint() == *fingerprint && key.is_held());
@@ -169,7 +172,7 @@ fn is_revoked(keys: &SealingKeys, fingerprint: Fingerprint) -> bool {
     keys.any(|key| key.fingerprint() == fingerprint && key.state == State::Revoked)
 }
 
-fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, Found>) {
+fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, FoundIdentity>) {
     let (server, namespace) = (cluster.server(), cluster.controller_namespace());
     let mut text = format!("restoring into namespace {namespace} of {server}:\n");
     for (fingerprint, found) in found {

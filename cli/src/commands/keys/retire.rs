@@ -5,9 +5,9 @@ use bulla_crds::State;
 use bulla_sealing::Fingerprint;
 use clap::Args;
 
-use crate::cluster::{Cluster, Possession};
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, Possession, sealing_keys};
 use crate::command_line::completion;
-use crate::command_line::flags::ClusterFlags;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::{escape, output};
 
@@ -29,7 +29,7 @@ pub(crate) struct Retire {
 impl Retire {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         let key = keys.find(self.fingerprint)?;
         let (fingerprint, holder) = (self.fingerprint, &key.holder);
@@ -44,7 +44,7 @@ impl Retire {
                         && !keys.own_holders().contains(&holder.as_str());
                 let failure = anyhow!("key {fingerprint} is the Active key of {holder}");
                 match (is_of_another, self.force) {
-                    (true, true) => cluster.set_state(key, State::Retired)?,
+                    (true, true) => sealing_keys::set_state(&cluster, key, State::Retired)?,
                     (true, false) => return Err(failure).or_hint(
                         "activate another of its keys instead, or leave the holder without one by --force",
                     ),
@@ -53,7 +53,7 @@ impl Retire {
                     ),
                 }
             }
-            State::Pending => cluster.set_state(key, State::Retired)?,
+            State::Pending => sealing_keys::set_state(&cluster, key, State::Retired)?,
         }
         let text = format!("{holder}: {fingerprint} is Retired and still opens\n");
         output::stdout(escape::lines(&text).as_bytes())?;

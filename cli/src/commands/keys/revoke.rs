@@ -8,9 +8,9 @@ use bulla_sealing::Fingerprint;
 use clap::Args;
 
 use self::need::{Need, Usable};
-use crate::cluster::{Cluster, Refusal};
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{ApiError, Cluster, sealed_secrets, sealing_keys};
 use crate::command_line::completion;
-use crate::command_line::flags::ClusterFlags;
 use crate::files::git;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::terminal::Consent;
@@ -55,7 +55,7 @@ impl Revoke {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let fingerprint = self.fingerprint;
         let cluster = Cluster::connect(&self.cluster)?;
-        let keys = cluster.sealing_keys()?;
+        let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
         let key = keys.find(fingerprint)?;
         let done = format!("{}: {fingerprint} is Revoked\n", key.holder);
@@ -82,7 +82,7 @@ impl Revoke {
             "revoking does not undo disclosure: change credentials that may have been read first",
         );
         self.consent.ask(&format!("Revoke {fingerprint} of {} for good?", key.holder))?;
-        cluster.set_state(key, State::Revoked)?;
+        sealing_keys::set_state(&cluster, key, State::Revoked)?;
         output::stdout(escape::lines(&done).as_bytes())?;
         Ok(Answer::Yes)
     }
@@ -90,12 +90,12 @@ impl Revoke {
     /// The values of live SealedSecrets that need the key.
     fn live(&self, cluster: &Cluster, usable: &Usable) -> Result<Need, Failure> {
         let mut need = Need::default();
-        let listed = cluster.for_each_sealed_secret(|sealed_secret| {
+        let listed = sealed_secrets::for_each(cluster, |sealed_secret| {
             need.add_sealed_secret(&sealed_secret, usable);
         });
         match listed {
             Ok(()) => Ok(need),
-            Err(Refusal::Forbidden) if self.force => {
+            Err(ApiError::Forbidden) if self.force => {
                 warn("live SealedSecrets were not looked at: you may not list them in all namespaces");
                 Ok(need)
             }
