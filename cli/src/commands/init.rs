@@ -8,14 +8,15 @@ use bulla_sealing::Recipient;
 use clap::Args;
 use serde_json::Value;
 
-use crate::command_line::flags::{ClustersFlags, KubeconfigFlags};
+use crate::cluster::kubeconfig::{ClustersFlags, KubeconfigFlags};
+use crate::files::write::{self, Existing, Visibility};
 use crate::manifest;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Content, Existing};
+use crate::report::output;
 use crate::report::terminal::Consent;
-use crate::who::config::{Config, RECOVERY, Renewal};
+use crate::who::config::{self, Config, RECOVERY, Renewal};
 use crate::who::pinning::{self, Shown};
-use crate::who::{config, recipients};
+use crate::who::recipients;
 
 /// What the file begins with.
 const HEAD: &str = "\
@@ -73,7 +74,7 @@ pub(crate) struct Init {
 }
 
 /// An environment as the flags have it.
-struct Draft<'a> {
+struct EnvironmentDraft<'a> {
     name: &'a str,
     paths: Vec<&'a str>,
     namespace: Option<&'a str>,
@@ -83,13 +84,13 @@ impl Init {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let path = match &self.config {
             Some(path) => path.clone(),
-            None => config::place()?,
+            None => config::default_path()?,
         };
         if path.symlink_metadata().is_ok() {
             return Err(anyhow!("{} is there already", path.display())).or_hint(KEEP);
         }
         let text = text(&self.drafts()?);
-        let config = Config::of_text(&path, &text)
+        let config = config::of_text(&path, &text)
             .map_err(|failure| failure.context("no bulla.yaml can be written with these flags"))?;
         let recovery = self.recovery()?;
         let mut renewals = Vec::new();
@@ -98,23 +99,23 @@ impl Init {
             renewals.extend(recovery.map(|it| Renewal::of_today(&environment.name, RECOVERY, it)));
         }
         renewals.extend(self.fetched(&config)?);
-        let bytes = config.renewed(&renewals)?.unwrap_or_else(|| text.into_bytes());
-        output::write_file(&path, &bytes, Existing::Keep(KEEP), Content::Public)?;
+        let bytes = config::renewed(&config, &renewals)?.unwrap_or_else(|| text.into_bytes());
+        write::file(&path, &bytes, Existing::Keep(KEEP), Visibility::Public)?;
         tell(&path, &config, &renewals);
         Ok(Answer::Yes)
     }
 
     /// The environments, each with all of its paths.
-    fn drafts(&self) -> Result<Vec<Draft<'_>>, Failure> {
-        let mut drafts: Vec<Draft<'_>> = Vec::new();
+    fn drafts(&self) -> Result<Vec<EnvironmentDraft<'_>>, Failure> {
+        let mut drafts: Vec<EnvironmentDraft<'_>> = Vec::new();
         for (name, path) in &self.environments {
             match drafts.iter_mut().find(|draft| draft.name == name) {
                 Some(draft) => draft.paths.push(path),
-                None => drafts.push(Draft { name, paths: vec![path], namespace: None }),
+                None => drafts.push(EnvironmentDraft { name, paths: vec![path], namespace: None }),
             }
         }
         if drafts.is_empty() {
-            drafts.push(Draft { name: "default", paths: vec!["**"], namespace: None });
+            drafts.push(EnvironmentDraft { name: "default", paths: vec!["**"], namespace: None });
         }
         for (name, namespace) in &self.namespaces {
             let draft = drafts.iter_mut().find(|draft| draft.name == name);
@@ -173,9 +174,9 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
 }
 
 /// The file before anything is pinned. Its comments are there once.
-fn text(drafts: &[Draft<'_>]) -> String {
+fn text(drafts: &[EnvironmentDraft<'_>]) -> String {
     let mut text = HEAD.to_owned();
-    for (number, Draft { name, paths, namespace }) in drafts.iter().enumerate() {
+    for (number, EnvironmentDraft { name, paths, namespace }) in drafts.iter().enumerate() {
         let comment = |comment| if number == 0 { comment } else { "" };
         text.push_str(&format!("  {}:\n", scalar(name)));
         text.push_str(comment("    # From this folder on: * within a name, ** for any folders.\n"));
@@ -233,14 +234,14 @@ mod tests {
     #[test]
     fn what_is_written_is_what_the_flags_say() {
         let drafts = [
-            Draft {
+            EnvironmentDraft {
                 name: "prod",
                 paths: vec!["clusters/prod/**", "*.yaml"],
                 namespace: Some("on"),
             },
-            Draft { name: "123", paths: vec!["{a,b}/x: y #"], namespace: None },
+            EnvironmentDraft { name: "123", paths: vec!["{a,b}/x: y #"], namespace: None },
         ];
-        let config = Config::of_text(Path::new("bulla.yaml"), &text(&drafts)).unwrap();
+        let config = config::of_text(Path::new("bulla.yaml"), &text(&drafts)).unwrap();
         let file = config.file.only().unwrap();
         assert_eq!(
             *file.value,

@@ -4,26 +4,23 @@
 //! in a review of the first. The recipients in it are pins, whole and not by fingerprint, so whoever reviews the
 //! file decides who can read.
 
-mod allow;
 mod edit;
+mod load;
 mod parse;
 
 use std::io::ErrorKind;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use globset::GlobSet;
 use jiff::civil::Date;
-use zeroize::Zeroizing;
 
-use crate::files::input::Input;
-use crate::files::{git, input, walk};
 use crate::manifest::{GivenNamespace, ManifestFile, Mark, Step};
 use crate::report::failure::{Failure, OrHint};
 
-pub(crate) use allow::AllowedRule;
-pub(crate) use edit::Renewal;
+pub(crate) use edit::{Renewal, renewed};
+pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_text};
 
 /// What the file is called.
 pub(crate) const NAME: &str = "bulla.yaml";
@@ -49,6 +46,15 @@ pub(crate) struct Environment {
     /// The namespace of what in these paths names none itself.
     pub(crate) namespace: Option<GivenNamespace>,
     pub(crate) pins: Vec<Pin>,
+}
+
+/// A rule that is allowed for some files, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct AllowedRule {
+    pub(crate) rule: String,
+    pub(crate) reason: String,
+    globs: GlobSet,
+    index: usize,
 }
 
 /// A recipient, as it was fetched and reviewed.
@@ -80,50 +86,12 @@ impl PinState {
 }
 
 impl Config {
-    /// The file that `--config` names, or the one of the Git work tree in which all of `paths` lie, or the current
-    /// folder if there are none.
-    pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Self>, Failure> {
-        if let Some(path) = named {
-            return Self::read(path).map(Some);
-        }
-        let here = [PathBuf::from(".")];
-        let mut roots = Vec::new();
-        for path in if paths.is_empty() { &here } else { paths } {
-            roots.push(git::root_of(&real_path(path)?));
-        }
-        roots.sort_unstable();
-        roots.dedup();
-        match &roots[..] {
-            [Some(root)] => of_work_tree(root)?.map(|path| Self::read(&path)).transpose(),
-            [] | [None] => Ok(None),
-            _ => Err(anyhow!(
-                "the paths do not lie in one Git work tree, and each may have a {NAME}"
-            ))
-            .or_hint("run the command for each of them, or say with --config or -r what counts"),
-        }
-    }
-
-    /// Reads one file.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        Self::parse(path, input::read(path)?)
-    }
-
-    /// A file that is not written yet.
-    pub(crate) fn of_text(path: &Path, text: &str) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        Self::parse(path, Input { name, bytes: Zeroizing::new(text.into()) })
-    }
-
-    /// Reads what the file at `path` was in another commit.
-    pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Self, Failure> {
-        Self::parse(path, Input { name: blob.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) })
-    }
-
     /// The environment that a file belongs to, if any.
     pub(crate) fn environment_of(&self, file: &Path) -> Result<Option<&Environment>, Failure> {
         let real = real_path(file)?;
         let Ok(path) = real.strip_prefix(&self.root) else { return Ok(None) };
-        let mut matching = self.environments.iter().filter(|it| it.globs.is_match(path));
+        let mut matching =
+            self.environments.iter().filter(|environment| environment.globs.is_match(path));
         match (matching.next(), matching.next()) {
             (first, None) => Ok(first),
             (Some(one), Some(other)) => {
@@ -148,15 +116,34 @@ impl Config {
     /// The environment of this name.
     pub(crate) fn environment(&self, name: &str) -> Result<&Environment, Failure> {
         let found = self.environments.iter().find(|environment| environment.name == name);
-        let names: Vec<_> = self.environments.iter().map(|it| it.name.as_str()).collect();
         found
             .ok_or_else(|| anyhow!("{} has no environment {name}", self.path.display()))
-            .or_hint(format!("it has: {}", names.join(", ")))
+            .or_hint(format!("it has: {}", self.names()))
     }
 
     /// Where the recipients of an environment stand, or the environment if it has none.
     pub(crate) fn mark_of(&self, environment: &str) -> Option<Mark> {
         self.file.only().ok()?.mark(&["environments", environment, "recipients"].map(Step::Key))
+    }
+
+    /// The names of all environments, for messages.
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<_> =
+            self.environments.iter().map(|environment| environment.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// Whether a file is one of those for which something is allowed.
+    pub(crate) fn allows_for(&self, allowed: &AllowedRule, file: &Path) -> bool {
+        let real = real_path(file).ok();
+        let path = real.as_ref().and_then(|real| real.strip_prefix(&self.root).ok());
+        path.is_some_and(|path| allowed.globs.is_match(path))
+    }
+
+    /// Where it stands.
+    pub(crate) fn mark_of_allowed(&self, allowed: &AllowedRule) -> Option<Mark> {
+        let item = [Step::Key("lint"), Step::Key("allow"), Step::Index(allowed.index)];
+        self.file.only().ok()?.mark(&[&item[..], &[Step::Key("rule")]].concat())
     }
 
     /// Who holds the key of this fingerprint, as far as any pin says so.
@@ -195,37 +182,6 @@ fn real_path(path: &Path) -> Result<PathBuf> {
         real => real,
     };
     real.with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// Where the file of the work tree around the current folder stands or is to be written.
-pub(crate) fn place() -> Result<PathBuf, Failure> {
-    let root = git::root_of(&real_path(Path::new("."))?)
-        .ok_or_else(|| anyhow!("this is no Git work tree, at whose root a {NAME} is found"))
-        .or_hint("begin one with git init, or name the file with --config")?;
-    Ok(of_work_tree(&root)?.unwrap_or_else(|| shortest(&root.join(NAME))))
-}
-
-/// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
-fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
-    let config = root.join(NAME);
-    let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|it| it.exists());
-    let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
-    let other = above.into_iter().chain(below).find(|other| *other != config);
-    match other {
-        Some(other) => Err(anyhow!("{} is not at the root of the work tree", other.display()))
-            .or_hint(format!(
-                "there is one {NAME}, in {}; name another file with --config",
-                root.display()
-            )),
-        None => Ok(config.is_file().then(|| shortest(&config))),
-    }
-}
-
-/// As a person in the current folder would write it.
-fn shortest(path: &Path) -> PathBuf {
-    let here = std::env::current_dir().and_then(std::fs::canonicalize);
-    let within = here.ok().and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
-    within.filter(|path| path.components().next() != Some(Component::CurDir)).unwrap_or(path.into())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 
 use anyhow::anyhow;
 
-use crate::cluster::{Cluster, ClusterKey, SealingKeys};
-use crate::command_line::flags::ClustersFlags;
+use crate::cluster::kubeconfig::ClustersFlags;
+use crate::cluster::{Cluster, ClusterKey, SealingKeys, sealing_keys};
 use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
 use crate::who::config::{Environment, Pin, PinState, RECOVERY, Renewal};
@@ -33,9 +33,9 @@ impl Shown {
     pub(crate) fn by_each(flags: &ClustersFlags) -> Result<Vec<Self>, Failure> {
         let shown = |flags| {
             let cluster = Cluster::connect(&flags)?;
-            let keys = cluster.sealing_keys_of_today()?.all_trusted()?;
+            let keys = sealing_keys::of_today(&cluster)?.all_trusted()?;
             if keys.active_holders().is_empty() {
-                return Err(cluster.no_active_key());
+                return Err(sealing_keys::no_active_key(&cluster));
             }
             let by = format!("context {} at {}", cluster.context(), cluster.server());
             Ok(Self { keys, by })

@@ -6,6 +6,7 @@ use jiff::Zoned;
 use jiff::civil::Date;
 use serde_json::{Value, json};
 
+use super::parse::parse;
 use super::{Config, Environment, PinState};
 use crate::files::input::Input;
 use crate::manifest::{NotEdited, Object, Patch, Step};
@@ -27,30 +28,28 @@ impl Renewal {
     }
 }
 
-impl Config {
-    /// The bytes of the file with the renewals, if they change anything.
-    pub(crate) fn renewed(&self, renewals: &[Renewal]) -> Result<Option<Vec<u8>>, Failure> {
-        let object = self.file.only()?;
-        let mut patches = Vec::new();
-        for environment in &self.environments {
-            let mut pins = Pins { object: &object, environment, count: environment.pins.len() };
-            for renewal in renewals.iter().filter(|it| it.environment == environment.name) {
-                patches.extend(pins.renewed(renewal));
-            }
+/// The bytes of the file with the renewals, if they change anything.
+pub(crate) fn renewed(config: &Config, renewals: &[Renewal]) -> Result<Option<Vec<u8>>, Failure> {
+    let object = config.file.only()?;
+    let mut patches = Vec::new();
+    for environment in &config.environments {
+        let mut pins = Pins { object: &object, environment, count: environment.pins.len() };
+        for renewal in renewals.iter().filter(|it| it.environment == environment.name) {
+            patches.extend(pins.renewed(renewal));
         }
-        if patches.is_empty() {
-            return Ok(None);
-        }
-        let bytes = self.file.patched(&patches).map_err(|NotEdited| {
-            let name = self.path.display();
-            Failure::unable(anyhow!("{name}: recipients cannot be changed in the form that they are in"))
-                .hint("an anchor, an alias or a text of several lines cannot be edited: write the recipients without it")
-        })?;
-        let name = self.path.display().to_string();
-        Self::parse(&self.path, Input { name, bytes: bytes.clone() })
-            .map_err(|failure| failure.context("the new recipients do not fit"))?;
-        Ok(Some(bytes.to_vec()))
     }
+    if patches.is_empty() {
+        return Ok(None);
+    }
+    let bytes = config.file.patched(&patches).map_err(|NotEdited| {
+        let name = config.path.display();
+        Failure::unable(anyhow!("{name}: recipients cannot be changed in the form that they are in"))
+            .hint("an anchor, an alias or a text of several lines cannot be edited: write the recipients without it")
+    })?;
+    let name = config.path.display().to_string();
+    parse(&config.path, Input { name, bytes: bytes.clone() })
+        .map_err(|failure| failure.context("the new recipients do not fit"))?;
+    Ok(Some(bytes.to_vec()))
 }
 
 /// The list of pins that is edited, and how long it is by now.
@@ -118,7 +117,7 @@ mod tests {
 
     fn config(text: &str) -> Config {
         let input = Input { name: "bulla.yaml".into(), bytes: Zeroizing::new(text.into()) };
-        Config::parse(Path::new("bulla.yaml"), input).unwrap()
+        parse(Path::new("bulla.yaml"), input).unwrap()
     }
 
     fn renewal(holder: &str, recipient: &Recipient) -> Renewal {
@@ -128,7 +127,7 @@ mod tests {
     }
 
     fn renewed(text: &str, renewals: &[Renewal]) -> String {
-        String::from_utf8(config(text).renewed(renewals).unwrap().unwrap()).unwrap()
+        String::from_utf8(super::renewed(&config(text), renewals).unwrap().unwrap()).unwrap()
     }
 
     #[test]
@@ -148,7 +147,7 @@ mod tests {
             );
             assert_eq!(renewed(&text, &[renewal("eu", &new)]), expected);
             // What is there already changes nothing, and what was retired can come back.
-            assert!(config(&text).renewed(&[renewal("eu", &old)]).unwrap().is_none());
+            assert!(super::renewed(&config(&text), &[renewal("eu", &old)]).unwrap().is_none());
             let back = renewed(&expected, &[renewal("eu", &old)]);
             let pins = &config(&back).environments[1].pins;
             let states: Vec<_> = pins.iter().map(|pin| pin.state.as_str()).collect();
@@ -242,7 +241,7 @@ mod tests {
         );
         let other = recipient(KeyType::X25519);
         let (message, hint) =
-            config(&alias).renewed(&[renewal("eu", &other)]).unwrap_err().into_parts();
+            super::renewed(&config(&alias), &[renewal("eu", &other)]).unwrap_err().into_parts();
         assert_eq!(
             message,
             "bulla.yaml: recipients cannot be changed in the form that they are in"
@@ -253,7 +252,7 @@ mod tests {
             "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n    - recipient: {old}\n      holder: eu\n      state: Active\n      fetched: 2026-05-01\n"
         );
         let (message, hint) =
-            config(&block).renewed(&[renewal("us", &new)]).unwrap_err().into_parts();
+            super::renewed(&config(&block), &[renewal("us", &new)]).unwrap_err().into_parts();
         assert!(message.starts_with("the new recipients do not fit: bulla.yaml: document 1, line 4: environments.prod.recipients: "), "{message}");
         assert!(hint.unwrap().starts_with("age forbids both types"));
         // The type of all of them changes at once.

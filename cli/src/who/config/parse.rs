@@ -9,7 +9,7 @@ use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 use jiff::civil::Date;
 use serde_json::{Map, Value};
 
-use super::{Config, Environment, Pin, PinState};
+use super::{AllowedRule, Config, Environment, Pin, PinState};
 use crate::files::input::Input;
 use crate::manifest::{GivenNamespace, ManifestFile, Object, Step};
 use crate::report::escape;
@@ -18,24 +18,22 @@ use crate::report::failure::Failure;
 /// More make a value larger than a cluster takes; a pin that was retired long ago can go.
 const MAX_PINS: usize = 256;
 
-impl Config {
-    /// Reads the text of the file that `path` names.
-    pub(super) fn parse(path: &Path, input: Input) -> Result<Self, Failure> {
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let root = std::fs::canonicalize(folder)
-            .with_context(|| format!("cannot read {}", folder.display()))?;
-        let file = ManifestFile::parse(input)?;
-        let reader = Reader { object: file.only()?, path };
-        let environments = reader.environments()?;
-        let allowed = reader.allowed(reader.object.value.get("lint"))?;
-        Ok(Self { path: path.to_owned(), root, environments, allowed, file })
-    }
+/// Reads the text of the file that `path` names.
+pub(super) fn parse(path: &Path, input: Input) -> Result<Config, Failure> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let root = std::fs::canonicalize(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?;
+    let file = ManifestFile::parse(input)?;
+    let reader = ConfigReader { object: file.only()?, path };
+    let environments = reader.environments()?;
+    let allowed = reader.allowed(reader.object.value.get("lint"))?;
+    Ok(Config { path: path.to_owned(), root, environments, allowed, file })
 }
 
-pub(super) struct Reader<'a> {
+struct ConfigReader<'a> {
     object: Object<'a>,
     path: &'a Path,
 }
@@ -48,7 +46,7 @@ struct Glob {
     matcher: GlobMatcher,
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     fn environments(&self) -> Result<Vec<Environment>, Failure> {
         let path = [Step::Key("environments")];
         let whole = self.mapping(self.object.value, &[], &["environments", "lint"])?;
@@ -115,7 +113,7 @@ impl Reader<'_> {
     }
 
     /// The paths of a list, together and one by one.
-    pub(super) fn paths(
+    fn paths(
         &self,
         at: &[Step<'_>],
         paths: Option<&Value>,
@@ -204,8 +202,33 @@ impl Reader<'_> {
         Ok(Pin { recipient, holder, state, fetched })
     }
 
+    /// What the field `lint` allows.
+    fn allowed(&self, lint: Option<&Value>) -> Result<Vec<AllowedRule>, Failure> {
+        let Some(lint) = lint.filter(|lint| !lint.is_null()) else { return Ok(Vec::new()) };
+        let path = [Step::Key("lint"), Step::Key("allow")];
+        let map = self.mapping(lint, &path[..1], &["allow"])?;
+        let items = match map.get("allow") {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(self.mistake(&path, "a list of rules is wanted")),
+        };
+        let read = |(index, item): (usize, &Value)| {
+            let path = [path[0], path[1], Step::Index(index)];
+            let map = self.mapping(item, &path, &["rule", "paths", "reason"])?;
+            let at = |field| [path[0], path[1], path[2], Step::Key(field)];
+            let text = |field| match map.get(field).and_then(Value::as_str).map(str::trim) {
+                Some(text) if !text.is_empty() => Ok(text.to_owned()),
+                _ => Err(self.mistake(&at(field), &format!("a {field} is wanted"))),
+            };
+            let (rule, reason) = (text("rule")?, text("reason")?);
+            let (globs, _) = self.paths(&at("paths"), map.get("paths"))?;
+            Ok(AllowedRule { rule, reason, globs, index })
+        };
+        items.iter().enumerate().map(read).collect()
+    }
+
     /// A mapping with no fields but these.
-    pub(super) fn mapping<'v>(
+    fn mapping<'v>(
         &self,
         value: &'v Value,
         path: &[Step<'_>],
@@ -224,7 +247,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
+    fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
         self.object.mistake(path, what).into()
     }
 
@@ -301,7 +324,7 @@ mod tests {
             ("**", &["a", "a/b"], &[]),
         ] {
             let text = format!("environments: {{prod: {{paths: ['{pattern}']}}}}\n");
-            let config = Config::of_text(Path::new("bulla.yaml"), &text).unwrap();
+            let config = crate::who::config::of_text(Path::new("bulla.yaml"), &text).unwrap();
             let globs = &config.environments[0].globs;
             for path in matching {
                 assert!(globs.is_match(path), "{pattern}: {path}");

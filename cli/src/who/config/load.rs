@@ -1,0 +1,86 @@
+//! Which `bulla.yaml` counts: the one that is named, or the one at the root of the Git work tree.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::anyhow;
+use zeroize::Zeroizing;
+
+use super::parse::parse;
+use super::{Config, NAME, real_path};
+use crate::files::input::{self, Input};
+use crate::files::{git, walk};
+use crate::report::failure::{Failure, OrHint};
+
+/// The file that `--config` names, or the one of the Git work tree in which all of `paths` lie, or the current
+/// folder if there are none.
+pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Config>, Failure> {
+    if let Some(path) = named {
+        return read(path).map(Some);
+    }
+    let here = [PathBuf::from(".")];
+    let mut roots = Vec::new();
+    for path in if paths.is_empty() { &here } else { paths } {
+        roots.push(git::root_of(&real_path(path)?));
+    }
+    roots.sort_unstable();
+    roots.dedup();
+    match &roots[..] {
+        [Some(root)] => of_work_tree(root)?.map(|path| read(&path)).transpose(),
+        [] | [None] => Ok(None),
+        _ => Err(anyhow!("the paths do not lie in one Git work tree, and each may have a {NAME}"))
+            .or_hint("run the command for each of them, or say with --config or -r what counts"),
+    }
+}
+
+/// That an environment is named, and there is no file that could have it.
+pub(crate) fn none_for_environment() -> Failure {
+    Failure::unable(anyhow!("there is no bulla.yaml, so no environment"))
+        .hint("run it in the Git work tree that has one, or name it with --config")
+}
+
+/// Reads one file.
+fn read(path: &Path) -> Result<Config, Failure> {
+    parse(path, input::read(path)?)
+}
+
+/// A file that is not written yet.
+pub(crate) fn of_text(path: &Path, text: &str) -> Result<Config, Failure> {
+    let name = path.display().to_string();
+    parse(path, Input { name, bytes: Zeroizing::new(text.into()) })
+}
+
+/// Reads what the file at `path` was in another commit.
+pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Config, Failure> {
+    parse(path, Input { name: blob.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) })
+}
+
+/// Where the file of the work tree around the current folder stands or is to be written.
+pub(crate) fn default_path() -> Result<PathBuf, Failure> {
+    let root = git::root_of(&real_path(Path::new("."))?)
+        .ok_or_else(|| anyhow!("this is no Git work tree, at whose root a {NAME} is found"))
+        .or_hint("begin one with git init, or name the file with --config")?;
+    Ok(of_work_tree(&root)?.unwrap_or_else(|| shortest(&root.join(NAME))))
+}
+
+/// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
+fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
+    let config = root.join(NAME);
+    let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|it| it.exists());
+    let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
+    let other = above.into_iter().chain(below).find(|other| *other != config);
+    match other {
+        Some(other) => Err(anyhow!("{} is not at the root of the work tree", other.display()))
+            .or_hint(format!(
+                "there is one {NAME}, in {}; name another file with --config",
+                root.display()
+            )),
+        None => Ok(config.is_file().then(|| shortest(&config))),
+    }
+}
+
+/// As a person in the current folder would write it.
+fn shortest(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(std::fs::canonicalize);
+    let within = here.ok().and_then(|here| Some(path.strip_prefix(here).ok()?.to_owned()));
+    within.filter(|path| path.components().next() != Some(Component::CurDir)).unwrap_or(path.into())
+}
