@@ -43,7 +43,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+    pub(crate) fn run(&self, command_line: fn() -> clap::Command) -> Result<Answer, Failure> {
         match self {
             Self::Init(init) => init.run(),
             Self::Seal(seal) => seal.run(),
@@ -59,8 +59,8 @@ impl Command {
             Self::Rekey(rekey) => rekey.run(),
             Self::Migrate(migrate) => migrate.run(),
             Self::Keys(keys) => keys.run(),
-            Self::Completions(completions) => completions.run(),
-            Self::Man(man) => man.run(),
+            Self::Completions(completions) => completions.run(command_line()),
+            Self::Man(man) => man.run(command_line()),
         }
     }
 }

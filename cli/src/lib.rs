@@ -20,32 +20,13 @@ mod who;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{FromArgMatches, Parser};
 
-use crate::command_line::invocation;
-use crate::commands::Command;
+use crate::command_line::invocation::{self, Cli};
 use crate::report::escape;
 use crate::report::failure::{Answer, Failure};
 use crate::report::output::{self, Label, MessageFlags};
-
-/// Seals Kubernetes Secrets so that they can be kept in Git.
-///
-/// Each value becomes a standard age file that only the cluster can open and that says which namespace,
-/// name and key it is for. Works offline unless a cluster is asked for its
-/// keys, or for new headers.
-///
-/// Exit codes: 0 done; 1 the answer is no (lint found something, a value does not open); 2 it could not
-/// be done (usage, input, files, cluster).
-#[derive(Parser)]
-#[command(name = "bulla", version, max_term_width = 100, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-
-    #[command(flatten)]
-    messages: MessageFlags,
-}
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -66,7 +47,7 @@ fn run() -> Result<Answer, Failure> {
     match matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches)) {
         Ok(cli) => {
             cli.messages.apply();
-            cli.command.run()
+            cli.command.run(invocation::command)
         }
         Err(error) => usage(&error),
     }

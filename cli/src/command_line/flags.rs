@@ -2,16 +2,14 @@
 //! mean in age.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bulla_sealing::KeyType;
 use clap::{Args, ValueEnum};
 
-use crate::command_line::completion;
-
 /// The manifests that a command reads.
 #[derive(Args)]
-pub(crate) struct Manifests {
+pub(crate) struct ManifestFlags {
     /// Files with manifests in YAML or JSON, or - for stdin, which is the default
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
@@ -19,10 +17,17 @@ pub(crate) struct Manifests {
 
 /// Where a command writes.
 #[derive(Args)]
-pub(crate) struct Output {
+pub(crate) struct OutputFlags {
     /// Write to FILE instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+impl OutputFlags {
+    /// The file to write, unless stdout is asked for: `-o` is not given, or is `-`.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
 }
 
 /// Whom values are sealed to. Kept as typed: a mistake must not be repeated by the argument parser.
@@ -37,54 +42,9 @@ pub(crate) struct RecipientFlags {
     pub(crate) recipients_files: Vec<PathBuf>,
 }
 
-/// Which cluster is asked, as in kubectl.
-#[derive(Args)]
-pub(crate) struct ClusterFlags {
-    /// The kubeconfig context to use [default: the current one]
-    #[arg(long, value_name = "NAME", add = completion::contexts())]
-    pub(crate) context: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) kubeconfig: KubeconfigFlags,
-}
-
-/// Which clusters are asked, each by a context.
-#[derive(Args)]
-pub(crate) struct ClustersFlags {
-    /// The kubeconfig context to use; repeat for several clusters [default: the current one]
-    #[arg(long = "context", value_name = "NAME", add = completion::contexts())]
-    pub(crate) contexts: Vec<String>,
-
-    #[command(flatten)]
-    pub(crate) kubeconfig: KubeconfigFlags,
-}
-
-/// Where clusters are found, and their keys in them.
-#[derive(Args, Clone)]
-pub(crate) struct KubeconfigFlags {
-    /// The kubeconfig to use [default: ~/.kube/config]
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
-    pub(crate) kubeconfig: Option<OsString>,
-
-    /// The namespace in which the controller keeps its SealingKeys
-    #[arg(long, value_name = "NAMESPACE", default_value = "bulla-system")]
-    pub(crate) controller_namespace: String,
-}
-
-impl ClustersFlags {
-    /// The flags for each cluster.
-    pub(crate) fn each(&self) -> Vec<ClusterFlags> {
-        let of = |context| ClusterFlags { context, kubeconfig: self.kubeconfig.clone() };
-        match self.contexts.is_empty() {
-            true => vec![of(None)],
-            false => self.contexts.iter().cloned().map(|context| of(Some(context))).collect(),
-        }
-    }
-}
-
 /// Who may reuse a sealed value.
 #[derive(Clone, Copy, Default, ValueEnum)]
-pub(crate) enum Scope {
+pub(crate) enum ScopeFlag {
     /// Only the Secret of this namespace and name
     #[default]
     Strict,
@@ -94,19 +54,19 @@ pub(crate) enum Scope {
     Cluster,
 }
 
-impl From<Scope> for bulla_sealing::Scope {
-    fn from(scope: Scope) -> Self {
+impl From<ScopeFlag> for bulla_sealing::Scope {
+    fn from(scope: ScopeFlag) -> Self {
         match scope {
-            Scope::Strict => Self::Strict,
-            Scope::Namespace => Self::Namespace,
-            Scope::Cluster => Self::Cluster,
+            ScopeFlag::Strict => Self::Strict,
+            ScopeFlag::Namespace => Self::Namespace,
+            ScopeFlag::Cluster => Self::Cluster,
         }
     }
 }
 
 /// The type of a new key.
 #[derive(Clone, Copy, Default, ValueEnum)]
-pub(crate) enum Type {
+pub(crate) enum KeyTypeFlag {
     /// ML-KEM-768 with X25519, post-quantum: age1pq1…
     #[default]
     Hybrid,
@@ -114,18 +74,18 @@ pub(crate) enum Type {
     X25519,
 }
 
-impl From<Type> for KeyType {
-    fn from(key_type: Type) -> Self {
+impl From<KeyTypeFlag> for KeyType {
+    fn from(key_type: KeyTypeFlag) -> Self {
         match key_type {
-            Type::Hybrid => Self::Hybrid,
-            Type::X25519 => Self::X25519,
+            KeyTypeFlag::Hybrid => Self::Hybrid,
+            KeyTypeFlag::X25519 => Self::X25519,
         }
     }
 }
 
 /// For whom a report is written.
 #[derive(Clone, Copy, Default, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum ReportFormat {
     /// For people
     #[default]
     Human,

@@ -6,13 +6,31 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{Command, CommandFactory};
+use clap::{Command, CommandFactory, Parser};
 use clap_complete::engine::{self, CompletionCandidate};
 use clap_complete::env::CompleteEnv;
 
-use crate::Cli;
+use crate::commands;
 use crate::report::failure::{Answer, Failure};
-use crate::report::output;
+use crate::report::output::{self, MessageFlags};
+
+/// Seals Kubernetes Secrets so that they can be kept in Git.
+///
+/// Each value becomes a standard age file that only the cluster can open and that says which namespace,
+/// name and key it is for. Works offline unless a cluster is asked for its
+/// keys, or for new headers.
+///
+/// Exit codes: 0 done; 1 the answer is no (lint found something, a value does not open); 2 it could not
+/// be done (usage, input, files, cluster).
+#[derive(Parser)]
+#[command(name = "bulla", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: commands::Command,
+
+    #[command(flatten)]
+    pub(crate) messages: MessageFlags,
+}
 
 const PLUGIN: &str = "kubectl-bulla";
 

@@ -1,11 +1,10 @@
 //! `bulla completions`.
 
 use anyhow::anyhow;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_complete::env::Shells;
 
-use crate::Cli;
 use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
@@ -37,13 +36,13 @@ pub(crate) struct Completions {
 }
 
 impl Completions {
-    pub(crate) fn run(&self) -> Result<Answer, Failure> {
+    pub(crate) fn run(&self, command_line: Command) -> Result<Answer, Failure> {
         let mut script = Vec::new();
-        match self.dynamic {
-            true => self.registration(&mut script)?,
-            false => {
-                clap_complete::generate(self.shell, &mut Cli::command(), "bulla", &mut script);
-            }
+        if self.dynamic {
+            self.registration(&mut script)?;
+        } else {
+            let mut command_line = command_line.bin_name("bulla");
+            clap_complete::generate(self.shell, &mut command_line, "bulla", &mut script);
         }
         output::stdout(&script)?;
         Ok(Answer::Yes)

@@ -6,10 +6,9 @@ use anyhow::{Context, anyhow};
 use clap::{Args, Command};
 use clap_mangen::Man as Page;
 
-use crate::command_line::invocation;
+use crate::files::write::{self, Existing, Visibility};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
-use crate::report::output::{Content, Existing};
 
 /// Print a man page, or write them all
 ///
@@ -27,8 +26,8 @@ pub(crate) struct Man {
 }
 
 impl Man {
-    pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let mut root = invocation::command().bin_name("bulla");
+    pub(crate) fn run(&self, command_line: Command) -> Result<Answer, Failure> {
+        let mut root = command_line.bin_name("bulla");
         root.build();
         match &self.out {
             None => output::stdout(&page(self.named(&root)?)?)?,
@@ -37,7 +36,7 @@ impl Man {
                     .with_context(|| format!("cannot make {}", folder.display()))?;
                 for command in with_children(&root) {
                     let path = folder.join(format!("{}.1", name_of(command)));
-                    output::write_file(&path, &page(command)?, Existing::Replace, Content::Public)?;
+                    write::file(&path, &page(command)?, Existing::Replace, Visibility::Public)?;
                 }
             }
         }
