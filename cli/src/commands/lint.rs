@@ -4,10 +4,13 @@
 //! is set apart, then all of it is told at once.
 
 mod allowance;
+mod allowed;
+mod context;
 mod finding;
 mod history;
-mod judge;
 mod leaks;
+mod lint_report;
+mod objects;
 mod recipients;
 mod report;
 mod rule;
@@ -16,25 +19,25 @@ mod tree;
 
 use std::path::PathBuf;
 
-use anyhow::anyhow;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
+use self::context::LintContext;
 use self::finding::Finding;
 use self::history::Base;
-use self::judge::Known;
-use self::report::{Form, Report};
+use self::lint_report::LintReport;
+use self::report::LintFormat;
 use self::rule::{Level, Rule};
 use self::tree::FileReport;
-use crate::cluster::Cluster;
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, sealing_keys};
 use crate::command_line::completion;
-use crate::command_line::flags::ClusterFlags;
 use crate::parallel::in_parallel;
 use crate::report::diagnostic::{self, Diagnostic};
-use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 use crate::report::progress::Progress;
-use crate::who::config::Config;
+use crate::who::config::{self, Config};
 
 /// Check SealedSecrets, and that no secret lies in Git, with no key and no cluster
 ///
@@ -57,7 +60,7 @@ pub(crate) struct Lint {
 
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Form,
+    format: LintFormat,
 
     /// Exit with 1 for these too
     #[arg(long, value_enum, value_name = "LEVEL")]
@@ -104,13 +107,12 @@ impl Lint {
         }
         let sources = tree::sources(&self.paths)?;
         let config = self.config()?;
-        let keys = match self.cluster || self.cluster_flags.context.is_some() {
-            true => Some(Cluster::connect(&self.cluster_flags)?.sealing_keys()?),
-            false => None,
-        };
+        let has_cluster = self.cluster || self.cluster_flags.context.is_some();
+        let cluster = has_cluster.then(|| Cluster::connect(&self.cluster_flags)).transpose()?;
+        let keys = cluster.as_ref().map(sealing_keys::all).transpose()?;
         let base = self.base.as_deref().map(|git_ref| Base::read(git_ref, config.as_ref()));
         let base = base.transpose()?;
-        let known = Known {
+        let context = LintContext {
             config: config.as_ref(),
             environment: self.environment.as_deref(),
             keys: keys.as_ref(),
@@ -118,7 +120,7 @@ impl Lint {
         };
         let progress = Progress::new("checking", sources.len());
         let reports = in_parallel(sources.len(), |index| {
-            let report = tree::judge(&sources[index], &known);
+            let report = tree::check(&sources[index], &context);
             progress.step();
             report
         });
@@ -126,9 +128,9 @@ impl Lint {
         let mut reports = reports.into_iter().collect::<Result<Vec<_>, Failure>>()?;
         tree::find_duplicates(&mut reports);
         for report in &mut reports {
-            allowance::apply(report, &known);
+            allowed::apply(report, &context);
         }
-        let mut of_config = allowance::apply_config(&mut reports, &known);
+        let mut of_config = allowed::apply_config(&mut reports, &context);
         let changed = base.iter().flat_map(|base| base.recipients_changed(config.as_ref()));
         of_config.extend(changed);
         self.tell(of_config, reports)
@@ -138,42 +140,41 @@ impl Lint {
     fn config(&self) -> Result<Option<Config>, Failure> {
         let is_file = |path: &&PathBuf| path.as_os_str() != "-";
         let paths: Vec<_> = self.paths.iter().filter(is_file).cloned().collect();
-        let config = Config::find(self.config.as_deref(), &paths)?;
-        match (&config, &self.environment) {
-            (None, Some(_)) => Err(anyhow!("there is no bulla.yaml, so no environment"))
-                .or_hint("run it in the Git work tree that has one, or name it with --config"),
-            (Some(config), Some(name)) => config.environment(name).map(|_| ()),
-            (_, None) => Ok(()),
-        }?;
+        let config = config::find(self.config.as_deref(), &paths)?;
+        if let Some(name) = &self.environment {
+            config.as_ref().ok_or_else(config::none_for_environment)?.environment(name)?;
+        }
         Ok(config)
     }
 
     fn tell(&self, of_config: Vec<Finding>, reports: Vec<FileReport>) -> Result<Answer, Failure> {
-        let (report, refused) = collect(of_config, reports);
-        let text = report.render(self.format)?;
+        let (report, diagnostics) = collect(of_config, reports);
+        let text = report::render(&report, self.format)?;
         match self.format {
-            Form::Human => output::text(&text)?,
+            LintFormat::Human => output::text(&text)?,
             _ => output::stdout(text.as_bytes())?,
         }
-        diagnostic::report(&refused);
+        diagnostic::report(&diagnostics);
         output::summary(&report.summary());
         let denied = match self.deny {
             None => Level::Error,
             Some(Deny::Warnings) => Level::Warning,
             Some(Deny::Notes) => Level::Note,
         };
-        Ok(match report.findings.iter().any(|finding| finding.level() >= denied) {
-            _ if !refused.is_empty() => Answer::Unable,
-            true => Answer::No,
-            false => Answer::Yes,
+        Ok(if !diagnostics.is_empty() {
+            Answer::Unable
+        } else if report.findings.iter().any(|finding| finding.level() >= denied) {
+            Answer::No
+        } else {
+            Answer::Yes
         })
     }
 }
 
 /// All files together, behind what bulla.yaml has.
-fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (Report, Vec<Diagnostic>) {
+fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (LintReport, Vec<Diagnostic>) {
     let sum = |of: fn(&FileReport) -> usize| reports.iter().map(of).sum();
-    let mut whole = Report {
+    let mut whole = LintReport {
         findings: of_config,
         allowed: Vec::new(),
         files: Vec::new(),
@@ -182,17 +183,17 @@ fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (Report, Vec<Di
         other_objects: sum(|report| report.other_objects),
         other_files: sum(|report| usize::from(report.is_other)),
     };
-    let mut refused = Vec::new();
+    let mut diagnostics = Vec::new();
     for mut report in reports {
         report.findings.sort_by_key(|finding| finding.place.line);
         let (allowed, findings): (Vec<_>, Vec<_>) =
             report.findings.into_iter().partition(|finding| finding.allowed.is_some());
         whole.findings.extend(findings);
         whole.allowed.extend(allowed);
-        match report.refused {
-            Some(one) => refused.push(one),
+        match report.diagnostic {
+            Some(diagnostic) => diagnostics.push(diagnostic),
             None => whole.files.push(report.name),
         }
     }
-    (whole, refused)
+    (whole, diagnostics)
 }

@@ -5,16 +5,13 @@
 //! `lint.allow` of bulla.yaml for whole files.
 
 use std::ops::Range;
-use std::path::Path;
 
 use memchr::memmem;
 use serde_json::Value;
 
-use crate::commands::lint::finding::{Finding, Place};
-use crate::commands::lint::judge::{Known, finding};
+use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::leaks::{Spot, spot};
 use crate::commands::lint::rule::{Basis, Rule};
-use crate::commands::lint::tree::FileReport;
 use crate::manifest::{Object, Step};
 
 /// How a comment begins that allows something.
@@ -38,12 +35,12 @@ const COMMENTS: [(&str, Option<&str>); 7] = [
 /// One rule that is allowed in one place.
 #[derive(Clone, Debug)]
 pub(super) struct Allowance {
-    rule: Rule,
-    reason: String,
+    pub(super) rule: Rule,
+    pub(super) reason: String,
     extent: Extent,
     /// Where it stands.
-    place: Place,
-    is_used: bool,
+    pub(super) place: FindingPlace,
+    pub(super) is_used: bool,
 }
 
 /// What an allowance holds for.
@@ -57,13 +54,13 @@ enum Extent {
 
 /// A comment with the marker, as it was read.
 #[derive(Clone, Debug)]
-pub(super) struct Comment {
+pub(super) struct AllowComment {
     spot: Spot,
     text: String,
 }
 
 /// The comments of a text that allow something.
-pub(super) fn comments(text: &[u8]) -> Vec<Comment> {
+pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
     let mut comments = Vec::new();
     for offset in memmem::find_iter(text, MARKER) {
         let line_start = memchr::memrchr(b'\n', &text[..offset]).map_or(0, |newline| newline + 1);
@@ -75,7 +72,8 @@ pub(super) fn comments(text: &[u8]) -> Vec<Comment> {
         let rest = String::from_utf8_lossy(&text[offset + MARKER.len()..line_end]);
         // What stands behind the comment is not about it, and not to be repeated.
         let end = end.and_then(|end| rest.find(end)).unwrap_or(rest.len());
-        comments.push(Comment { spot: spot(text, offset), text: rest[..end].trim().to_owned() });
+        comments
+            .push(AllowComment { spot: spot(text, offset), text: rest[..end].trim().to_owned() });
     }
     comments
 }
@@ -83,13 +81,13 @@ pub(super) fn comments(text: &[u8]) -> Vec<Comment> {
 /// What the comments of a file allow, in the document whose lines they are among, and what of them means nothing.
 pub(super) fn of_comments(
     file: &str,
-    comments: &[Comment],
+    comments: &[AllowComment],
     documents: &[Range<usize>],
 ) -> (Vec<Allowance>, Vec<Finding>) {
     let (mut allowances, mut findings) = (Vec::new(), Vec::new());
-    for Comment { spot: Spot { line, column }, text } in comments {
+    for AllowComment { spot: Spot { line, column }, text } in comments {
         let columns = Some(*column..column + MARKER.len());
-        let place = Place { columns, ..Place::line(file, *line) };
+        let place = FindingPlace { columns, ..FindingPlace::line(file, *line) };
         let lines = documents.iter().find(|lines| lines.contains(line));
         let extent = Extent::Lines(lines.cloned().unwrap_or(1..usize::MAX));
         let allow =
@@ -114,7 +112,7 @@ pub(super) fn of_object(object: &Object<'_>) -> (Vec<Allowance>, Vec<Finding>) {
         text.into_iter().flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
     for line in lines {
         let path = [Step::Key("metadata"), Step::Key("annotations"), Step::Key(ANNOTATION)];
-        let at = |rule, what| finding(object, rule, &path, None, what);
+        let at = |rule, what| Finding::in_object(object, rule, &path, None, what);
         match read(line) {
             Ok((rule, reason)) => {
                 let place = at(rule, "").place;
@@ -138,7 +136,7 @@ fn read(text: &str) -> Result<(Rule, String), &'static str> {
 }
 
 /// A rule that can be allowed.
-fn rule(id: &str) -> Result<Rule, &'static str> {
+pub(super) fn rule(id: &str) -> Result<Rule, &'static str> {
     match Rule::parse(id) {
         None => Err("there is no such rule"),
         Some(rule) if rule.basis() == Basis::Allowances => {
@@ -148,63 +146,8 @@ fn rule(id: &str) -> Result<Rule, &'static str> {
     }
 }
 
-/// Marks what is allowed, and finds what allows nothing. Of a rule or a file that nobody could judge nothing is said.
-pub(super) fn apply(report: &mut FileReport, known: &Known<'_>) {
-    let FileReport { findings, allowances, is_unreadable, .. } = report;
-    for finding in findings.iter_mut().filter(|it| it.rule.basis() != Basis::Allowances) {
-        for allowance in allowances.iter_mut() {
-            if allowance.is_for(finding) {
-                allowance.is_used = true;
-                finding.allowed.get_or_insert_with(|| allowance.reason.clone());
-            }
-        }
-    }
-    let is_unused = |it: &&Allowance| !it.is_used && known.has(it.rule.basis());
-    let unused = allowances.iter().filter(|it| !*is_unreadable && is_unused(it));
-    findings.extend(unused.map(|allowance| {
-        let message = format!("{} is allowed here, and there is none", allowance.rule);
-        Finding::at(Rule::UnusedAllowance, allowance.place.clone(), message)
-    }));
-}
-
-/// Marks what bulla.yaml allows for whole files, and finds what of it is wrong, or allows nothing in the files that were
-/// looked at.
-pub(super) fn apply_config(reports: &mut [FileReport], known: &Known<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let Some(config) = known.config else { return findings };
-    for allowed in &config.allowed {
-        let mut tell = |rule, message: String| {
-            let file = config.path.display().to_string();
-            let mark = config.mark_of_allowed(allowed);
-            findings.push(Finding::of_field(rule, &file, mark.as_ref(), message));
-        };
-        let rule = match rule(&allowed.rule) {
-            Ok(rule) => rule,
-            Err(what) => {
-                tell(Rule::BadAllowance, what.to_owned());
-                continue;
-            }
-        };
-        let (mut is_looked_at, mut is_used) = (false, false);
-        for report in reports.iter_mut() {
-            if !config.allows_for(allowed, Path::new(&report.name)) {
-                continue;
-            }
-            is_looked_at |= !report.is_unreadable;
-            for finding in report.findings.iter_mut().filter(|finding| finding.rule == rule) {
-                finding.allowed.get_or_insert_with(|| allowed.reason.clone());
-                is_used = true;
-            }
-        }
-        if is_looked_at && !is_used && known.has(rule.basis()) {
-            tell(Rule::UnusedAllowance, format!("{rule} is allowed here, and there is none"));
-        }
-    }
-    findings
-}
-
 impl Allowance {
-    fn is_for(&self, finding: &Finding) -> bool {
+    pub(super) fn is_for(&self, finding: &Finding) -> bool {
         let place = &finding.place;
         self.rule == finding.rule
             && match &self.extent {

@@ -5,14 +5,14 @@ use std::ops::Range;
 use serde_json::{Value, json};
 
 use crate::commands::lint::rule::{Level, Rule};
-use crate::commands::lint::shown::Shown;
-use crate::manifest::{Mark, Position};
+use crate::commands::lint::shown::ShownLine;
+use crate::manifest::{Mark, Object, Position, Step};
 use crate::report::escape;
 
 /// Where a finding is: a file, and within it as much as is known. Lines and columns are counted from 1, columns in
 /// characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FindingPlace {
     pub(super) file: String,
     pub(super) document: Option<usize>,
     pub(super) item: Option<usize>,
@@ -21,7 +21,7 @@ pub(super) struct Place {
     pub(super) columns: Option<Range<usize>>,
 }
 
-impl Place {
+impl FindingPlace {
     /// Narrows it down to a key.
     pub(super) fn point_at(&mut self, mark: &Mark) {
         self.line = mark.line;
@@ -34,7 +34,7 @@ impl Place {
     }
 }
 
-impl From<Position> for Place {
+impl From<Position> for FindingPlace {
     fn from(position: Position) -> Self {
         Self {
             file: position.file,
@@ -50,21 +50,21 @@ impl From<Position> for Place {
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     pub(super) rule: Rule,
-    pub(super) place: Place,
+    pub(super) place: FindingPlace,
     /// `namespace/name` of the object, if it is about one.
     pub(super) object: Option<String>,
     /// The data key that it is about, if it is about one.
     pub(super) key: Option<String>,
     pub(super) message: String,
     /// The line as it can be shown.
-    pub(super) shown: Option<Shown>,
+    pub(super) shown: Option<ShownLine>,
     /// The reason for which it is allowed.
     pub(super) allowed: Option<String>,
 }
 
 impl Finding {
     /// About a place and no object.
-    pub(super) fn at(rule: Rule, place: Place, message: impl Into<String>) -> Self {
+    pub(super) fn at(rule: Rule, place: FindingPlace, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { rule, place, object: None, key: None, message, shown: None, allowed: None }
     }
@@ -76,11 +76,44 @@ impl Finding {
         mark: Option<&Mark>,
         message: impl Into<String>,
     ) -> Self {
-        let mut place = Place::line(file, 1);
+        let mut place = FindingPlace::line(file, 1);
         if let Some(mark) = mark {
             place.point_at(mark);
         }
-        Self { shown: mark.map(Shown::of_field), ..Self::at(rule, place, message) }
+        Self { shown: mark.map(ShownLine::of_field), ..Self::at(rule, place, message) }
+    }
+
+    /// About a place in an object.
+    pub(super) fn in_object(
+        object: &Object<'_>,
+        rule: Rule,
+        path: &[Step<'_>],
+        key: Option<&str>,
+        message: impl Into<String>,
+    ) -> Self {
+        let mark = object.mark(path);
+        let mut place =
+            FindingPlace::from(object.position(if mark.is_some() { &[] } else { path }));
+        if let Some(mark) = &mark {
+            place.point_at(mark);
+        }
+        Self {
+            object: Some(object.title()),
+            key: key.map(str::to_owned),
+            shown: mark.map(|mark| ShownLine::of_key(&mark, object.value, path)),
+            ..Self::at(rule, place, message)
+        }
+    }
+
+    /// About a sealed value of an object.
+    pub(super) fn of_value(
+        object: &Object<'_>,
+        rule: Rule,
+        key: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+        Self::in_object(object, rule, &path, Some(key), message)
     }
 
     pub(super) fn level(&self) -> Level {
@@ -89,7 +122,7 @@ impl Finding {
 
     /// `document 2, item 1, prod/db, key password: MESSAGE`.
     pub(super) fn sentence(&self) -> String {
-        let Place { document, item, .. } = &self.place;
+        let FindingPlace { document, item, .. } = &self.place;
         let parts: Vec<String> = [
             document.map(|document| format!("document {document}")),
             item.map(|item| format!("item {item}")),
@@ -99,10 +132,10 @@ impl Finding {
         .into_iter()
         .flatten()
         .collect();
-        match parts.is_empty() {
-            true => self.message.clone(),
-            false => format!("{}: {}", parts.join(", "), self.message),
+        if parts.is_empty() {
+            return self.message.clone();
         }
+        format!("{}: {}", parts.join(", "), self.message)
     }
 
     pub(super) fn to_json(&self) -> Value {

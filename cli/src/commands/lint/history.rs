@@ -8,11 +8,10 @@ use bulla_sealing::Fingerprint;
 use zeroize::Zeroizing;
 
 use crate::commands::lint::finding::Finding;
-use crate::commands::lint::judge::Verdict;
 use crate::commands::lint::rule::Rule;
 use crate::files::input::Input;
 use crate::files::{git, walk};
-use crate::manifest::{self, ManifestFile, Object, ObjectKind, Step};
+use crate::manifest::{self, ManifestFile, Object, ObjectKind};
 use crate::report::failure::{Failure, OrHint};
 use crate::values::value_diff::{self, KeyChange, ValueChange, ValueChangeKind};
 use crate::who::config::{self, Config, PinState};
@@ -66,7 +65,7 @@ impl Base {
         let mut failure = None;
         git::read(&blobs, |blob, bytes| {
             if blob.path == config_path {
-                match Config::of_commit(&base.root.join(&config_path), &blob.name, bytes) {
+                match config::of_commit(&base.root.join(&config_path), &blob.name, bytes) {
                     Ok(config) => base.config = Some(config),
                     Err(error) => failure = Some(error),
                 }
@@ -132,33 +131,30 @@ impl Base {
             .or_else(|| self.sealed_secrets.iter().find(is_it))
             .or_else(|| first.filter(|_| second.is_none()))
     }
-}
 
-impl Verdict<'_> {
-    /// Tells what became of the values of a SealedSecret.
-    pub(super) fn changes(&mut self, object: &Object<'_>, base: &Base) {
+    /// What became of the values of a SealedSecret.
+    pub(super) fn value_changes(&self, object: &Object<'_>) -> Vec<Finding> {
         let file = PathBuf::from(object.position(&[]).file);
-        let Some(earlier) = base.find(&file, object) else { return };
+        let Some(earlier) = self.find(&file, object) else { return Vec::new() };
         let old = earlier.values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let git_ref = &base.git_ref;
-        for (key, change) in value_diff::of_values(old, manifest::sealed_data(object)) {
-            let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
-            let mut tell =
-                |rule, message: String| self.find(object, rule, &path, Some(key), message);
-            match change {
+        let git_ref = &self.git_ref;
+        let changes = value_diff::of_values(old, manifest::sealed_data(object)).into_iter();
+        let findings = changes.flat_map(|(key, change)| {
+            let told = match change {
                 KeyChange::Added => {
-                    tell(Rule::ValueChanged, format!("a new value: {git_ref} has no such key"));
+                    let message = format!("a new value: {git_ref} has no such key");
+                    vec![(Rule::ValueChanged, message)]
                 }
                 KeyChange::Removed => {
-                    tell(Rule::ValueChanged, format!("the value that {git_ref} has is gone"));
+                    let message = format!("the value that {git_ref} has is gone");
+                    vec![(Rule::ValueChanged, message)]
                 }
-                KeyChange::Value(change) => {
-                    for (rule, message) in of_value(&change, git_ref) {
-                        tell(rule, message);
-                    }
-                }
-            }
-        }
+                KeyChange::Value(change) => of_value(&change, git_ref),
+            };
+            let told = told.into_iter();
+            told.map(move |(rule, message)| Finding::of_value(object, rule, key, message))
+        });
+        findings.collect()
     }
 }
 

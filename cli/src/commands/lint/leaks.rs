@@ -4,9 +4,9 @@ use bulla_sealing::KeyType;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use crate::commands::lint::finding::{Finding, Place};
+use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::rule::Rule;
-use crate::commands::lint::shown::Shown;
+use crate::commands::lint::shown::ShownLine;
 
 /// How the two types of identities begin, which is also how they are told apart.
 const PREFIXES: [(&str, KeyType); 2] =
@@ -81,8 +81,8 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
             KeyType::Hybrid => "a post-quantum age identity, in the clear",
             KeyType::X25519 => "an age identity, in the clear",
         };
-        let place = Place { columns: Some(column..end), ..Place::line(file, line) };
-        let shown = Shown::of_identity(column, prefix);
+        let place = FindingPlace { columns: Some(column..end), ..FindingPlace::line(file, line) };
+        let shown = ShownLine::of_identity(column, prefix);
         findings
             .push(Finding { shown: Some(shown), ..Finding::at(Rule::AgeIdentity, place, what) });
     }

@@ -6,7 +6,8 @@ use bulla_crds::State;
 use bulla_sealing::Fingerprint;
 
 use crate::cluster::{ClusterKey, SealingKeys};
-use crate::commands::lint::judge::{Home, ReadValue, Verdict};
+use crate::commands::lint::context::FileEnvironment;
+use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Rule;
 use crate::manifest::{Object, Step};
 use crate::who::config::{Config, Environment, Pin, PinState};
@@ -14,52 +15,71 @@ use crate::who::config::{Config, Environment, Pin, PinState};
 /// What is wrong with the recipients of one value: rule and message.
 type Wrong = (Rule, String);
 
-impl Verdict<'_> {
-    /// Judges whom the values of a SealedSecret are sealed to.
-    pub(super) fn recipients(&mut self, object: &Object<'_>, values: &[ReadValue<'_>]) {
-        let Home { config, environment, has_path } = self.home;
-        if let (Some(config), None, true) = (config, environment, has_path) {
-            let message = format!("{} has this file in no environment", config.path.display());
-            self.find(object, Rule::NoEnvironment, &[Step::Key("kind")], None, message);
-        }
-        if let Some((stated, Environment { name, namespace: Some(namespace), .. })) =
-            object.metadata_field("namespace").zip(environment)
-            && stated != &**namespace
-        {
-            let namespace = &**namespace;
-            let message = format!("environment {name} is for namespace {namespace}, not {stated}");
-            let path = [Step::Key("metadata"), Step::Key("namespace")];
-            self.find(object, Rule::NamespaceMismatch, &path, None, message);
-        }
-        for value in values {
-            let mut wrong = Vec::new();
-            if let Some(config) = config {
-                wrong.extend(against_pins(&value.fingerprints, config, environment));
-            }
-            if let Some(keys) = self.known.keys {
-                if config.is_none() {
-                    wrong.extend(unknown_to(&value.fingerprints, keys));
-                }
-                if wrong.iter().all(|(rule, _)| *rule != Rule::RetiredKey) {
-                    wrong.extend(retired_in(&value.fingerprints, keys));
-                }
-                let is_told =
-                    |(rule, _): &Wrong| [Rule::UnknownKey, Rule::RevokedKey].contains(rule);
-                let of_cluster = against_cluster(&value.fingerprints, keys, environment);
-                // Of a key that nobody knows, or that is revoked, it goes without saying.
-                let is_said = wrong.iter().chain(&of_cluster).any(is_told);
-                wrong.extend(
-                    of_cluster
-                        .into_iter()
-                        .filter(|(rule, _)| !is_said || *rule != Rule::KeyNotHeld),
-                );
-            }
-            let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(value.key)];
-            for (rule, message) in wrong {
-                self.find(object, rule, &path, Some(value.key), message);
-            }
-        }
+/// A sealed value that was read.
+pub(super) struct ReadValue<'a> {
+    pub(super) key: &'a str,
+    pub(super) fingerprints: Vec<Fingerprint>,
+}
+
+/// Checks whom the values of a SealedSecret are sealed to.
+pub(super) fn check(
+    object: &Object<'_>,
+    values: &[ReadValue<'_>],
+    home: FileEnvironment<'_>,
+    keys: Option<&SealingKeys>,
+) -> Vec<Finding> {
+    let FileEnvironment { config, environment, has_path } = home;
+    let mut findings = Vec::new();
+    if let (Some(config), None, true) = (config, environment, has_path) {
+        let message = format!("{} has this file in no environment", config.path.display());
+        let path = [Step::Key("kind")];
+        findings.push(Finding::in_object(object, Rule::NoEnvironment, &path, None, message));
     }
+    if let Some((stated, Environment { name, namespace: Some(namespace), .. })) =
+        object.metadata_field("namespace").zip(environment)
+        && stated != &**namespace
+    {
+        let namespace = &**namespace;
+        let message = format!("environment {name} is for namespace {namespace}, not {stated}");
+        let path = [Step::Key("metadata"), Step::Key("namespace")];
+        findings.push(Finding::in_object(object, Rule::NamespaceMismatch, &path, None, message));
+    }
+    for value in values {
+        let wrong = wrong_with(&value.fingerprints, config, environment, keys);
+        let found = wrong.into_iter();
+        findings.extend(
+            found.map(|(rule, message)| Finding::of_value(object, rule, value.key, message)),
+        );
+    }
+    findings
+}
+
+/// What is wrong with the recipients of one value, for all that is known.
+fn wrong_with(
+    fingerprints: &[Fingerprint],
+    config: Option<&Config>,
+    environment: Option<&Environment>,
+    keys: Option<&SealingKeys>,
+) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    if let Some(config) = config {
+        wrong.extend(against_pins(fingerprints, config, environment));
+    }
+    let Some(keys) = keys else { return wrong };
+    if config.is_none() {
+        wrong.extend(unknown_to(fingerprints, keys));
+    }
+    if wrong.iter().all(|(rule, _)| *rule != Rule::RetiredKey) {
+        wrong.extend(retired_in(fingerprints, keys));
+    }
+    let mut of_cluster = against_cluster(fingerprints, keys, environment);
+    // Of a key that nobody knows, or that is revoked, it goes without saying.
+    let is_told = |(rule, _): &Wrong| [Rule::UnknownKey, Rule::RevokedKey].contains(rule);
+    if wrong.iter().chain(&of_cluster).any(is_told) {
+        of_cluster.retain(|(rule, _)| *rule != Rule::KeyNotHeld);
+    }
+    wrong.extend(of_cluster);
+    wrong
 }
 
 /// A value is sealed to exactly the Active pins of its environment. Where that is not known, whoever is pinned

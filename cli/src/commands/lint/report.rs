@@ -10,13 +10,11 @@ mod sarif;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::commands::lint::finding::Finding;
-use crate::commands::lint::rule::Level;
-use crate::report::output;
+use crate::commands::lint::lint_report::LintReport;
 
 /// For whom the findings are written.
 #[derive(Clone, Copy, Default, ValueEnum)]
-pub(super) enum Form {
+pub(super) enum LintFormat {
     /// For people, with the line and what to do
     #[default]
     Human,
@@ -32,61 +30,14 @@ pub(super) enum Form {
     Junit,
 }
 
-/// Everything that was found.
-pub(super) struct Report {
-    pub(super) findings: Vec<Finding>,
-    /// Findings with a reason why they are allowed.
-    pub(super) allowed: Vec<Finding>,
-    /// The files that were looked at, without those that were refused.
-    pub(super) files: Vec<String>,
-    pub(super) sealed_secrets: usize,
-    pub(super) values: usize,
-    pub(super) other_objects: usize,
-    pub(super) other_files: usize,
-}
-
-impl Report {
-    pub(super) fn render(&self, form: Form) -> Result<String> {
-        match form {
-            Form::Human => Ok(human::render(self)),
-            Form::Concise => Ok(concise::render(self)),
-            Form::Json => Ok(format!("{:#}\n", json::render(self))),
-            Form::Sarif => Ok(format!("{:#}\n", sarif::render(self))),
-            Form::Github => Ok(github::render(self)),
-            Form::Junit => junit::render(self),
-        }
-    }
-
-    pub(super) fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level() == level).count()
-    }
-
-    /// One line about all of it.
-    pub(super) fn summary(&self) -> String {
-        let mut parts = vec![format!(
-            "{}, {}: {}, {}",
-            output::count(self.sealed_secrets, "SealedSecret"),
-            output::count(self.values, "value"),
-            output::count(self.count(Level::Error), "error"),
-            output::count(self.count(Level::Warning), "warning"),
-        )];
-        let others: Vec<_> = [(self.other_objects, "object"), (self.other_files, "file")]
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, one)| output::count(count, one))
-            .collect();
-        if !others.is_empty() {
-            parts.push(format!("{} of other kinds not judged", others.join(" and ")));
-        }
-        let leaks = self.allowed.iter().filter(|finding| finding.rule.is_leak()).count();
-        if !self.allowed.is_empty() {
-            let of_leaks = match leaks {
-                0 => String::new(),
-                leaks => format!(", {leaks} of them with a secret in the clear"),
-            };
-            let allowed = output::count(self.allowed.len(), "finding");
-            parts.push(format!("{allowed} allowed with a reason{of_leaks}"));
-        }
-        parts.join("; ")
+/// All of it in one form.
+pub(super) fn render(report: &LintReport, form: LintFormat) -> Result<String> {
+    match form {
+        LintFormat::Human => Ok(human::render(report)),
+        LintFormat::Concise => Ok(concise::render(report)),
+        LintFormat::Json => Ok(format!("{:#}\n", json::render(report))),
+        LintFormat::Sarif => Ok(format!("{:#}\n", sarif::render(report))),
+        LintFormat::Github => Ok(github::render(report)),
+        LintFormat::Junit => junit::render(report),
     }
 }

@@ -18,12 +18,12 @@ const MASK: &str = "***";
 
 /// One line, and the part of it that is meant, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shown {
+pub(super) struct ShownLine {
     pub(super) text: String,
     pub(super) span: Range<usize>,
 }
 
-impl Shown {
+impl ShownLine {
     /// The line of a key. Of its value is shown what names the object, and the beginning of what is sealed.
     pub(super) fn of_key(mark: &Mark, object: &Value, path: &[Step<'_>]) -> Self {
         let path = &path[..mark.depth];
@@ -92,7 +92,7 @@ mod tests {
         let token = (*path.last().unwrap()).to_owned();
         let mark = Mark { line: 1, columns: column..column + 1, token, depth: path.len() };
         let path: Vec<_> = path.iter().map(|key| Step::Key(key)).collect();
-        let shown = Shown::of_key(&mark, object, &path);
+        let shown = ShownLine::of_key(&mark, object, &path);
         assert_eq!(&shown.text[shown.span.clone()], escape::line(&mark.token));
         shown.text
     }
@@ -120,6 +120,6 @@ mod tests {
         ] {
             assert_eq!(shown(column, &object, path), text);
         }
-        assert_eq!(Shown::of_identity(3, "AGE-SECRET-KEY-").text, "  AGE-SECRET-KEY-***");
+        assert_eq!(ShownLine::of_identity(3, "AGE-SECRET-KEY-").text, "  AGE-SECRET-KEY-***");
     }
 }

@@ -8,25 +8,27 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use zeroize::Zeroizing;
 
-use crate::commands::lint::allowance::{self, Allowance, Comment};
-use crate::commands::lint::finding::{Finding, Place};
-use crate::commands::lint::judge::{Known, Seen, Verdict};
+use crate::commands::lint::allowance::{self, AllowComment, Allowance};
+use crate::commands::lint::context::LintContext;
+use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::leaks::{self, Words};
+use crate::commands::lint::objects::{ObjectChecker, SeenObject};
 use crate::commands::lint::rule::Rule;
 use crate::files::input::{self, Input};
-use crate::files::walk::{self, Found};
-use crate::manifest::{ManifestFile, MistakeAt};
+use crate::files::walk::{self, FileOutcome, FoundFile, Interest};
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Failure, OrHint};
-use crate::report::output;
 
 /// How much of a file is looked through that is no manifest.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 
+/// Whatever cannot be read is judged here, by its words.
+const ANYTHING: Interest = Interest { words: &[], mark: "", may_hold_others: |_| false };
+
 /// What is looked at.
-pub(super) enum Source {
+pub(super) enum LintSource {
     Stdin,
-    File(Found),
+    File(FoundFile),
 }
 
 /// What came of one of them.
@@ -42,26 +44,27 @@ pub(super) struct FileReport {
     pub(super) is_other: bool,
     /// Whether it should have been judged and could not be read.
     pub(super) is_unreadable: bool,
-    pub(super) refused: Option<Diagnostic>,
+    /// Why it was not checked.
+    pub(super) diagnostic: Option<Diagnostic>,
     environment: Option<String>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenObject>,
 }
 
 /// The files to look at, in order. Without any path the current folder; what is piped in is asked for with `-`,
 /// because a stream that is overlooked is one that passes.
-pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<LintSource>, Failure> {
     input::refuse_stdin_twice(paths)?;
     let is_stdin = |path: &&PathBuf| input::is_stdin(path);
     if paths.is_empty() && is_piped() {
         return Err(anyhow::anyhow!("no FILE is given and something is piped in"))
             .or_hint("name - to judge what is piped in, or . to judge the current folder");
     }
-    let mut sources: Vec<Source> = Vec::new();
+    let mut sources: Vec<LintSource> = Vec::new();
     let has_stdin = paths.iter().any(|path| input::is_stdin(path));
-    sources.extend(has_stdin.then_some(Source::Stdin));
+    sources.extend(has_stdin.then_some(LintSource::Stdin));
     let paths: Vec<PathBuf> = paths.iter().filter(|path| !is_stdin(path)).cloned().collect();
     if !paths.is_empty() || !has_stdin {
-        sources.extend(walk::everything(&paths)?.into_iter().map(Source::File));
+        sources.extend(walk::everything(&paths)?.into_iter().map(LintSource::File));
     }
     Ok(sources)
 }
@@ -78,10 +81,10 @@ fn is_piped() -> bool {
 }
 
 /// Reads one of them and judges what is in it.
-pub(super) fn judge(source: &Source, known: &Known<'_>) -> Result<FileReport, Failure> {
+pub(super) fn check(source: &LintSource, context: &LintContext<'_>) -> Result<FileReport, Failure> {
     let (path, is_strict) = match source {
-        Source::Stdin => (None, true),
-        Source::File(found) => (Some(found.path.as_path()), found.is_named),
+        LintSource::Stdin => (None, true),
+        LintSource::File(found) => (Some(found.path.as_path()), found.is_named),
     };
     let name = path.map_or("<stdin>".to_owned(), |path| path.display().to_string());
     let mut report = FileReport { name, ..FileReport::default() };
@@ -89,11 +92,11 @@ pub(super) fn judge(source: &Source, known: &Known<'_>) -> Result<FileReport, Fa
     let input = match read(path, is_manifest) {
         Ok(input) => input,
         Err(error) if !is_strict && walk::is_too_large(&error) => {
-            output::warning(&format!("{}: larger than 16 MiB, not looked at", report.name));
+            walk::warn_of_too_large(Path::new(&report.name));
             return Ok(report);
         }
         Err(error) => {
-            report.refused = Some(Diagnostic::file(&report.name, format!("{error:#}"), None));
+            report.diagnostic = Some(Diagnostic::of(&report.name, error));
             return Ok(report);
         }
     };
@@ -105,7 +108,7 @@ pub(super) fn judge(source: &Source, known: &Known<'_>) -> Result<FileReport, Fa
     report.findings = leaks::identities(&report.name, text);
     if is_strict || is_manifest && leaks::is_worth_reading(text) {
         let (words, comments) = (Words::of(text), allowance::comments(text));
-        report.read_manifests(input, &words, &comments, is_strict, path, known)?;
+        report.read_manifests(input, &words, &comments, is_strict, path, context)?;
     } else {
         report.is_other = is_manifest;
         report.allow_in_text(text);
@@ -119,52 +122,46 @@ impl FileReport {
         &mut self,
         input: Input,
         words: &Words,
-        comments: &[Comment],
+        comments: &[AllowComment],
         is_strict: bool,
         path: Option<&Path>,
-        known: &Known<'_>,
+        context: &LintContext<'_>,
     ) -> Result<(), Failure> {
-        let file = match ManifestFile::parse(input) {
-            Ok(file) => file,
-            Err(error) => {
+        let open = match walk::parse(input, is_strict, ANYTHING) {
+            Ok(FileOutcome::Objects(open)) => open,
+            Ok(FileOutcome::Unreadable(diagnostic)) => {
+                self.unreadable(&diagnostic, words);
                 // Without documents a comment is for all of it.
-                self.unreadable(&error, words, is_strict);
+                self.allow(allowance::of_comments(&self.name, comments, &[]));
+                return Ok(());
+            }
+            Ok(FileOutcome::NotOurs) => return Ok(()), // never: anything is of interest
+            Err(failure) => {
+                self.is_unreadable = true;
+                self.diagnostic = Some(Diagnostic::of(&self.name, failure));
                 self.allow(allowance::of_comments(&self.name, comments, &[]));
                 return Ok(());
             }
         };
-        let objects = match is_strict {
-            true => file.objects().map(|objects| (objects, 0)),
-            false => file.objects_among_others(),
-        };
-        match objects {
-            Err(error) => self.unreadable(&error, words, is_strict),
-            Ok((objects, others)) => {
-                let home = known.home_of(path)?;
-                let mut verdict = Verdict::new(known, home);
-                for object in &objects {
-                    verdict.judge(object);
-                    self.allow(allowance::of_object(object));
-                }
-                self.findings.append(&mut verdict.findings);
-                self.sealed_secrets = verdict.sealed_secrets;
-                self.values = verdict.values;
-                self.other_objects = verdict.other_objects + others;
-                self.seen = verdict.seen;
-                self.environment = home.environment.map(|environment| environment.name.clone());
-            }
+        let home = context.environment_of(path)?;
+        let mut checker = ObjectChecker::new(context, home);
+        for object in &open.objects() {
+            checker.check(object);
+            self.allow(allowance::of_object(object));
         }
-        self.allow(allowance::of_comments(&self.name, comments, &file.lines()));
+        self.findings.append(&mut checker.findings);
+        self.sealed_secrets = checker.sealed_secrets;
+        self.values = checker.values;
+        self.other_objects = checker.other_objects + open.other_documents;
+        self.seen = checker.seen;
+        self.environment = home.environment.map(|environment| environment.name.clone());
+        self.allow(allowance::of_comments(&self.name, comments, &open.manifests.lines()));
         Ok(())
     }
 
-    /// A file that cannot be read as manifests: refused if it is named; a finding if it speaks of Secrets.
-    fn unreadable(&mut self, error: &anyhow::Error, words: &Words, is_strict: bool) {
+    /// A file that cannot be read as manifests: a finding if it speaks of Secrets.
+    fn unreadable(&mut self, diagnostic: &Diagnostic, words: &Words) {
         self.is_unreadable = true;
-        if is_strict {
-            self.refused = Some(Diagnostic::file(&self.name, format!("{error:#}"), None));
-            return;
-        }
         let Some((mention, line)) = words.mention else {
             self.is_other = true;
             return;
@@ -172,13 +169,13 @@ impl FileReport {
         if words.has_placeholders {
             let message =
                 format!("a template that mentions {mention}; what it renders to is not judged");
-            let place = Place::line(&self.name, line);
+            let place = FindingPlace::line(&self.name, line);
             self.findings.push(Finding::at(Rule::UnrenderedTemplate, place, message));
             return;
         }
-        let (place, what) = match error.downcast_ref::<MistakeAt>() {
-            Some(MistakeAt { position, what }) => (position.clone().into(), what.clone()),
-            None => (Place::line(&self.name, line), "not a text in UTF-8".to_owned()),
+        let (place, what) = match &diagnostic.place {
+            Some(place) => (place.position.clone().into(), diagnostic.message.as_str()),
+            None => (FindingPlace::line(&self.name, line), "not a text in UTF-8"),
         };
         let message = format!("it mentions {mention} and cannot be judged: {what}");
         self.findings.push(Finding::at(Rule::MalformedManifest, place, message));
@@ -200,11 +197,12 @@ impl FileReport {
 
 /// Finds objects that stand twice in one environment, or in one file or stream where there is none.
 pub(super) fn find_duplicates(reports: &mut [FileReport]) {
-    let mut first: HashMap<(String, &'static str, Option<String>, String), Place> = HashMap::new();
+    let mut first: HashMap<(String, &'static str, Option<String>, String), FindingPlace> =
+        HashMap::new();
     for report in reports {
         let FileReport { name: file, environment, seen, findings, .. } = report;
         for seen in std::mem::take(seen) {
-            let Seen { kind, namespace, name, title, place } = seen;
+            let SeenObject { kind, namespace, name, title, place } = seen;
             let extent = match (&environment, &namespace) {
                 (Some(environment), Some(_)) => format!("environment {environment}"),
                 // Without a namespace the same name in another file may be for another one.
@@ -212,7 +210,7 @@ pub(super) fn find_duplicates(reports: &mut [FileReport]) {
             };
             let key = (extent, kind, namespace, name);
             if let Some(earlier) = first.get(&key) {
-                let Place { file, line, .. } = earlier;
+                let FindingPlace { file, line, .. } = earlier;
                 let message = format!("the same {kind} stands in {file}, line {line}");
                 let finding = Finding::at(Rule::DuplicateObject, place, message);
                 findings.push(Finding { object: Some(title), ..finding });

@@ -1,10 +1,10 @@
 //! One line each: `FILE:LINE:COLUMN: LEVEL: document 2, prod/db, key password: MESSAGE [RULE]`.
 
-use super::Report;
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::lint_report::LintReport;
 use crate::report::escape;
 
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &LintReport) -> String {
     report.findings.iter().map(line).collect()
 }
 

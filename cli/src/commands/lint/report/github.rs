@@ -1,11 +1,11 @@
 //! Workflow commands, which GitHub shows beside the lines of a change.
 
-use super::Report;
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::lint_report::LintReport;
 use crate::commands::lint::rule::Level;
 use crate::report::escape;
 
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &LintReport) -> String {
     report.findings.iter().map(command).collect()
 }
 
@@ -39,12 +39,13 @@ fn property(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::lint::finding::Place;
+    use crate::commands::lint::finding::FindingPlace;
     use crate::commands::lint::rule::Rule;
 
     #[test]
     fn nothing_in_a_finding_begins_another_command() {
-        let place = Place { columns: Some(3..5), ..Place::line("a,b:100%\n::error::x", 2) };
+        let place =
+            FindingPlace { columns: Some(3..5), ..FindingPlace::line("a,b:100%\n::error::x", 2) };
         let finding = Finding::at(Rule::Schema, place, "50% of\n::warning::it");
         assert_eq!(
             command(&finding),

@@ -4,13 +4,13 @@ use annotate_snippets::{
     AnnotationKind, Element, Group, Level as Grade, Origin, Renderer, Snippet,
 };
 
-use super::Report;
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::lint_report::LintReport;
 use crate::commands::lint::rule::Level;
 use crate::report::escape;
 
 /// With colours, which are taken out again where they are not wanted.
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &LintReport) -> String {
     let renderer = Renderer::styled();
     let text = |finding| renderer.render(&[group(finding)]) + "\n\n";
     report.findings.iter().map(text).collect()

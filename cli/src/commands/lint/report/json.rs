@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Report;
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::lint_report::LintReport;
 
-pub(super) fn render(report: &Report) -> Value {
+pub(super) fn render(report: &LintReport) -> Value {
     json!({
         "findings": report.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
         "allowed": report.allowed.iter().map(Finding::to_json).collect::<Vec<_>>(),

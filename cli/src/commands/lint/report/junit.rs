@@ -6,19 +6,20 @@ use anyhow::{Context, Result};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::{Report, concise};
+use super::concise;
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::lint_report::LintReport;
 use crate::commands::lint::rule::Level;
 use crate::report::escape;
 
-pub(super) fn render(report: &Report) -> Result<String> {
+pub(super) fn render(report: &LintReport) -> Result<String> {
     let mut xml = Vec::new();
     write(report, &mut Writer::new_with_indent(&mut xml, b' ', 2)).context("cannot write XML")?;
     xml.push(b'\n');
     String::from_utf8(xml).context("cannot write XML")
 }
 
-fn write(report: &Report, writer: &mut Writer<&mut Vec<u8>>) -> std::io::Result<()> {
+fn write(report: &LintReport, writer: &mut Writer<&mut Vec<u8>>) -> std::io::Result<()> {
     let mut by_file: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
     for file in &report.files {
         by_file.entry(file).or_default();

@@ -5,15 +5,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Report;
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::lint_report::LintReport;
 use crate::commands::lint::rule::Rule;
 use crate::report::escape;
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-pub(super) fn render(report: &Report) -> Value {
+pub(super) fn render(report: &LintReport) -> Value {
     let results: Vec<_> = report.findings.iter().chain(&report.allowed).map(result).collect();
     json!({
         "$schema": SCHEMA,

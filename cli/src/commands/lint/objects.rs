@@ -1,6 +1,4 @@
-//! The judgement of single objects, with no key.
-
-use std::path::Path;
+//! The check of single objects, with no key.
 
 use bulla_crds::rules::{self, MAX_MANIFEST_BYTES, Violation};
 use bulla_crds::{
@@ -9,105 +7,41 @@ use bulla_crds::{
 use bulla_sealing::{Binding, Fingerprint, ParseError, SealedValue, Target};
 use serde_json::Value;
 
-use crate::cluster::SealingKeys;
-use crate::commands::lint::finding::{Finding, Place};
-use crate::commands::lint::history::Base;
-use crate::commands::lint::rule::{Basis, Rule};
-use crate::commands::lint::shown::Shown;
+use crate::commands::lint::context::{FileEnvironment, LintContext};
+use crate::commands::lint::finding::{Finding, FindingPlace};
+use crate::commands::lint::recipients::{self, ReadValue};
+use crate::commands::lint::rule::Rule;
 use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
-use crate::report::failure::Failure;
-use crate::who::config::{Config, Environment};
 
 /// Client-side `kubectl apply` keeps a copy in an annotation of at most 256 KiB.
 const LARGE_MANIFEST_BYTES: usize = 240_000;
 
-/// What is known beside the file that is judged.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Known<'a> {
-    /// The bulla.yaml of today.
-    pub(super) config: Option<&'a Config>,
-    /// The environment that is given for everything.
-    pub(super) environment: Option<&'a str>,
-    /// The keys of a cluster.
-    pub(super) keys: Option<&'a SealingKeys>,
-    /// What an earlier commit has.
-    pub(super) base: Option<&'a Base>,
-}
-
-impl<'a> Known<'a> {
-    /// Whether a rule of this basis can find anything.
-    pub(super) fn has(&self, basis: Basis) -> bool {
-        match basis {
-            Basis::File | Basis::Allowances => true,
-            Basis::Pins => self.config.is_some(),
-            Basis::Cluster => self.keys.is_some(),
-            Basis::History => self.base.is_some(),
-        }
-    }
-
-    /// Whose pins count for a file, or for a stream if there is none. Those of the earlier commit, if it had any
-    /// for this file.
-    pub(super) fn home_of(&self, file: Option<&Path>) -> Result<Home<'a>, Failure> {
-        let then = self.base.and_then(|base| base.config.as_ref());
-        for config in [then, self.config].into_iter().flatten() {
-            let environment = match (self.environment, file) {
-                (Some(name), _) => config.environments.iter().find(|it| it.name == name),
-                (None, Some(file)) => config.environment_of(file)?,
-                (None, None) => None,
-            };
-            if environment.is_some() {
-                return Ok(Home { config: Some(config), environment, has_path: file.is_some() });
-            }
-        }
-        if let (Some(name), Some(config)) = (self.environment, self.config) {
-            config.environment(name)?;
-        }
-        let config = self.config.or(then);
-        Ok(Home { config, environment: None, has_path: file.is_some() })
-    }
-}
-
-/// Which environment a file belongs to, and whose bulla.yaml says so.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Home<'a> {
-    pub(super) config: Option<&'a Config>,
-    pub(super) environment: Option<&'a Environment>,
-    /// Whether there is a path that an environment could have.
-    pub(super) has_path: bool,
-}
-
 /// An object that was seen, to find it again.
-pub(super) struct Seen {
+pub(super) struct SeenObject {
     pub(super) kind: &'static str,
     pub(super) namespace: Option<String>,
     pub(super) name: String,
     /// `namespace/name` as the manifest has it.
     pub(super) title: String,
     /// Where its document begins.
-    pub(super) place: Place,
+    pub(super) place: FindingPlace,
 }
 
-/// A sealed value that was read.
-pub(super) struct ReadValue<'a> {
-    pub(super) key: &'a str,
-    pub(super) fingerprints: Vec<Fingerprint>,
-}
-
-/// What was found in one file.
-pub(super) struct Verdict<'a> {
-    pub(super) known: &'a Known<'a>,
-    pub(super) home: Home<'a>,
+/// Checks the objects of one file, and keeps what it finds.
+pub(super) struct ObjectChecker<'a> {
+    context: &'a LintContext<'a>,
+    home: FileEnvironment<'a>,
     pub(super) findings: Vec<Finding>,
     pub(super) sealed_secrets: usize,
     pub(super) values: usize,
     pub(super) other_objects: usize,
-    pub(super) seen: Vec<Seen>,
+    pub(super) seen: Vec<SeenObject>,
 }
 
-impl<'a> Verdict<'a> {
-    pub(super) fn new(known: &'a Known<'a>, home: Home<'a>) -> Self {
+impl<'a> ObjectChecker<'a> {
+    pub(super) fn new(context: &'a LintContext<'a>, home: FileEnvironment<'a>) -> Self {
         Self {
-            known,
+            context,
             home,
             findings: Vec::new(),
             sealed_secrets: 0,
@@ -117,7 +51,7 @@ impl<'a> Verdict<'a> {
         }
     }
 
-    pub(super) fn judge(&mut self, object: &Object<'_>) {
+    pub(super) fn check(&mut self, object: &Object<'_>) {
         let findings_before = self.findings.len();
         match object.kind() {
             ObjectKind::SealedSecret => self.sealed_secret(object),
@@ -137,7 +71,7 @@ impl<'a> Verdict<'a> {
         self.findings[findings_before..].sort_by_key(|finding| finding.place.line);
     }
 
-    pub(super) fn find(
+    fn find(
         &mut self,
         object: &Object<'_>,
         rule: Rule,
@@ -145,7 +79,7 @@ impl<'a> Verdict<'a> {
         key: Option<&str>,
         message: impl Into<String>,
     ) {
-        self.findings.push(finding(object, rule, path, key, message));
+        self.findings.push(Finding::in_object(object, rule, path, key, message));
     }
 
     /// A Secret without values says nothing that anybody may not know.
@@ -179,7 +113,7 @@ impl<'a> Verdict<'a> {
         let namespace = object.metadata_field("namespace").map(str::to_owned);
         let given = self.home.environment.and_then(|environment| environment.namespace.as_deref());
         let given = given.map(str::to_owned);
-        self.seen.push(Seen {
+        self.seen.push(SeenObject {
             kind,
             namespace: namespace.or(given).or(bound_namespace),
             name: name.to_owned(),
@@ -207,9 +141,9 @@ impl<'a> Verdict<'a> {
             self.rules(object, &sealed_secret);
         }
         let (values, bound_namespace) = self.values(object);
-        self.recipients(object, &values);
-        if let Some(base) = self.known.base {
-            self.changes(object, base);
+        self.findings.extend(recipients::check(object, &values, self.home, self.context.keys));
+        if let Some(base) = self.context.base {
+            self.findings.extend(base.value_changes(object));
         }
         self.see(object, "SealedSecret", bound_namespace);
     }
@@ -312,8 +246,9 @@ impl<'a> Verdict<'a> {
         let mut read = Vec::new();
         for (key, text) in manifest::sealed_data(object) {
             self.values += 1;
-            let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
-            let mut find = |rule, message| self.find(object, rule, &path, Some(key), message);
+            let mut find = |rule, message: String| {
+                self.findings.push(Finding::of_value(object, rule, key, message));
+            };
             let (binding, fingerprints) = match parse(text) {
                 Ok(parsed) => parsed,
                 Err(error @ ValueError::Parse(ParseError::Malformed { .. })) => {
@@ -351,27 +286,6 @@ impl<'a> Verdict<'a> {
             self.find(object, Rule::NamespaceNotChecked, &[Step::Key("metadata")], None, message);
         }
         (read, bound_namespace)
-    }
-}
-
-/// A finding about a place in an object.
-pub(super) fn finding(
-    object: &Object<'_>,
-    rule: Rule,
-    path: &[Step<'_>],
-    key: Option<&str>,
-    message: impl Into<String>,
-) -> Finding {
-    let mark = object.mark(path);
-    let mut place = Place::from(object.position(if mark.is_some() { &[] } else { path }));
-    if let Some(mark) = &mark {
-        place.point_at(mark);
-    }
-    Finding {
-        object: Some(object.title()),
-        key: key.map(str::to_owned),
-        shown: mark.map(|mark| Shown::of_key(&mark, object.value, path)),
-        ..Finding::at(rule, place, message)
     }
 }
 

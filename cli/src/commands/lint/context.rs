@@ -1,0 +1,71 @@
+//! What a check knows beside the file that it checks.
+
+use std::path::Path;
+
+use crate::cluster::SealingKeys;
+use crate::commands::lint::history::Base;
+use crate::commands::lint::rule::Basis;
+use crate::report::failure::Failure;
+use crate::who::config::{Config, Environment};
+
+/// What is known beside the file that is judged.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LintContext<'a> {
+    /// The bulla.yaml of today.
+    pub(super) config: Option<&'a Config>,
+    /// The environment that is given for everything.
+    pub(super) environment: Option<&'a str>,
+    /// The keys of a cluster.
+    pub(super) keys: Option<&'a SealingKeys>,
+    /// What an earlier commit has.
+    pub(super) base: Option<&'a Base>,
+}
+
+impl<'a> LintContext<'a> {
+    /// Whether a rule of this basis can find anything.
+    pub(super) fn has(&self, basis: Basis) -> bool {
+        match basis {
+            Basis::File | Basis::Allowances => true,
+            Basis::Pins => self.config.is_some(),
+            Basis::Cluster => self.keys.is_some(),
+            Basis::History => self.base.is_some(),
+        }
+    }
+
+    /// Whose pins count for a file, or for a stream if there is none. Those of the earlier commit, if it had any
+    /// for this file.
+    pub(super) fn environment_of(
+        &self,
+        file: Option<&Path>,
+    ) -> Result<FileEnvironment<'a>, Failure> {
+        let then = self.base.and_then(|base| base.config.as_ref());
+        for config in [then, self.config].into_iter().flatten() {
+            let environment = match (self.environment, file) {
+                (Some(name), _) => config.environment(name).ok(),
+                (None, Some(file)) => config.environment_of(file)?,
+                (None, None) => None,
+            };
+            if environment.is_some() {
+                return Ok(FileEnvironment {
+                    config: Some(config),
+                    environment,
+                    has_path: file.is_some(),
+                });
+            }
+        }
+        if let (Some(name), Some(config)) = (self.environment, self.config) {
+            config.environment(name)?;
+        }
+        let config = self.config.or(then);
+        Ok(FileEnvironment { config, environment: None, has_path: file.is_some() })
+    }
+}
+
+/// Which environment a file belongs to, and whose bulla.yaml says so.
+#[derive(Clone, Copy, Default)]
+pub(super) struct FileEnvironment<'a> {
+    pub(super) config: Option<&'a Config>,
+    pub(super) environment: Option<&'a Environment>,
+    /// Whether there is a path that an environment could have.
+    pub(super) has_path: bool,
+}
