@@ -19,14 +19,15 @@ use zeroize::Zeroizing;
 
 use self::changes::Changes;
 use self::editor::{Editor, Ended};
-use self::form::{Form, Refusal};
+use self::form::Form;
 use self::scratch::{Scratch, Storage};
-use crate::command_line::flags::Scope;
+use crate::command_line::flags::ScopeFlag;
 use crate::files::input;
 use crate::files::sealed_file::{PickFlags, Picked, SealedFile, Sealer};
+use crate::files::write::{self, Replacement};
 use crate::manifest;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, NotExchanged};
+use crate::report::output;
 use crate::report::terminal;
 use crate::signals::HeldSignals;
 use crate::who::destination::DestinationFlags;
@@ -41,7 +42,7 @@ const MAX_ROUNDS: usize = 50;
 const BLANK_LINES: usize = 1;
 
 /// How often changes are taken over into a file that somebody else is changing all the while.
-const MAX_EXCHANGES: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Edit a SealedSecret in your editor, without a private key
 ///
@@ -73,7 +74,7 @@ pub(crate) struct Edit {
 
     /// What else the values of new keys may be used for [default: as the other values, or strict]
     #[arg(long, value_enum)]
-    scope: Option<Scope>,
+    scope: Option<ScopeFlag>,
 
     /// The editor, with arguments as in a shell [default: $EDITOR, or vi]
     #[arg(long, value_name = "COMMAND", env = "VISUAL", hide_env_values = true)]
@@ -149,7 +150,7 @@ impl Edit {
         changes: &Changes,
         new: &Zeroizing<Vec<u8>>,
     ) -> Result<(), Failure> {
-        match self.exchange(desk, changes, new) {
+        match self.replace(desk, changes, new) {
             Ok(()) => {
                 changes.warn();
                 let (name, title) = (self.file.display(), desk.picked.object.title());
@@ -166,26 +167,27 @@ impl Edit {
         }
     }
 
-    fn exchange(&self, desk: &Desk<'_>, changes: &Changes, new: &[u8]) -> Result<(), Failure> {
+    fn replace(&self, desk: &Desk<'_>, changes: &Changes, new: &[u8]) -> Result<(), Failure> {
         let name = self.file.display();
-        let mut exchanged = output::exchange_file(&self.file, &desk.file.bytes(), new);
-        for _ in 1..MAX_EXCHANGES {
-            let Err(NotExchanged::Changed) = exchanged else { break };
+        let mut replaced = write::replace_if_unchanged(&self.file, &desk.file.bytes(), new)?;
+        for _ in 1..MAX_ATTEMPTS {
+            if replaced == Replacement::Done {
+                break;
+            }
             let file = SealedFile::read(&self.file)?;
             let picked = file.pick(&self.pick)?;
             let is_it = picked.object.title() == desk.picked.object.title();
             let patches = changes.moved(&desk.picked.object, &picked.object);
             let Some(patches) = patches.filter(|_| is_it) else { break };
             let new = file.patched(&patches)?;
-            exchanged = output::exchange_file(&self.file, &file.bytes(), &new);
+            replaced = write::replace_if_unchanged(&self.file, &file.bytes(), &new)?;
         }
-        match exchanged {
-            Ok(()) => Ok(output::sync_folders_of([self.file.as_path()])?),
-            Err(NotExchanged::Changed) => {
+        match replaced {
+            Replacement::Done => Ok(write::sync_folders_of([self.file.as_path()])?),
+            Replacement::ChangedMeanwhile => {
                 Err(anyhow!("{name}: somebody else changed it meanwhile where you changed it too")
                     .into())
             }
-            Err(NotExchanged::Failed(error)) => Err(error.into()),
         }
     }
 }
@@ -208,9 +210,9 @@ impl Desk<'_> {
     fn rounds(&self, signals: &HeldSignals) -> Result<Option<Done>, Failure> {
         let original = self.form.to_text();
         let mut body = Zeroizing::new(original.as_bytes().to_vec());
-        let mut refusal: Option<Refusal> = None;
+        let mut refused: Option<Failure> = None;
         for _ in 0..MAX_ROUNDS {
-            let head = self.form.head(refusal.as_ref());
+            let head = self.form.head(refused.as_ref());
             let typed = self.edit(&head, &body)?;
             signals.forget_interrupt();
             if signals.is_received() {
@@ -221,24 +223,20 @@ impl Desk<'_> {
                 return Err(Failure::no(anyhow!("the file was emptied, so nothing was written")));
             }
             if typed == &body[..] {
-                return match refusal {
-                    Some(refusal) => Err(refusal.into()),
-                    None => Ok(None),
-                };
+                return refused.map_or(Ok(None), Err);
             }
             match self.judge(typed, 0) {
                 Ok(done) => return Ok(done),
                 Err(failure) => {
                     // Again with the lines counted as they will be seen.
-                    let lines = self.form.head(Some(&failure.into())).lines().count() + BLANK_LINES;
+                    let lines = self.form.head(Some(&failure)).lines().count() + BLANK_LINES;
                     let again = self.judge(typed, lines);
-                    refusal = again.err().map(Into::into);
+                    refused = again.err();
                     body = Zeroizing::new(typed.to_vec());
                 }
             }
         }
-        let last = refusal.map_or_else(|| anyhow!("no end of editing").into(), Failure::from);
-        Err(last)
+        Err(refused.unwrap_or_else(|| anyhow!("no end of editing").into()))
     }
 
     /// What was changed and the file with it, or nothing if nothing was.

@@ -13,11 +13,12 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use crate::commands::merge_driver::merge::{Conflict, merge};
-use crate::commands::merge_driver::text::Style;
+use crate::commands::merge_driver::text::ConflictStyle;
+use crate::files::write::{self, Existing, Visibility};
 use crate::files::{git, input};
 use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Existing};
+use crate::report::output;
 
 /// Merge two versions of a manifest value by value, with no key: a merge driver for Git
 ///
@@ -54,11 +55,11 @@ impl MergeDriver {
             [&self.base, &self.ours, &self.theirs].map(|path| read_text(path, &name));
         let (base, ours, theirs) = (base?, ours?, theirs?);
         let marker_size = usize::from(self.marker_size.max(1));
-        let style = Style { marker_size, shows_base: git::conflicts_show_base() };
+        let style = ConflictStyle { marker_size, shows_base: git::conflicts_show_base() };
         let merged = merge(&base, &ours, &theirs, &style);
         if *merged.text != *ours {
             let bytes = merged.text.as_bytes();
-            output::write_file(&self.ours, bytes, Existing::Replace, output::Content::Public)?;
+            write::file(&self.ours, bytes, Existing::Replace, Visibility::Public)?;
         }
         for note in &merged.notes {
             output::note(&format!("{name}: {note}"));
@@ -87,5 +88,5 @@ fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
 
 fn told(name: &str, conflict: &Conflict) -> Diagnostic {
     let hint = "keep one of the two between the conflict markers, then git add the file";
-    Diagnostic::file(name, format!("{name}: {conflict}"), Some(hint))
+    Diagnostic::of(name, Failure::no(anyhow!("{name}: {conflict}")).hint(hint))
 }

@@ -11,7 +11,7 @@ use bulla_crds::rules::SEALED_PREFIX;
 use zeroize::Zeroizing;
 
 use crate::commands::merge_driver::decide::{Decision, Remark, Side, decide};
-use crate::commands::merge_driver::text::{MergedText, Style, merge_lines, whole_conflict};
+use crate::commands::merge_driver::text::{ConflictStyle, MergedText, merge_lines, whole_conflict};
 use crate::files::input::Input;
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
 
@@ -45,7 +45,7 @@ impl fmt::Display for Conflict {
 }
 
 /// Merges three versions. An empty one has no documents: there is none in common, say.
-pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &Style) -> Merged {
+pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &ConflictStyle) -> Merged {
     let as_text = || {
         let merged = merge_lines(base, ours, theirs, style, |_| None);
         let conflicts =
@@ -54,7 +54,7 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &Style) -> Merg
     };
     let not_read = "a version of it cannot be read as a manifest with each object once, so it was merged as text";
     let (Some(base_version), Some(ours_version), Some(theirs_version)) =
-        (Version::read(base), Version::read(ours), Version::read(theirs))
+        (FileVersion::read(base), FileVersion::read(ours), FileVersion::read(theirs))
     else {
         return Merged { notes: vec![not_read.to_owned()], ..as_text() };
     };
@@ -62,13 +62,13 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &Style) -> Merg
 }
 
 /// One version of the file.
-struct Version {
+struct FileVersion {
     /// None for an empty text.
     file: Option<ManifestFile>,
     values: BTreeMap<ValueId, String>,
 }
 
-impl Version {
+impl FileVersion {
     fn read(text: &str) -> Option<Self> {
         if text.trim().is_empty() {
             return Some(Self { file: None, values: BTreeMap::new() });
@@ -125,12 +125,12 @@ fn values_of(file: &ManifestFile) -> Option<BTreeMap<ValueId, String>> {
 }
 
 struct Merge {
-    versions: [Version; 3],
+    versions: [FileVersion; 3],
     decisions: BTreeMap<ValueId, Decision>,
 }
 
 impl Merge {
-    fn new(versions: [Version; 3]) -> Self {
+    fn new(versions: [FileVersion; 3]) -> Self {
         let [base, ours, theirs] = &versions;
         let all = [base, ours, theirs].map(|version| version.values.keys());
         let all: BTreeSet<&ValueId> = all.into_iter().flatten().collect();
@@ -147,7 +147,7 @@ impl Merge {
         Self { versions, decisions }
     }
 
-    fn merged(&self, texts: [&str; 3], style: &Style) -> Merged {
+    fn merged(&self, texts: [&str; 3], style: &ConflictStyle) -> Merged {
         let [base, ours, theirs] = texts;
         let open = self.decisions.iter().filter(|(_, decision)| **decision == Decision::Conflict);
         let mut conflicts: Vec<_> = open.map(|(id, _)| Conflict::Value(title(id))).collect();
@@ -171,7 +171,7 @@ impl Merge {
         Merged { text: merged.text, conflicts, notes }
     }
 
-    fn merged_by_value(&self, texts: [&str; 3], style: &Style) -> Option<MergedText> {
+    fn merged_by_value(&self, texts: [&str; 3], style: &ConflictStyle) -> Option<MergedText> {
         let tokens = Tokens::new(texts, &self.decisions);
         let [base, ours, theirs] =
             [0, 1, 2].map(|side| self.versions[side].with_tokens(&tokens.of[side]));
@@ -196,7 +196,7 @@ impl Merge {
 
     /// Whether a text without conflicts holds the values that were taken, and none that was not.
     fn is_as_decided(&self, text: &str) -> bool {
-        let Some(merged) = Version::read(text) else { return false };
+        let Some(merged) = FileVersion::read(text) else { return false };
         self.decisions.iter().all(|(id, decision)| {
             let side = match decision {
                 Decision::Take(Side::Ours, _) => 1,

@@ -12,13 +12,13 @@ use proptest::prelude::*;
 use zeroize::Zeroizing;
 
 use super::merge::{Merged, merge};
-use super::text::Style;
+use super::text::ConflictStyle;
 use crate::files::input::Input;
 use crate::manifest::{ManifestFile, sealed_data};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
-const STYLE: Style = Style { marker_size: 7, shows_base: false };
+const STYLE: ConflictStyle = ConflictStyle { marker_size: 7, shows_base: false };
 
 /// A value by its payload, and by its recipients as bits of 1 and 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

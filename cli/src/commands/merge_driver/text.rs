@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// How conflicts are shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Style {
+pub(super) struct ConflictStyle {
     pub(super) marker_size: usize,
     /// Whether the common ancestor stands between the two, as with `merge.conflictStyle` diff3.
     pub(super) shows_base: bool,
@@ -26,12 +26,12 @@ pub(super) fn merge_lines(
     base: &str,
     ours: &str,
     theirs: &str,
-    style: &Style,
+    style: &ConflictStyle,
     token_in: impl Fn(&str) -> Option<&str>,
 ) -> MergedText {
     let merge = TextMerge::from_lines(base, ours, theirs);
     // Its own lines: beside \n it takes other ends of lines for such too.
-    let sides = Sides {
+    let sides = TextSides {
         base: (0..merge.base_len()).filter_map(|line| merge.base_line(line)).collect(),
         ours: (0..merge.ours_len()).filter_map(|line| merge.ours_line(line)).collect(),
         theirs: (0..merge.theirs_len()).filter_map(|line| merge.theirs_line(line)).collect(),
@@ -52,20 +52,25 @@ pub(super) fn merge_lines(
 }
 
 /// The whole of both sides as one conflict, less what they have in common at both ends.
-pub(super) fn whole_conflict(base: &str, ours: &str, theirs: &str, style: &Style) -> MergedText {
+pub(super) fn whole_conflict(
+    base: &str,
+    ours: &str,
+    theirs: &str,
+    style: &ConflictStyle,
+) -> MergedText {
     let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<&str>>();
     let mut merged = MergedText { text: Zeroizing::new(String::new()), conflicts: 0 };
     merged.push_conflict([&lines(base), &lines(ours), &lines(theirs)], style);
     merged
 }
 
-struct Sides<'a> {
+struct TextSides<'a> {
     base: Vec<&'a str>,
     ours: Vec<&'a str>,
     theirs: Vec<&'a str>,
 }
 
-impl<'a> Sides<'a> {
+impl<'a> TextSides<'a> {
     fn of(&self, region: &MergeRegion) -> [&[&'a str]; 3] {
         [
             &self.base[region.base_range()],
@@ -76,7 +81,7 @@ impl<'a> Sides<'a> {
 }
 
 impl MergedText {
-    fn push_conflict(&mut self, [base, ours, theirs]: [&[&str]; 3], style: &Style) {
+    fn push_conflict(&mut self, [base, ours, theirs]: [&[&str]; 3], style: &ConflictStyle) {
         self.conflicts += 1;
         // With the ancestor beside them, the two sides are shown as they are.
         let (start, end) = match style.shows_base {
@@ -190,7 +195,7 @@ fn entries<'a>(
 mod tests {
     use super::*;
 
-    const STYLE: Style = Style { marker_size: 7, shows_base: false };
+    const STYLE: ConflictStyle = ConflictStyle { marker_size: 7, shows_base: false };
 
     /// Each letter is a line; capitals are tokens, and a digit behind one makes it another line of the same token.
     fn merged(base: &str, ours: &str, theirs: &str) -> (String, usize) {
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn markers_stand_on_lines_of_their_own() {
-        let style = Style { marker_size: 3, shows_base: true };
+        let style = ConflictStyle { marker_size: 3, shows_base: true };
         let merged = merge_lines("a", "b", "c\r\n", &style, |_| None);
         assert_eq!(*merged.text, "<<< ours\r\nb\r\n||| base\r\na\r\n===\r\nc\r\n>>> theirs\r\n");
     }

@@ -1,0 +1,317 @@
+//! Files that are written whole or not at all.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tempfile::{Builder, NamedTempFile};
+
+use crate::files::git;
+use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
+use crate::signals::HeldSignals;
+
+/// Whether a file that is there may be written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// It stays as it is, and the command fails with this hint.
+    Keep(&'static str),
+    /// It is replaced at once by a new one.
+    Replace,
+}
+
+impl Existing {
+    /// What `--force` means for it.
+    pub(crate) fn unless(force: bool) -> Self {
+        if force { Self::Replace } else { Self::Keep("write over it with --force") }
+    }
+}
+
+/// Who may see what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visibility {
+    /// Anyone: an existing file's mode is kept.
+    Public,
+    /// The owner: mode 0600.
+    Secret,
+}
+
+/// Writes `data` to `path`, or to stdout if there is none.
+pub(crate) fn file_or_stdout(
+    path: Option<&Path>,
+    data: &[u8],
+    existing: Existing,
+    visibility: Visibility,
+) -> Result<(), Failure> {
+    match path {
+        Some(path) => file(path, data, existing, visibility),
+        None => Ok(output::stdout(data)?),
+    }
+}
+
+/// Writes `data` to `path` so that there is the old file or the new one at every moment, and never half.
+pub(crate) fn file(
+    path: &Path,
+    data: &[u8],
+    existing: Existing,
+    visibility: Visibility,
+) -> Result<(), Failure> {
+    let name = path.display();
+    let path = follow(path)?;
+    let folder = folder_of(&path);
+    let mode = match (fs::metadata(&path), existing) {
+        (Ok(metadata), _) if !metadata.is_file() => {
+            return Err(anyhow!("{name} is not a regular file").into());
+        }
+        (Ok(_), Existing::Keep(hint)) => {
+            return Err(anyhow!("{name} is there already")).or_hint(hint);
+        }
+        (Ok(metadata), _) if visibility == Visibility::Public => Some(metadata.permissions()),
+        (Ok(_) | Err(_), _) => None,
+    };
+    let signals = HeldSignals::new();
+    let write = || -> io::Result<()> {
+        let mut file = temporary_file(folder, visibility)?;
+        file.write_all(data)?;
+        if let Some(mode) = mode {
+            file.as_file().set_permissions(mode)?;
+        }
+        file.as_file().sync_all()?;
+        match existing {
+            Existing::Keep(_) => file.persist_noclobber(&path),
+            Existing::Replace => file.persist(&path),
+        }?;
+        sync_folder(folder)
+    };
+    let result = write().with_context(|| format!("cannot write {name}"));
+    signals.deliver();
+    Ok(result?)
+}
+
+/// What became of a file that was to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Replacement {
+    /// It holds the new bytes.
+    Done,
+    /// Somebody else wrote to it, so it holds what they wrote.
+    ChangedMeanwhile,
+}
+
+impl Replacement {
+    /// Fails if somebody else wrote to the file at `path`.
+    pub(crate) fn or_failure(self, path: &Path) -> Result<(), Failure> {
+        match self {
+            Self::Done => Ok(()),
+            Self::ChangedMeanwhile => {
+                let name = path.display();
+                Err(anyhow!("{name}: it was changed by somebody else meanwhile"))
+                    .or_hint("nothing was written to it: run the command again")
+            }
+        }
+    }
+}
+
+/// Writes `new` over one file that holds `old`, for good.
+pub(crate) fn replace(path: &Path, old: &[u8], new: &[u8]) -> Result<(), Failure> {
+    replace_if_unchanged(path, old, new)?.or_failure(path)?;
+    Ok(sync_folders_of([path])?)
+}
+
+/// Writes `new` over a file that holds `old`, and only while it does. Its mode is kept. There is the old file or
+/// the new one at every moment; that it is the new one after a power failure is for [`sync_folders_of`].
+pub(crate) fn replace_if_unchanged(path: &Path, old: &[u8], new: &[u8]) -> Result<Replacement> {
+    let name = path.display();
+    let path = follow(path)?;
+    let folder = folder_of(&path);
+    let signals = HeldSignals::new();
+    let write = || -> io::Result<Replacement> {
+        // To rename over a file that may not be written to would be to get round its mode.
+        let mode = File::options().write(true).open(&path)?.metadata()?.permissions();
+        let mut file = temporary_file(folder, Visibility::Public)?;
+        file.write_all(new)?;
+        file.as_file().set_permissions(mode)?;
+        file.as_file().sync_all()?;
+        if fs::read(&path)? != old {
+            return Ok(Replacement::ChangedMeanwhile);
+        }
+        file.persist(&path)?;
+        Ok(Replacement::Done)
+    };
+    let result = write().with_context(|| format!("cannot write {name}"));
+    signals.deliver();
+    result
+}
+
+/// Refuses a file that [`replace_if_unchanged`] could not write, before there is anything to write.
+pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
+    let name = path.display();
+    let real = follow(path)?;
+    let open = || File::options().write(true).open(&real)?.metadata();
+    let metadata = open().with_context(|| format!("cannot write {name}"))?;
+    ensure!(metadata.is_file(), "{name} is not a regular file");
+    Ok(())
+}
+
+/// Makes the new names of replaced files last through a power failure: each folder once, because that takes as long
+/// as writing a file.
+pub(crate) fn sync_folders_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let mut folders = BTreeSet::new();
+    for path in paths {
+        folders.insert(folder_of(&follow(path)?).to_owned());
+    }
+    for folder in folders {
+        sync_folder(&folder).with_context(|| format!("cannot write {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Refuses a place in which `git add` would find a private file.
+pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
+    let real = follow(path)?;
+    let folder = fs::canonicalize(folder_of(&real))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    match git::root_of(&folder) {
+        Some(root) => {
+            Err(anyhow!("{} is inside the Git work tree {}", path.display(), root.display()))
+                .or_hint("write it elsewhere, or insist with --force")
+        }
+        None => Ok(()),
+    }
+}
+
+/// The file itself when `path` is a link, so that the link survives. It may not lead out of its folder: what
+/// seems to lie in a repository would be written somewhere else.
+fn follow(path: &Path) -> Result<PathBuf> {
+    if !path.is_symlink() {
+        return Ok(path.to_owned());
+    }
+    let resolve =
+        || -> io::Result<_> { Ok((fs::canonicalize(folder_of(path))?, fs::canonicalize(path)?)) };
+    let (folder, real) =
+        resolve().with_context(|| format!("cannot follow the link {}", path.display()))?;
+    if !real.starts_with(&folder) {
+        bail!("{} is a link that leads out of its folder", path.display());
+    }
+    Ok(real)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn temporary_file(folder: &Path, visibility: Visibility) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    builder.prefix(".bulla-").suffix(".tmp");
+    #[cfg(unix)]
+    if visibility == Visibility::Public {
+        use std::os::unix::fs::PermissionsExt;
+        // Less what the umask takes away; without this a temporary file is 0600.
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    #[cfg(not(unix))]
+    let _ = visibility;
+    builder.tempfile_in(folder)
+}
+
+/// Makes the new name itself last through a power failure.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEEP: Existing = Existing::Keep("");
+
+    fn write(path: &Path, existing: Existing, visibility: Visibility) -> Result<(), Failure> {
+        file(path, b"new", existing, visibility)
+    }
+
+    #[test]
+    fn a_file_that_is_there_stays_unless_it_is_to_be_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, KEEP, Visibility::Public).unwrap();
+        fs::write(&path, "old").unwrap();
+        assert!(write(&path, KEEP, Visibility::Public).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        write(&path, Existing::Replace, Visibility::Public).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn modes_are_kept_and_secrets_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        write(&path, Existing::Replace, Visibility::Public).unwrap();
+        assert_eq!(mode(), 0o640);
+        write(&path, Existing::Replace, Visibility::Secret).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_within_its_folder_only() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("tree");
+        fs::create_dir_all(tree.join("sub")).unwrap();
+        for path in ["tree/sub/real", "outside"] {
+            fs::write(folder.path().join(path), "old").unwrap();
+        }
+        symlink("sub/real", tree.join("inside")).unwrap();
+        write(&tree.join("inside"), Existing::Replace, Visibility::Public).unwrap();
+        assert!(tree.join("inside").is_symlink());
+        assert_eq!(fs::read(tree.join("sub/real")).unwrap(), b"new");
+
+        symlink("../outside", tree.join("out")).unwrap();
+        symlink("nowhere", tree.join("dangling")).unwrap();
+        for link in ["out", "dangling"] {
+            assert!(write(&tree.join(link), Existing::Replace, Visibility::Public).is_err());
+        }
+        assert_eq!(fs::read(folder.path().join("outside")).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_is_replaced_only_while_it_is_what_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        fs::write(&path, "old").unwrap();
+        let replaced = |old: &[u8], new: &[u8]| replace_if_unchanged(&path, old, new).unwrap();
+        assert_eq!(replaced(b"old", b"new"), Replacement::Done);
+        sync_folders_of([path.as_path(), &path]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(replaced(b"old", b"newer"), Replacement::ChangedMeanwhile);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(write(folder.path(), Existing::Replace, Visibility::Public).is_err());
+        assert!(folder.path().is_dir());
+    }
+
+    #[test]
+    fn work_trees_are_recognised_from_within() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("tree/sub")).unwrap();
+        fs::write(folder.path().join("tree/.git"), "gitdir: elsewhere").unwrap();
+        assert!(refuse_work_tree(&folder.path().join("tree/sub/f")).is_err());
+        assert!(refuse_work_tree(&folder.path().join("f")).is_ok());
+    }
+}
