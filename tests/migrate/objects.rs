@@ -111,7 +111,7 @@ fn comments_order_and_quotes_stay() -> Result<()> {
         ensure!(run.code == 0, "{}", run.stderr);
         ensure!(
             run.stderr
-                == "note: db.yaml: document 1, line 5: shop/db: app.kubernetes.io/managed-by is not taken over: tools track their own objects by it\n1 file, 1 object of other tools: 1 migrated with 2 values; 1 object of other kinds not looked at\n",
+                == "note: db.yaml: document 1, line 5: shop/db: label app.kubernetes.io/managed-by is not taken over: tools track their own objects by it\n1 file, 1 object of other tools: 1 migrated with 2 values; 1 object of other kinds not looked at\n",
             "{}",
             run.stderr
         );

@@ -9,11 +9,11 @@ use clap::Args;
 
 use self::kinds::KindFlags;
 use super::seal;
-use crate::command_line::flags::{Output, Scope};
+use crate::command_line::flags::{OutputFlags, ScopeFlag};
 use crate::files::input;
 use crate::files::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::files::write::Existing;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Existing};
 use crate::values::plain_secret::PlainSecret;
 use crate::values::{SourceFlags, Values};
 use crate::who::destination::DestinationFlags;
@@ -55,13 +55,13 @@ pub(crate) struct Create {
 
     /// What else the sealed values may be used for [default: strict, or as the values that are there]
     #[arg(long, value_enum)]
-    scope: Option<Scope>,
+    scope: Option<ScopeFlag>,
 
     #[command(flatten)]
     destination: DestinationFlags,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 
     /// Put the values into the SealedSecret if the file has it already
     #[arg(long)]
@@ -81,7 +81,7 @@ impl Create {
         let files = [self.sources.files(), self.kind.files()].concat();
         let recipients_files = &self.destination.recipients.recipients_files;
         input::refuse_stdin_twice(files.iter().chain(recipients_files))?;
-        let output = output::file(self.output.output.as_deref());
+        let output = self.output.file();
         // Whatever can be refused is refused before anybody is asked for a value.
         let (labels, annotations) =
             (marks("label", &self.labels)?, marks("annotation", &self.annotations)?);
@@ -113,7 +113,7 @@ impl Create {
             keyring: None,
         };
         let if_there = if self.merge { IfThere::Merge } else { IfThere::Refuse };
-        seal::write(&[given], sealer, output, Existing::unless(self.force), if_there)?;
+        seal::write_sealed(&[given], sealer, output, Existing::unless(self.force), if_there)?;
         Ok(Answer::Yes)
     }
 }

@@ -5,13 +5,14 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::Args;
 
-use crate::command_line::flags::{Manifests as Files, Output, Scope};
+use crate::command_line::flags::{ManifestFlags, OutputFlags, ScopeFlag};
 use crate::files::git::{self, Standing};
 use crate::files::input;
 use crate::files::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::files::write::{self, Existing, Visibility};
 use crate::manifest::{self, Manifests, Object, ObjectKind};
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Content, Existing};
+use crate::report::output;
 use crate::values::plain_secret::PlainSecret;
 use crate::who::destination::{Destination, DestinationFlags};
 use crate::who::identities::IdentityFlags;
@@ -33,7 +34,7 @@ use crate::who::identities::IdentityFlags;
 #[derive(Args)]
 pub(crate) struct Seal {
     #[command(flatten)]
-    files: Files,
+    files: ManifestFlags,
 
     #[command(flatten)]
     destination: DestinationFlags,
@@ -44,10 +45,10 @@ pub(crate) struct Seal {
 
     /// What else the sealed values may be used for [default: strict, or as the values that are there]
     #[arg(long, value_enum)]
-    scope: Option<Scope>,
+    scope: Option<ScopeFlag>,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 
     /// Write the file anew, if it is there, instead of merging into it
     #[arg(long)]
@@ -63,7 +64,7 @@ impl Seal {
         let others = recipients_files.iter().chain(&self.identities.identities);
         let paths = input::paths(&self.files.files, others)?;
         // What becomes of the values decides; without a file for them, where they come from.
-        let output = output::file(self.output.output.as_deref());
+        let output = self.output.file();
         let file = match (output, &self.files.files[..]) {
             (Some(output), _) => Some(output),
             (None, [file]) if file != Path::new("-") => Some(file.as_path()),
@@ -83,7 +84,7 @@ impl Seal {
             scope: self.scope.map(Into::into),
             keyring: Some(&keyring),
         };
-        write(&given, sealer, output, Existing::unless(self.force), IfThere::Merge)?;
+        write_sealed(&given, sealer, output, Existing::unless(self.force), IfThere::Merge)?;
         self.warn_of_what_is_left(output);
         Ok(Answer::Yes)
     }
@@ -151,7 +152,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// Writes what is given, sealed: to stdout or a new file, or into a file that is there.
-pub(super) fn write(
+pub(super) fn write_sealed(
     given: &[PlainSecret<'_>],
     sealer: Sealer<'_>,
     output: Option<&Path>,
@@ -171,8 +172,5 @@ pub(super) fn write(
         .map(|given| given.seal(scope, sealer.recipients))
         .collect::<Result<Vec<_>, _>>()?;
     let yaml = manifest::to_yaml(&sealed);
-    match output {
-        Some(path) => output::write_file(path, &yaml, existing, Content::Public),
-        None => Ok(output::stdout(&yaml)?),
-    }
+    write::file_or_stdout(output, &yaml, existing, Visibility::Public)
 }

@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::command_line::completion;
-use crate::command_line::flags::Scope;
+use crate::command_line::flags::ScopeFlag;
 use crate::files::sealed_file::{PickFlags, SealedFile, Sealer};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::values::ValueFlags;
@@ -39,7 +39,7 @@ pub(crate) struct Set {
 
     /// What else the sealed value may be used for [default: as the other values, or strict]
     #[arg(long, value_enum)]
-    scope: Option<Scope>,
+    scope: Option<ScopeFlag>,
 
     #[command(flatten)]
     destination: DestinationFlags,
@@ -70,7 +70,7 @@ impl Set {
             keyring: None,
         };
         let merged = picked.merge(&secret, sealer, |error| picked.refuse_to_seal(error))?;
-        file.exchange(&file.patched(&merged.patches)?)?;
+        file.replace(&file.patched(&merged.patches)?)?;
         merged.tell(&self.file, &picked.object.title(), sealer.recipients);
         Ok(Answer::Yes)
     }

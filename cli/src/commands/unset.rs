@@ -39,7 +39,7 @@ impl Unset {
             .iter()
             .map(|key| Patch::remove(&picked.object, &["spec", "sealedData", key]))
             .collect();
-        file.exchange(&file.patched(&patches)?)?;
+        file.replace(&file.patched(&patches)?)?;
         let (name, title) = (self.file.display(), picked.object.title());
         for key in &self.keys {
             output::summary(&format!("{name}: {title}: {key}: removed"));

@@ -12,9 +12,9 @@ use bulla_crds::{json_length, rules};
 use zeroize::Zeroizing;
 
 use crate::files::input::{self, Input};
+use crate::files::write;
 use crate::manifest::{self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch};
 use crate::report::failure::{Failure, OrHint};
-use crate::report::output;
 
 pub(crate) use merge::Sealer;
 pub(crate) use pick::{PickFlags, Picked};
@@ -33,7 +33,7 @@ impl SealedFile {
             return Err(anyhow!("stdin cannot be changed in place")).or_hint("name a file");
         }
         let input = input::read(path)?;
-        output::check_exchangeable(path)?;
+        write::check_replaceable(path)?;
         Ok(Self { path: path.to_owned(), manifests: ManifestFile::parse(input)? })
     }
 
@@ -91,13 +91,12 @@ impl SealedFile {
     }
 
     /// Writes the new content, if the file still is what was read. Nothing is written when nothing changes.
-    pub(crate) fn exchange(&self, new: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn replace(&self, new: &[u8]) -> Result<(), Failure> {
         let old = self.manifests.bytes();
         if *old == *new {
             return Ok(());
         }
-        output::exchange_file(&self.path, &old, new).map_err(|error| error.of(&self.path))?;
-        Ok(output::sync_folders_of([self.path.as_path()])?)
+        write::replace(&self.path, &old, new)
     }
 }
 
@@ -156,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_exchanged_while_it_is_what_was_read() {
+    fn a_file_is_replaced_while_it_is_what_was_read() {
         let (_folder, file) = file(OBJECT);
-        file.exchange(OBJECT.as_bytes()).unwrap();
+        file.replace(OBJECT.as_bytes()).unwrap();
         fs::write(file.path(), "changed").unwrap();
         // Nothing is to be written, so nothing is looked at.
-        file.exchange(OBJECT.as_bytes()).unwrap();
-        let refusal = message(file.exchange(b"new").unwrap_err());
+        file.replace(OBJECT.as_bytes()).unwrap();
+        let refusal = message(file.replace(b"new").unwrap_err());
         assert!(refusal.contains("changed by somebody else"), "{refusal}");
         assert_eq!(fs::read(file.path()).unwrap(), b"changed");
     }

@@ -2,24 +2,20 @@
 //! one of them would read otherwise is refused rather than guessed. A crate for this puts variables into values,
 //! which a password with a `$` in it does not survive.
 
+use anyhow::anyhow;
 use zeroize::Zeroizing;
 
-/// A mistake, and in which line it is, counted from 1.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
-    pub(super) line: usize,
-    pub(super) what: &'static str,
-    pub(super) hint: Option<&'static str>,
-}
+use crate::report::failure::Failure;
 
 type Pairs = Vec<(String, Zeroizing<Vec<u8>>)>;
 
 const QUOTE_IT: &str = "put the value in single quotes, in which nothing has a meaning of its own";
 
-/// The keys and values in order. A value is the rest of its line, or stands in single or double quotes, also over
+/// The keys and values of a file in order; `name` is what messages call it. A value is the rest of its line, or stands in single or double quotes, also over
 /// several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` stand for one character each.
-pub(super) fn parse(text: &str) -> Result<Pairs, Mistake> {
-    let mut reader = Reader { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 };
+pub(super) fn parse(name: &str, text: &str) -> Result<Pairs, Failure> {
+    let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = EnvReader { name, rest, line: 1 };
     let mut pairs = Pairs::new();
     while !reader.rest.is_empty() {
         let first = reader.rest.lines().next().unwrap_or_default().trim();
@@ -32,14 +28,16 @@ pub(super) fn parse(text: &str) -> Result<Pairs, Mistake> {
     Ok(pairs)
 }
 
-struct Reader<'a> {
+struct EnvReader<'a> {
+    name: &'a str,
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Reader<'a> {
-    fn mistake(&self, what: &'static str, hint: impl Into<Option<&'static str>>) -> Mistake {
-        Mistake { line: self.line, what, hint: hint.into() }
+impl<'a> EnvReader<'a> {
+    fn failure(&self, what: &'static str, hint: impl Into<Option<&'static str>>) -> Failure {
+        Failure::unable(anyhow!("{}: line {}: {what}", self.name, self.line))
+            .maybe_hint(hint.into())
     }
 
     fn skip_line(&mut self) {
@@ -53,16 +51,16 @@ impl<'a> Reader<'a> {
         taken
     }
 
-    fn pair(&mut self) -> Result<(String, Zeroizing<Vec<u8>>), Mistake> {
+    fn pair(&mut self) -> Result<(String, Zeroizing<Vec<u8>>), Failure> {
         let line_len = self.rest.find('\n').unwrap_or(self.rest.len());
         let Some(equals) = self.rest[..line_len].find('=') else {
             let hint = "KEY=VALUE is wanted; --from-env takes a value from the environment";
-            return Err(self.mistake("a line without =", hint));
+            return Err(self.failure("a line without =", hint));
         };
         let key = self.rest[..equals].trim();
         let key = key.strip_prefix("export ").unwrap_or(key).trim_start();
         if !bulla_sealing::is_data_key(key) {
-            return Err(self.mistake("what stands before the = is not a valid data key", None));
+            return Err(self.failure("what stands before the = is not a valid data key", None));
         }
         let key = key.to_owned();
         self.advance(equals + 1);
@@ -75,31 +73,31 @@ impl<'a> Reader<'a> {
         Ok((key, value))
     }
 
-    fn plain(&mut self) -> Result<Zeroizing<Vec<u8>>, Mistake> {
+    fn plain(&mut self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let line = self.rest.lines().next().unwrap_or_default();
         let value = line.trim_end();
         if value.contains(" #") || value.contains("\t#") || value.starts_with('#') {
-            return Err(self.mistake("a # that some readers take for a comment", QUOTE_IT));
+            return Err(self.failure("a # that some readers take for a comment", QUOTE_IT));
         }
         if has_variable(value) {
-            return Err(self.mistake("a $ that some readers take for a variable", QUOTE_IT));
+            return Err(self.failure("a $ that some readers take for a variable", QUOTE_IT));
         }
         if value.contains(['\'', '"', '\\', '`']) {
             let what = "a quote or backslash that some readers take for their own";
-            return Err(self.mistake(what, QUOTE_IT));
+            return Err(self.failure(what, QUOTE_IT));
         }
         let value = Zeroizing::new(value.as_bytes().to_vec());
         self.skip_line();
         Ok(value)
     }
 
-    fn quoted(&mut self, quote: char) -> Result<Zeroizing<Vec<u8>>, Mistake> {
+    fn quoted(&mut self, quote: char) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let body = &self.rest[1..];
         let mut value = Zeroizing::new(Vec::with_capacity(body.len()));
         let mut characters = body.char_indices();
         let end = loop {
             let Some((offset, character)) = characters.next() else {
-                return Err(self.mistake("a quote that is not closed", None));
+                return Err(self.failure("a quote that is not closed", None));
             };
             match character {
                 _ if character == quote => break offset,
@@ -110,18 +108,18 @@ impl<'a> Reader<'a> {
                     Some((_, escaped @ ('"' | '\\' | '$'))) => escaped as u8,
                     _ => {
                         let what = "a backslash before something that has no meaning there";
-                        return Err(self.mistake(what, QUOTE_IT));
+                        return Err(self.failure(what, QUOTE_IT));
                     }
                 }),
                 '$' if quote == '"' && is_variable(&body[offset..]) => {
-                    return Err(self.mistake("a $ that some readers take for a variable", QUOTE_IT));
+                    return Err(self.failure("a $ that some readers take for a variable", QUOTE_IT));
                 }
                 _ => value.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         };
         let after = body[end + 1..].lines().next().unwrap_or_default();
         if !after.trim().is_empty() && !after.trim_start().starts_with('#') {
-            return Err(self.mistake("something behind the closing quote", None));
+            return Err(self.failure("something behind the closing quote", None));
         }
         self.advance(end + 2);
         self.skip_line();
@@ -145,7 +143,7 @@ mod tests {
     #[test]
     fn what_all_dialects_read_alike_is_read() {
         let text = "\u{feff}# c\n\nA=1\nexport B = x y \r\nC=\nD='a # $b \\n\"'\nE=\"a\\n\\\"\\$b\\\\ 5$ $1\" # c\n  F=a=b\nG='one\ntwo'\nH=pa$$\nI=ä";
-        let pairs = parse(text).unwrap();
+        let pairs = parse("f", text).unwrap();
         let pairs: Vec<_> = pairs
             .iter()
             .map(|(key, value)| (key.as_str(), str::from_utf8(value).unwrap()))
@@ -180,7 +178,8 @@ mod tests {
             ("A B=1", 1),
             ("=1", 1),
         ] {
-            assert_eq!(parse(text).err().map(|mistake| mistake.line), Some(line), "{text}");
+            let (message, _) = parse("f", text).unwrap_err().into_parts();
+            assert!(message.starts_with(&format!("f: line {line}: ")), "{text}: {message}");
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use anyhow::anyhow;
 use bulla_crds::rules::{self, Violation};
-use bulla_crds::{SealError, WipedSecret};
+use bulla_crds::{SealError, SealedSecret, WipedSecret};
 use bulla_sealing::{Recipients, Scope};
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
 use crate::manifest::{Object, Step};
@@ -15,6 +16,40 @@ pub(crate) struct PlainSecret<'a> {
     pub(crate) secret: WipedSecret,
     pub(crate) namespace: Option<String>,
     pub(crate) object: Option<Object<'a>>,
+}
+
+/// A whole Secret, sealed.
+pub(crate) struct SealedWhole {
+    pub(crate) sealed_secret: SealedSecret,
+    /// Notes about its labels and annotations that are not taken over.
+    pub(crate) dropped: Vec<String>,
+}
+
+/// Seals all values of a Secret, and says what of it is not taken over.
+pub(crate) fn seal_whole(
+    secret: &WipedSecret,
+    namespace: Option<&str>,
+    scope: Scope,
+    recipients: &Recipients,
+) -> Result<SealedWhole, SealError> {
+    let sealed_secret = bulla_crds::seal(secret, namespace, scope, recipients)?;
+    Ok(SealedWhole { sealed_secret, dropped: dropped_marks(secret) })
+}
+
+/// Labels and annotations by which other tools track their objects would make them fight over the target.
+pub(crate) fn dropped_marks(secret: &Secret) -> Vec<String> {
+    /// What client-side `kubectl apply` leaves in everything. Nobody misses it.
+    const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let metadata = &secret.metadata;
+    let labels = metadata.labels.iter().flatten().map(|(key, _)| ("label", key));
+    let annotations = metadata.annotations.iter().flatten().map(|(key, _)| ("annotation", key));
+    let dropped = labels.chain(annotations);
+    dropped
+        .filter(|(_, key)| rules::is_tracking(key) && *key != APPLIED)
+        .map(|(kind, key)| {
+            format!("{kind} {key} is not taken over: tools track their own objects by it")
+        })
+        .collect()
 }
 
 impl PlainSecret<'_> {
@@ -33,10 +68,11 @@ impl PlainSecret<'_> {
 
     /// The manifest of the whole Secret, sealed.
     pub(crate) fn seal(&self, scope: Scope, recipients: &Recipients) -> Result<Value, Failure> {
-        let sealed = bulla_crds::seal(&self.secret, self.namespace.as_deref(), scope, recipients);
-        let sealed_secret = sealed.map_err(|error| self.refuse_to_seal(&error))?;
-        self.tell_what_is_dropped();
-        serde_json::to_value(&sealed_secret)
+        let namespace = self.namespace.as_deref();
+        let sealed = seal_whole(&self.secret, namespace, scope, recipients)
+            .map_err(|error| self.refuse_to_seal(&error))?;
+        self.tell(&sealed.dropped);
+        serde_json::to_value(&sealed.sealed_secret)
             .map_err(|_| self.refuse(&[], "cannot be written as a manifest"))
     }
 
@@ -65,18 +101,9 @@ impl PlainSecret<'_> {
         })
     }
 
-    /// Labels and annotations by which other tools track their objects would make them fight over the target.
-    pub(crate) fn tell_what_is_dropped(&self) {
-        /// What client-side `kubectl apply` leaves in everything. Nobody misses it.
-        const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-        let metadata = &self.secret.metadata;
-        let labels = metadata.labels.iter().flatten().map(|(key, _)| ("label", key));
-        let annotations = metadata.annotations.iter().flatten().map(|(key, _)| ("annotation", key));
-        for (kind, key) in
-            labels.chain(annotations).filter(|(_, key)| rules::is_tracking(key) && *key != APPLIED)
-        {
-            let what =
-                format!("{kind} {key} is not taken over: tools track their own objects by it");
+    /// Tells which labels and annotations are not taken over.
+    pub(crate) fn tell(&self, dropped: &[String]) {
+        for what in dropped {
             output::note(&match &self.object {
                 Some(object) => format!("{}: {}: {what}", object.position(&[]), self.title()),
                 None => format!("{}: {what}", self.title()),
@@ -87,7 +114,7 @@ impl PlainSecret<'_> {
     fn path_of<'k>(&self, key: &'k str) -> Vec<Step<'k>> {
         let has_key = |field: &&str| {
             let object = self.object.as_ref();
-            object.is_some_and(|it| it.value.get(field).and_then(|it| it.get(key)).is_some())
+            object.and_then(|object| object.value.get(field)?.get(key)).is_some()
         };
         match ["stringData", "data"].into_iter().find(has_key) {
             Some(field) => vec![Step::Key(field), Step::Key(key)],

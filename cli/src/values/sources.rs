@@ -156,10 +156,7 @@ fn read_env_file(path: &Path, values: &mut Values) -> Result<(), Failure> {
     let Ok(text) = str::from_utf8(&file.bytes) else {
         return Err(anyhow!("{name}: not UTF-8").into());
     };
-    let pairs = dotenv::parse(text).map_err(|mistake| {
-        Failure::unable(anyhow!("{name}: line {}: {}", mistake.line, mistake.what))
-            .maybe_hint(mistake.hint)
-    })?;
+    let pairs = dotenv::parse(name, text)?;
     if pairs.is_empty() {
         return Err(anyhow!("{name}: there is no KEY=VALUE line in it").into());
     }

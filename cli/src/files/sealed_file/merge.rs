@@ -30,17 +30,17 @@ pub(crate) struct Sealer<'a> {
 
 /// What makes a Secret's values part of a SealedSecret.
 #[derive(Default)]
-pub(crate) struct Merged {
+pub(crate) struct MergedSecret {
     pub(crate) patches: Vec<Patch>,
-    pub(crate) changes: Vec<Change>,
+    pub(crate) changes: Vec<MergedValue>,
     /// Fields of the template that are set anew.
     pub(crate) template: Vec<String>,
 }
 
 /// What becomes of one value.
-pub(crate) struct Change {
+pub(crate) struct MergedValue {
     pub(crate) key: String,
-    pub(crate) kind: ChangeKind,
+    pub(crate) kind: MergedValueKind,
     /// The length of its plaintext.
     pub(crate) bytes: usize,
     pub(crate) scope: Scope,
@@ -48,7 +48,7 @@ pub(crate) struct Change {
 
 /// How a value differs from before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ChangeKind {
+pub(crate) enum MergedValueKind {
     /// There was none.
     Added,
     /// It is sealed anew.
@@ -57,17 +57,17 @@ pub(crate) enum ChangeKind {
     Kept,
 }
 
-impl Merged {
+impl MergedSecret {
     /// Tells what became of each value, and never the value.
     pub(crate) fn tell(&self, file: &Path, title: &str, recipients: &Recipients) {
         let place = format!("{}: {title}", file.display());
         let recipients: Vec<_> = recipients.iter().map(|it| it.fingerprint().to_string()).collect();
         let recipients = recipients.join(", ");
-        for Change { key, kind, bytes, scope } in &self.changes {
+        for MergedValue { key, kind, bytes, scope } in &self.changes {
             let what = match kind {
-                ChangeKind::Added => "added",
-                ChangeKind::Changed => "changed",
-                ChangeKind::Kept => {
+                MergedValueKind::Added => "added",
+                MergedValueKind::Changed => "changed",
+                MergedValueKind::Kept => {
                     output::summary(&format!("{place}: {key}: equal, left as it is"));
                     continue;
                 }
@@ -90,8 +90,8 @@ impl Picked<'_> {
         secret: &Secret,
         sealer: Sealer<'_>,
         refuse: impl Fn(&SealError) -> Failure,
-    ) -> Result<Merged, Failure> {
-        let mut merged = Merged::default();
+    ) -> Result<MergedSecret, Failure> {
+        let mut merged = MergedSecret::default();
         let template = self.merge_template(secret, &mut merged)?;
         let none = BTreeMap::new();
         let data = secret.data.as_ref().unwrap_or(&none);
@@ -110,18 +110,23 @@ impl Picked<'_> {
             let wanted = Wanted { namespace, name: &self.name, key, scope, value: &value.0 };
             let before = self.values().find(|(other, _)| other == key).map(|(_, text)| text);
             let kind = match before {
-                None => ChangeKind::Added,
-                Some(before) if wanted.is_met_by(before, sealer) => ChangeKind::Kept,
-                Some(_) => ChangeKind::Changed,
+                None => MergedValueKind::Added,
+                Some(before) if wanted.is_met_by(before, sealer) => MergedValueKind::Kept,
+                Some(_) => MergedValueKind::Changed,
             };
-            if kind != ChangeKind::Kept {
+            if kind != MergedValueKind::Kept {
                 let sealed =
                     seal_value(&value.0, namespace, &self.name, key, scope, sealer.recipients)
                         .map_err(|error| refuse(&error))?;
                 let path = ["spec", "sealedData", key];
                 merged.patches.push(Patch::set(&self.object, &path, json!(sealed)));
             }
-            merged.changes.push(Change { key: key.clone(), kind, bytes: value.0.len(), scope });
+            merged.changes.push(MergedValue {
+                key: key.clone(),
+                kind,
+                bytes: value.0.len(),
+                scope,
+            });
         }
         Ok(merged)
     }
@@ -175,7 +180,11 @@ impl Picked<'_> {
     }
 
     /// The template with what `secret` says; nothing is taken out of it.
-    fn merge_template(&self, secret: &Secret, merged: &mut Merged) -> Result<Template, Failure> {
+    fn merge_template(
+        &self,
+        secret: &Secret,
+        merged: &mut MergedSecret,
+    ) -> Result<Template, Failure> {
         let mut template = match self.object.value.pointer("/spec/template") {
             None => Template::default(),
             Some(value) if value.is_null() => Template::default(),

@@ -8,13 +8,14 @@ use bulla_sealing::{Recipients, Scope};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::merge::Merged;
+use super::merge::MergedSecret;
 use super::{Picked, SealedFile, Sealer};
 use crate::files::input::Input;
+use crate::files::write;
 use crate::manifest::{ManifestFile, Object, ObjectKind, Patch, Step};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::{diagnostic, output};
-use crate::values::plain_secret::PlainSecret;
+use crate::values::plain_secret::{self, PlainSecret};
 
 /// What to do when a file has the SealedSecret already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(crate) enum IfThere {
 /// A file with Secrets sealed into it, not yet written.
 pub(crate) struct Put {
     new: Zeroizing<Vec<u8>>,
-    merged: Vec<(String, Merged)>,
+    merged: Vec<(String, MergedSecret)>,
     added: Vec<String>,
 }
 
@@ -39,7 +40,7 @@ impl SealedFile {
     /// Reads a file that Secrets are to be sealed into.
     pub(crate) fn read_to_put(path: &Path) -> Result<Self, Failure> {
         // What may not be written is not for --force either.
-        output::check_exchangeable(path)?;
+        write::check_replaceable(path)?;
         Self::read(path).or_hint(WRITE_ANEW)
     }
 
@@ -70,7 +71,7 @@ impl SealedFile {
             }
             picked.refuse_other_scope(given, sealer.scope)?;
             let one = picked.merge(&given.secret, sealer, |error| given.refuse_to_seal(error))?;
-            given.tell_what_is_dropped();
+            given.tell(&plain_secret::dropped_marks(&given.secret));
             patches.extend(one.patches.iter().cloned());
             merged.push((picked.object.title(), one));
         }
@@ -94,7 +95,7 @@ impl SealedFile {
 
     /// Writes it, and tells what became of what was given.
     pub(crate) fn write(&self, put: &Put, recipients: &Recipients) -> Result<(), Failure> {
-        self.exchange(&put.new)?;
+        self.replace(&put.new)?;
         for (title, merged) in &put.merged {
             merged.tell(self.path(), title, recipients);
         }
