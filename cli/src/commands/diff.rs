@@ -82,9 +82,9 @@ impl Diff {
             }
             DiffFormat::Markdown => output::stdout(markdown::text(&comparison).as_bytes())?,
         }
-        diagnostic::report(&comparison.refused);
+        diagnostic::report(&comparison.diagnostics);
         output::summary(&report::summary(&comparison));
-        Ok(match (comparison.refused.is_empty(), comparison.objects.is_empty()) {
+        Ok(match (comparison.diagnostics.is_empty(), comparison.objects.is_empty()) {
             (false, _) => Answer::Unable,
             (true, true) => Answer::Yes,
             (true, false) => Answer::No,

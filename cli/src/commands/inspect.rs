@@ -9,15 +9,15 @@ use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use serde_json::json;
 
-use self::report::Report;
-use crate::command_line::flags::Format;
-use crate::files::input::Input;
-use crate::files::{input, walk};
-use crate::manifest::{ManifestFile, Object, ObjectKind};
+use self::report::InspectReport;
+use crate::command_line::flags::ReportFormat;
+use crate::files::input::{self, Input};
+use crate::files::walk::{self, FileOutcome, FoundFile};
+use crate::manifest::ManifestFile;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
-use crate::who::config::Config;
+use crate::who::config::{self, Config};
 use crate::who::identities;
 
 /// How a sealed value begins in base64.
@@ -44,42 +44,42 @@ pub(crate) struct Inspect {
 
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReportFormat,
 }
 
 impl Inspect {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let mut seen = Seen::default();
+        let mut inspection = Inspection::default();
         for path in input::paths(&self.files, [])? {
-            match path.is_dir() {
-                true => seen.folder(path)?,
-                false => seen.file(input::read(path)?)?,
+            if path.is_dir() {
+                inspection.folder(path)?;
+            } else {
+                inspection.file(input::read(path)?)?;
             }
         }
+        let Inspection { reports, diagnostics } = inspection;
         let config = self.config()?;
         let config = config.as_ref();
         match self.format {
-            Format::Human => {
-                let texts: Vec<_> = seen.reports.iter().map(|it| it.to_text(config)).collect();
+            ReportFormat::Human => {
+                let texts: Vec<_> = reports.iter().map(|report| report.to_text(config)).collect();
                 output::text(&texts.join("\n"))?;
             }
-            Format::Json => {
-                let reports: Vec<_> = seen.reports.iter().map(|it| it.to_json(config)).collect();
-                output::stdout(format!("{:#}\n", json!(reports)).as_bytes())?;
+            ReportFormat::Json => {
+                let json: Vec<_> = reports.iter().map(|report| report.to_json(config)).collect();
+                output::stdout(format!("{:#}\n", json!(json)).as_bytes())?;
             }
         }
-        diagnostic::report(&seen.refused);
-        match seen.refused.is_empty() && seen.reports.iter().all(Report::is_read) {
-            true => Ok(Answer::Yes),
-            false => Ok(Answer::No),
-        }
+        diagnostic::report(&diagnostics);
+        let is_all_read = diagnostics.is_empty() && reports.iter().all(InspectReport::is_read);
+        Ok(if is_all_read { Answer::Yes } else { Answer::No })
     }
 
     /// It only gives names to keys, so that none can be had does not end the command unless it was asked for.
     fn config(&self) -> Result<Option<Config>, Failure> {
         let is_file = |path: &&PathBuf| path.as_path() != Path::new("-");
         let files: Vec<_> = self.files.iter().filter(is_file).cloned().collect();
-        match Config::find(self.config.as_deref(), &files) {
+        match config::find(self.config.as_deref(), &files) {
             Err(failure) if self.config.is_none() => {
                 let (error, _) = failure.into_parts();
                 output::warning(&format!("holders are not named: {error}"));
@@ -92,58 +92,56 @@ impl Inspect {
 
 /// What was found in all files.
 #[derive(Default)]
-struct Seen {
-    reports: Vec<Report>,
-    refused: Vec<Diagnostic>,
+struct Inspection {
+    reports: Vec<InspectReport>,
+    diagnostics: Vec<Diagnostic>,
 }
 
-impl Seen {
+impl Inspection {
     /// A file that was named, or stdin.
     fn file(&mut self, input: Input) -> Result<(), Failure> {
         if let Some(value) = single_value(&input)? {
-            self.reports.push(Report::of_value(&input.name, &value));
+            self.reports.push(InspectReport::of_value(&input.name, &value));
             return Ok(());
         }
         for object in ManifestFile::parse(input)?.objects()? {
-            self.reports.push(Report::of_object(&object)?);
+            self.reports.push(InspectReport::of_object(&object)?);
         }
         Ok(())
     }
 
     fn folder(&mut self, path: &Path) -> Result<(), Failure> {
-        for found in walk::manifests(&[path.to_owned()])? {
-            let manifests = match walk::read(&found)? {
-                None => continue,
-                Some(Ok(manifests)) => manifests,
-                Some(Err(refused)) => {
-                    self.refused.push(refused);
-                    continue;
-                }
-            };
-            match walk::objects(&found, &manifests) {
-                Ok((objects, _)) => objects.iter().for_each(|object| self.object(object)),
-                Err(refused) => self.refused.push(refused),
-            }
+        let found = walk::manifests(&[path.to_owned()])?;
+        let inspections = walk::each(&found, "reading", walk::OURS, |found, outcome| {
+            Ok(Self::of_found(found, outcome))
+        })?;
+        for Self { reports, diagnostics } in inspections {
+            self.reports.extend(reports);
+            self.diagnostics.extend(diagnostics);
         }
         Ok(())
     }
 
-    /// One among others, which may be of any kind.
-    fn object(&mut self, object: &Object<'_>) {
-        match object.kind() {
-            ObjectKind::SealedSecret => match Report::of_object(object) {
-                Ok(report) => self.reports.push(report),
-                Err(failure) => {
-                    let (message, hint) = failure.into_parts();
-                    let file = object.position(&[]).file;
-                    self.refused.push(Diagnostic::file(&file, message, hint.as_deref()));
+    fn of_found(found: &FoundFile, outcome: FileOutcome) -> Self {
+        let mut inspection = Self::default();
+        match outcome {
+            FileOutcome::NotOurs => {}
+            FileOutcome::Unreadable(diagnostic) => inspection.diagnostics.push(diagnostic),
+            FileOutcome::Objects(open) => {
+                let sealed_secrets = open.sealed_secrets();
+                inspection.diagnostics = sealed_secrets.unknown;
+                for object in sealed_secrets.objects {
+                    match InspectReport::of_object(&object) {
+                        Ok(report) => inspection.reports.push(report),
+                        Err(failure) => {
+                            let name = found.path.display().to_string();
+                            inspection.diagnostics.push(Diagnostic::of(&name, failure));
+                        }
+                    }
                 }
-            },
-            ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                self.refused.push(diagnostic::unknown_version(object));
             }
-            _ => {}
         }
+        inspection
     }
 }
 

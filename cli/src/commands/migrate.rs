@@ -15,18 +15,15 @@ use anyhow::anyhow;
 use bulla_sealing::{Recipients, Scope};
 use clap::Args;
 
-use self::draft::{Draft, Job};
-use self::report::Report;
-use crate::command_line::flags::Format;
-use crate::files::replace::exchange_all;
-use crate::files::{input, walk};
+use self::draft::{Job, MigrateDraft};
+use self::report::MigrateReport;
+use crate::command_line::flags::ReportFormat;
+use crate::files::write::{self, Existing, Visibility};
+use crate::files::{self, input, walk};
 use crate::manifest::GivenNamespace;
-use crate::parallel::in_parallel;
-use crate::report::diagnostic;
-use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::diagnostic::Place;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Content, Existing};
-use crate::report::progress::Progress;
+use crate::report::output;
 use crate::who::destination::DestinationFlags;
 
 /// Turn what other tools sealed into SealedSecrets of ours
@@ -67,7 +64,7 @@ pub(crate) struct Migrate {
 
     /// The form of the report
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReportFormat,
 
     /// With one file: write the result to FILE, or - for stdout, and leave the file as it is
     #[arg(short, long, value_name = "FILE")]
@@ -114,64 +111,51 @@ impl Migrate {
             true => None,
             false => Some(bitnami::read_keys(&self.from_keys)?),
         };
-        let source = self.destination.source(&self.paths)?;
-        let progress = Progress::new("opening and sealing", found.len());
-        let drafts = in_parallel(found.len(), |index| {
-            // What becomes of the values decides.
-            let file = output::file(self.output.as_deref()).unwrap_or(&found[index].path);
-            let job = Job {
-                keys: keys.as_ref(),
-                destination: &|| source.destination(&self.destination, Some(file)),
-                namespace: self.namespace.as_deref(),
-            };
-            let draft = Draft::make(&found[index], &job)?;
-            progress.step();
-            Ok(draft)
-        });
-        let mut drafts = drafts.into_iter().collect::<Result<Vec<_>, Failure>>()?;
-        drop(progress);
-        let is_unable = match (&self.output, self.dry_run) {
-            (Some(path), _) => {
-                self.write_one(path, &drafts)?;
-                false
-            }
-            (None, true) => false,
-            (None, false) => exchange_all(&mut drafts),
-        };
-        self.tell(&Report { drafts: &drafts, is_dry_run: self.dry_run })?;
-        match drafts.iter().any(|draft| !draft.refused.is_empty()) {
-            _ if is_unable => Ok(Answer::Unable),
-            true => Ok(Answer::No),
-            false => Ok(Answer::Yes),
+        let authority = self.destination.authority(&self.paths)?;
+        let mut drafts =
+            walk::each(&found, "opening and sealing", draft::INTEREST, |found, outcome| {
+                // What becomes of the values decides.
+                let file = self.output_file().unwrap_or(&found.path);
+                let job = Job {
+                    keys: keys.as_ref(),
+                    destination: &|| self.destination.destination(&authority, Some(file)),
+                    namespace: self.namespace.as_deref(),
+                };
+                MigrateDraft::of(found, outcome, &job)
+            })?;
+        let mut is_unable = false;
+        if self.output.is_some() {
+            self.write_one(&drafts)?;
+        } else if !self.dry_run {
+            is_unable = files::draft::replace_all(drafts.iter_mut().map(|draft| &mut draft.file));
         }
-    }
-
-    fn write_one(&self, path: &Path, drafts: &[Draft]) -> Result<(), Failure> {
-        for new in drafts.iter().filter_map(|draft| draft.new.as_ref()) {
-            match output::file(Some(path)) {
-                Some(path) => {
-                    output::write_file(path, new, Existing::unless(self.force), Content::Public)?;
-                }
-                None => output::stdout(new)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn tell(&self, report: &Report<'_>) -> Result<(), Failure> {
-        let is_data_on_stdout = self.output.as_deref() == Some(Path::new("-"));
+        let report = MigrateReport { drafts: &drafts, is_dry_run: self.dry_run };
         let text = match self.format {
-            Format::Human => report.to_text(),
-            Format::Json => format!("{:#}\n", report.to_json()),
+            ReportFormat::Human => report.to_text(),
+            ReportFormat::Json => format!("{:#}\n", report.to_json()),
         };
-        match is_data_on_stdout {
-            true => output::stderr(&text),
-            false => output::stdout(text.as_bytes())?,
+        // Where data goes to stdout, the report does not.
+        if self.output.as_deref() == Some(Path::new("-")) {
+            output::stderr(&text);
+        } else {
+            output::stdout(text.as_bytes())?;
         }
         output::stderr(&report.notes());
-        let all: Vec<Diagnostic> = report.refused().cloned().collect();
-        diagnostic::report(&all);
+        let answer = files::draft::report(drafts.iter().map(|draft| &draft.file), is_unable);
         output::summary(&report.summary());
+        Ok(answer)
+    }
+
+    /// The file that `-o` names; none for stdout.
+    fn output_file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    fn write_one(&self, drafts: &[MigrateDraft]) -> Result<(), Failure> {
+        for new in drafts.iter().filter_map(|draft| draft.file.new.as_ref()) {
+            let existing = Existing::unless(self.force);
+            write::file_or_stdout(self.output_file(), new, existing, Visibility::Public)?;
+        }
         Ok(())
     }
 }

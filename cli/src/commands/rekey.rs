@@ -13,19 +13,16 @@ use anyhow::anyhow;
 use bulla_sealing::Keyring;
 use clap::Args;
 
-use self::draft::Draft;
-use self::recipients::{Source, Today};
-use self::report::Report;
-use crate::cluster::Cluster;
-use crate::command_line::flags::{ClusterFlags, Format, RecipientFlags};
-use crate::files::replace::exchange_all;
-use crate::files::{input, walk};
-use crate::parallel::in_parallel;
-use crate::report::diagnostic::Diagnostic;
+use self::draft::RekeyDraft;
+use self::recipients::Today;
+use self::report::RekeyReport;
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::{Cluster, sealing_keys};
+use crate::command_line::flags::{RecipientFlags, ReportFormat};
+use crate::files::{self, input, walk};
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::progress::Progress;
-use crate::report::{diagnostic, output};
-use crate::who::config::Config;
+use crate::report::output;
+use crate::who::destination::Authority;
 use crate::who::identities::IdentityFlags;
 
 /// Seal values again to today's recipients, without opening them
@@ -70,7 +67,7 @@ pub(crate) struct Rekey {
 
     /// The form of the report
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: ReportFormat,
 
     #[command(flatten)]
     cluster: ClusterFlags,
@@ -86,67 +83,50 @@ impl Rekey {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let recipients_files = &self.recipients.recipients_files;
         input::refuse_stdin_twice(self.identities.identities.iter().chain(recipients_files))?;
-        let today =
-            Today { source: self.source()?, cluster: None, namespace: self.namespace.clone() };
+        let authority = self.authority()?;
+        let namespace = self.namespace.clone();
         let found = walk::manifests(&self.paths)?;
-        let (maker, today) = match self.identities.identities.is_empty() {
-            false => (Maker::Keyring(self.identities.read()?), today),
-            true => {
-                let cluster = Cluster::connect(&self.cluster).map_err(|failure| {
-                    failure.context("no identity is given with -i, and the cluster cannot be asked")
-                })?;
-                let declared = cluster.sealing_keys_of_today()?.declared();
-                (Maker::Cluster(cluster), Today { cluster: Some(declared), ..today })
-            }
+        let (maker, cluster) = if self.identities.identities.is_empty() {
+            let cluster = Cluster::connect(&self.cluster).map_err(|failure| {
+                failure.context("no identity is given with -i, and the cluster cannot be asked")
+            })?;
+            let declared = sealing_keys::of_today(&cluster)?.declared();
+            (Maker::Cluster(cluster), Some(declared))
+        } else {
+            (Maker::Keyring(self.identities.read()?), None)
         };
-        let progress = Progress::new("reading", found.len());
-        let drafts = in_parallel(found.len(), |index| {
-            let mut draft = Draft::read(&found[index], &today)?;
+        let today = Today { authority, cluster, namespace };
+        let mut drafts = walk::each(&found, "reading", walk::OURS, |found, outcome| {
+            let mut draft = RekeyDraft::of(found, outcome, &today)?;
             if let Maker::Keyring(keyring) = &maker {
                 draft.make_headers(keyring);
                 draft.finish();
             }
-            progress.step();
             Ok(draft)
-        });
-        let mut drafts = drafts.into_iter().collect::<Result<Vec<_>, Failure>>()?;
-        drop(progress);
+        })?;
         if let Maker::Cluster(cluster) = &maker {
             draft::ask_cluster(cluster, &mut drafts)?;
-            drafts.iter_mut().for_each(Draft::finish);
+            drafts.iter_mut().for_each(RekeyDraft::finish);
         }
-        let is_unable = match self.dry_run {
-            true => false,
-            false => exchange_all(&mut drafts),
-        };
-        self.tell(&Report { drafts: &drafts, today: &today, is_dry_run: self.dry_run })?;
-        match drafts.iter().any(|draft| !draft.refused.is_empty()) {
-            _ if is_unable => Ok(Answer::Unable),
-            true => Ok(Answer::No),
-            false => Ok(Answer::Yes),
-        }
-    }
-
-    fn source(&self) -> Result<Source, Failure> {
-        if let Some(recipients) = crate::who::recipients::read(&self.recipients)? {
-            return Ok(Source::Given(recipients));
-        }
-        match Config::find(self.config.as_deref(), &self.paths)? {
-            Some(config) => Ok(Source::Config(config)),
-            None if self.identities.identities.is_empty() => Ok(Source::Cluster),
-            None => Err(anyhow!("it is not said whom values are to be sealed to"))
-                .or_hint("name the recipients with -r or -R, or pin them in a bulla.yaml at the root of the work tree"),
-        }
-    }
-
-    fn tell(&self, report: &Report<'_>) -> Result<(), Failure> {
+        let is_unable = !self.dry_run
+            && files::draft::replace_all(drafts.iter_mut().map(|draft| &mut draft.file));
+        let report = RekeyReport { drafts: &drafts, today: &today, is_dry_run: self.dry_run };
         match self.format {
-            Format::Human => output::stdout(report.to_text().as_bytes())?,
-            Format::Json => output::stdout(format!("{:#}\n", report.to_json()).as_bytes())?,
+            ReportFormat::Human => output::stdout(report.to_text().as_bytes())?,
+            ReportFormat::Json => output::stdout(format!("{:#}\n", report.to_json()).as_bytes())?,
         }
-        let all: Vec<Diagnostic> = report.refused().cloned().collect();
-        diagnostic::report(&all);
+        let answer = files::draft::report(drafts.iter().map(|draft| &draft.file), is_unable);
         output::summary(&report.summary());
-        Ok(())
+        Ok(answer)
+    }
+
+    fn authority(&self) -> Result<Authority, Failure> {
+        let authority = Authority::find(&self.recipients, self.config.as_deref(), &self.paths)?;
+        let has_identity = !self.identities.identities.is_empty();
+        match authority {
+            Authority::Cluster if has_identity => Err(anyhow!("it is not said whom values are to be sealed to"))
+                .or_hint("name the recipients with -r or -R, or pin them in a bulla.yaml at the root of the work tree"),
+            authority => Ok(authority),
+        }
     }
 }

@@ -9,7 +9,6 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
 use anyhow::anyhow;
-use bulla_crds::rules::Violation;
 use bulla_crds::{Policy, UnsealError, ValueError, WipedSecret};
 use bulla_sealing::Keyring;
 use clap::{Args, ValueEnum};
@@ -17,12 +16,12 @@ use zeroize::Zeroizing;
 
 use self::variables::Names;
 use crate::command_line::completion;
-use crate::command_line::flags::{Manifests as Files, Output};
+use crate::command_line::flags::{ManifestFlags, OutputFlags};
 use crate::files::input;
+use crate::files::write::{self, Existing, Visibility};
 use crate::manifest::{self, FlawKind, Manifests, Object, Step, Tree};
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output::{self, Content, Existing};
-use crate::report::{diagnostic, escape};
+use crate::report::{diagnostic, escape, output};
 use crate::who::identities::IdentityFlags;
 
 /// Open SealedSecrets with an identity, without a cluster
@@ -49,7 +48,7 @@ use crate::who::identities::IdentityFlags;
 #[derive(Args)]
 pub(crate) struct Unseal {
     #[command(flatten)]
-    files: Files,
+    files: ManifestFlags,
 
     #[command(flatten)]
     identities: IdentityFlags,
@@ -64,7 +63,7 @@ pub(crate) struct Unseal {
 
     /// The form of what is printed
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: UnsealFormat,
 
     /// Run the command behind -- with the values in its environment
     #[arg(long, requires = "command", conflicts_with_all = ["format", "output", "force"])]
@@ -74,7 +73,7 @@ pub(crate) struct Unseal {
     names: Names,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
 
     /// Write over an existing file, and even inside a Git work tree
     #[arg(long)]
@@ -87,7 +86,7 @@ pub(crate) struct Unseal {
 
 /// What unsealed values are written as.
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum UnsealFormat {
     /// Secrets in YAML
     #[default]
     Yaml,
@@ -99,7 +98,7 @@ enum Format {
 
 impl Unseal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let has_variables = self.exec || self.format == Format::Dotenv;
+        let has_variables = self.exec || self.format == UnsealFormat::Dotenv;
         if !has_variables && !self.names.is_default() {
             return Err(anyhow!("--prefix and --names are for variables"))
                 .or_hint("give --exec or --format dotenv too");
@@ -108,9 +107,9 @@ impl Unseal {
             return check::run(&self.files.files, &self.identities.read_some()?);
         }
         let paths = input::paths(&self.files.files, &self.identities.identities)?;
-        let path = output::file(self.output.output.as_deref());
+        let path = self.output.file();
         if let Some(path) = path.filter(|_| !self.force) {
-            output::refuse_work_tree(path)?;
+            write::refuse_work_tree(path)?;
         }
         let keyring = self.identities.read_some()?;
         let manifests = Manifests::read(paths)?;
@@ -129,24 +128,19 @@ impl Unseal {
             return exec::run(&self.command, &self.names.of(&secrets)?);
         }
         match self.format {
-            Format::Yaml => {
+            UnsealFormat::Yaml => {
                 let trees: Vec<Tree> =
                     secrets.iter().map(|secret| manifest::secret_to_tree(secret)).collect();
                 self.write(&manifest::to_yaml(trees.iter().map(Tree::value)))
             }
-            Format::Json => self.write(&to_json(&secrets)),
-            Format::Dotenv => self.write(&dotenv::write(&self.names.of(&secrets)?)?),
+            UnsealFormat::Json => self.write(&to_json(&secrets)),
+            UnsealFormat::Dotenv => self.write(&dotenv::write(&self.names.of(&secrets)?)?),
         }
     }
 
     fn write(&self, data: &[u8]) -> Result<Answer, Failure> {
-        match output::file(self.output.output.as_deref()) {
-            Some(path) => {
-                let existing = Existing::unless(self.force);
-                output::write_file(path, data, existing, Content::Secret)?;
-            }
-            None => output::stdout(data)?,
-        }
+        let existing = Existing::unless(self.force);
+        write::file_or_stdout(self.output.file(), data, existing, Visibility::Secret)?;
         Ok(Answer::Yes)
     }
 }
@@ -236,7 +230,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
 
 /// Why an object does not open: an answer when it was understood, an inability when it is malformed.
 fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failure {
-    let position = object.position(&path_of(error));
+    let position = object.position(&diagnostic::path_of(error));
     let message = anyhow!("{position}: {}: {error}", object.title());
     let (failure, value_error) = match error {
         UnsealError::Value { error, .. } => {
@@ -247,17 +241,4 @@ fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failu
         UnsealError::Violation(_) => (Failure::unable(message), None),
     };
     failure.maybe_hint(value_error.and_then(|error| diagnostic::hint_for(error, Some(keyring))))
-}
-
-/// What within the object an error is about.
-fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
-    let sealed = |key| vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
-    match error {
-        UnsealError::Value { key, .. } => sealed(key.as_str()),
-        UnsealError::Unfit { key, .. } => sealed(*key),
-        UnsealError::Violation(Violation::Template { key, .. }) => {
-            vec![Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)]
-        }
-        UnsealError::Violation(_) => Vec::new(),
-    }
 }

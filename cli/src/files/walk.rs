@@ -12,30 +12,33 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use ignore::WalkBuilder;
 
-use crate::files::{git, input};
-use crate::manifest::{ManifestFile, Object};
-use crate::report::diagnostic::Diagnostic;
+use crate::files::git;
+use crate::files::input::{self, Input};
+use crate::manifest::{ManifestFile, Object, ObjectKind};
+use crate::parallel::in_parallel;
+use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
+use crate::report::progress::Progress;
 
 /// How the name of a manifest ends.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// A file to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundFile {
     pub(crate) path: PathBuf,
     /// Whether it was named itself, and not found in a folder.
     pub(crate) is_named: bool,
 }
 
 /// The files that `paths` name, and the manifests in the folders that they name; each once, in order.
-pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
+pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
     found(paths, is_manifest, |_| {})
 }
 
 /// The same for files of every kind. Where git does not say what it tracks, that is told.
-pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
+pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
     let tell = |folder: &Path| {
         output::warning(&format!(
             "{}: git does not say what it tracks; what .gitignore names is not looked at",
@@ -49,7 +52,7 @@ fn found(
     paths: &[PathBuf],
     is_wanted: fn(&Path) -> bool,
     tell_untold: impl Fn(&Path),
-) -> Result<Vec<Found>, Failure> {
+) -> Result<Vec<FoundFile>, Failure> {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
@@ -61,7 +64,7 @@ fn found(
         let metadata =
             fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if !metadata.is_dir() {
-            found.push(Found { path: path.clone(), is_named: true });
+            found.push(FoundFile { path: path.clone(), is_named: true });
             continue;
         }
         let mut paths = files(path, is_wanted)?;
@@ -73,7 +76,7 @@ fn found(
             }
             Err(_) => tell_untold(path),
         }
-        found.extend(paths.into_iter().map(|path| Found { path, is_named: false }));
+        found.extend(paths.into_iter().map(|path| FoundFile { path, is_named: false }));
     }
     // A named file that a folder holds too is a named one.
     found.sort_by_key(|found| !found.is_named);
@@ -84,56 +87,144 @@ fn found(
     Ok(found)
 }
 
-/// Reads a file that was found, as far as there is anything of ours in it. One that was named must be readable; among
-/// the files of a tree there may be anything, and one is refused only when it is ours.
-pub(crate) fn read(found: &Found) -> Result<Option<Result<ManifestFile, Diagnostic>>, Failure> {
-    let group = [bulla_crds::GROUP];
-    read_mentioning(found, &group, &format!("{}/", bulla_crds::GROUP))
+/// Which files of a tree are of interest. One that was named itself always is.
+#[derive(Clone, Copy)]
+pub(crate) struct Interest {
+    /// A file without any of these words is not parsed.
+    pub(crate) words: &'static [&'static str],
+    /// A file with this word must be readable.
+    pub(crate) mark: &'static str,
+    /// Whether a file may have documents that are no objects even if it was named.
+    pub(crate) may_hold_others: fn(&ManifestFile) -> bool,
 }
 
-/// The same for what mentions one of `words`; what mentions `mark` must be readable even in a tree.
-pub(crate) fn read_mentioning(
-    found: &Found,
-    words: &[&str],
-    mark: &str,
-) -> Result<Option<Result<ManifestFile, Diagnostic>>, Failure> {
-    let name = found.path.display().to_string();
+/// Files with objects of our API group.
+pub(crate) const OURS: Interest =
+    Interest { words: &[bulla_crds::GROUP], mark: "bulla.dev/", may_hold_others: |_| false };
+
+/// What became of reading a file.
+pub(crate) enum FileOutcome {
+    /// Nothing in it is of interest.
+    NotOurs,
+    /// It should be a manifest, and is none.
+    Unreadable(Diagnostic),
+    /// It has objects.
+    Objects(OpenFile),
+}
+
+/// A file whose objects can be read.
+pub(crate) struct OpenFile {
+    pub(crate) manifests: ManifestFile,
+    /// How many of its documents are no objects.
+    pub(crate) other_documents: usize,
+}
+
+/// The SealedSecrets of a file.
+pub(crate) struct SealedSecrets<'a> {
+    pub(crate) objects: Vec<Object<'a>>,
+    /// Those of a version that this tool does not know.
+    pub(crate) unknown: Vec<Diagnostic>,
+    /// How many other objects and documents there are.
+    pub(crate) others: usize,
+}
+
+/// Opens each file and hands it to `work`, on all processors; the results in order.
+pub(crate) fn each<T: Send>(
+    found: &[FoundFile],
+    doing: &'static str,
+    interest: Interest,
+    work: impl Fn(&FoundFile, FileOutcome) -> Result<T, Failure> + Sync,
+) -> Result<Vec<T>, Failure> {
+    let progress = Progress::new(doing, found.len());
+    let done = in_parallel(found.len(), |index| {
+        let found = &found[index];
+        let done = work(found, open(found, interest)?);
+        progress.step();
+        done
+    });
+    done.into_iter().collect()
+}
+
+/// Reads and parses a file. One that was named must be a manifest; among the files of a tree there may be anything.
+fn open(found: &FoundFile, interest: Interest) -> Result<FileOutcome, Failure> {
     let input = match input::read(&found.path) {
         Ok(input) => input,
         Err(error) if found.is_named => return Err(error.into()),
         Err(error) if is_too_large(&error) => {
-            output::warning(&format!("{name}: larger than 16 MiB, not looked at"));
-            return Ok(None);
+            warn_of_too_large(&found.path);
+            return Ok(FileOutcome::NotOurs);
         }
-        Err(error) => return Ok(Some(Err(Diagnostic::file(&name, format!("{error:#}"), None)))),
-    };
-    if !found.is_named && !words.iter().any(|word| mentions(&input.bytes, word)) {
-        return Ok(None);
-    }
-    let is_ours = mentions(&input.bytes, mark);
-    match ManifestFile::parse(input) {
-        Ok(manifests) => Ok(Some(Ok(manifests))),
-        Err(error) if found.is_named => Err(error.into()),
-        Err(_) if !is_ours => Ok(None),
         Err(error) => {
-            let hint = format!(
+            let name = found.path.display().to_string();
+            return Ok(FileOutcome::Unreadable(Diagnostic::of(&name, error)));
+        }
+    };
+    let has_word = |word: &&str| mentions(&input.bytes, word);
+    if !found.is_named && !interest.words.iter().any(has_word) {
+        return Ok(FileOutcome::NotOurs);
+    }
+    parse(input, found.is_named, interest)
+}
+
+/// Parses a file. One that was named must hold nothing but objects; another one counts only if it has the mark.
+pub(crate) fn parse(
+    input: Input,
+    is_named: bool,
+    interest: Interest,
+) -> Result<FileOutcome, Failure> {
+    let (name, mark) = (input.name.clone(), interest.mark);
+    let is_ours = mentions(&input.bytes, mark);
+    let open = ManifestFile::parse(input).and_then(|manifests| {
+        let other_documents = if is_named && !(interest.may_hold_others)(&manifests) {
+            manifests.objects().map(|_| 0)
+        } else {
+            manifests.objects_among_others().map(|(_, others)| others)
+        }?;
+        Ok(OpenFile { manifests, other_documents })
+    });
+    match open {
+        Ok(open) => Ok(FileOutcome::Objects(open)),
+        Err(error) if is_named => Err(error.into()),
+        Err(_) if !is_ours => Ok(FileOutcome::NotOurs),
+        Err(error) => {
+            let failure = Failure::from(error).hint(format_args!(
                 "it mentions {mark}, so it is not passed over: correct it, or let Git ignore it"
-            );
-            Ok(Some(Err(Diagnostic::file(&name, error, Some(&hint)))))
+            ));
+            Ok(FileOutcome::Unreadable(Diagnostic::of(&name, failure)))
         }
     }
 }
 
-/// The objects of a file that was found, and how many documents are none.
-pub(crate) fn objects<'a>(
-    found: &Found,
-    manifests: &'a ManifestFile,
-) -> Result<(Vec<Object<'a>>, usize), Diagnostic> {
-    let objects = match found.is_named {
-        true => manifests.objects().map(|objects| (objects, 0)),
-        false => manifests.objects_among_others(),
-    };
-    objects.map_err(|error| Diagnostic::file(&found.path.display().to_string(), error, None))
+impl OpenFile {
+    /// The objects, in order.
+    pub(crate) fn objects(&self) -> Vec<Object<'_>> {
+        // That they can be read was found when the file was opened.
+        self.manifests.objects_among_others().map(|(objects, _)| objects).unwrap_or_default()
+    }
+
+    /// The SealedSecrets, in order.
+    pub(crate) fn sealed_secrets(&self) -> SealedSecrets<'_> {
+        let mut found = SealedSecrets {
+            objects: Vec::new(),
+            unknown: Vec::new(),
+            others: self.other_documents,
+        };
+        for object in self.objects() {
+            match object.kind() {
+                ObjectKind::SealedSecret => found.objects.push(object),
+                ObjectKind::OtherOfOurs if object.is_unknown_version() => {
+                    found.unknown.push(diagnostic::unknown_version(&object));
+                }
+                _ => found.others += 1,
+            }
+        }
+        found
+    }
+}
+
+/// Tells that a file was passed over because it is larger than any manifest.
+pub(crate) fn warn_of_too_large(path: &Path) {
+    output::warning(&format!("{}: larger than 16 MiB, not looked at", path.display()));
 }
 
 /// Whether a file was not read because it is larger than any manifest.
@@ -147,7 +238,9 @@ pub(crate) fn is_too_large(error: &anyhow::Error) -> bool {
 pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
     match str::from_utf8(bytes) {
         Ok(text) => text.contains(word),
-        Err(_) => bytes.windows(word.len()).any(|window| window == word.as_bytes()),
+        Err(_) => {
+            word.is_empty() || bytes.windows(word.len()).any(|window| window == word.as_bytes())
+        }
     }
 }
 

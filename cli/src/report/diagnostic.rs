@@ -5,15 +5,15 @@ use std::fmt;
 
 use anyhow::anyhow;
 use bulla_crds::rules::Violation;
-use bulla_crds::{SealError, ValueError};
-use bulla_sealing::{Keyring, UnsealError};
+use bulla_crds::{SealError, UnsealError, ValueError};
+use bulla_sealing::{Keyring, UnsealError as ValueUnsealError};
 use serde_json::{Value, json};
 
-use crate::manifest::{Object, Position, Step};
+use crate::manifest::{MistakeAt, Object, Position, Step};
 use crate::report::failure::Failure;
 use crate::report::output::{self, Label};
 
-/// One thing that was not done.
+/// Something wrong in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Diagnostic {
     pub(crate) file: String,
@@ -23,51 +23,73 @@ pub(crate) struct Diagnostic {
     pub(crate) hint: Option<String>,
 }
 
-/// An object, or a value of it.
+/// A place in a file: an object of it, and a value of the object, as far as it is about one.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) position: Position,
     /// `namespace/name` of the object.
-    pub(crate) object: String,
+    pub(crate) object: Option<String>,
     pub(crate) key: Option<String>,
 }
 
 impl Place {
-    pub(crate) fn refuse(self, message: impl fmt::Display, hint: Option<String>) -> Diagnostic {
+    /// The place of `path` in an object, which is about the value of `key` if there is one.
+    pub(crate) fn new(object: &Object<'_>, path: &[Step<'_>], key: Option<&str>) -> Self {
+        let (position, object) = (object.position(path), Some(object.title()));
+        Self { position, object, key: key.map(str::to_owned) }
+    }
+
+    /// What is wrong there, and what to do.
+    pub(crate) fn diagnose(self, message: impl fmt::Display, hint: Option<String>) -> Diagnostic {
         let file = self.position.file.clone();
         Diagnostic { file, place: Some(self.into()), message: message.to_string(), hint }
+    }
+
+    /// The trouble with what is there.
+    pub(crate) fn trouble(self, trouble: impl Into<Failure>) -> Diagnostic {
+        let (message, hint) = trouble.into().into_parts();
+        self.diagnose(message, hint)
+    }
+
+    /// `prod/db`, or nothing if it is about no object.
+    pub(crate) fn object(&self) -> &str {
+        self.object.as_deref().unwrap_or_default()
     }
 }
 
 impl From<Diagnostic> for Failure {
-    fn from(refused: Diagnostic) -> Self {
-        Self::unable(anyhow!(refused.to_text())).maybe_hint(refused.hint)
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self::unable(anyhow!(diagnostic.to_text())).maybe_hint(diagnostic.hint)
     }
 }
 
 /// A SealedSecret of a version that this tool does not know.
 pub(crate) fn unknown_version(object: &Object<'_>) -> Diagnostic {
-    let position = object.position(&[Step::Key("apiVersion")]);
-    let place = Place { position, object: object.title(), key: None };
+    let place = Place::new(object, &[Step::Key("apiVersion")], None);
     let message = format!("only {} is known", bulla_crds::API_VERSION);
-    place.refuse(message, Some("a newer bulla may know it".into()))
+    place.diagnose(message, Some("a newer bulla may know it".into()))
 }
 
 impl Diagnostic {
-    /// A whole file.
-    pub(crate) fn file(file: &str, message: impl fmt::Display, hint: Option<&str>) -> Self {
-        let (message, hint) = (message.to_string(), hint.map(str::to_owned));
+    /// The trouble with a file, at its place if the error has one.
+    pub(crate) fn of(file: &str, trouble: impl Into<Failure>) -> Self {
+        let failure = trouble.into();
+        if let Some(MistakeAt { position, what }) = failure.error().downcast_ref() {
+            let place = Place { position: position.clone(), object: None, key: None };
+            let message = what.clone();
+            let hint = failure.into_parts().1;
+            return Self { file: file.to_owned(), place: Some(place.into()), message, hint };
+        }
+        let (message, hint) = failure.into_parts();
         Self { file: file.to_owned(), place: None, message, hint }
     }
 
     fn to_text(&self) -> String {
-        match self.place.as_deref() {
-            None => self.message.clone(),
-            Some(Place { position, object, key }) => {
-                let key = key.iter().map(|key| format!(": key {key}")).collect::<String>();
-                format!("{position}: {object}{key}: {}", self.message)
-            }
-        }
+        let Some(place) = self.place.as_deref() else { return self.message.clone() };
+        let Place { position, object, key } = place;
+        let key = key.as_ref().map(|key| format!("key {key}"));
+        let parts = [Some(position.to_string()), object.clone(), key, Some(self.message.clone())];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
     }
 
     pub(crate) fn to_json(&self) -> Value {
@@ -77,7 +99,7 @@ impl Diagnostic {
             "document": place.map(|place| place.position.document),
             "item": place.and_then(|place| place.position.item),
             "line": place.map(|place| place.position.line),
-            "object": place.map(|place| &place.object),
+            "object": place.and_then(|place| place.object.as_ref()),
             "key": place.and_then(|place| place.key.as_ref()),
             "message": self.message,
             "hint": self.hint,
@@ -86,11 +108,11 @@ impl Diagnostic {
 }
 
 /// Prints one line for each, and each hint once behind the last of those in a row that it is for.
-pub(crate) fn report(refused: &[Diagnostic]) {
+pub(crate) fn report(diagnostics: &[Diagnostic]) {
     let mut text = String::new();
-    for (index, one) in refused.iter().enumerate() {
+    for (index, one) in diagnostics.iter().enumerate() {
         text.push_str(&Label::Error.line(&one.to_text()));
-        let next = refused.get(index + 1).and_then(|next| next.hint.as_ref());
+        let next = diagnostics.get(index + 1).and_then(|next| next.hint.as_ref());
         if let Some(hint) = one.hint.as_ref().filter(|hint| next != Some(*hint)) {
             text.push_str(&Label::Hint.line(hint));
         }
@@ -101,13 +123,13 @@ pub(crate) fn report(refused: &[Diagnostic]) {
 /// What to do about a value that does not open for its place.
 pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<String> {
     let hint = match error {
-        ValueError::Unseal(UnsealError::WrongBinding { .. }) => {
+        ValueError::Unseal(ValueUnsealError::WrongBinding { .. }) => {
             "a sealed value opens only where it was sealed for: seal it again for its new place"
         }
-        ValueError::Unseal(UnsealError::NoIdentity { .. }) => {
+        ValueError::Unseal(ValueUnsealError::NoIdentity { .. }) => {
             return keyring.map(|keyring| format!("-i holds {}", held(keyring)));
         }
-        ValueError::Unseal(UnsealError::Damaged) => {
+        ValueError::Unseal(ValueUnsealError::Damaged) => {
             "take the value from an earlier commit, or seal it again"
         }
         ValueError::NoNamespace(_) => {
@@ -116,6 +138,19 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+/// What within a SealedSecret an error is about that keeps it from opening.
+pub(crate) fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
+    let sealed = |key| vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+    match error {
+        UnsealError::Value { key, .. } => sealed(key.as_str()),
+        UnsealError::Unfit { key, .. } => sealed(*key),
+        UnsealError::Violation(Violation::Template { key, .. }) => {
+            vec![Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)]
+        }
+        UnsealError::Violation(_) => Vec::new(),
+    }
 }
 
 /// What to do about a value or Secret that cannot be sealed.

@@ -31,7 +31,7 @@ impl From<Answer> for ExitCode {
 
 /// Whether a failure is an answer or an inability; it decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FailureKind {
     /// The answer is no: exit code 1.
     No,
     /// It could not be done: exit code 2.
@@ -43,7 +43,7 @@ pub(crate) enum Kind {
 /// No error in here may carry plaintext, key material or input that failed to parse.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    kind: Kind,
+    kind: FailureKind,
     error: anyhow::Error,
     hint: Option<String>,
 }
@@ -51,12 +51,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// The answer is no.
     pub(crate) fn no(error: impl Into<anyhow::Error>) -> Self {
-        Self { kind: Kind::No, error: error.into(), hint: None }
+        Self { kind: FailureKind::No, error: error.into(), hint: None }
     }
 
     /// It could not be done.
     pub(crate) fn unable(error: impl Into<anyhow::Error>) -> Self {
-        Self { kind: Kind::Unable, error: error.into(), hint: None }
+        Self { kind: FailureKind::Unable, error: error.into(), hint: None }
     }
 
     /// An identity stands where the shell history and the process list can see it.
@@ -85,7 +85,17 @@ impl Failure {
         Self { error: self.error.context(context), ..self }
     }
 
-    /// The message with its causes, and the hint: for one refusal among others.
+    /// What went wrong, for who looks for an error of its own in it.
+    pub(crate) fn error(&self) -> &anyhow::Error {
+        &self.error
+    }
+
+    /// What there is to do.
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The message with its causes, and the hint: for one of several troubles.
     pub(crate) fn into_parts(self) -> (String, Option<String>) {
         (format!("{:#}", self.error), self.hint)
     }
@@ -98,8 +108,8 @@ impl Failure {
         text.extend(self.hint.iter().map(|hint| Label::Hint.line(hint)));
         output::stderr(&text);
         match self.kind {
-            Kind::No => ExitCode::from(1),
-            Kind::Unable => ExitCode::from(2),
+            FailureKind::No => ExitCode::from(1),
+            FailureKind::Unable => ExitCode::from(2),
         }
     }
 }

@@ -6,12 +6,13 @@ use anyhow::anyhow;
 use bulla_sealing::Recipients;
 use clap::Args;
 
-use crate::cluster;
+use crate::cluster::kubeconfig::ClusterFlags;
+use crate::cluster::sealing_keys;
 use crate::command_line::completion;
-use crate::command_line::flags::{ClusterFlags, RecipientFlags};
+use crate::command_line::flags::RecipientFlags;
 use crate::manifest::GivenNamespace;
 use crate::report::failure::{Failure, OrHint};
-use crate::who::config::{Config, Environment};
+use crate::who::config::{self, Config, Environment};
 use crate::who::recipients;
 
 /// What decides on whom values are sealed to.
@@ -36,6 +37,8 @@ pub(crate) struct DestinationFlags {
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) recipients: Recipients,
+    /// The environment of bulla.yaml that pins them.
+    pub(crate) environment: Option<String>,
     /// What bulla.yaml says; a manifest or `-n` that names another is a mistake.
     pub(crate) namespace: Option<GivenNamespace>,
 }
@@ -48,29 +51,47 @@ impl Destination {
     ) -> Result<Option<GivenNamespace>, Failure> {
         GivenNamespace::agreed(flag, self.namespace.as_ref())
     }
+
+    /// The same recipients everywhere, for whatever namespace.
+    pub(crate) fn anywhere(recipients: Recipients) -> Self {
+        Self { recipients, environment: None, namespace: None }
+    }
+
+    /// The Active pins of an environment.
+    pub(crate) fn pinned(config: &Config, environment: &Environment) -> Result<Self, Failure> {
+        let name = &environment.name;
+        let recipients = environment
+            .recipients()
+            .ok_or_else(|| {
+                anyhow!("{}: environment {name} has no Active recipient", config.path.display())
+            })
+            .or_hint(format!("pin one: bulla keys fetch --environment {name}"))?;
+        let namespace = environment.namespace.clone();
+        Ok(Self { recipients, environment: Some(name.clone()), namespace })
+    }
 }
 
-/// What decides on whom the values of many files are sealed to.
-pub(crate) enum Source {
-    /// The same for all files.
-    One(Destination),
-    /// The environment of each file.
+/// What decides whom values are sealed to: the flags, else bulla.yaml, else the cluster.
+pub(crate) enum Authority {
+    /// The flags, or a cluster that was asked: these recipients for every value.
+    Recipients(Recipients),
+    /// The pins of the environment that a file belongs to.
     Config(Config),
+    /// The cluster, which was not asked yet.
+    Cluster,
 }
 
-impl Source {
-    /// For one of the files.
-    pub(crate) fn destination(
-        &self,
-        flags: &DestinationFlags,
-        file: Option<&Path>,
-    ) -> Result<Destination, Failure> {
-        match self {
-            Self::One(destination) => Ok(destination.clone()),
-            Self::Config(config) => flags
-                .environment_of(config, file)
-                .and_then(|environment| pinned(config, environment)),
+impl Authority {
+    /// Reads the flags, or else the bulla.yaml that is named or that the work tree of `paths` has.
+    pub(crate) fn find(
+        flags: &RecipientFlags,
+        config: Option<&Path>,
+        paths: &[PathBuf],
+    ) -> Result<Self, Failure> {
+        if let Some(recipients) = recipients::read(flags)? {
+            return Ok(Self::Recipients(recipients));
         }
+        Ok(config::find(config, paths)?.map_or(Self::Cluster, Self::Config))
     }
 }
 
@@ -81,27 +102,37 @@ impl DestinationFlags {
     /// nothing else; and without a bulla.yaml the cluster's own Active key.
     pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Destination, Failure> {
         let paths: Vec<PathBuf> = file.into_iter().map(Path::to_owned).collect();
-        self.source(&paths)?.destination(self, file)
+        self.destination(&self.authority(&paths)?, file)
     }
 
-    /// The same for many files: what decides is read once.
-    pub(crate) fn source(&self, paths: &[PathBuf]) -> Result<Source, Failure> {
-        let one = |recipients| Source::One(Destination { recipients, namespace: None });
-        if let Some(recipients) = recipients::read(&self.recipients)? {
-            return Ok(one(recipients));
-        }
-        let config = match Config::find(self.config.as_deref(), paths)? {
+    /// What decides for many files, read once.
+    pub(crate) fn authority(&self, paths: &[PathBuf]) -> Result<Authority, Failure> {
+        let mut authority = Authority::find(&self.recipients, self.config.as_deref(), paths)?;
+        if matches!(authority, Authority::Cluster) && !paths.is_empty() {
             // A file from elsewhere: whoever works in a repository with pins seals to them and to nothing else.
-            None if !paths.is_empty() => Config::find(None, &[])?,
-            config => config,
-        };
-        match config {
-            Some(config) => Ok(Source::Config(config)),
-            None if self.environment.is_some() => {
-                Err(anyhow!("there is no bulla.yaml, so no environment"))
-                    .or_hint("run it in the Git work tree that has one, or name it with --config")
+            authority = Authority::find(&self.recipients, None, &[])?;
+        }
+        if !matches!(authority, Authority::Cluster) {
+            return Ok(authority);
+        }
+        if self.environment.is_some() {
+            return Err(config::none_for_environment());
+        }
+        sealing_keys::own_key(&self.cluster).map(Authority::Recipients)
+    }
+
+    /// Whom the values of one of the files are sealed to.
+    pub(crate) fn destination(
+        &self,
+        authority: &Authority,
+        file: Option<&Path>,
+    ) -> Result<Destination, Failure> {
+        match authority {
+            Authority::Recipients(recipients) => Ok(Destination::anywhere(recipients.clone())),
+            Authority::Config(config) => {
+                Destination::pinned(config, self.environment_of(config, file)?)
             }
-            None => cluster::own_key(&self.cluster).map(one),
+            Authority::Cluster => sealing_keys::own_key(&self.cluster).map(Destination::anywhere),
         }
     }
 
@@ -113,15 +144,12 @@ impl DestinationFlags {
         if let Some(name) = &self.environment {
             return config.environment(name);
         }
-        let by_path = match file {
-            Some(file) => config.environment_of(file)?,
-            None => None,
-        };
-        if let Some(environment) = by_path {
+        if let Some(file) = file
+            && let Some(environment) = config.environment_of(file)?
+        {
             return Ok(environment);
         }
-        let names: Vec<_> = config.environments.iter().map(|it| it.name.as_str()).collect();
-        let (name, names) = (config.path.display(), names.join(", "));
+        let (name, names) = (config.path.display(), config.names());
         match file {
             Some(file) => Err(anyhow!("{}: {name} has it in no environment", file.display()))
                 .or_hint(format!("name one with --environment, or give one its path: {names}")),
@@ -129,15 +157,4 @@ impl DestinationFlags {
                 .or_hint(format!("name one with --environment: {names}")),
         }
     }
-}
-
-fn pinned(config: &Config, environment: &Environment) -> Result<Destination, Failure> {
-    let name = &environment.name;
-    let recipients = environment
-        .recipients()
-        .ok_or_else(|| {
-            anyhow!("{}: environment {name} has no Active recipient", config.path.display())
-        })
-        .or_hint(format!("pin one: bulla keys fetch --environment {name}"))?;
-    Ok(Destination { recipients, namespace: environment.namespace.clone() })
 }

@@ -61,7 +61,7 @@ fn an_environment_without_an_active_pin_seals_nothing() {
     sandbox.write("tree/bulla.yaml", format!("{HEAD}{}", pin(&old, "eu", "Retired")));
     let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
     assert_eq!(run.code, 1);
-    let error = "error: tree/prod/db.yaml: document 1, line 1: prod/db: environment prod of tree/bulla.yaml pins no Active recipient\nhint: pin the cluster's: bulla keys fetch --environment prod\n";
+    let error = "error: tree/prod/db.yaml: document 1, line 1: prod/db: tree/bulla.yaml: environment prod has no Active recipient\nhint: pin one: bulla keys fetch --environment prod\n";
     assert!(run.stderr.starts_with(error), "{}", run.stderr);
 }
 

@@ -7,7 +7,7 @@ use bulla_sealing::{Fingerprint, SealedValue};
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
-use crate::commands::diff::objects::{self, Entry, Pair};
+use crate::commands::diff::objects::{self, ComparedObject, ObjectPair};
 use crate::commands::diff::sides::Sides;
 use crate::manifest::{self, ObjectKind, Position, Tree};
 use crate::report::diagnostic::Diagnostic;
@@ -25,7 +25,7 @@ const CONTEXT_LINES: usize = 1;
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     pub(super) objects: Vec<ObjectChange>,
-    pub(super) refused: Vec<Diagnostic>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 /// What became of one object.
@@ -116,33 +116,33 @@ pub(super) struct Holder {
 
 /// Compares two sides.
 pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
-    let mut refused = Vec::new();
-    let (old, new) =
-        (objects::parse(&sides.old, &mut refused), objects::parse(&sides.new, &mut refused));
-    let (old, new) = (old.entries(&mut refused), new.entries(&mut refused));
+    let mut diagnostics = Vec::new();
+    let old = objects::parse(&sides.old, &mut diagnostics)?;
+    let new = objects::parse(&sides.new, &mut diagnostics)?;
+    let (old, new) = (old.entries(&mut diagnostics), new.entries(&mut diagnostics));
     // What was named must be readable; among the files of a tree one does not end the work on the others.
-    if !sides.are_trees && !refused.is_empty() {
-        return Err(refused.swap_remove(0).into());
+    if !sides.are_trees && !diagnostics.is_empty() {
+        return Err(diagnostics.swap_remove(0).into());
     }
     let pairs = objects::pairs(&old, &new);
-    let mut judge =
-        Judge { configs: &sides.configs, are_trees: sides.are_trees, gone: HashMap::new() };
+    let mut comparer =
+        Comparer { configs: &sides.configs, are_trees: sides.are_trees, gone: HashMap::new() };
     for pair in &pairs {
-        judge.note_what_is_gone(pair);
+        comparer.note_what_is_gone(pair);
     }
-    let objects = pairs.iter().filter_map(|pair| judge.object(pair)).collect();
-    Ok(Comparison { objects, refused })
+    let objects = pairs.iter().filter_map(|pair| comparer.object(pair)).collect();
+    Ok(Comparison { objects, diagnostics })
 }
 
-struct Judge<'a> {
+struct Comparer<'a> {
     configs: &'a [Config],
     are_trees: bool,
     /// The payloads of values that are not in their place any more: the object's title and the key.
     gone: HashMap<Vec<u8>, (String, String)>,
 }
 
-impl Judge<'_> {
-    fn note_what_is_gone(&mut self, Pair { old, new }: &Pair<'_>) {
+impl Comparer<'_> {
+    fn note_what_is_gone(&mut self, ObjectPair { old, new }: &ObjectPair<'_>) {
         let Some(old) = old else { return };
         let new = values_of(*new);
         for (key, value) in
@@ -154,7 +154,7 @@ impl Judge<'_> {
         }
     }
 
-    fn object(&self, pair: &Pair<'_>) -> Option<ObjectChange> {
+    fn object(&self, pair: &ObjectPair<'_>) -> Option<ObjectChange> {
         let entry = pair.new.or(pair.old)?;
         let is_in_the_clear = entry.kind == ObjectKind::Secret;
         let is_moved =
@@ -192,7 +192,7 @@ impl Judge<'_> {
         Some(change)
     }
 
-    fn fill(&self, change: &mut ObjectChange, pair: &Pair<'_>) {
+    fn fill(&self, change: &mut ObjectChange, pair: &ObjectPair<'_>) {
         change.keys = self.keys(pair);
         let policies = (pair.old.map(policy_of), pair.new.map(policy_of));
         change.policy = match policies {
@@ -207,7 +207,7 @@ impl Judge<'_> {
         }
     }
 
-    fn keys(&self, pair: &Pair<'_>) -> Vec<KeyReport> {
+    fn keys(&self, pair: &ObjectPair<'_>) -> Vec<KeyReport> {
         let (old, new) = (values_of(pair.old), values_of(pair.new));
         value_diff::of_values(old.clone(), new.clone())
             .into_iter()
@@ -264,7 +264,7 @@ impl Judge<'_> {
     }
 }
 
-fn values_of<'a>(entry: Option<&'a Entry<'_>>) -> HashMap<&'a str, &'a str> {
+fn values_of<'a>(entry: Option<&'a ComparedObject<'_>>) -> HashMap<&'a str, &'a str> {
     entry.into_iter().flat_map(|entry| manifest::sealed_data(&entry.object)).collect()
 }
 
@@ -274,8 +274,8 @@ fn payload_of(value: &str) -> Option<Vec<u8>> {
 }
 
 /// That they differ is all that is said of Secrets in the clear.
-fn is_other_secret(Pair { old, new }: &Pair<'_>) -> bool {
-    let about = |entry: &Entry<'_>| {
+fn is_other_secret(ObjectPair { old, new }: &ObjectPair<'_>) -> bool {
+    let about = |entry: &ComparedObject<'_>| {
         let mut value = entry.object.value.clone();
         if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
             metadata.retain(|field, _| ["labels", "annotations"].contains(&field.as_str()));
@@ -288,14 +288,17 @@ fn is_other_secret(Pair { old, new }: &Pair<'_>) -> bool {
     }
 }
 
-fn policy_of(entry: &Entry<'_>) -> String {
+fn policy_of(entry: &ComparedObject<'_>) -> String {
     let policy = entry.object.value.pointer("/spec/target/policy").and_then(Value::as_str);
     policy.unwrap_or(bulla_crds::Policy::default().as_str()).to_owned()
 }
 
 /// Labels, annotations and template as YAML, compared line by line.
-fn lines_between(old: Option<&Entry<'_>>, new: Option<&Entry<'_>>) -> Vec<String> {
-    let text = |entry: Option<&Entry<'_>>| {
+fn lines_between(
+    old: Option<&ComparedObject<'_>>,
+    new: Option<&ComparedObject<'_>>,
+) -> Vec<String> {
+    let text = |entry: Option<&ComparedObject<'_>>| {
         let about = entry.map(|entry| shown(entry.object.value)).unwrap_or_default();
         match about.as_object().is_some_and(|about| !about.is_empty()) {
             true => String::from_utf8_lossy(&manifest::to_yaml([&about])).into_owned(),

@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 60_000;
 
 /// A table for each object.
 pub(super) fn text(comparison: &Comparison) -> String {
-    if comparison.objects.is_empty() && comparison.refused.is_empty() {
+    if comparison.objects.is_empty() && comparison.diagnostics.is_empty() {
         return "No sealed values differ.\n".to_owned();
     }
     let mut text = format!("**{}**\n", report::summary(comparison));
@@ -26,8 +26,8 @@ pub(super) fn text(comparison: &Comparison) -> String {
         }
         text.push_str(block);
     }
-    for refused in comparison.refused.iter().take(20) {
-        text.push_str(&format!("\n- {} could not be read\n", code(&refused.file)));
+    for diagnostic in comparison.diagnostics.iter().take(20) {
+        text.push_str(&format!("\n- {} could not be read\n", code(&diagnostic.file)));
     }
     text
 }

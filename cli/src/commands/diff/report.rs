@@ -110,7 +110,7 @@ fn style_of_key(kind: KeyReportKind) -> Style {
 /// One line: how many objects and values are told of.
 pub(super) fn summary(comparison: &Comparison) -> String {
     let objects = &comparison.objects;
-    if objects.is_empty() && comparison.refused.is_empty() {
+    if objects.is_empty() && comparison.diagnostics.is_empty() {
         return "no differences".to_owned();
     }
     let in_the_clear = objects.iter().filter(|object| object.is_in_the_clear).count();
@@ -133,8 +133,8 @@ pub(super) fn summary(comparison: &Comparison) -> String {
     if in_the_clear > 0 {
         parts.push(format!("{} in the clear", count(in_the_clear, "Secret")));
     }
-    if !comparison.refused.is_empty() {
-        parts.push(format!("{} could not be read", comparison.refused.len()));
+    if !comparison.diagnostics.is_empty() {
+        parts.push(format!("{} could not be read", comparison.diagnostics.len()));
     }
     parts.join(", ")
 }
@@ -143,7 +143,7 @@ pub(super) fn summary(comparison: &Comparison) -> String {
 pub(super) fn json(comparison: &Comparison) -> Value {
     json!({
         "objects": comparison.objects.iter().map(object_json).collect::<Vec<_>>(),
-        "refused": comparison.refused.iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
+        "refused": comparison.diagnostics.iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
     })
 }
 

@@ -225,7 +225,7 @@ fn read_blobs(
     let (mut files, mut config) = (Vec::new(), None);
     git::read(&wanted, |blob, bytes| {
         if is_config(blob) {
-            config = told(Config::of_commit(&blob.path, &blob.name, bytes));
+            config = told(config::of_commit(&blob.path, &blob.name, bytes));
         } else if has_ours(bytes) {
             files.push(SideFile {
                 path: blob.path.clone(),
@@ -284,7 +284,7 @@ fn has_ours(bytes: &[u8]) -> bool {
 
 /// The bulla.yaml of the work tree around the current folder, if there is one.
 fn config_here() -> Option<Config> {
-    told(Config::find(None, &[])).flatten()
+    told(config::find(None, &[])).flatten()
 }
 
 /// A bulla.yaml only gives names here, so one that cannot be read is no reason to stop.

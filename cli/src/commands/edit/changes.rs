@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::form::{Content, Edited, Form};
+use super::form::{Edited, EditedValue, Form};
 use crate::files::sealed_file::{Picked, Sealer};
 use crate::manifest::{Object, Patch};
 use crate::report::failure::Failure;
@@ -99,8 +99,8 @@ impl Changes {
 /// What a person gave a new value, and nothing else of the Secret.
 fn new_values(edited: &Edited) -> WipedSecret {
     let new = edited.values.iter().filter_map(|(key, content)| match content {
-        Content::New(value) => Some((key.clone(), ByteString(value.to_vec()))),
-        Content::Kept => None,
+        EditedValue::New(value) => Some((key.clone(), ByteString(value.to_vec()))),
+        EditedValue::Kept => None,
     });
     WipedSecret::new(Secret { data: Some(new.collect()), ..Secret::default() })
 }
@@ -185,7 +185,7 @@ fn refuse_plaintext(
     if !data.is_empty() {
         check_values(data, &edited.template).map_err(refuse)?;
     }
-    let kept = |key: &String| matches!(edited.values.get(key), Some(Content::Kept));
+    let kept = |key: &String| matches!(edited.values.get(key), Some(EditedValue::Kept));
     let shown = form.values_shown().filter(|(key, _)| kept(key));
     let shown = shown.map(|(key, value)| (key.clone(), ByteString(value.to_vec())));
     let shown = WipedSecret::new(Secret { data: Some(shown.collect()), ..Secret::default() });

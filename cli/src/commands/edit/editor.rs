@@ -44,8 +44,8 @@ impl Editor {
         // A comment alone has no word.
         let program = words.next().context("the name of the editor is empty").or_hint(NAME_ONE)?;
         let given: Vec<_> = words.collect();
-        let kind = Kind::of(&program);
-        if kind == Kind::KeepsHistory {
+        let kind = EditorKind::of(&program);
+        if kind == EditorKind::KeepsHistory {
             output::warning(
                 "this editor keeps a history of the files that it saves, on disk and in the clear: \
                  turn its local history off, or use another editor",
@@ -69,7 +69,7 @@ impl Editor {
 
 /// Editors that would leave copies elsewhere, as far as they are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EditorKind {
     Vim,
     Emacs,
     /// There is no flag against it.
@@ -78,7 +78,7 @@ enum Kind {
     Other,
 }
 
-impl Kind {
+impl EditorKind {
     /// By the name of the program itself: `vi` is often a link to another.
     fn of(program: &str) -> Self {
         let real = found(program).unwrap_or_else(|| program.into());
@@ -229,16 +229,16 @@ mod tests {
     #[test]
     fn editors_that_are_known_are_told_to_leave_no_copies() {
         for (program, kind) in [
-            ("/nowhere/vim", Kind::Vim),
-            ("/nowhere/vim.basic", Kind::Vim),
-            ("nvim", Kind::Vim),
-            ("/nowhere/emacs-28.2", Kind::Emacs),
-            ("/nowhere/code", Kind::KeepsHistory),
-            ("/nowhere/vimdiff", Kind::Other),
-            ("/nowhere/emacsclient", Kind::Other),
-            ("/nowhere/ed", Kind::Other),
+            ("/nowhere/vim", EditorKind::Vim),
+            ("/nowhere/vim.basic", EditorKind::Vim),
+            ("nvim", EditorKind::Vim),
+            ("/nowhere/emacs-28.2", EditorKind::Emacs),
+            ("/nowhere/code", EditorKind::KeepsHistory),
+            ("/nowhere/vimdiff", EditorKind::Other),
+            ("/nowhere/emacsclient", EditorKind::Other),
+            ("/nowhere/ed", EditorKind::Other),
         ] {
-            assert_eq!(Kind::of(program), kind, "{program}");
+            assert_eq!(EditorKind::of(program), kind, "{program}");
         }
         let (_, arguments) = parsed("/nowhere/vim -O");
         assert_eq!(arguments[..4], ["-O", "-n", "-i", "NONE"]);
@@ -251,6 +251,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("vim.tiny"), "").unwrap();
         std::os::unix::fs::symlink("vim.tiny", folder.path().join("vi")).unwrap();
-        assert_eq!(Kind::of(folder.path().join("vi").to_str().unwrap()), Kind::Vim);
+        assert_eq!(EditorKind::of(folder.path().join("vi").to_str().unwrap()), EditorKind::Vim);
     }
 }

@@ -32,49 +32,29 @@ pub(super) struct Form<'a> {
     name: String,
     namespace: Option<String>,
     sealed_secret: &'a SealedSecret,
-    shown: BTreeMap<String, Shown>,
+    shown: BTreeMap<String, FormValue>,
     /// Why values are not shown although an identity is given.
     notes: Vec<String>,
 }
 
 /// What stands in place of a sealed value.
-enum Shown {
+enum FormValue {
     Placeholder(String),
     Value(Zeroizing<Vec<u8>>),
 }
 
 /// What a person wants the SealedSecret to be.
 pub(super) struct Edited {
-    pub(super) values: BTreeMap<String, Content>,
+    pub(super) values: BTreeMap<String, EditedValue>,
     pub(super) template: Template,
 }
 
 /// What becomes of a key.
-pub(super) enum Content {
+pub(super) enum EditedValue {
     /// It keeps its sealed value.
     Kept,
     /// This is sealed for it.
     New(Zeroizing<Vec<u8>>),
-}
-
-/// Why what was typed was refused, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        let (message, hint) = failure.into_parts();
-        Self { message, hint }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::unable(anyhow!(refusal.message)).maybe_hint(refusal.hint)
-    }
 }
 
 impl<'a> Form<'a> {
@@ -99,15 +79,17 @@ impl<'a> Form<'a> {
             let opened = keyring
                 .map(|keyring| bulla_crds::unseal_value(namespace, name, key, value, keyring));
             let shown = match opened {
-                Some(Ok(plaintext)) => Shown::Value(Zeroizing::new(plaintext.as_bytes().to_vec())),
+                Some(Ok(plaintext)) => {
+                    FormValue::Value(Zeroizing::new(plaintext.as_bytes().to_vec()))
+                }
                 Some(Err(error)) => {
                     form.notes.push(format!("key {key} is not shown: {error}"));
                     if let ValueError::Unseal(UnsealError::NoIdentity { .. }) = &error {
                         not_held.get_or_insert((key, error));
                     }
-                    Shown::Placeholder(placeholder(key, value))
+                    FormValue::Placeholder(placeholder(key, value))
                 }
-                None => Shown::Placeholder(placeholder(key, value)),
+                None => FormValue::Placeholder(placeholder(key, value)),
             };
             form.shown.insert(key.clone(), shown);
         }
@@ -138,8 +120,10 @@ impl<'a> Form<'a> {
         let mut binary = Map::new();
         for (key, shown) in &self.shown {
             match shown {
-                Shown::Placeholder(placeholder) => texts.insert(key.clone(), json!(placeholder)),
-                Shown::Value(value) => match text_of(value) {
+                FormValue::Placeholder(placeholder) => {
+                    texts.insert(key.clone(), json!(placeholder))
+                }
+                FormValue::Value(value) => match text_of(value) {
                     Some(text) => texts.insert(key.clone(), json!(text)),
                     None => binary.insert(key.clone(), BASE64_STANDARD.encode(value).into()),
                 },
@@ -163,7 +147,7 @@ impl<'a> Form<'a> {
     }
 
     /// The comments above the text, which say what there is to know; first of all why it is open again.
-    pub(super) fn head(&self, refusal: Option<&Refusal>) -> String {
+    pub(super) fn head(&self, refused: Option<&Failure>) -> String {
         let mut head = String::new();
         let mut line = |text: &str| {
             let text = escape::line(text);
@@ -171,9 +155,9 @@ impl<'a> Form<'a> {
             head.push_str(&text);
             head.push('\n');
         };
-        if let Some(refusal) = refusal {
-            line(&format!("error: {}", refusal.message));
-            if let Some(hint) = &refusal.hint {
+        if let Some(failure) = refused {
+            line(&format!("error: {:#}", failure.error()));
+            if let Some(hint) = failure.hint_text() {
                 line(&format!("hint: {hint}"));
             }
             line(
@@ -191,7 +175,7 @@ impl<'a> Form<'a> {
         ));
         line("leave it as it is, or empty the file, to change nothing.");
         line("");
-        if self.shown.values().any(|shown| matches!(shown, Shown::Placeholder(_))) {
+        if self.shown.values().any(|shown| matches!(shown, FormValue::Placeholder(_))) {
             line(&format!(
                 "{MARK}KEY/... stands for a value that is sealed. Where it is left, the value stays as it"
             ));
@@ -298,7 +282,7 @@ impl<'a> Form<'a> {
         &self,
         object: &Object<'_>,
         secret: &WipedSecret,
-    ) -> Result<BTreeMap<String, Content>, Failure> {
+    ) -> Result<BTreeMap<String, EditedValue>, Failure> {
         let keys = |field| object.value.get(field).and_then(Value::as_object).into_iter().flatten();
         let as_text: BTreeSet<&String> = keys("stringData").map(|(key, _)| key).collect();
         if let Some((key, _)) = keys("data").find(|(key, _)| as_text.contains(key)) {
@@ -310,15 +294,15 @@ impl<'a> Form<'a> {
             let value = &value.0[..];
             let typed = str::from_utf8(value).ok().filter(|_| as_text.contains(key));
             let is_kept = match (self.shown.get(key), typed) {
-                (Some(Shown::Placeholder(placeholder)), Some(text)) => text == placeholder,
-                (Some(Shown::Value(shown)), _) => value == &shown[..],
+                (Some(FormValue::Placeholder(placeholder)), Some(text)) => text == placeholder,
+                (Some(FormValue::Value(shown)), _) => value == &shown[..],
                 _ => false,
             };
             let content = match is_kept {
-                true => Content::Kept,
+                true => EditedValue::Kept,
                 false => {
                     typed.map_or(Ok(()), |text| self.refuse_placeholder(object, key, text))?;
-                    Content::New(Zeroizing::new(value.to_vec()))
+                    EditedValue::New(Zeroizing::new(value.to_vec()))
                 }
             };
             values.insert(key.clone(), content);
@@ -336,8 +320,8 @@ impl<'a> Form<'a> {
         let path = [Step::Key("stringData"), Step::Key(key)];
         let placeholders = || {
             self.shown.iter().filter_map(|(key, shown)| match shown {
-                Shown::Placeholder(placeholder) => Some((key, placeholder)),
-                Shown::Value(_) => None,
+                FormValue::Placeholder(placeholder) => Some((key, placeholder)),
+                FormValue::Value(_) => None,
             })
         };
         let own = placeholders().find(|(other, _)| *other == key).map(|(_, own)| own);
@@ -375,8 +359,8 @@ impl<'a> Form<'a> {
     /// The values that are shown, for who must look for them elsewhere.
     pub(super) fn values_shown(&self) -> impl Iterator<Item = (&String, &[u8])> {
         self.shown.iter().filter_map(|(key, shown)| match shown {
-            Shown::Value(value) => Some((key, &value[..])),
-            Shown::Placeholder(_) => None,
+            FormValue::Value(value) => Some((key, &value[..])),
+            FormValue::Placeholder(_) => None,
         })
     }
 }

@@ -16,16 +16,16 @@ use crate::report::table::table;
 use crate::who::config::Config;
 
 /// What one SealedSecret holds, or a value that stands alone.
-pub(super) struct Report {
+pub(super) struct InspectReport {
     file: String,
-    place: Option<Place>,
-    values: Vec<(String, Result<Seen, String>)>,
+    place: Option<InspectedObject>,
+    values: Vec<(String, Result<InspectedValue, String>)>,
     /// The keys that templates render, each from which sealed keys.
     rendered: Vec<(String, Result<Vec<String>, String>)>,
 }
 
 /// Which object the values stand in.
-struct Place {
+struct InspectedObject {
     position: Position,
     title: String,
     namespace: Value,
@@ -34,7 +34,7 @@ struct Place {
 }
 
 /// What one value says of itself.
-struct Seen {
+struct InspectedValue {
     binding: Binding,
     fingerprints: Vec<Fingerprint>,
     key_type: &'static str,
@@ -42,7 +42,7 @@ struct Seen {
     sealed_bytes: usize,
 }
 
-impl Report {
+impl InspectReport {
     pub(super) fn of_object(object: &Object<'_>) -> Result<Self, Failure> {
         if object.kind() != ObjectKind::SealedSecret {
             return Err(object.unsupported("a SealedSecret of bulla.dev/v1alpha1").into());
@@ -58,13 +58,13 @@ impl Report {
         let values = manifest::sealed_data(object);
         let seen = |value: &str| {
             let file = decode_value(value).map_err(|error| error.to_string())?;
-            Seen::new(&file)
+            InspectedValue::new(&file)
         };
         Ok(Self {
             file: position.file.clone(),
             values: values.map(|(key, value)| (key.to_owned(), seen(value))).collect(),
             rendered: rendered(&sealed_secret),
-            place: Some(Place {
+            place: Some(InspectedObject {
                 position,
                 title: object.title(),
                 namespace: metadata("namespace"),
@@ -76,7 +76,7 @@ impl Report {
 
     /// Of a sealed value, in the binary form, that stands in no object.
     pub(super) fn of_value(file: &str, value: &[u8]) -> Self {
-        let seen = Seen::new(value);
+        let seen = InspectedValue::new(value);
         let key = seen.as_ref().map_or("?", |seen| seen.binding.key()).to_owned();
         Self { file: file.to_owned(), place: None, values: vec![(key, seen)], rendered: Vec::new() }
     }
@@ -91,7 +91,7 @@ impl Report {
         const TITLES: [&str; 6] = ["KEY", "BYTES", "TYPE", "SCOPE", "SEALED FOR", "SEALED TO"];
         let bold = Style::new().bold();
         let mut text = match &self.place {
-            Some(Place { position, title, .. }) => {
+            Some(InspectedObject { position, title, .. }) => {
                 let title = styled(bold, &escape::line(title));
                 format!("{title} ({})\n", escape::line(&position.to_string()))
             }
@@ -127,7 +127,7 @@ impl Report {
     }
 
     pub(super) fn to_json(&self, config: Option<&Config>) -> Value {
-        let value = |(key, value): &(String, Result<Seen, String>)| match value {
+        let value = |(key, value): &(String, Result<InspectedValue, String>)| match value {
             Err(error) => json!({"key": key, "error": error}),
             Ok(seen) => seen.to_json(key, config),
         };
@@ -191,7 +191,7 @@ fn rendered(sealed_secret: &SealedSecret) -> Vec<(String, Result<Vec<String>, St
         .collect()
 }
 
-impl Seen {
+impl InspectedValue {
     fn new(file: &[u8]) -> Result<Self, String> {
         let sealed_value = SealedValue::parse(file).map_err(|error| error.to_string())?;
         Ok(Self {

@@ -23,6 +23,7 @@ use super::{Address, Migrated, Note};
 use crate::manifest::{self, Object, Patch, Step};
 use crate::report::diagnostic::{self, Diagnostic, Place};
 use crate::report::failure::Failure;
+use crate::values::plain_secret::{SealedWhole, seal_whole};
 
 pub(super) use keys::read as read_keys;
 pub(super) use value::Keys;
@@ -92,16 +93,10 @@ pub(super) fn convert(
     // The same is true for keys that the type needs.
     let type_ = template.type_.clone().filter(|_| template.data.is_empty());
     let secret = secret.with(|secret| secret.type_ = type_);
-    let sealed = bulla_crds::seal(&secret, namespace, scope, address.recipients)
-        .map_err(|error| one(reader.not_sealed(&error)))?;
-    for key in template.labels.keys().chain(template.annotations.keys()) {
-        if rules::is_tracking(key) && key != "kubectl.kubernetes.io/last-applied-configuration" {
-            notes
-                .push(reader.note(&format!(
-                    "{key} is not taken over: tools track their own objects by it"
-                )));
-        }
-    }
+    let SealedWhole { sealed_secret: sealed, dropped } =
+        seal_whole(&secret, namespace, scope, address.recipients)
+            .map_err(|error| one(reader.not_sealed(&error)))?;
+    notes.extend(dropped.iter().map(|note| reader.note(note)));
     let patches = reader.patches(spec, &metadata, &template, &sealed);
     let migrated = Migrated {
         place: reader.place(&[], None),
@@ -189,8 +184,7 @@ struct Opened {
 
 impl<'a> Reader<'a> {
     fn place(&self, path: &[Step<'_>], key: Option<&str>) -> Place {
-        let position = self.object.position(path);
-        Place { position, object: self.object.title(), key: key.map(str::to_owned) }
+        Place::new(self.object, path, key)
     }
 
     fn refuse(
@@ -199,13 +193,12 @@ impl<'a> Reader<'a> {
         what: impl std::fmt::Display,
         hint: Option<&str>,
     ) -> Diagnostic {
-        self.place(path, None).refuse(what, hint.map(str::to_owned))
+        self.place(path, None).diagnose(what, hint.map(str::to_owned))
     }
 
     /// A refusal that names its place itself.
     fn failed(&self, failure: Failure) -> Diagnostic {
-        let (message, hint) = failure.into_parts();
-        Diagnostic::file(&self.object.position(&[]).file, message, hint.as_deref())
+        Diagnostic::of(&self.object.position(&[]).file, failure)
     }
 
     fn note(&self, message: &str) -> Note {
@@ -281,7 +274,7 @@ impl<'a> Reader<'a> {
         for (key, text) in values.into_iter().flatten() {
             let place = || self.place(&[field[0], field[1], Step::Key(key)], Some(key));
             let Some(text) = text.as_str() else {
-                refused.push(place().refuse("not text, so not a sealed value", None));
+                refused.push(place().diagnose("not text, so not a sealed value", None));
                 continue;
             };
             match keys.open(text, &labels) {
@@ -293,7 +286,7 @@ impl<'a> Reader<'a> {
                     opened.scopes.push(scope);
                 }
                 Err(error) => {
-                    refused.push(place().refuse(error, hint_for(error, text, scopes, keys)));
+                    refused.push(place().diagnose(error, hint_for(error, text, scopes, keys)));
                 }
             }
         }

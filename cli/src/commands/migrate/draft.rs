@@ -1,17 +1,17 @@
 //! What becomes of one file: the file with every object of another tool turned into ours, or why it stays.
 
-use std::path::{Path, PathBuf};
-
+use anyhow::anyhow;
 use bulla_crds::rules;
 use zeroize::Zeroizing;
 
 use super::bitnami::{self, Keys};
-use super::{Address, Migrated, Note, comments, sops};
+use super::sops::{self, Decryption};
+use super::{Address, Migrated, Note, comments};
+use crate::files::draft::FileDraft;
 use crate::files::input::Input;
-use crate::files::replace::Exchange;
-use crate::files::walk::{self, Found};
+use crate::files::walk::{FileOutcome, FoundFile, Interest};
 use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object};
-use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::diagnostic::Place;
 use crate::report::failure::Failure;
 use crate::who::destination::Destination;
 
@@ -25,70 +25,40 @@ pub(super) struct Job<'a> {
 
 /// A file, and what is to be done with it.
 #[derive(Default)]
-pub(super) struct Draft {
-    pub(super) path: PathBuf,
-    pub(super) name: String,
-    pub(super) old: Zeroizing<Vec<u8>>,
-    /// The file as it is to be, when it may be written.
-    pub(super) new: Option<Zeroizing<Vec<u8>>>,
+pub(super) struct MigrateDraft {
+    pub(super) file: FileDraft,
     pub(super) migrated: Vec<Migrated>,
     pub(super) notes: Vec<Note>,
-    pub(super) refused: Vec<Diagnostic>,
     /// Of other tools.
     pub(super) objects: usize,
-    /// Objects and documents of other kinds.
-    pub(super) others: usize,
 }
 
-impl Exchange for Draft {
-    fn path(&self) -> &Path {
-        &self.path
-    }
+/// The files that may have something to migrate in them.
+pub(super) const INTEREST: Interest = Interest {
+    words: &[bitnami::MARK, sops::MARK],
+    mark: bitnami::MARK,
+    may_hold_others: sops::is_encrypted,
+};
 
-    fn old_bytes(&self) -> Zeroizing<Vec<u8>> {
-        self.old.clone()
-    }
-
-    fn new_bytes(&self) -> Option<&[u8]> {
-        self.new.as_ref().map(|new| new.as_slice())
-    }
-
-    fn is_kept(&mut self, refused: Diagnostic) {
-        self.new = None;
-        self.refused.push(refused);
-    }
-}
-
-impl Draft {
-    /// Reads a file and works everything out. A file that was named must be read; what is found in a tree may be
-    /// anything.
-    pub(super) fn make(found: &Found, job: &Job<'_>) -> Result<Self, Failure> {
-        let name = found.path.display().to_string();
-        let mut draft = Self { path: found.path.clone(), name, ..Self::default() };
-        let words = [bitnami::MARK, sops::MARK];
-        let manifests = match walk::read_mentioning(found, &words, bitnami::MARK)? {
-            None => return Ok(draft),
-            Some(Ok(manifests)) => manifests,
-            Some(Err(refused)) => {
-                draft.refused.push(refused);
-                return Ok(draft);
-            }
-        };
-        draft.old = manifests.bytes();
-        if sops::is_encrypted(&manifests) {
-            draft.sops(&manifests, job)?;
+impl MigrateDraft {
+    /// Works out what becomes of a file.
+    pub(super) fn of(
+        found: &FoundFile,
+        outcome: FileOutcome,
+        job: &Job<'_>,
+    ) -> Result<Self, Failure> {
+        let (file, open) = FileDraft::of(found, outcome);
+        let mut draft = Self { file, ..Self::default() };
+        let Some(open) = open else { return Ok(draft) };
+        if sops::is_encrypted(&open.manifests) {
+            draft.sops(&open.manifests, job)?;
         } else {
-            match walk::objects(found, &manifests) {
-                Ok((objects, others)) => {
-                    draft.others = others;
-                    draft.bitnami(&manifests, &objects, job);
-                }
-                Err(refused) if found.is_named => return Err(refused.into()),
-                Err(refused) => draft.refused.push(refused),
-            }
+            draft.file.others = open.other_documents;
+            draft.bitnami(&open.manifests, &open.objects(), job);
         }
-        if !draft.refused.is_empty() {
-            draft.new = None;
+        draft.file.manifests = Some(open.manifests);
+        if draft.file.is_refused() {
+            draft.file.new = None;
         }
         Ok(draft)
     }
@@ -102,8 +72,7 @@ impl Draft {
         match destination {
             Ok(destination) => Some(destination),
             Err(failure) => {
-                let (message, hint) = failure.into_parts();
-                self.refused.push(Diagnostic::file(&self.name, message, hint.as_deref()));
+                self.file.trouble(failure);
                 None
             }
         }
@@ -112,7 +81,7 @@ impl Draft {
     fn bitnami(&mut self, manifests: &ManifestFile, objects: &[Object<'_>], job: &Job<'_>) {
         let is_theirs = |object: &&Object<'_>| bitnami::is_theirs(object);
         self.objects = objects.iter().filter(is_theirs).count();
-        self.others += objects.len() - self.objects;
+        self.file.others += objects.len() - self.objects;
         if self.objects == 0 {
             return;
         }
@@ -127,10 +96,10 @@ impl Draft {
                     self.notes.extend(conversion.notes);
                     self.migrated.push(conversion.migrated);
                 }
-                Err(refused) => self.refused.extend(refused),
+                Err(refused) => self.file.diagnostics.extend(refused),
             }
         }
-        if !self.refused.is_empty() {
+        if !self.file.diagnostics.is_empty() {
             return;
         }
         match manifests.patched(&patches) {
@@ -140,16 +109,14 @@ impl Draft {
     }
 
     fn not_edited(&mut self) {
-        self.refused.push(Diagnostic::file(
-            &self.name,
-            format!("{}: {NotEdited}", self.name),
-            Some("write it without aliases and anchors first"),
-        ));
+        let error = anyhow!("{}: {NotEdited}", self.file.name);
+        let hint = "write it without aliases and anchors first";
+        self.file.trouble(Failure::unable(error).hint(hint));
     }
 
     /// Looks at the result as if somebody else had written it, and tells of comments that are gone.
     fn finish(&mut self, old: &ManifestFile, objects: &[Object<'_>], new: Zeroizing<Vec<u8>>) {
-        let input = Input { name: self.name.clone(), bytes: new.clone() };
+        let input = Input { name: self.file.name.clone(), bytes: new.clone() };
         let Ok(file) = ManifestFile::parse(input) else { return self.not_edited() };
         let Ok((new_objects, _)) = file.objects_among_others() else { return self.not_edited() };
         if new_objects.len() != objects.len() {
@@ -159,8 +126,7 @@ impl Draft {
             objects.iter().zip(&new_objects).filter(|(old, _)| bitnami::is_theirs(old))
         {
             if let Some(message) = flaw(new) {
-                let place = Place { position: old.position(&[]), object: old.title(), key: None };
-                self.refused.push(place.refuse(message, None));
+                self.file.diagnostics.push(Place::new(old, &[], None).diagnose(message, None));
             }
         }
         for (old, new) in old.documents().iter().zip(file.documents()) {
@@ -169,37 +135,37 @@ impl Draft {
                 objects.iter().find(|object| object.is_in(old)).filter(|_| !lost.is_empty());
             self.notes.extend(object.into_iter().flat_map(|object| {
                 lost.iter().map(|line| {
-                    let mut position = object.position(&[]);
-                    position.line = *line;
+                    let mut place = Place::new(object, &[], None);
+                    place.position.line = *line;
                     let message = "a comment is not carried over: what it was about is gone".into();
-                    Note { place: Place { position, object: object.title(), key: None }, message }
+                    Note { place, message }
                 })
             }));
         }
-        self.new = Some(new);
+        self.file.new = Some(new);
     }
 
     fn sops(&mut self, manifests: &ManifestFile, job: &Job<'_>) -> Result<(), Failure> {
         let count = manifests.documents().len();
         let secrets = sops::secrets(manifests);
         if secrets == 0 {
-            self.others += count;
+            self.file.others += count;
             return Ok(());
         }
         self.objects = secrets;
         if secrets != count {
             let hint = "SOPS encrypts a file as a whole, so it stays whole: move its Secrets to a file of their own";
-            let message = format!("{}: there are other objects beside Secrets in it", self.name);
-            self.refused.push(Diagnostic::file(&self.name, message, Some(hint)));
+            let error = anyhow!("{}: there are other objects beside Secrets in it", self.file.name);
+            self.file.trouble(Failure::unable(error).hint(hint));
             return Ok(());
         }
         let Some((destination, namespace)) = self.destination(job) else { return Ok(()) };
         let address =
             Address { recipients: &destination.recipients, namespace: namespace.as_ref() };
-        let plain = match sops::decrypted(&self.path, manifests)? {
-            Ok(plain) => plain,
-            Err(refused) => {
-                self.refused.push(refused);
+        let plain = match sops::decrypted(&self.file.path, manifests)? {
+            Decryption::Plain(plain) => plain,
+            Decryption::Refused(failure) => {
+                self.file.trouble(failure);
                 return Ok(());
             }
         };
@@ -207,9 +173,9 @@ impl Draft {
             Ok(converted) => {
                 self.notes = converted.notes;
                 self.migrated = converted.migrated;
-                self.new = Some(converted.new);
+                self.file.new = Some(converted.new);
             }
-            Err(refused) => self.refused.extend(refused),
+            Err(refused) => self.file.diagnostics.extend(refused),
         }
         Ok(())
     }

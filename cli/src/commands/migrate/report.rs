@@ -2,24 +2,24 @@
 
 use serde_json::{Value, json};
 
-use super::draft::Draft;
+use super::draft::MigrateDraft;
 use super::{Migrated, Note};
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
 use crate::report::output::count;
 
-pub(super) struct Report<'a> {
-    pub(super) drafts: &'a [Draft],
+pub(super) struct MigrateReport<'a> {
+    pub(super) drafts: &'a [MigrateDraft],
     pub(super) is_dry_run: bool,
 }
 
-impl Report<'_> {
-    fn changed(&self) -> impl Iterator<Item = &Draft> {
-        self.drafts.iter().filter(|draft| draft.new.is_some())
+impl MigrateReport<'_> {
+    fn changed(&self) -> impl Iterator<Item = &MigrateDraft> {
+        self.drafts.iter().filter(|draft| draft.file.new.is_some())
     }
 
-    pub(super) fn refused(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.drafts.iter().flat_map(|draft| &draft.refused)
+    fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.drafts.iter().flat_map(|draft| &draft.file.diagnostics)
     }
 
     fn verb(&self) -> &'static str {
@@ -31,12 +31,16 @@ impl Report<'_> {
         let mut text = String::new();
         for draft in self.changed() {
             let objects = count(draft.migrated.len(), "object");
-            text.push_str(&escape::line(&format!("{}: {objects} {}", draft.name, self.verb())));
+            text.push_str(&escape::line(&format!(
+                "{}: {objects} {}",
+                draft.file.name,
+                self.verb()
+            )));
             text.push('\n');
             for migrated in &draft.migrated {
                 let Migrated { place, from, scope, keys } = migrated;
                 let keys = count(keys.len(), "value");
-                let line = format!("  {}: {keys} of {from}, scope {scope}", place.object);
+                let line = format!("  {}: {keys} of {from}, scope {scope}", place.object());
                 text.push_str(&escape::line(&line));
                 text.push('\n');
             }
@@ -48,7 +52,7 @@ impl Report<'_> {
     pub(super) fn notes(&self) -> String {
         let notes = self.changed().flat_map(|draft| &draft.notes);
         let line = |Note { place, message }: &Note| {
-            let line = format!("note: {}: {}: {message}", place.position, place.object);
+            let line = format!("note: {}: {}: {message}", place.position, place.object());
             escape::line(&line) + "\n"
         };
         notes.map(line).collect()
@@ -75,18 +79,18 @@ impl Report<'_> {
             with(place(&migrated.place), fields)
         };
         let note = |note: &Note| with(place(&note.place), json!({"message": note.message}));
-        let file = |draft: &Draft| {
+        let file = |draft: &MigrateDraft| {
             json!({
-                "file": draft.name,
+                "file": draft.file.name,
                 "objects": draft.migrated.iter().map(object).collect::<Vec<_>>(),
                 "notes": draft.notes.iter().map(note).collect::<Vec<_>>(),
             })
         };
-        let Numbers { objects, migrated, values, others } = self.numbers();
+        let MigrateNumbers { objects, migrated, values, others } = self.numbers();
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
-            "refused": self.refused().map(Diagnostic::to_json).collect::<Vec<_>>(),
+            "refused": self.diagnostics().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "files": self.drafts.len(),
             "objects": objects,
             "migrated": migrated,
@@ -95,22 +99,22 @@ impl Report<'_> {
         })
     }
 
-    fn numbers(&self) -> Numbers {
-        Numbers {
+    fn numbers(&self) -> MigrateNumbers {
+        MigrateNumbers {
             objects: self.drafts.iter().map(|draft| draft.objects).sum(),
             migrated: self.changed().map(|draft| draft.migrated.len()).sum(),
             values: self.changed().flat_map(|draft| &draft.migrated).map(|it| it.keys.len()).sum(),
-            others: self.drafts.iter().map(|draft| draft.others).sum(),
+            others: self.drafts.iter().map(|draft| draft.file.others).sum(),
         }
     }
 
     pub(super) fn summary(&self) -> String {
-        let Numbers { objects, migrated, values, others } = self.numbers();
+        let MigrateNumbers { objects, migrated, values, others } = self.numbers();
         let others = match others {
             0 => String::new(),
             others => format!("; {} of other kinds not looked at", count(others, "object")),
         };
-        let left = match self.drafts.iter().filter(|draft| !draft.refused.is_empty()).count() {
+        let left = match self.drafts.iter().filter(|draft| draft.file.is_refused()).count() {
             0 => String::new(),
             1 => "; 1 file left as it was".into(),
             files => format!("; {files} files left as they were"),
@@ -126,7 +130,7 @@ impl Report<'_> {
     }
 }
 
-struct Numbers {
+struct MigrateNumbers {
     objects: usize,
     migrated: usize,
     values: usize,

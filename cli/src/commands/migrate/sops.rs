@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::anyhow;
-use bulla_crds::rules;
 use bulla_sealing::Scope;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -18,6 +17,7 @@ use crate::files::input::{self, Input};
 use crate::manifest::{self, Document, ManifestFile, Object, ObjectKind};
 use crate::report::diagnostic::{self, Diagnostic, Place};
 use crate::report::failure::Failure;
+use crate::values::plain_secret::{SealedWhole, seal_whole};
 
 /// The key under which SOPS keeps what it needs.
 pub(super) const MARK: &str = "sops";
@@ -51,11 +51,15 @@ pub(super) fn secrets(manifests: &ManifestFile) -> usize {
     manifests.documents().iter().filter(is_secret).count()
 }
 
+/// What sops made of a file.
+pub(super) enum Decryption {
+    Plain(ManifestFile),
+    /// It could not decrypt it, or to no manifest.
+    Refused(Failure),
+}
+
 /// The file as sops decrypts it. That there is no sops is a failure; that it cannot is a refusal.
-pub(super) fn decrypted(
-    path: &Path,
-    manifests: &ManifestFile,
-) -> Result<Result<ManifestFile, Diagnostic>, Failure> {
+pub(super) fn decrypted(path: &Path, manifests: &ManifestFile) -> Result<Decryption, Failure> {
     let name = path.display().to_string();
     let input_type =
         if manifests.documents().iter().all(Document::is_json) { "json" } else { "yaml" };
@@ -79,12 +83,13 @@ pub(super) fn decrypted(
     let refuse = |what: &str| {
         let shown = as_argument(path);
         let hint = format!("see what it says: sops decrypt {} > /dev/null", shown.display());
-        Ok(Err(Diagnostic::file(&name, format!("{name}: {what}"), Some(&hint))))
+        Ok(Decryption::Refused(Failure::unable(anyhow!("{name}: {what}")).hint(hint)))
     };
     match (status.ok().and_then(|status| status.code()), plain) {
         (Some(0), Some(Ok(bytes))) => {
             let input = Input { name: format!("{name}, decrypted"), bytes };
-            Ok(ManifestFile::parse(input).map_err(|error| Diagnostic::file(&name, error, None)))
+            let parsed = ManifestFile::parse(input);
+            Ok(parsed.map_or_else(|error| Decryption::Refused(error.into()), Decryption::Plain))
         }
         (Some(MAC_MISMATCH), _) => {
             refuse("its MAC is wrong: it was changed without sops, or damaged")
@@ -119,8 +124,7 @@ pub(super) fn convert(
     address: &Address<'_>,
 ) -> Result<Converted, Vec<Diagnostic>> {
     let name = encrypted.name();
-    let file_failed =
-        |error: anyhow::Error| vec![Diagnostic::file(name, format!("{name}: {error}"), None)];
+    let file_failed = |error: anyhow::Error| vec![Diagnostic::of(name, anyhow!("{name}: {error}"))];
     let old = encrypted.objects().map_err(file_failed)?;
     let plain = plain.objects().map_err(file_failed)?;
     let documents = encrypted.documents();
@@ -149,7 +153,7 @@ pub(super) fn convert(
     let again = ManifestFile::parse(input).map_err(file_failed)?;
     for (object, migrated) in again.objects().map_err(file_failed)?.iter().zip(&migrated) {
         let place = &migrated.place;
-        refused.extend(flaw(object).map(|message| place.clone().refuse(message, None)));
+        refused.extend(flaw(object).map(|message| place.clone().diagnose(message, None)));
     }
     if again.documents().len() != documents.len() {
         return Err(file_failed(anyhow!(
@@ -176,12 +180,9 @@ fn one(
     document: &Document,
     address: &Address<'_>,
 ) -> Result<One, Box<Diagnostic>> {
-    let place = Place { position: old.position(&[]), object: plain.title(), key: None };
+    let place = Place { object: Some(plain.title()), ..Place::new(old, &[], None) };
     let file = place.position.file.clone();
-    let failed = |failure: Failure| {
-        let (message, hint) = failure.into_parts();
-        Box::new(Diagnostic::file(&file, message, hint.as_deref()))
-    };
+    let failed = |failure: Failure| Box::new(Diagnostic::of(&file, failure));
     if plain.kind() != ObjectKind::Secret {
         return Err(failed(plain.unsupported("a Secret of v1").into()));
     }
@@ -189,22 +190,16 @@ fn one(
     manifest::name_of(plain, &secret.metadata).map_err(failed)?;
     let namespace =
         manifest::namespace_of(plain, &secret.metadata, address.namespace).map_err(failed)?;
-    let sealed = bulla_crds::seal(&secret, namespace, Scope::Strict, address.recipients).map_err(
-        |error| {
+    let SealedWhole { sealed_secret: sealed, dropped } =
+        seal_whole(&secret, namespace, Scope::Strict, address.recipients).map_err(|error| {
             let hint = diagnostic::hint_for_sealing(&error).map(str::to_owned);
-            Box::new(place.clone().refuse(&error, hint))
-        },
-    )?;
+            Box::new(place.clone().diagnose(&error, hint))
+        })?;
     let value = serde_json::to_value(&sealed)
-        .map_err(|_| Box::new(place.clone().refuse("cannot be written as a manifest", None)))?;
+        .map_err(|_| Box::new(place.clone().diagnose("cannot be written as a manifest", None)))?;
     let mut notes = Vec::new();
     let mut note = |message: String| notes.push(Note { place: place.clone(), message });
-    let labels = secret.metadata.labels.iter().flatten();
-    for (key, _) in labels.chain(secret.metadata.annotations.iter().flatten()) {
-        if rules::is_tracking(key) {
-            note(format!("{key} is not taken over: tools track their own objects by it"));
-        }
-    }
+    dropped.into_iter().for_each(&mut note);
     if old.value.get("metadata").is_some_and(holds_encrypted) {
         note("metadata that SOPS had encrypted stands in the clear: names, labels and annotations are never sealed".into());
     }

@@ -1,42 +1,32 @@
 //! What becomes of one file: which of its values need a new header, the headers, and the file with them.
 
-use std::path::{Path, PathBuf};
-
+use anyhow::{Context, anyhow};
 use bulla_crds::keys::with_header;
 use bulla_crds::{ValueError, decode_value, target_of};
 use bulla_sealing::{
     Fingerprint, Keyring, Recipients, RekeyError, SealedHeader, SealedValue, Target, UnsealError,
 };
 use serde_json::Value;
-use zeroize::Zeroizing;
 
-use super::recipients::{Demand, Need, Objection, Today};
-use crate::cluster::{Cluster, HeaderRequest};
-use crate::files::replace::Exchange;
-use crate::files::walk;
-use crate::files::walk::Found;
-use crate::manifest::{self, ManifestFile, NewText, Object, ObjectKind, Places, Position, Step};
-use crate::report::diagnostic;
-use crate::report::diagnostic::{Diagnostic, Place};
-use crate::report::failure::Failure;
+use super::recipients::{Demand, FileDemand, RekeyNeed, Today};
+use crate::cluster::Cluster;
+use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest};
+use crate::files::draft::FileDraft;
+use crate::files::walk::{FileOutcome, FoundFile, SealedSecrets};
+use crate::manifest::{self, NewText, Object, Places, Position, Step};
+use crate::report::diagnostic::{self, Place};
+use crate::report::failure::{Failure, OrHint};
 use crate::report::progress::Progress;
 
 const NAME_THE_NAMESPACE: &str =
     "name the namespace that the SealedSecret is deployed to with -n, or in the manifest";
 
 /// A file, and what is to be done with it.
-pub(super) struct Draft {
-    pub(super) path: PathBuf,
-    pub(super) name: String,
-    manifests: Option<ManifestFile>,
+pub(super) struct RekeyDraft {
+    pub(super) file: FileDraft,
     pub(super) pending: Vec<Pending>,
-    pub(super) refused: Vec<Diagnostic>,
     pub(super) sealed_secrets: usize,
     pub(super) up_to_date: usize,
-    /// Objects and documents of other kinds.
-    pub(super) others: usize,
-    /// The file with the new values, when it may be written.
-    pub(super) new: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// A value that needs a new header.
@@ -53,96 +43,37 @@ pub(super) struct Pending {
     header: Option<Vec<u8>>,
 }
 
-impl Exchange for Draft {
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn old_bytes(&self) -> Zeroizing<Vec<u8>> {
-        self.manifests.as_ref().map(ManifestFile::bytes).unwrap_or_default()
-    }
-
-    fn new_bytes(&self) -> Option<&[u8]> {
-        self.new.as_ref().map(|new| new.as_slice())
-    }
-
-    fn is_kept(&mut self, refused: Diagnostic) {
-        self.new = None;
-        self.refused.push(refused);
-    }
-}
-
-impl Draft {
-    /// Reads a file and finds the values that need a new header. A file that was named must be read; what is found
-    /// in a tree may be anything, and is refused only when it is ours.
-    pub(super) fn read(found: &Found, today: &Today) -> Result<Self, Failure> {
-        let name = found.path.display().to_string();
-        let mut draft = Self {
-            path: found.path.clone(),
-            name,
-            manifests: None,
-            pending: Vec::new(),
-            refused: Vec::new(),
-            sealed_secrets: 0,
-            up_to_date: 0,
-            others: 0,
-            new: None,
-        };
-        let manifests = match walk::read(found)? {
-            None => return Ok(draft),
-            Some(Ok(manifests)) => manifests,
-            Some(Err(refused)) => {
-                draft.refused.push(refused);
-                return Ok(draft);
-            }
-        };
-        match walk::objects(found, &manifests) {
-            Ok((objects, others)) => {
-                draft.others = others;
-                draft.judge(&manifests, &objects, today)?;
-            }
-            Err(refused) if found.is_named => return Err(refused.into()),
-            Err(refused) => draft.refused.push(refused),
-        }
-        draft.manifests = Some(manifests);
-        Ok(draft)
-    }
-
-    fn judge(
-        &mut self,
-        manifests: &ManifestFile,
-        objects: &[Object<'_>],
+impl RekeyDraft {
+    /// Finds the values of a file that need a new header.
+    pub(super) fn of(
+        found: &FoundFile,
+        outcome: FileOutcome,
         today: &Today,
-    ) -> Result<(), Failure> {
-        let mut demand = None;
-        let places = manifests.places();
-        for object in objects {
-            match object.kind() {
-                ObjectKind::SealedSecret => {}
-                ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                    self.refused.push(diagnostic::unknown_version(object));
-                    continue;
-                }
-                _ => {
-                    self.others += 1;
-                    continue;
-                }
-            }
-            self.sealed_secrets += 1;
-            if demand.is_none() {
-                match today.demand(&self.path)? {
-                    Ok(found) => demand = Some(found),
-                    Err(Objection { message, hint }) => {
-                        self.refused.push(place_of(object, &[], None).refuse(message, hint));
-                        return Ok(());
+    ) -> Result<Self, Failure> {
+        let (file, open) = FileDraft::of(found, outcome);
+        let mut draft = Self { file, pending: Vec::new(), sealed_secrets: 0, up_to_date: 0 };
+        let Some(open) = open else { return Ok(draft) };
+        let SealedSecrets { objects, unknown, others } = open.sealed_secrets();
+        draft.file.others = others;
+        draft.file.diagnostics.extend(unknown);
+        draft.sealed_secrets = objects.len();
+        if let Some(first) = objects.first() {
+            match today.demand(&found.path)? {
+                FileDemand::Known(demand) => {
+                    let places = open.manifests.places();
+                    for object in &objects {
+                        if let Err(failure) = draft.sealed_secret(object, &places, today, &demand) {
+                            draft.file.trouble(failure);
+                        }
                     }
                 }
-            }
-            if let Some(demand) = &demand {
-                self.sealed_secret(object, &places, today, demand);
+                FileDemand::Unknown(failure) => {
+                    draft.file.diagnostics.push(Place::new(first, &[], None).trouble(failure));
+                }
             }
         }
-        Ok(())
+        draft.file.manifests = Some(open.manifests);
+        Ok(draft)
     }
 
     fn sealed_secret(
@@ -151,42 +82,29 @@ impl Draft {
         places: &Places<'_>,
         today: &Today,
         demand: &Demand,
-    ) {
-        let metadata = match manifest::metadata_of(object) {
-            Ok(metadata) => metadata,
-            Err(error) => return self.refused.push(Diagnostic::file(&self.name, error, None)),
-        };
-        let names = manifest::name_of(object, &metadata).and_then(|name| {
-            let given = demand.namespace.as_ref();
-            let namespace = manifest::namespace_of(object, &metadata, given)?;
-            Ok((namespace, name))
-        });
-        let (namespace, name) = match names {
-            Ok(names) => names,
-            Err(failure) => {
-                let (message, hint) = failure.into_parts();
-                return self.refused.push(Diagnostic::file(&self.name, message, hint.as_deref()));
-            }
-        };
+    ) -> Result<(), Failure> {
+        let metadata = manifest::metadata_of(object)?;
+        let name = manifest::name_of(object, &metadata)?;
+        let namespace = manifest::namespace_of(object, &metadata, demand.namespace.as_ref())?;
         let Some(Value::Object(values)) = object.value.pointer("/spec/sealedData") else {
-            return;
+            return Ok(());
         };
         for (key, value) in values {
             let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
             let Some(old) = value.as_str() else {
-                let place = place_of(object, &path, Some(key));
-                self.refused.push(place.refuse("not text, so not a sealed value", None));
+                let place = Place::new(object, &path, Some(key));
+                let diagnostic = place.diagnose("not text, so not a sealed value", None);
+                self.file.diagnostics.push(diagnostic);
                 continue;
             };
             let at = Where { object, places, namespace, name, key };
             match at.judge(old, today, demand) {
                 Ok(None) => self.up_to_date += 1,
                 Ok(Some(pending)) => self.pending.push(pending),
-                Err(Objection { message, hint }) => {
-                    self.refused.push(at.place(old).refuse(message, hint));
-                }
+                Err(failure) => self.file.diagnostics.push(at.place(old).trouble(failure)),
             }
         }
+        Ok(())
     }
 
     /// Makes the new headers with identities that are at hand.
@@ -201,7 +119,7 @@ impl Draft {
                         }
                         RekeyError::NoRandomness(_) => None,
                     };
-                    self.refused.push(pending.place.clone().refuse(error, hint));
+                    self.file.diagnostics.push(pending.place.clone().diagnose(error, hint));
                 }
             }
         }
@@ -210,26 +128,26 @@ impl Draft {
     /// Puts the new headers over the old payloads and into the file, if all of them are there and are what they are
     /// to be.
     pub(super) fn finish(&mut self) {
-        if self.pending.is_empty() || !self.refused.is_empty() {
+        if self.pending.is_empty() || self.file.is_refused() {
             return;
         }
         for pending in &mut self.pending {
             if let Err(message) = pending.finish() {
-                self.refused.push(pending.place.clone().refuse(message, None));
+                self.file.diagnostics.push(pending.place.clone().diagnose(message, None));
             }
         }
-        let Some(manifests) = self.manifests.as_ref().filter(|_| self.refused.is_empty()) else {
-            return;
-        };
+        let is_refused = self.file.is_refused();
+        let Some(manifests) = self.file.manifests.as_ref().filter(|_| !is_refused) else { return };
         let new_texts: Vec<_> =
             self.pending.iter().map(|pending| pending.new_text.clone()).collect();
         match manifests.edited(&new_texts) {
-            Ok(new) => self.new = Some(new),
-            Err(error) => self.refused.push(Diagnostic::file(
-                &self.name,
-                format!("{}: {error}", self.name),
-                Some("does a sealed value stand in it elsewhere too, by an alias or in another field?"),
-            )),
+            Ok(new) => self.file.new = Some(new),
+            Err(error) => {
+                let error = anyhow!("{}: {error}", self.file.name);
+                self.file.trouble(Failure::unable(error).hint(
+                    "does a sealed value stand in it elsewhere too, by an alias or in another field?",
+                ));
+            }
         }
     }
 }
@@ -246,34 +164,28 @@ struct Where<'a> {
 impl Where<'_> {
     fn place(&self, value: &str) -> Place {
         let position = self.places.position(self.object, self.key, value);
-        Place { position, object: self.object.title(), key: Some(self.key.to_owned()) }
+        Place { position, ..Place::new(self.object, &[], Some(self.key)) }
     }
 
     /// What the value needs, found without a key.
-    fn judge(
-        &self,
-        old: &str,
-        today: &Today,
-        demand: &Demand,
-    ) -> Result<Option<Pending>, Objection> {
-        let file = decode_value(old)?;
-        let sealed_value = SealedValue::parse(&file).map_err(ValueError::from)?;
+    fn judge(&self, old: &str, today: &Today, demand: &Demand) -> Result<Option<Pending>, Failure> {
+        let file = decode_value(old).map_err(unfit)?;
+        let sealed_value = SealedValue::parse(&file).map_err(|error| unfit(error.into()))?;
         let sealed_to: Vec<_> = sealed_value.fingerprints().collect();
         let recipients = match today.need(demand, &sealed_to)? {
-            Need::UpToDate => return Ok(None),
-            Need::Header(recipients) => recipients,
+            RekeyNeed::UpToDate => return Ok(None),
+            RekeyNeed::Header(recipients) => recipients,
         };
         let binding = sealed_value.binding();
-        let target = target_of(self.namespace, self.name, self.key, binding)?;
+        let target = target_of(self.namespace, self.name, self.key, binding).map_err(unfit)?;
         if !binding.permits(&target) {
             let (expected, found) = (target.into(), binding.clone().into());
-            return Err(ValueError::from(UnsealError::WrongBinding { expected, found }).into());
+            return Err(unfit(UnsealError::WrongBinding { expected, found }.into()));
         }
         let new_text = self.places.new_text(self.object, self.key, old, String::new());
-        let new_text = new_text.ok_or_else(|| Objection {
-            message: "the value does not stand in the file as it is, but with escapes or line breaks in it".into(),
-            hint: Some("write it on one line, plain or in simple quotes".into()),
-        })?;
+        let new_text = new_text
+            .context("the value does not stand in the file as it is, but with escapes or line breaks in it")
+            .or_hint("write it on one line, plain or in simple quotes")?;
         Ok(Some(Pending {
             place: self.place(old),
             target,
@@ -312,12 +224,12 @@ impl Pending {
 }
 
 /// Asks the cluster for the new headers of all files from which nothing was refused.
-pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [Draft]) -> Result<(), Failure> {
+pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Result<(), Failure> {
     let mut requests: Vec<HeaderRequest> = Vec::new();
     // For each request, the values of one object: draft and indices of what is pending there.
     let mut sources: Vec<(usize, Vec<usize>)> = Vec::new();
     for (draft_index, draft) in drafts.iter_mut().enumerate() {
-        if !draft.refused.is_empty() {
+        if draft.file.is_refused() {
             continue;
         }
         let mut object: Option<(usize, Option<usize>)> = None;
@@ -325,9 +237,9 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [Draft]) -> Result<(),
             let Some(header) = pending.old_header() else { continue };
             if !pending.has_namespace {
                 let message = "the cluster is asked in the SealedSecret's namespace, and the manifest names none";
-                draft
-                    .refused
-                    .push(pending.place.clone().refuse(message, Some(NAME_THE_NAMESPACE.into())));
+                let place = pending.place.clone();
+                let hint = Some(NAME_THE_NAMESPACE.to_owned());
+                draft.file.diagnostics.push(place.diagnose(message, hint));
                 continue;
             }
             let Position { document, item, .. } = pending.place.position;
@@ -343,18 +255,18 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [Draft]) -> Result<(),
         }
     }
     let progress = Progress::new("asking the cluster", requests.len());
-    let answers = cluster.new_headers(&requests, || progress.step())?;
+    let answers = rekeys::new_headers(cluster, &requests, || progress.step())?;
     for ((draft, indices), answer) in sources.into_iter().zip(answers) {
         let Some(draft) = drafts.get_mut(draft) else { continue };
         match answer {
-            Ok(mut headers) => {
+            HeaderAnswer::Headers(mut headers) => {
                 for index in indices {
                     let pending = &mut draft.pending[index];
                     pending.header = headers.remove(pending.target.key());
                 }
             }
-            Err(refusal) => {
-                let (message, hint) = refusal.into_parts();
+            HeaderAnswer::Refused(failure) => {
+                let (message, hint) = failure.into_parts();
                 let is_named = |index: &&usize| {
                     let key = draft.pending[**index].target.key();
                     message.starts_with(&format!("key {key}: "))
@@ -368,24 +280,18 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [Draft]) -> Result<(),
                     None => &message,
                 };
                 let place = Place { key, ..place.clone() };
-                draft.refused.push(place.refuse(message, hint));
+                draft.file.diagnostics.push(place.diagnose(message, hint));
             }
         }
     }
     Ok(())
 }
 
-fn place_of(object: &Object<'_>, path: &[Step<'_>], key: Option<&str>) -> Place {
-    let position = object.position(path);
-    Place { position, object: object.title(), key: key.map(str::to_owned) }
-}
-
-impl From<ValueError> for Objection {
-    fn from(error: ValueError) -> Self {
-        let hint = match &error {
-            ValueError::NoNamespace(_) => Some(NAME_THE_NAMESPACE.to_owned()),
-            error => diagnostic::hint_for(error, None),
-        };
-        Self { hint, message: error.to_string() }
-    }
+/// Why a value cannot be rekeyed.
+fn unfit(error: ValueError) -> Failure {
+    let hint = match &error {
+        ValueError::NoNamespace(_) => Some(NAME_THE_NAMESPACE.to_owned()),
+        error => diagnostic::hint_for(error, None),
+    };
+    Failure::unable(error).maybe_hint(hint)
 }

@@ -4,30 +4,21 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use anyhow::anyhow;
 use bulla_crds::keys::{DeclaredKeys, NoSuccessor};
 use bulla_sealing::{Fingerprint, Recipients};
 
 use crate::manifest::GivenNamespace;
 use crate::report::failure::Failure;
-use crate::who::config::Config;
+use crate::who::destination::{Authority, Destination};
 
 /// Everything that says it.
 pub(super) struct Today {
-    pub(super) source: Source,
+    pub(super) authority: Authority,
     /// The cluster's keys, when the new headers come from it.
     pub(super) cluster: Option<DeclaredKeys>,
     /// The namespace that `-n` names.
     pub(super) namespace: Option<String>,
-}
-
-/// Who says it.
-pub(super) enum Source {
-    /// The flags: these, for every value.
-    Given(Recipients),
-    /// The pins of `bulla.yaml`.
-    Config(Config),
-    /// The cluster alone.
-    Cluster,
 }
 
 /// What is demanded of all values of a file.
@@ -40,61 +31,60 @@ pub(super) struct Demand {
     pub(super) namespace: Option<GivenNamespace>,
 }
 
+/// What is demanded of a file.
+pub(super) enum FileDemand {
+    Known(Demand),
+    /// Nothing can be, for this reason.
+    Unknown(Failure),
+}
+
+impl Demand {
+    fn of(destination: Option<Destination>, flag: Option<&str>) -> Result<FileDemand, Failure> {
+        let Some(destination) = destination else {
+            let namespace = flag.map(GivenNamespace::by_flag);
+            return Ok(FileDemand::Known(Self { recipients: None, environment: None, namespace }));
+        };
+        let namespace = destination.given_namespace(flag)?;
+        let Destination { recipients, environment, .. } = destination;
+        Ok(FileDemand::Known(Self { recipients: Some(recipients), environment, namespace }))
+    }
+}
+
 /// What is to be done with a value.
-pub(super) enum Need {
+pub(super) enum RekeyNeed {
     UpToDate,
     /// A new header for these.
     Header(Recipients),
 }
 
-/// Why a file or value is left alone, and what to do.
-pub(super) struct Objection {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-}
-
-impl Objection {
-    fn new(message: impl fmt::Display, hint: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: Some(hint.to_string()) }
-    }
+fn objection(message: impl fmt::Display, hint: impl fmt::Display) -> Failure {
+    Failure::unable(anyhow!("{message}")).hint(hint)
 }
 
 impl Today {
-    /// What is demanded of the values of a file, or why nothing can be.
-    pub(super) fn demand(&self, file: &Path) -> Result<Result<Demand, Objection>, Failure> {
+    /// What is demanded of the values of a file.
+    pub(super) fn demand(&self, file: &Path) -> Result<FileDemand, Failure> {
         let flag = self.namespace.as_deref();
-        let anywhere = |recipients| {
-            let namespace = flag.map(GivenNamespace::by_flag);
-            Ok(Ok(Demand { recipients, environment: None, namespace }))
+        let config = match &self.authority {
+            Authority::Config(config) => config,
+            Authority::Recipients(recipients) => {
+                return Demand::of(Some(Destination::anywhere(recipients.clone())), flag);
+            }
+            Authority::Cluster => return Demand::of(None, flag),
         };
-        let config = match &self.source {
-            Source::Given(recipients) => return anywhere(Some(recipients.clone())),
-            Source::Cluster => return anywhere(None),
-            Source::Config(config) => config,
-        };
-        let name = config.path.display();
         let Some(environment) = config.environment_of(file)? else {
-            return Ok(Err(Objection::new(
+            let name = config.path.display();
+            return Ok(FileDemand::Unknown(objection(
                 format_args!(
                     "no environment of {name} has this file, so it is not said whom its values are for"
                 ),
                 "add its path to an environment, or name the recipients with -r or -R",
             )));
         };
-        let environment_name = environment.name.clone();
-        Ok(match environment.recipients() {
-            Some(recipients) => {
-                let namespace = GivenNamespace::agreed(flag, environment.namespace.as_ref())?;
-                let environment = Some(environment_name);
-                Ok(Demand { recipients: Some(recipients), environment, namespace })
-            }
-            None => Err(Objection::new(
-                format_args!("environment {environment_name} of {name} pins no Active recipient"),
-                format_args!(
-                    "pin the cluster's: bulla keys fetch --environment {environment_name}"
-                ),
-            )),
-        })
+        match Destination::pinned(config, environment) {
+            Ok(destination) => Demand::of(Some(destination), flag),
+            Err(failure) => Ok(FileDemand::Unknown(failure)),
+        }
     }
 
     /// What is to be done with a value that is sealed to `fingerprints`.
@@ -102,13 +92,13 @@ impl Today {
         &self,
         demand: &Demand,
         fingerprints: &[Fingerprint],
-    ) -> Result<Need, Objection> {
+    ) -> Result<RekeyNeed, Failure> {
         let is_sealed_to =
             |recipients: &Recipients| set(recipients).into_iter().eq(sorted(fingerprints));
         let Some(cluster) = &self.cluster else {
             return Ok(match &demand.recipients {
-                Some(demanded) if !is_sealed_to(demanded) => Need::Header(demanded.clone()),
-                _ => Need::UpToDate,
+                Some(demanded) if !is_sealed_to(demanded) => RekeyNeed::Header(demanded.clone()),
+                _ => RekeyNeed::UpToDate,
             });
         };
         let successors = cluster.successors(fingerprints.iter().copied());
@@ -118,13 +108,13 @@ impl Today {
                     return Err(self.differs(cluster, demand, demanded, successors));
                 }
                 // What another cluster is asked for need not be known here.
-                Err(_) if is_sealed_to(demanded) => return Ok(Need::UpToDate),
+                Err(_) if is_sealed_to(demanded) => return Ok(RekeyNeed::UpToDate),
                 _ => {}
             }
         }
         match successors {
-            Ok(successors) if is_sealed_to(&successors) => Ok(Need::UpToDate),
-            Ok(successors) => Ok(Need::Header(successors)),
+            Ok(successors) if is_sealed_to(&successors) => Ok(RekeyNeed::UpToDate),
+            Ok(successors) => Ok(RekeyNeed::Header(successors)),
             Err(error) => Err(no_successor(&error)),
         }
     }
@@ -136,7 +126,7 @@ impl Today {
         demand: &Demand,
         demanded: &Recipients,
         successors: &Recipients,
-    ) -> Objection {
+    ) -> Failure {
         let only_in = |one: &Recipients, other: &Recipients| {
             let other = set(other);
             set(one).into_iter().find(|fingerprint| !other.contains(fingerprint))
@@ -155,7 +145,7 @@ impl Today {
         };
         if let Some(fingerprint) = only_in(successors, demanded) {
             let holder = cluster.get(fingerprint).map_or("?", |key| key.holder.as_str());
-            return Objection::new(
+            return objection(
                 format_args!(
                     "the cluster's Active key of holder {holder} is {fingerprint}, which {by} does not name"
                 ),
@@ -163,13 +153,14 @@ impl Today {
             );
         }
         // All that the cluster would take are demanded, and somebody else besides.
-        let missing = only_in(demanded, successors).map(|it| (it, self.holder_of(it)));
+        let missing = only_in(demanded, successors)
+            .map(|fingerprint| (fingerprint, self.holder_of(fingerprint)));
         let whom = match missing {
             Some((fingerprint, Some(holder))) => format!("{fingerprint} of holder {holder}"),
             Some((fingerprint, None)) => fingerprint.to_string(),
             None => "?".into(), // never: the sets differ
         };
-        Objection::new(
+        objection(
             format_args!(
                 "{by} names {whom}, whom the value is not sealed for; a rekey through the cluster adds nobody"
             ),
@@ -179,9 +170,9 @@ impl Today {
 
     /// Who holds a key, as far as it is known.
     pub(super) fn holder_of(&self, fingerprint: Fingerprint) -> Option<&str> {
-        let of_config = match &self.source {
-            Source::Config(config) => config.holder_of(fingerprint),
-            Source::Given(_) | Source::Cluster => None,
+        let of_config = match &self.authority {
+            Authority::Config(config) => config.holder_of(fingerprint),
+            Authority::Recipients(_) | Authority::Cluster => None,
         };
         let of_cluster = || Some(self.cluster.as_ref()?.get(fingerprint)?.holder.as_str());
         of_config.or_else(of_cluster)
@@ -198,7 +189,7 @@ fn sorted(fingerprints: &[Fingerprint]) -> Vec<Fingerprint> {
     sorted
 }
 
-fn no_successor(error: &NoSuccessor) -> Objection {
+fn no_successor(error: &NoSuccessor) -> Failure {
     let hint = match error {
         NoSuccessor::UnknownFingerprint(_) => {
             "is it the right context? Else an administrator declares the key, or an identity is given with -i"
@@ -211,7 +202,7 @@ fn no_successor(error: &NoSuccessor) -> Objection {
             "age forbids both types in one file: the holders' Active keys must be of one type"
         }
     };
-    Objection::new(error, hint)
+    objection(error, hint)
 }
 
 #[cfg(test)]
@@ -239,7 +230,7 @@ mod tests {
     #[test]
     fn what_is_sealed_to_exactly_todays_recipients_needs_nothing() {
         let [one, two, three] = ["a", "b", "c"].map(|holder| key(holder, State::Active));
-        let today = Today { source: Source::Cluster, cluster: None, namespace: None };
+        let today = Today { authority: Authority::Cluster, cluster: None, namespace: None };
         let demand = |keys: &[&DeclaredKey]| Demand {
             recipients: Some(recipients(keys)),
             environment: None,
@@ -248,8 +239,8 @@ mod tests {
         let need = |demanded: &[&DeclaredKey], sealed: &[&DeclaredKey]| match today
             .need(&demand(demanded), &fingerprints(sealed))
         {
-            Ok(Need::UpToDate) => false,
-            Ok(Need::Header(for_whom)) => set(&for_whom) == set(&recipients(demanded)),
+            Ok(RekeyNeed::UpToDate) => false,
+            Ok(RekeyNeed::Header(for_whom)) => set(&for_whom) == set(&recipients(demanded)),
             Err(_) => panic!("no cluster can object"),
         };
         assert!(!need(&[&one, &two], &[&two, &one]));
@@ -264,19 +255,21 @@ mod tests {
         let recovery = key("recovery", State::Active);
         let stranger = key("us", State::Active);
         let declared: DeclaredKeys = [&old, &new, &recovery].into_iter().cloned().collect();
-        let today = Today { source: Source::Cluster, cluster: Some(declared), namespace: None };
+        let today =
+            Today { authority: Authority::Cluster, cluster: Some(declared), namespace: None };
         let need = |demanded: Option<&[&DeclaredKey]>, sealed: &[&DeclaredKey]| {
             let demand = Demand {
                 recipients: demanded.map(recipients),
                 environment: Some("prod".into()),
                 namespace: None,
             };
-            today.need(&demand, &fingerprints(sealed)).map_err(|it| it.message).map(|need| {
-                match need {
-                    Need::UpToDate => None,
-                    Need::Header(recipients) => Some(set(&recipients)),
-                }
-            })
+            today
+                .need(&demand, &fingerprints(sealed))
+                .map_err(|failure| failure.into_parts().0)
+                .map(|need| match need {
+                    RekeyNeed::UpToDate => None,
+                    RekeyNeed::Header(recipients) => Some(set(&recipients)),
+                })
         };
         let fresh = set(&recipients(&[&new, &recovery]));
         assert_eq!(need(None, &[&old, &recovery]), Ok(Some(fresh.clone())));

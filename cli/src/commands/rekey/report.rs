@@ -5,25 +5,26 @@ use std::collections::BTreeMap;
 use bulla_sealing::{Fingerprint, Recipient};
 use serde_json::{Value, json};
 
-use super::draft::{Draft, Pending};
+use super::draft::{Pending, RekeyDraft};
 use super::recipients::Today;
+use crate::files::draft;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
 use crate::report::output::count;
 
-pub(super) struct Report<'a> {
-    pub(super) drafts: &'a [Draft],
+pub(super) struct RekeyReport<'a> {
+    pub(super) drafts: &'a [RekeyDraft],
     pub(super) today: &'a Today,
     pub(super) is_dry_run: bool,
 }
 
-impl Report<'_> {
-    fn changed(&self) -> impl Iterator<Item = &Draft> {
-        self.drafts.iter().filter(|draft| draft.new.is_some())
+impl RekeyReport<'_> {
+    fn changed(&self) -> impl Iterator<Item = &RekeyDraft> {
+        self.drafts.iter().filter(|draft| draft.file.new.is_some())
     }
 
-    pub(super) fn refused(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.drafts.iter().flat_map(|draft| &draft.refused)
+    fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.drafts.iter().flat_map(|draft| &draft.file.diagnostics)
     }
 
     /// One line for each file that changes; of a dry run also from whom to whom.
@@ -32,7 +33,7 @@ impl Report<'_> {
         for draft in self.changed() {
             let values = count(draft.pending.len(), "value");
             let verb = if self.is_dry_run { "would be rekeyed" } else { "rekeyed" };
-            text.push_str(&escape::line(&format!("{}: {values} {verb}", draft.name)));
+            text.push_str(&escape::line(&format!("{}: {values} {verb}", draft.file.name)));
             text.push('\n');
             if !self.is_dry_run {
                 continue;
@@ -78,9 +79,9 @@ impl Report<'_> {
                 "new": keys(&new(pending)),
             })
         };
-        let file = |draft: &Draft| {
+        let file = |draft: &RekeyDraft| {
             json!({
-                "file": draft.name,
+                "file": draft.file.name,
                 "values": draft.pending.iter().map(value).collect::<Vec<_>>(),
             })
         };
@@ -88,7 +89,7 @@ impl Report<'_> {
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
-            "refused": self.refused().map(Diagnostic::to_json).collect::<Vec<_>>(),
+            "refused": self.diagnostics().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "files": self.drafts.len(),
             "sealedSecrets": numbers.sealed_secrets,
             "rekeyed": numbers.rekeyed,
@@ -97,19 +98,19 @@ impl Report<'_> {
         })
     }
 
-    fn numbers(&self) -> Numbers {
-        let sum = |number: fn(&Draft) -> usize| self.drafts.iter().map(number).sum();
-        Numbers {
+    fn numbers(&self) -> RekeyNumbers {
+        let sum = |number: fn(&RekeyDraft) -> usize| self.drafts.iter().map(number).sum();
+        RekeyNumbers {
             sealed_secrets: sum(|draft| draft.sealed_secrets),
             rekeyed: self.changed().map(|draft| draft.pending.len()).sum(),
             up_to_date: sum(|draft| draft.up_to_date),
-            others: sum(|draft| draft.others),
+            others: sum(|draft| draft.file.others),
         }
     }
 
     pub(super) fn summary(&self) -> String {
-        let Numbers { sealed_secrets, rekeyed, up_to_date, others } = self.numbers();
-        let refused = self.refused().count();
+        let RekeyNumbers { sealed_secrets, rekeyed, up_to_date, others } = self.numbers();
+        let refused = self.diagnostics().count();
         let verb = if self.is_dry_run { "would be rekeyed" } else { "rekeyed" };
         let others = match others {
             0 => String::new(),
@@ -119,11 +120,7 @@ impl Report<'_> {
             (0, 0) => "nothing needs a rekey; ",
             _ => "",
         };
-        let left = match self.drafts.iter().filter(|draft| !draft.refused.is_empty()).count() {
-            0 => String::new(),
-            1 => ", 1 file left as it was".into(),
-            files => format!(", {files} files left as they were"),
-        };
+        let left = draft::files_left(self.drafts.iter().map(|draft| &draft.file));
         format!(
             "{nothing}{}, {}: {} {verb}, {up_to_date} up to date, {refused} refused{left}{others}\n",
             count(self.drafts.len(), "file"),
@@ -133,7 +130,7 @@ impl Report<'_> {
     }
 }
 
-struct Numbers {
+struct RekeyNumbers {
     sealed_secrets: usize,
     rekeyed: usize,
     up_to_date: usize,

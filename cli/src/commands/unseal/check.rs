@@ -5,14 +5,10 @@ use std::path::PathBuf;
 use bulla_crds::{SealedSecret, UnsealError, unseal_value};
 use bulla_sealing::Keyring;
 
-use super::path_of;
-use crate::files::walk;
-use crate::files::walk::Found;
-use crate::manifest::{self, Object, ObjectKind, Places};
-use crate::parallel::in_parallel;
+use crate::files::walk::{self, FileOutcome};
+use crate::manifest::{self, Object, Places};
 use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::failure::{Answer, Failure};
-use crate::report::progress::Progress;
 use crate::report::{diagnostic, output};
 
 /// What was found in one file, or in all.
@@ -21,78 +17,56 @@ struct Tally {
     sealed_secrets: usize,
     values: usize,
     others: usize,
-    refused: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failure> {
     let found = walk::manifests(paths)?;
-    let progress = Progress::new("opening", found.len());
-    let tallies = in_parallel(found.len(), |index| {
-        let tally = Tally::of(&found[index], keyring);
-        progress.step();
-        tally
-    });
+    let tallies = walk::each(&found, "opening", walk::OURS, |found, outcome| {
+        Ok(Tally::of(&found.path.display().to_string(), outcome, keyring))
+    })?;
     let mut all = Tally::default();
-    for tally in tallies {
-        let Tally { sealed_secrets, values, others, refused } = tally?;
+    for Tally { sealed_secrets, values, others, diagnostics } in tallies {
         all.sealed_secrets += sealed_secrets;
         all.values += values;
         all.others += others;
-        all.refused.extend(refused);
+        all.diagnostics.extend(diagnostics);
     }
-    drop(progress);
-    diagnostic::report(&all.refused);
+    diagnostic::report(&all.diagnostics);
     output::summary(&all.summary(found.len()));
-    match all.refused.is_empty() {
-        true => Ok(Answer::Yes),
-        false => Ok(Answer::No),
-    }
+    Ok(if all.diagnostics.is_empty() { Answer::Yes } else { Answer::No })
 }
 
 impl Tally {
-    fn of(found: &Found, keyring: &Keyring) -> Result<Self, Failure> {
+    fn of(name: &str, outcome: FileOutcome, keyring: &Keyring) -> Self {
         let mut tally = Self::default();
-        let manifests = match walk::read(found)? {
-            None => return Ok(tally),
-            Some(Ok(manifests)) => manifests,
-            Some(Err(refused)) => {
-                tally.refused.push(refused);
-                return Ok(tally);
-            }
-        };
-        let (objects, others) = match walk::objects(found, &manifests) {
-            Ok(objects) => objects,
-            Err(refused) if found.is_named => return Err(refused.into()),
-            Err(refused) => {
-                tally.refused.push(refused);
-                return Ok(tally);
-            }
-        };
-        tally.others = others;
-        let places = manifests.places();
-        for object in &objects {
-            match object.kind() {
-                ObjectKind::SealedSecret => tally.open(object, &places, keyring),
-                ObjectKind::OtherOfOurs if object.is_unknown_version() => {
-                    tally.refused.push(diagnostic::unknown_version(object));
+        match outcome {
+            FileOutcome::NotOurs => {}
+            FileOutcome::Unreadable(diagnostic) => tally.diagnostics.push(diagnostic),
+            FileOutcome::Objects(open) => {
+                let sealed_secrets = open.sealed_secrets();
+                tally.others = sealed_secrets.others;
+                tally.diagnostics = sealed_secrets.unknown;
+                let places = open.manifests.places();
+                for object in &sealed_secrets.objects {
+                    if let Err(failure) = tally.open(object, &places, keyring) {
+                        tally.diagnostics.push(Diagnostic::of(name, failure));
+                    }
                 }
-                _ => tally.others += 1,
             }
         }
-        Ok(tally)
+        tally
     }
 
-    fn open(&mut self, object: &Object<'_>, places: &Places<'_>, keyring: &Keyring) {
+    fn open(
+        &mut self,
+        object: &Object<'_>,
+        places: &Places<'_>,
+        keyring: &Keyring,
+    ) -> Result<(), Failure> {
         self.sealed_secrets += 1;
-        let file = object.position(&[]).file;
-        let sealed_secret = match manifest::read_sealed_secret(object) {
-            Ok(sealed_secret) => sealed_secret,
-            Err(error) => return self.refused.push(Diagnostic::file(&file, error, None)),
-        };
-        if let Err(failure) = manifest::name_of(object, &sealed_secret.metadata) {
-            let (message, hint) = failure.into_parts();
-            return self.refused.push(Diagnostic::file(&file, message, hint.as_deref()));
-        }
+        let sealed_secret = manifest::read_sealed_secret(object)?;
+        manifest::name_of(object, &sealed_secret.metadata)?;
         self.values += sealed_secret.spec.sealed_data.len();
         match bulla_crds::unseal(&sealed_secret, keyring) {
             Ok(_) => {}
@@ -104,19 +78,18 @@ impl Tally {
                 for (key, value) in &spec.sealed_data {
                     if let Err(error) = unseal_value(namespace, name, key, value, keyring) {
                         let position = places.position(object, key, value);
-                        let place =
-                            Place { position, object: object.title(), key: Some(key.clone()) };
+                        let place = Place { position, ..Place::new(object, &[], Some(key)) };
                         let hint = diagnostic::hint_for(&error, Some(keyring));
-                        self.refused.push(place.refuse(error, hint));
+                        self.diagnostics.push(place.diagnose(error, hint));
                     }
                 }
             }
             Err(error) => {
-                let position = object.position(&path_of(&error));
-                let place = Place { position, object: object.title(), key: None };
-                self.refused.push(place.refuse(error, None));
+                let place = Place::new(object, &diagnostic::path_of(&error), None);
+                self.diagnostics.push(place.diagnose(error, None));
             }
         }
+        Ok(())
     }
 
     fn summary(&self, files: usize) -> String {
@@ -124,9 +97,9 @@ impl Tally {
             0 => String::new(),
             others => format!("; {} of other kinds not judged", output::count(others, "object")),
         };
-        let verdict = match self.refused.len() {
+        let verdict = match self.diagnostics.len() {
             0 => "everything opens".into(),
-            refused => output::count(refused, "error"),
+            errors => output::count(errors, "error"),
         };
         format!(
             "{}, {}, {}: {verdict}{others}\n",

@@ -17,12 +17,12 @@ pub(super) struct Names {
 
     /// How a data key becomes the name of a variable
     #[arg(long, value_enum, default_value_t)]
-    names: Rule,
+    names: NameRule,
 }
 
 /// How a data key becomes the name of a variable.
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Rule {
+enum NameRule {
     /// The key itself, as envFrom has it in a pod; a key that is no such name is refused
     #[default]
     Key,
@@ -36,7 +36,7 @@ pub(super) type Variables<'a> = BTreeMap<String, &'a [u8]>;
 impl Names {
     /// Whether anything was asked for.
     pub(super) fn is_default(&self) -> bool {
-        self.prefix.is_empty() && matches!(self.names, Rule::Key)
+        self.prefix.is_empty() && matches!(self.names, NameRule::Key)
     }
 
     /// The values of all `secrets` as variables.
@@ -54,8 +54,8 @@ impl Names {
 
     fn name_of(&self, key: &str) -> Result<String, Failure> {
         let name = match self.names {
-            Rule::Key => format!("{}{key}", self.prefix),
-            Rule::Upper => {
+            NameRule::Key => format!("{}{key}", self.prefix),
+            NameRule::Upper => {
                 format!("{}{}", self.prefix, key.to_ascii_uppercase().replace(['-', '.'], "_"))
             }
         };
@@ -96,26 +96,26 @@ fn decides_on_code(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn name(prefix: &str, names: Rule, key: &str) -> Option<String> {
+    fn name(prefix: &str, names: NameRule, key: &str) -> Option<String> {
         Names { prefix: prefix.into(), names }.name_of(key).ok()
     }
 
     #[test]
     fn keys_become_names_by_the_rule_or_not_at_all() {
         for (prefix, rule, key, expected) in [
-            ("", Rule::Key, "password", Some("password")),
-            ("DB_", Rule::Key, "password", Some("DB_password")),
-            ("", Rule::Key, "ca.crt", None),
-            ("", Rule::Key, "1st", None),
-            ("_", Rule::Key, "1st", Some("_1st")),
-            ("", Rule::Upper, "ca.crt", Some("CA_CRT")),
-            ("DB_", Rule::Upper, "tls-key", Some("DB_TLS_KEY")),
-            ("", Rule::Upper, ".hidden", Some("_HIDDEN")),
-            ("a b", Rule::Key, "c", None),
-            ("", Rule::Key, "PATH", None),
-            ("", Rule::Upper, "ld-preload", None),
-            ("", Rule::Key, "DYLD_INSERT_LIBRARIES", None),
-            ("APP_", Rule::Key, "PATH", Some("APP_PATH")),
+            ("", NameRule::Key, "password", Some("password")),
+            ("DB_", NameRule::Key, "password", Some("DB_password")),
+            ("", NameRule::Key, "ca.crt", None),
+            ("", NameRule::Key, "1st", None),
+            ("_", NameRule::Key, "1st", Some("_1st")),
+            ("", NameRule::Upper, "ca.crt", Some("CA_CRT")),
+            ("DB_", NameRule::Upper, "tls-key", Some("DB_TLS_KEY")),
+            ("", NameRule::Upper, ".hidden", Some("_HIDDEN")),
+            ("a b", NameRule::Key, "c", None),
+            ("", NameRule::Key, "PATH", None),
+            ("", NameRule::Upper, "ld-preload", None),
+            ("", NameRule::Key, "DYLD_INSERT_LIBRARIES", None),
+            ("APP_", NameRule::Key, "PATH", Some("APP_PATH")),
         ] {
             assert_eq!(name(prefix, rule, key).as_deref(), expected, "{prefix} {key}");
         }
