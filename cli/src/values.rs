@@ -110,9 +110,10 @@ pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let name = variable.to_string_lossy();
     // Asked for a name with `=` in it, which none has, some systems panic.
-    let value = match name.is_empty() || name.contains(['=', '\0']) {
-        true => None,
-        false => std::env::var_os(variable),
+    let value = if name.is_empty() || name.contains(['=', '\0']) {
+        None
+    } else {
+        std::env::var_os(variable)
     };
     let value = value.ok_or_else(|| anyhow!("there is no environment variable of the name given"));
     let value = value.or_hint("--from-env takes the name of a variable; it must be exported")?;
@@ -124,9 +125,10 @@ pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> 
 /// What a person types, unseen.
 pub(crate) fn typed(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let value = terminal::ask_value(what)?;
-    match value.is_empty() {
-        true => Err(anyhow!("nothing was typed")).or_hint(EMPTY_VALUE),
-        false => Ok(value),
+    if value.is_empty() {
+        Err(anyhow!("nothing was typed")).or_hint(EMPTY_VALUE)
+    } else {
+        Ok(value)
     }
 }
 
@@ -143,18 +145,19 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
         return typed(what);
     }
     let value = from_file(Path::new("-"))?;
-    match value.is_empty() {
-        // A script whose stdin is closed is not to empty a password.
-        true => Err(anyhow!("no value is given, and stdin is empty")).or_hint(EMPTY_VALUE),
-        false => Ok(value),
+    // A script whose stdin is closed is not to empty a password.
+    if value.is_empty() {
+        return Err(anyhow!("no value is given, and stdin is empty")).or_hint(EMPTY_VALUE);
     }
+    Ok(value)
 }
 
 /// The bytes of an argument or variable; none on systems where it is no bytes.
 pub(crate) fn bytes_of(text: &OsStr) -> Option<Zeroizing<Vec<u8>>> {
-    match cfg!(unix) || text.to_str().is_some() {
-        true => Some(Zeroizing::new(text.as_encoded_bytes().to_vec())),
-        false => None,
+    if cfg!(unix) || text.to_str().is_some() {
+        Some(Zeroizing::new(text.as_encoded_bytes().to_vec()))
+    } else {
+        None
     }
 }
 

@@ -82,11 +82,12 @@ fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failu
     let is_same =
         keys::identity_of(&secret).is_ok_and(|stored| stored.recipient() == identity.recipient());
     let is_revoked = secret.annotations().get(REVOKED_ANNOTATION).is_some();
-    match is_same && secret.type_.as_deref() == Some(IDENTITY_SECRET_TYPE) {
-        true if is_revoked => Ok(StoreOutcome::Revoked),
-        true => Ok(StoreOutcome::Already),
-        false => Ok(StoreOutcome::Taken),
-    }
+    let is_it = is_same && secret.type_.as_deref() == Some(IDENTITY_SECRET_TYPE);
+    Ok(match (is_it, is_revoked) {
+        (true, true) => StoreOutcome::Revoked,
+        (true, false) => StoreOutcome::Already,
+        (false, _) => StoreOutcome::Taken,
+    })
 }
 
 /// The Secrets of a type. Others are never sent.

@@ -108,9 +108,10 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
             Err(KubeconfigError::ReadConfig(error, _))
                 if error.kind() == io::ErrorKind::NotFound =>
             {
-                match is_list {
-                    true => continue,
-                    false => Err(anyhow!("there is no kubeconfig {name}")),
+                if is_list {
+                    continue;
+                } else {
+                    Err(anyhow!("there is no kubeconfig {name}"))
                 }
             }
             Err(KubeconfigError::ReadConfig(error, _)) => {
@@ -137,7 +138,8 @@ fn paths_of(list: &OsString) -> Vec<PathBuf> {
 fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure> {
     let context = kubeconfig.contexts.iter().find(|context| context.name == name);
     let Some(context) = context.and_then(|context| context.context.as_ref()) else {
-        let names: Vec<_> = kubeconfig.contexts.iter().map(|it| it.name.as_str()).collect();
+        let names: Vec<_> =
+            kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
         return Err(anyhow!("the kubeconfig has no context {name}"))
             .or_hint(format!("it has: {}", names.join(", ")));
     };

@@ -212,18 +212,18 @@ impl Asking<'_> {
 
     /// Whether there is still reason to.
     fn go_on(&self) -> Result<(), NoHeaders> {
-        match self.signals.is_received() || self.is_over.get() {
-            true => Err(NoHeaders::GivenUp(Failure::unable(anyhow!(
-                "interrupted; nothing was written"
-            )))),
-            false => Ok(()),
+        if self.signals.is_received() || self.is_over.get() {
+            Err(NoHeaders::GivenUp(Failure::unable(anyhow!("interrupted; nothing was written"))))
+        } else {
+            Ok(())
         }
     }
 }
 
 /// The answer in a status, if it is the last word.
 fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, Failure>> {
-    let condition = |type_: &str| status.conditions.iter().find(|it| it.type_ == type_);
+    let condition =
+        |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
     let ready = condition("Ready")?;
     match ready.status.as_str() {
         "True" => {
@@ -234,10 +234,13 @@ fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, Failure>> {
             });
             Some(headers.collect::<anyhow::Result<_>>().map_err(Failure::unable))
         }
-        "False" if condition("Reconciling").is_none_or(|it| it.status != "True") => {
-            let message = match ready.message.is_empty() {
-                true => format!("the cluster refuses it: {}", ready.reason),
-                false => ready.message.clone(),
+        "False"
+            if condition("Reconciling").is_none_or(|reconciling| reconciling.status != "True") =>
+        {
+            let message = if ready.message.is_empty() {
+                format!("the cluster refuses it: {}", ready.reason)
+            } else {
+                ready.message.clone()
             };
             Some(Err(Failure::unable(anyhow!(message))))
         }
@@ -292,7 +295,10 @@ mod tests {
             rekey.spec.headers.iter().map(|(key, header)| key.len() + header.len()).sum::<usize>()
         });
         assert!(lengths.clone().all(|length| length <= MAX_HEADERS_LENGTH));
-        assert_eq!((rekeys.len(), rekeys.iter().map(|it| it.spec.headers.len()).sum()), (4, 100));
+        assert_eq!(
+            (rekeys.len(), rekeys.iter().map(|rekey| rekey.spec.headers.len()).sum()),
+            (4, 100)
+        );
         // One that is too large by itself goes alone, and the API server judges it.
         request.headers = [("a".to_owned(), vec![0; 200_000]), ("b".to_owned(), vec![0])].into();
         assert_eq!(request.rekeys().len(), 2);

@@ -93,7 +93,10 @@ impl ClusterKey {
     /// A condition of its status.
     pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
         let status = self.object.status.as_ref();
-        status.into_iter().flat_map(|status| &status.conditions).find(|it| it.type_ == type_)
+        status
+            .into_iter()
+            .flat_map(|status| &status.conditions)
+            .find(|condition| condition.type_ == type_)
     }
 
     /// The key that is about to take over from it.
@@ -119,7 +122,7 @@ impl ClusterKey {
             &conditions,
             Timestamp::now(),
         );
-        match conditions.iter_mut().find(|it| it.type_ == BACKED_UP) {
+        match conditions.iter_mut().find(|condition| condition.type_ == BACKED_UP) {
             Some(place) => *place = taken_out,
             None => conditions.push(taken_out),
         }

@@ -25,7 +25,7 @@ pub(crate) fn all_keys() -> ArgValueCandidates {
         keys(|object| {
             let sealed = manifest::sealed_data(object).map(|(key, _)| key.to_owned());
             let rendered = object.value.pointer("/spec/template/data");
-            let rendered = rendered.and_then(|it| it.as_object()).into_iter().flatten();
+            let rendered = rendered.and_then(|texts| texts.as_object()).into_iter().flatten();
             sealed.chain(rendered.map(|(key, _)| key.clone())).collect()
         })
     })
@@ -44,7 +44,10 @@ pub(crate) fn environments() -> ArgValueCandidates {
 pub(crate) fn fingerprints() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let config = config::find(None, &[]).ok().flatten();
-        let pins = config.iter().flat_map(|config| &config.environments).flat_map(|it| &it.pins);
+        let pins = config
+            .iter()
+            .flat_map(|config| &config.environments)
+            .flat_map(|environment| &environment.pins);
         let keys: BTreeMap<_, _> = pins
             .map(|pin| {
                 let fingerprint = pin.recipient.fingerprint().to_string();

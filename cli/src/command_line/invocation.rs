@@ -42,9 +42,10 @@ const NO_FILES: u8 = 4;
 
 /// The command line with the name by which it was called.
 pub(crate) fn command() -> Command {
-    match called() == PLUGIN {
-        true => Cli::command().bin_name("kubectl bulla"),
-        false => Cli::command().bin_name("bulla"),
+    if called() == PLUGIN {
+        Cli::command().bin_name("kubectl bulla")
+    } else {
+        Cli::command().bin_name("bulla")
     }
 }
 

@@ -100,7 +100,7 @@ impl Diff {
             return Request::of_files(old.into(), new.into());
         }
         let revisions: Vec<_> =
-            self.revisions.iter().map(|it| it.to_string_lossy().into_owned()).collect();
+            self.revisions.iter().map(|revision| revision.to_string_lossy().into_owned()).collect();
         Request::of_git(&revisions, self.staged, &self.paths)
     }
 }

@@ -106,9 +106,10 @@ impl Edit {
         let given = destination.given_namespace(self.pick.namespace.as_deref())?;
         let picked = file.pick(&self.pick)?.in_namespace(given.as_ref())?;
         let sealed_secret = manifest::read_sealed_secret(&picked.object)?;
-        let keyring = match self.identities.identities.is_empty() {
-            true => None,
-            false => Some(self.identities.read()?),
+        let keyring = if self.identities.identities.is_empty() {
+            None
+        } else {
+            Some(self.identities.read()?)
         };
         let name = self.file.display().to_string();
         let form = Form::new(&name, &picked, &sealed_secret, keyring.as_ref())?;

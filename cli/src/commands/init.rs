@@ -96,7 +96,9 @@ impl Init {
         let mut renewals = Vec::new();
         for environment in &config.environments {
             let recovery = recovery.iter().cloned();
-            renewals.extend(recovery.map(|it| Renewal::of_today(&environment.name, RECOVERY, it)));
+            renewals.extend(
+                recovery.map(|recipient| Renewal::of_today(&environment.name, RECOVERY, recipient)),
+            );
         }
         renewals.extend(self.fetched(&config)?);
         let bytes = config::renewed(&config, &renewals)?.unwrap_or_else(|| text.into_bytes());
@@ -201,7 +203,8 @@ fn scalar(text: &str) -> String {
 
 /// Says what there is now and what comes next.
 fn tell(path: &Path, config: &Config, renewals: &[Renewal]) {
-    let names: Vec<_> = config.environments.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<_> =
+        config.environments.iter().map(|environment| environment.name.as_str()).collect();
     let environments = output::count(names.len(), "environment");
     output::summary(&format!(
         "{}: written with {environments}: {}",

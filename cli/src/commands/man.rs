@@ -59,7 +59,7 @@ impl Man {
 
 /// A command and those below it.
 fn with_children(command: &Command) -> Vec<&Command> {
-    let children = command.get_subcommands().filter(|it| !it.is_hide_set());
+    let children = command.get_subcommands().filter(|child| !child.is_hide_set());
     std::iter::once(command).chain(children.flat_map(with_children)).collect()
 }
 

@@ -67,10 +67,7 @@ impl MergeDriver {
         let conflicts: Vec<_> =
             merged.conflicts.iter().map(|conflict| told(&name, conflict)).collect();
         diagnostic::report(&conflicts);
-        match conflicts.is_empty() {
-            true => Ok(Answer::Yes),
-            false => Ok(Answer::No),
-        }
+        if conflicts.is_empty() { Ok(Answer::Yes) } else { Ok(Answer::No) }
     }
 }
 

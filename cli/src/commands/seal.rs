@@ -114,13 +114,14 @@ impl Seal {
     /// A manifest in the clear gives way to what is sealed as a whole, or not at all: no plaintext stays beside it.
     fn refuse_to_merge_into_itself(&self, output: Option<&Path>) -> Result<(), Failure> {
         let Some(output) = output.filter(|_| !self.force) else { return Ok(()) };
-        match self.files.files.iter().any(|file| is_same(file, output)) {
-            true => Err(anyhow!(
+        if self.files.files.iter().any(|file| is_same(file, output)) {
+            Err(anyhow!(
                 "{} is what is to be sealed, and what is written takes its place",
                 output.display()
             ))
-            .or_hint("agree with --force: without an identity the plaintext is then out of reach"),
-            false => Ok(()),
+            .or_hint("agree with --force: without an identity the plaintext is then out of reach")
+        } else {
+            Ok(())
         }
     }
 

@@ -54,12 +54,14 @@ impl Unset {
             values.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
         if let Some(key) = self.keys.iter().find(|key| !keys.contains(&key.as_str())) {
             let failure = picked.refuse(format!("there is no value of {key}"));
-            return Err(match keys.is_empty() {
-                true => failure,
-                false => failure.hint(format!("it has: {}", keys.join(", "))),
+            return Err(if keys.is_empty() {
+                failure
+            } else {
+                failure.hint(format!("it has: {}", keys.join(", ")))
             });
         }
-        let is_left = |key: &str| keys.contains(&key) && !self.keys.iter().any(|it| it == key);
+        let is_left =
+            |key: &str| keys.contains(&key) && !self.keys.iter().any(|removed| removed == key);
         if !keys.iter().any(|key| is_left(key)) {
             return Err(picked.refuse("no value would be left").hint(
                 "a SealedSecret has one value at least: set another one first, or delete the object",
@@ -70,7 +72,7 @@ impl Unset {
             // What is no template is told by lint.
             let template = text.as_str().and_then(|text| TextTemplate::parse(text).ok());
             let used = template.and_then(|template| {
-                template.keys().find(|key| self.keys.iter().any(|it| it == key))
+                template.keys().find(|key| self.keys.iter().any(|removed| removed == key))
             });
             if let Some(key) = used {
                 let what = format!("the template of {name} uses the value of {key}");

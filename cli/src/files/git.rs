@@ -35,10 +35,11 @@ pub(crate) fn is_here() -> Result<bool, Failure> {
     }
     // Git may be missing, or refuse a repository of another user: then files would be overlooked.
     let here = std::env::current_dir().context("there is no current folder")?;
-    match here.ancestors().any(|folder| folder.join(".git").exists()) {
-        true => Err(anyhow!("git cannot read the repository here"))
-            .or_hint("try git status; --no-git leaves out what is in Git"),
-        false => Ok(false),
+    if here.ancestors().any(|folder| folder.join(".git").exists()) {
+        Err(anyhow!("git cannot read the repository here"))
+            .or_hint("try git status; --no-git leaves out what is in Git")
+    } else {
+        Ok(false)
     }
 }
 
@@ -104,7 +105,9 @@ pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBu
     let output = command.current_dir(folder).output().context("cannot run git")?;
     ensure!(output.status.success(), "git says no");
     let files = paths(&output.stdout).map(|path| folder.join(path));
-    Ok(files.filter(|path| path.symlink_metadata().is_ok_and(|it| it.is_file())).collect())
+    Ok(files
+        .filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
+        .collect())
 }
 
 fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
@@ -243,7 +246,7 @@ fn entries(listed: &[u8]) -> anyhow::Result<Vec<([String; 3], String)>> {
         Some((about.try_into().ok()?, path))
     };
     let listed = listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-    listed.map(|it| entry(it).context("git listed something else than files")).collect()
+    listed.map(|bytes| entry(bytes).context("git listed something else than files")).collect()
 }
 
 /// One process for all files. What is asked and what is answered flow at the same time.

@@ -11,10 +11,7 @@ pub(crate) fn line(text: &str) -> String {
             character => escaped.push(character),
         }
     }
-    match holds_identity(&escaped) {
-        true => "(not shown: it contains an identity)".into(),
-        false => escaped,
-    }
+    if holds_identity(&escaped) { "(not shown: it contains an identity)".into() } else { escaped }
 }
 
 /// Several lines, each made fit.

@@ -27,10 +27,7 @@ pub(crate) struct Consent {
 impl Consent {
     /// Asks, unless the answer was given already. Anything but yes ends the command.
     pub(crate) fn ask(&self, question: &str) -> Result<(), Failure> {
-        match self.yes {
-            true => Ok(()),
-            false => agree(question, "without a terminal, agree with --yes"),
-        }
+        if self.yes { Ok(()) } else { agree(question, "without a terminal, agree with --yes") }
     }
 }
 
@@ -75,9 +72,10 @@ impl PassphraseFlags {
         }
         let passphrase = ask_unseen("New passphrase: ")?;
         let again = ask_unseen("The same passphrase again: ")?;
-        match passphrase.expose_secret() == again.expose_secret() {
-            true => Ok(passphrase),
-            false => Err(Failure::unable(anyhow!("two different passphrases were typed"))),
+        if passphrase.expose_secret() == again.expose_secret() {
+            Ok(passphrase)
+        } else {
+            Err(Failure::unable(anyhow!("two different passphrases were typed")))
         }
     }
 
@@ -101,9 +99,10 @@ fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
     }
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let mut typed = Zeroizing::new(typed.or_hint(USE_A_FILE)?);
-    match typed.is_empty() {
-        true => Err(Failure::unable(anyhow!("an empty passphrase protects nothing"))),
-        false => Ok(std::mem::take(&mut *typed).into()),
+    if typed.is_empty() {
+        Err(Failure::unable(anyhow!("an empty passphrase protects nothing")))
+    } else {
+        Ok(std::mem::take(&mut *typed).into())
     }
 }
 

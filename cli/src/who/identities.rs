@@ -59,9 +59,10 @@ impl IdentityFlags {
 
     /// The same for a command that needs one.
     pub(crate) fn read_some(&self) -> Result<Keyring, Failure> {
-        match self.identities.is_empty() {
-            true => Err(anyhow!("no identity is given")).or_hint("name its file with -i"),
-            false => self.read(),
+        if self.identities.is_empty() {
+            Err(anyhow!("no identity is given")).or_hint("name its file with -i")
+        } else {
+            self.read()
         }
     }
 

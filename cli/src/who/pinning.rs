@@ -162,9 +162,10 @@ impl HolderKey<'_> {
         let old = pinned.pins_of(holder).find(|pin| pin.state == PinState::Active);
         let old = old.map_or("(none)".into(), |pin| pin.recipient.long_fingerprint());
         let new = self.key.recipient.long_fingerprint();
-        match old == new {
-            true => format!("{title}\n  stays   {new}\n"),
-            false => format!("{title}\n  pinned  {old}\n  new     {new}\n"),
+        if old == new {
+            format!("{title}\n  stays   {new}\n")
+        } else {
+            format!("{title}\n  pinned  {old}\n  new     {new}\n")
         }
     }
 }
@@ -211,7 +212,9 @@ mod tests {
             let keys = holder_keys(clusters, &named)?;
             let pinned = pinned(pins);
             let renewals = keys.iter().map(|key| key.renewal(&pinned));
-            renewals.map(|it| it.map(|it| (it.holder, it.recipient))).collect::<Result<_, _>>()
+            renewals
+                .map(|renewal| renewal.map(|renewal| (renewal.holder, renewal.recipient)))
+                .collect::<Result<_, _>>()
         };
         renewals().map_err(|failure: Failure| failure.into_parts().0)
     }

@@ -52,9 +52,10 @@ pub(crate) fn argument(
         return Err(Failure::identity_in_arguments());
     }
     let parsed = text.parse().map_err(|error| anyhow!("{name}: {error}"));
-    match Path::new(recipient).is_file() {
-        true => parsed.or_hint(format!("a file of recipients is given with {file_flag}")),
-        false => parsed.map_err(Failure::from),
+    if Path::new(recipient).is_file() {
+        parsed.or_hint(format!("a file of recipients is given with {file_flag}"))
+    } else {
+        parsed.map_err(Failure::from)
     }
 }
 
@@ -80,8 +81,9 @@ pub(crate) fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
             }
         })?);
     }
-    match recipients.is_empty() {
-        true => Err(anyhow!("{name}: there is no recipient in it").into()),
-        false => Ok(recipients),
+    if recipients.is_empty() {
+        Err(anyhow!("{name}: there is no recipient in it").into())
+    } else {
+        Ok(recipients)
     }
 }

@@ -108,13 +108,10 @@ fn pem(path: &Path, kind: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let is_there = str::from_utf8(&bytes).is_ok_and(|text| {
         text.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(kind))
     });
-    match is_there {
-        true => Ok(bytes),
-        false => Err(anyhow!(
-            "{}: there is no {} in PEM in it",
-            path.display(),
-            kind.trim_end_matches('-')
-        ))
-        .or_hint("--cert takes the certificate, --key the private key"),
+    if is_there {
+        Ok(bytes)
+    } else {
+        Err(anyhow!("{}: there is no {} in PEM in it", path.display(), kind.trim_end_matches('-')))
+            .or_hint("--cert takes the certificate, --key the private key")
     }
 }

@@ -174,9 +174,10 @@ impl Comparer<'_> {
             other_fields: Vec::new(),
         };
         let mut is_different = false;
-        match is_in_the_clear {
-            true => is_different = is_other_secret(pair),
-            false => self.fill(&mut change, pair),
+        if is_in_the_clear {
+            is_different = is_other_secret(pair)
+        } else {
+            self.fill(&mut change, pair)
         }
         is_different |= !change.keys.is_empty()
             || change.policy.is_some()
@@ -246,7 +247,8 @@ impl Comparer<'_> {
                     ValueChangeKind::Rekeyed => KeyReportKind::Rekeyed,
                     ValueChangeKind::Unreadable => KeyReportKind::Unreadable,
                 };
-                report.binding = change.binding.map(|it| (it.0.to_string(), it.1.to_string()));
+                report.binding =
+                    change.binding.map(|pair| (pair.0.to_string(), pair.1.to_string()));
                 report.came = self.holders(&change.came);
                 report.went = self.holders(&change.went);
             }
@@ -300,9 +302,10 @@ fn lines_between(
 ) -> Vec<String> {
     let text = |entry: Option<&ComparedObject<'_>>| {
         let about = entry.map(|entry| shown(entry.object.value)).unwrap_or_default();
-        match about.as_object().is_some_and(|about| !about.is_empty()) {
-            true => String::from_utf8_lossy(&manifest::to_yaml([&about])).into_owned(),
-            false => String::new(),
+        if about.as_object().is_some_and(|about| !about.is_empty()) {
+            String::from_utf8_lossy(&manifest::to_yaml([&about])).into_owned()
+        } else {
+            String::new()
         }
     };
     let (old, new) = (text(old), text(new));

@@ -69,8 +69,8 @@ fn row(report: &KeyReport) -> String {
         None => format!("{sign} `{fingerprint}`"),
     };
     if report.kind != KeyReportKind::Removed {
-        about.extend(report.went.iter().map(|it| holder("−", it)));
-        about.extend(report.came.iter().map(|it| holder("+", it)));
+        about.extend(report.went.iter().map(|key| holder("−", key)));
+        about.extend(report.came.iter().map(|key| holder("+", key)));
     }
     format!("| {} | {} | {} |\n", cell(&report.key), report.kind.as_str(), about.join("<br>"))
 }
@@ -84,9 +84,10 @@ fn cell(text: &str) -> String {
 fn code(text: &str) -> String {
     let text = escape::line(text);
     let fence = "`".repeat(longest_run(&text) + 1);
-    match text.is_empty() || text.starts_with(['`', ' ']) || text.ends_with(['`', ' ']) {
-        true => format!("{fence} {text} {fence}"),
-        false => format!("{fence}{text}{fence}"),
+    if text.is_empty() || text.starts_with(['`', ' ']) || text.ends_with(['`', ' ']) {
+        format!("{fence} {text} {fence}")
+    } else {
+        format!("{fence}{text}{fence}")
     }
 }
 

@@ -76,8 +76,8 @@ fn key_details(report: &KeyReport) -> String {
     }
     // Who could open what is gone says nothing any more.
     if report.kind != KeyReportKind::Removed {
-        parts.extend(report.went.iter().map(|it| styled(REMOVED, &format!("-{}", holder(it)))));
-        parts.extend(report.came.iter().map(|it| styled(ADDED, &format!("+{}", holder(it)))));
+        parts.extend(report.went.iter().map(|key| styled(REMOVED, &format!("-{}", holder(key)))));
+        parts.extend(report.came.iter().map(|key| styled(ADDED, &format!("+{}", holder(key)))));
     }
     parts.join("  ")
 }
@@ -176,7 +176,7 @@ fn object_json(object: &ObjectChange) -> Value {
 fn key_json(report: &KeyReport) -> Value {
     let holders = |holders: &[Holder]| {
         let holder =
-            |it: &Holder| json!({"fingerprint": it.fingerprint.to_string(), "holder": it.name});
+            |key: &Holder| json!({"fingerprint": key.fingerprint.to_string(), "holder": key.name});
         holders.iter().map(holder).collect::<Vec<_>>()
     };
     json!({

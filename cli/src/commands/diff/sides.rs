@@ -91,12 +91,13 @@ fn commit_named(name: &str) -> Result<String, Failure> {
         return Ok(name.to_owned());
     }
     let error = anyhow!("there is no commit {name} in Git here");
-    match name == "-" || Path::new(name).exists() {
-        true => Err(error).or_hint(
+    if name == "-" || Path::new(name).exists() {
+        Err(error).or_hint(
             "two files or folders: bulla diff --no-index OLD NEW; in Git: bulla diff -- PATH",
-        ),
-        false => Err(error)
-            .or_hint("name a branch, tag or commit that is there; a shallow clone has but some"),
+        )
+    } else {
+        Err(error)
+            .or_hint("name a branch, tag or commit that is there; a shallow clone has but some")
     }
 }
 
@@ -179,7 +180,7 @@ impl Sides {
         }
         let is_wanted = |path: &Path| {
             walk::is_manifest(path)
-                && (paths.is_empty() || paths.iter().any(|it| path.starts_with(it)))
+                && (paths.is_empty() || paths.iter().any(|wanted| path.starts_with(wanted)))
         };
         let (old_files, old_config) = read_blobs(&old_blobs, &new_blobs, is_wanted)?;
         let (new, new_config) = match &work_tree {
@@ -199,8 +200,9 @@ impl Sides {
     fn leave_out_what_is_the_same(&mut self) {
         let old: HashMap<&Path, &[u8]> =
             self.old.iter().map(|file| (file.path.as_path(), &file.bytes[..])).collect();
-        let is_same =
-            |file: &SideFile| old.get(file.path.as_path()).is_some_and(|it| **it == file.bytes[..]);
+        let is_same = |file: &SideFile| {
+            old.get(file.path.as_path()).is_some_and(|bytes| **bytes == file.bytes[..])
+        };
         let same: Vec<_> =
             self.new.iter().filter(|file| is_same(file)).map(|file| file.path.clone()).collect();
         self.old.retain(|file| same.binary_search(&file.path).is_err());

@@ -44,7 +44,8 @@ fn summary(value: &[u8]) -> Option<String> {
     let file = decode_value(str::from_utf8(value).ok()?).ok()?;
     let value = SealedValue::parse(&file).ok()?;
     let header = &file[..file.len() - value.payload().len()];
-    let fingerprints: Vec<_> = value.fingerprints().map(|it| it.to_string()).collect();
+    let fingerprints: Vec<_> =
+        value.fingerprints().map(|fingerprint| fingerprint.to_string()).collect();
     Some(format!(
         "sealed({}, {}; value {}, {} bytes; {} {}; header {})",
         value.binding().scope(),

@@ -37,9 +37,10 @@ impl Changes {
         refuse_plaintext(picked, form, edited, &new)?;
         let none = BTreeMap::new();
         let data = new.data.as_ref().unwrap_or(&none);
-        let mut patches = match data.is_empty() {
-            true => Vec::new(),
-            false => picked.merge(&new, sealer, |error| picked.refuse_to_seal(error))?.patches,
+        let mut patches = if data.is_empty() {
+            Vec::new()
+        } else {
+            picked.merge(&new, sealer, |error| picked.refuse_to_seal(error))?.patches
         };
         let sealed = patches.len();
         for (key, _) in picked.values().filter(|(key, _)| !edited.values.contains_key(*key)) {
@@ -50,7 +51,7 @@ impl Changes {
         let template = with_template(old, &edited.template);
         compare(&picked.object, &["spec", "template"], old, template.as_ref(), &mut patches);
         let is_line =
-            |value: &[u8]| value.strip_suffix(b"\n").is_some_and(|it| !it.contains(&b'\n'));
+            |value: &[u8]| value.strip_suffix(b"\n").is_some_and(|line| !line.contains(&b'\n'));
         let with_line_break = data.iter().filter(|(_, value)| is_line(&value.0));
         Ok(Self {
             sealed,
@@ -160,9 +161,10 @@ fn with<const COUNT: usize>(
             None => new.remove(name),
         };
     }
-    match new.is_empty() {
-        true => old.filter(|old| is_nothing(Some(old))).cloned(),
-        false => Some(Value::Object(new)),
+    if new.is_empty() {
+        old.filter(|old| is_nothing(Some(old))).cloned()
+    } else {
+        Some(Value::Object(new))
     }
 }
 

@@ -298,12 +298,11 @@ impl<'a> Form<'a> {
                 (Some(FormValue::Value(shown)), _) => value == &shown[..],
                 _ => false,
             };
-            let content = match is_kept {
-                true => EditedValue::Kept,
-                false => {
-                    typed.map_or(Ok(()), |text| self.refuse_placeholder(object, key, text))?;
-                    EditedValue::New(Zeroizing::new(value.to_vec()))
-                }
+            let content = if is_kept {
+                EditedValue::Kept
+            } else {
+                typed.map_or(Ok(()), |text| self.refuse_placeholder(object, key, text))?;
+                EditedValue::New(Zeroizing::new(value.to_vec()))
             };
             values.insert(key.clone(), content);
         }
@@ -368,10 +367,10 @@ impl<'a> Form<'a> {
 /// Outside of values a placeholder stands for nothing.
 fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), Failure> {
     let metadata = template.metadata.iter();
-    let marks = metadata.flat_map(|it| {
-        let labels = it.labels.iter().map(|(key, text)| (["metadata", "labels"], key, text));
+    let marks = metadata.flat_map(|metadata| {
+        let labels = metadata.labels.iter().map(|(key, text)| (["metadata", "labels"], key, text));
         labels.chain(
-            it.annotations.iter().map(|(key, text)| (["metadata", "annotations"], key, text)),
+            metadata.annotations.iter().map(|(key, text)| (["metadata", "annotations"], key, text)),
         )
     });
     let texts = template.data.iter().map(|(key, text)| (["template", "data"], key, text));
@@ -437,7 +436,7 @@ fn placeholder(key: &str, value: &str) -> String {
 
 /// A value as a text that a person can edit, if it is one.
 fn text_of(value: &[u8]) -> Option<&str> {
-    let is_unfit = |it: char| it.is_control() && !matches!(it, '\n' | '\t' | '\r');
+    let is_unfit = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t' | '\r');
     str::from_utf8(value).ok().filter(|text| !text.contains(is_unfit))
 }
 

@@ -157,14 +157,12 @@ fn sealed_for(binding: &Binding, key: &str) -> String {
         (Some(namespace), None) => format!("{namespace}/*"),
         (None, _) => "*/*".to_owned(),
     };
-    match binding.key() == key {
-        true => place,
-        false => format!("{place} key {}", binding.key()),
-    }
+    if binding.key() == key { place } else { format!("{place} key {}", binding.key()) }
 }
 
 fn sealed_to(fingerprints: &[Fingerprint], config: Option<&Config>) -> String {
-    let one = |fingerprint: &Fingerprint| match config.map(|it| it.holder_of(*fingerprint)) {
+    let one = |fingerprint: &Fingerprint| match config.map(|config| config.holder_of(*fingerprint))
+    {
         None => fingerprint.to_string(),
         Some(Some(holder)) => format!("{fingerprint} ({holder})"),
         Some(None) => format!("{fingerprint} (not in bulla.yaml)"),
@@ -204,7 +202,8 @@ impl InspectedValue {
     }
 
     fn to_json(&self, key: &str, config: Option<&Config>) -> Value {
-        let holder = |fingerprint: &Fingerprint| config.and_then(|it| it.holder_of(*fingerprint));
+        let holder =
+            |fingerprint: &Fingerprint| config.and_then(|config| config.holder_of(*fingerprint));
         let fingerprints = self.fingerprints.iter();
         let recipients = fingerprints.clone().map(|fingerprint| {
             json!({"fingerprint": fingerprint.to_string(), "holder": holder(fingerprint)})

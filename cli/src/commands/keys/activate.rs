@@ -147,9 +147,9 @@ impl Activate {
         let old = old.fingerprint();
         // The last thing that the controller does is to tidy up the old key.
         let is_over = |keys: &SealingKeys| {
-            let is = |it: &ClusterKey| match it.fingerprint() {
-                this if this == fingerprint => it.state == State::Active,
-                other => other != old || it.successor().is_none(),
+            let is = |key: &ClusterKey| match key.fingerprint() {
+                this if this == fingerprint => key.state == State::Active,
+                other => other != old || key.successor().is_none(),
             };
             keys.keys.iter().all(is)
         };

@@ -71,9 +71,10 @@ impl BackupKeys {
         let cluster = Cluster::connect(&self.cluster)?;
         let keys = sealing_keys::all(&cluster)?;
         keys.warn_of_malformed();
-        let copies = match self.passphrase {
-            true => self.protected(&cluster)?,
-            false => sealed(&cluster)?.into_iter().map(|copy| self.kept(copy)).collect(),
+        let copies = if self.passphrase {
+            self.protected(&cluster)?
+        } else {
+            sealed(&cluster)?.into_iter().map(|copy| self.kept(copy)).collect()
         };
         let held = keys.keys.iter().filter(|key| key.is_held() && key.state != State::Revoked);
         let held: BTreeSet<_> = held.map(ClusterKey::fingerprint).collect();
@@ -96,11 +97,12 @@ impl BackupKeys {
             return Ok(Answer::Yes);
         }
         let missing = missing.join(", ");
-        Err(match self.passphrase {
-            true => Failure::no(anyhow!("not backed up, because there is no identity Secret: {missing}"))
-                .hint("an identity that the controller reads from a file is backed up where the file comes from"),
-            false => Failure::no(anyhow!("not backed up, because there is no encrypted copy: {missing}"))
-                .hint("name a recovery recipient to the controller with --recovery-recipient, or use --passphrase"),
+        Err(if self.passphrase {
+            Failure::no(anyhow!("not backed up, because there is no identity Secret: {missing}"))
+    .hint("an identity that the controller reads from a file is backed up where the file comes from")
+        } else {
+            Failure::no(anyhow!("not backed up, because there is no encrypted copy: {missing}"))
+    .hint("name a recovery recipient to the controller with --recovery-recipient, or use --passphrase")
         })
     }
 
@@ -162,11 +164,12 @@ impl BackupKeys {
         let path = self.path(copy.of);
         let is_there = fs::read(&path).is_ok_and(|existing| existing == copy.armored);
         if !is_there {
-            let existing = match self.force {
-                true => Existing::Replace,
-                false => Existing::Keep(
+            let existing = if self.force {
+                Existing::Replace
+            } else {
+                Existing::Keep(
                     "it holds something else: choose another folder, or write over it with --force",
-                ),
+                )
             };
             write::file(&path, &copy.armored, existing, Visibility::Secret)?;
         }

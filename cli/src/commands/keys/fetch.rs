@@ -66,9 +66,10 @@ pub(crate) struct Fetch {
 
 impl Fetch {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        match self.all || !self.environments.is_empty() {
-            true => self.pin()?,
-            false => self.print()?,
+        if self.all || !self.environments.is_empty() {
+            self.pin()?
+        } else {
+            self.print()?
         }
         Ok(Answer::Yes)
     }
@@ -103,9 +104,12 @@ impl Fetch {
         }
         let shown = Shown::by_each(&self.clusters)?;
         let keys = pinning::holder_keys(&shown, &self.holders)?;
-        let places = match self.all {
-            true => where_pinned(&config, &keys)?,
-            false => keys.iter().flat_map(|key| named.iter().map(move |it| (*it, key))).collect(),
+        let places = if self.all {
+            where_pinned(&config, &keys)?
+        } else {
+            keys.iter()
+                .flat_map(|key| named.iter().map(move |environment| (*environment, key)))
+                .collect()
         };
         let mut renewals = Vec::new();
         for (environment, key) in &places {
@@ -135,8 +139,10 @@ fn where_pinned<'a, 'k>(
     for key in keys {
         let holder = key.holder();
         let before = places.len();
-        let pin_it = |it: &&Environment| it.pins_of(holder).next().is_some();
-        places.extend(config.environments.iter().filter(pin_it).map(|it| (it, key)));
+        let pin_it = |environment: &&Environment| environment.pins_of(holder).next().is_some();
+        places.extend(
+            config.environments.iter().filter(pin_it).map(|environment| (environment, key)),
+        );
         if places.len() == before {
             let name = config.path.display();
             return Err(anyhow!("no environment of {name} pins a key of holder {holder}")).or_hint(

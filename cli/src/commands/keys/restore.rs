@@ -84,13 +84,11 @@ impl Restore {
             }
         }
         self.wait_until_held(&cluster, &usable)?;
-        match taken.is_empty() {
-            true => Ok(Answer::Yes),
-            false => Err(anyhow!(
-                "not restored, because another Secret has its name: {}",
-                taken.join(", ")
-            ))
-            .or_hint("find out whose it is; nothing that is there is ever written over"),
+        if taken.is_empty() {
+            Ok(Answer::Yes)
+        } else {
+            Err(anyhow!("not restored, because another Secret has its name: {}", taken.join(", ")))
+                .or_hint("find out whose it is; nothing that is there is ever written over")
         }
     }
 
@@ -113,10 +111,7 @@ impl Restore {
     fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut paths = Vec::new();
         for path in &self.files {
-            match path.is_dir() {
-                true => paths.extend(backups_in(path)?),
-                false => paths.push(path.clone()),
-            }
+            if path.is_dir() { paths.extend(backups_in(path)?) } else { paths.push(path.clone()) }
         }
         Ok(paths)
     }
@@ -146,8 +141,11 @@ impl Restore {
                 let key = keys.find(|key| key.fingerprint() == *fingerprint && key.is_held());
                 key.map(|key| (*fingerprint, key.state))
             };
-            missing =
-                restored.iter().filter(|it| state(it).is_none()).map(ToString::to_string).collect();
+            missing = restored
+                .iter()
+                .filter(|fingerprint| state(fingerprint).is_none())
+                .map(ToString::to_string)
+                .collect();
             missing.is_empty().then(|| restored.iter().filter_map(state).collect::<Vec<_>>())
         })?;
         let Some(held) = held else {
@@ -194,10 +192,11 @@ fn backups_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         }
     }
     paths.sort();
-    match paths.is_empty() {
-        true => Err(anyhow!("there is no backup in {name}")).or_hint(
+    if paths.is_empty() {
+        Err(anyhow!("there is no backup in {name}")).or_hint(
             "bulla keys backup writes files that end with .age; others are named one by one",
-        ),
-        false => Ok(paths),
+        )
+    } else {
+        Ok(paths)
     }
 }

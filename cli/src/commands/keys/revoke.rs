@@ -140,13 +140,14 @@ impl Revoke {
             text.push_str(&format!("  and {} more\n", count - NAMED));
         }
         output::stderr(&escape::lines(&format!("these {what} need {}:\n{text}", self.fingerprint)));
-        match self.force {
-            true => Ok(()),
-            false => Err(Failure::no(anyhow!(
+        if self.force {
+            Ok(())
+        } else {
+            Err(Failure::no(anyhow!(
                 "key {} is still needed by {count} values in {what}",
                 self.fingerprint
             ))
-            .hint("bulla rekey moves them to today's keys; --force revokes all the same")),
+            .hint("bulla rekey moves them to today's keys; --force revokes all the same"))
         }
     }
 }

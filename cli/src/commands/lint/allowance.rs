@@ -165,7 +165,8 @@ mod tests {
 
     fn read_comments(text: &str) -> (Vec<(Rule, String)>, Vec<String>) {
         let (allowances, findings) = of_comments("f", &comments(text.as_bytes()), &[]);
-        let allowed = allowances.into_iter().map(|it| (it.rule, it.reason)).collect();
+        let allowed =
+            allowances.into_iter().map(|allowance| (allowance.rule, allowance.reason)).collect();
         (allowed, findings.into_iter().map(|finding| finding.message).collect())
     }
 

@@ -123,8 +123,9 @@ impl Base {
     fn find(&self, file: &Path, object: &Object<'_>) -> Option<&Earlier> {
         let path = path_in(&self.root, file).filter(|path| !self.unchanged.contains(path))?;
         let (namespace, name) = (object.metadata_field("namespace"), object.metadata_field("name"));
-        let is_it =
-            |it: &&Earlier| it.namespace.as_deref() == namespace && it.name.as_deref() == name;
+        let is_it = |earlier: &&Earlier| {
+            earlier.namespace.as_deref() == namespace && earlier.name.as_deref() == name
+        };
         let mut here = self.sealed_secrets.iter().filter(|earlier| earlier.path == path);
         let (first, second) = (here.clone().next(), here.clone().nth(1));
         here.find(is_it)

@@ -65,7 +65,8 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
     for offset in offsets {
         let rest = &text[offset..];
         let is_it = |prefix: &str| {
-            rest.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix.as_bytes()))
+            rest.get(..prefix.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
         };
         let Some((prefix, key_type)) = PREFIXES.iter().find(|(prefix, _)| is_it(prefix)) else {
             continue;

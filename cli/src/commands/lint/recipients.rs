@@ -157,8 +157,9 @@ fn unknown_to(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong>
 fn retired_in(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong> {
     let is_sealed_to = |key: &&ClusterKey| fingerprints.contains(&key.fingerprint());
     let is_replaced = |key: &&ClusterKey| {
-        let mut today = keys.keys.iter().filter(|it| it.state == State::Active);
-        key.state == State::Retired && today.any(|it| it.holder == key.holder && !is_sealed_to(&it))
+        let mut today = keys.keys.iter().filter(|key| key.state == State::Active);
+        key.state == State::Retired
+            && today.any(|active| active.holder == key.holder && !is_sealed_to(&active))
     };
     let retired = keys.keys.iter().filter(is_sealed_to).filter(is_replaced);
     let retired: Vec<_> = retired.map(|key| named(key.fingerprint(), &key.holder)).collect();
@@ -254,7 +255,8 @@ mod tests {
             (&[&other], &["key-not-held"], &[]),
             (&[&stranger], &["key-not-held"], &[]),
         ] {
-            let fingerprints: Vec<_> = recipients.iter().map(|it| it.fingerprint()).collect();
+            let fingerprints: Vec<_> =
+                recipients.iter().map(|recipient| recipient.fingerprint()).collect();
             let judge = |environment| rules(against_cluster(&fingerprints, &keys, environment));
             assert_eq!(judge(None), of_this_cluster);
             assert_eq!(judge(Some(&here)), of_this_cluster);

@@ -45,9 +45,10 @@ pub(super) fn decide(base: Option<&str>, ours: Option<&str>, theirs: Option<&str
             one_of_two_headers(base, ours, theirs)
         }
         (Some(base), Some(ours), Some(theirs)) => {
-            let remark = match recipients(ours) == recipients(theirs) {
-                true => Remark::Nothing,
-                false => Remark::OlderRecipients,
+            let remark = if recipients(ours) == recipients(theirs) {
+                Remark::Nothing
+            } else {
+                Remark::OlderRecipients
             };
             match (is_rekeyed(base, ours), is_rekeyed(base, theirs)) {
                 (true, false) => Decision::Take(Side::Theirs, remark),
@@ -76,8 +77,9 @@ fn one_of_two_headers(base: Option<&str>, ours: &str, theirs: &str) -> Decision 
     let wanted: BTreeSet<_> = match base {
         Some(base) if is_rekeyed(base, ours) => {
             let before = recipients(base);
-            let stays = |it: &&Fingerprint| {
-                !before.contains(it) || on_ours.contains(it) && on_theirs.contains(it)
+            let stays = |recipient: &&Fingerprint| {
+                !before.contains(recipient)
+                    || on_ours.contains(recipient) && on_theirs.contains(recipient)
             };
             on_ours.union(&on_theirs).filter(stays).copied().collect()
         }
@@ -123,7 +125,7 @@ mod tests {
         }
 
         fn to(&self, numbers: &[usize]) -> Recipients {
-            Recipients::new(numbers.iter().map(|it| self.recipients[*it].clone()).collect())
+            Recipients::new(numbers.iter().map(|number| self.recipients[*number].clone()).collect())
                 .unwrap()
         }
 
@@ -176,7 +178,7 @@ mod tests {
     fn what_both_sides_changed_is_a_conflict() {
         let values = Values::new();
         let [one, two, three] = [0, 1, 2].map(|_| values.sealed(&[0]));
-        let [one, two, three] = [&one, &two, &three].map(|it| Some(it.as_str()));
+        let [one, two, three] = [&one, &two, &three].map(|value| Some(value.as_str()));
         for (base, ours, theirs) in
             [(one, two, three), (None, two, three), (one, two, None), (one, Some("x"), two)]
         {

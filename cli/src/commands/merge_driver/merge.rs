@@ -190,7 +190,8 @@ impl Merge {
         };
         let value = self.versions[side].values.get(id);
         // A removed value may still stand in a conflict, on the side that has it.
-        let value = value.or_else(|| self.versions.iter().rev().find_map(|it| it.values.get(id)));
+        let value =
+            value.or_else(|| self.versions.iter().rev().find_map(|version| version.values.get(id)));
         value.map(String::as_str)
     }
 
@@ -207,7 +208,7 @@ impl Merge {
         }) && merged
             .values
             .keys()
-            .all(|id| self.versions.iter().any(|it| it.values.contains_key(id)))
+            .all(|id| self.versions.iter().any(|version| version.values.contains_key(id)))
     }
 }
 

@@ -84,13 +84,11 @@ impl MergedText {
     fn push_conflict(&mut self, [base, ours, theirs]: [&[&str]; 3], style: &ConflictStyle) {
         self.conflicts += 1;
         // With the ancestor beside them, the two sides are shown as they are.
-        let (start, end) = match style.shows_base {
-            true => (0, 0),
-            false => common_ends(ours, theirs),
-        };
-        let line_end = match ours.iter().chain(theirs).any(|line| line.ends_with("\r\n")) {
-            true => "\r\n",
-            false => "\n",
+        let (start, end) = if style.shows_base { (0, 0) } else { common_ends(ours, theirs) };
+        let line_end = if ours.iter().chain(theirs).any(|line| line.ends_with("\r\n")) {
+            "\r\n"
+        } else {
+            "\n"
         };
         let marker = |sign: &str, label: &str| {
             format!("{}{label}{line_end}", sign.repeat(style.marker_size))
@@ -157,9 +155,9 @@ fn entries_merged<'a>(
     let mut before = None;
     for Entry { token, .. } in &theirs {
         if !order.contains(token) {
-            let after = before.and_then(|before| order.iter().position(|it| *it == before));
+            let after = before.and_then(|before| order.iter().position(|token| *token == before));
             let after = after.map_or(0, |after| after + 1);
-            let added = order[after..].iter().take_while(|it| !is_theirs(it)).count();
+            let added = order[after..].iter().take_while(|token| !is_theirs(token)).count();
             order.insert(after + added, token);
         }
         before = Some(*token);
@@ -199,10 +197,11 @@ mod tests {
 
     /// Each letter is a line; capitals are tokens, and a digit behind one makes it another line of the same token.
     fn merged(base: &str, ours: &str, theirs: &str) -> (String, usize) {
-        let text =
-            |lines: &str| lines.split_whitespace().map(|it| format!("{it}\n")).collect::<String>();
+        let text = |lines: &str| {
+            lines.split_whitespace().map(|line| format!("{line}\n")).collect::<String>()
+        };
         let (base, ours, theirs) = (text(base), text(ours), text(theirs));
-        let token = |line: &str| line.starts_with(|it: char| it.is_ascii_uppercase());
+        let token = |line: &str| line.starts_with(|letter: char| letter.is_ascii_uppercase());
         let merged =
             merge_lines(&base, &ours, &theirs, &STYLE, |line| token(line).then(|| &line[..1]));
         (merged.text.lines().collect::<Vec<_>>().join(" "), merged.conflicts)

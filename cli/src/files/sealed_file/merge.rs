@@ -61,7 +61,8 @@ impl MergedSecret {
     /// Tells what became of each value, and never the value.
     pub(crate) fn tell(&self, file: &Path, title: &str, recipients: &Recipients) {
         let place = format!("{}: {title}", file.display());
-        let recipients: Vec<_> = recipients.iter().map(|it| it.fingerprint().to_string()).collect();
+        let recipients: Vec<_> =
+            recipients.iter().map(|recipient| recipient.fingerprint().to_string()).collect();
         let recipients = recipients.join(", ");
         for MergedValue { key, kind, bytes, scope } in &self.changes {
             let what = match kind {
@@ -141,8 +142,11 @@ impl Picked<'_> {
         &'a self,
         others: &[&'a (&'a str, Binding)],
     ) -> Result<Option<&'a str>, Failure> {
-        let is_named =
-            self.object.value.pointer("/metadata/namespace").is_some_and(|it| it.is_string());
+        let is_named = self
+            .object
+            .value
+            .pointer("/metadata/namespace")
+            .is_some_and(|namespace| namespace.is_string());
         let bound = others.iter().filter_map(|(key, binding)| Some((*key, binding.namespace()?)));
         let mut namespace = self.namespace.as_deref();
         for (key, bound) in bound {
@@ -243,7 +247,8 @@ impl Wanted<'_> {
         let Ok(file) = decode_value(text) else { return false };
         let Ok(sealed_value) = SealedValue::parse(&file) else { return false };
         let mut sealed_to: Vec<_> = sealed_value.fingerprints().collect();
-        let mut today: Vec<_> = sealer.recipients.iter().map(|it| it.fingerprint()).collect();
+        let mut today: Vec<_> =
+            sealer.recipients.iter().map(|recipient| recipient.fingerprint()).collect();
         sealed_to.sort_unstable();
         today.sort_unstable();
         sealed_to == today

@@ -49,7 +49,7 @@ impl SealedFile {
         let mut meant: Vec<_> = all.into_iter().filter(is_meant).collect();
         if let (true, Some(namespace)) = (meant.len() > 1, &flags.namespace) {
             meant.retain(|object| {
-                object.metadata_field("namespace").is_none_or(|it| it == namespace)
+                object.metadata_field("namespace").is_none_or(|stated| stated == namespace)
             });
         }
         let file = self.path().display();

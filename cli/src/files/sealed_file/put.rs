@@ -112,7 +112,8 @@ impl SealedFile {
             if object.is_unknown_version() {
                 return Err(diagnostic::unknown_version(object).into());
             }
-            let has_values = |field| object.value.get(field).is_some_and(|it| !it.is_null());
+            let has_values =
+                |field| object.value.get(field).is_some_and(|values| !values.is_null());
             if object.kind() == ObjectKind::Secret
                 && (has_values("data") || has_values("stringData"))
             {

@@ -34,7 +34,7 @@ pub(crate) fn renewed(config: &Config, renewals: &[Renewal]) -> Result<Option<Ve
     let mut patches = Vec::new();
     for environment in &config.environments {
         let mut pins = Pins { object: &object, environment, count: environment.pins.len() };
-        for renewal in renewals.iter().filter(|it| it.environment == environment.name) {
+        for renewal in renewals.iter().filter(|renewal| renewal.environment == environment.name) {
             patches.extend(pins.renewed(renewal));
         }
     }

@@ -65,7 +65,7 @@ pub(crate) fn default_path() -> Result<PathBuf, Failure> {
 /// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
 fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
     let config = root.join(NAME);
-    let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|it| it.exists());
+    let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|path| path.exists());
     let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
     let other = above.into_iter().chain(below).find(|other| *other != config);
     match other {

@@ -150,7 +150,8 @@ impl ConfigReader<'_> {
                     .mistake(&at(index), "a recipient that stands there twice")
                     .hint("a recipient has one holder and one state: delete the other item"));
             }
-            let is_active = |it: &Pin| it.state == PinState::Active && it.holder == pin.holder;
+            let is_active =
+                |other: &Pin| other.state == PinState::Active && other.holder == pin.holder;
             if is_active(&pin) && pins.iter().any(is_active) {
                 let what = format!("a second Active recipient of holder {}", pin.holder);
                 return Err(self.mistake(&at(index), &what).hint(

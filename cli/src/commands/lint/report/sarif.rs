@@ -67,10 +67,7 @@ fn result(finding: &Finding) -> Value {
 /// Text that a viewer does not take for a link, `[text](target)`, or for a placeholder, `{0}`.
 fn plain(text: &str) -> String {
     let text = escape::line(text).replace('{', "{{").replace('}', "}}");
-    match text.contains("](") {
-        true => text.replace('[', "\\[").replace(']', "\\]"),
-        false => text,
-    }
+    if text.contains("](") { text.replace('[', "\\[").replace(']', "\\]") } else { text }
 }
 
 /// A path as a URI reference relative to where the command ran.
@@ -84,10 +81,7 @@ fn uri(path: &str) -> String {
             byte => format!("%{byte:02X}"),
         })
         .collect();
-    match Path::new(path).is_absolute() {
-        true => format!("file://{escaped}"),
-        false => escaped,
-    }
+    if Path::new(path).is_absolute() { format!("file://{escaped}") } else { escaped }
 }
 
 #[cfg(test)]
