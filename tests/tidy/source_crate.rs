@@ -3,11 +3,14 @@
 //! Only production code counts: `#[cfg(test)]` items and `#[test]` functions are skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, UseTree, Visibility};
+
+use crate::{crate_roots, read};
 
 /// How many imports a name may lead through.
 const MAX_DEPTH: usize = 24;
@@ -15,6 +18,7 @@ const MAX_DEPTH: usize = 24;
 /// The modules of one crate, by their path from the crate's root.
 #[derive(Default)]
 pub(crate) struct SourceCrate {
+    root: String,
     modules: BTreeMap<Vec<String>, Module>,
     uses: Vec<Use>,
     methods: Vec<Use>,
@@ -55,6 +59,18 @@ struct Use {
     segments: Vec<String>,
 }
 
+/// Every crate of the workspace, parsed once.
+///
+/// # Errors
+///
+/// If a file is missing or is not Rust.
+pub(crate) fn crates() -> Result<&'static [SourceCrate]> {
+    static CRATES: LazyLock<Result<Vec<SourceCrate>>> = LazyLock::new(|| {
+        crate_roots()?.iter().map(|root| SourceCrate::read(root, &read)).collect()
+    });
+    CRATES.as_deref().map_err(|error| anyhow!("{error:#}"))
+}
+
 impl Use {
     /// The type that a path names, else its last segment.
     fn name(&self) -> Option<&str> {
@@ -72,7 +88,7 @@ impl SourceCrate {
     /// If a file is missing or is not Rust.
     pub(crate) fn read(root: &str, text_of: &dyn Fn(&str) -> Result<String>) -> Result<Self> {
         let folder = root.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-        let mut read = Self::default();
+        let mut read = Self { root: root.to_owned(), ..Self::default() };
         let mut unread = vec![(Vec::new(), root.to_owned(), folder)];
         while let Some((module, path, folder)) = unread.pop() {
             let text = text_of(&path)?;
@@ -124,6 +140,11 @@ impl SourceCrate {
             }
         }
         scattered
+    }
+
+    /// The crate's root file.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
     }
 
     /// Every struct, enum, union and trait.
