@@ -184,8 +184,9 @@ impl Prose {
             let end = place + phrase.text.len();
             let is_joined = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
             let ends_in_letter = phrase.text.ends_with(char::is_alphanumeric);
-            !is_joined(self.text[..place].chars().next_back())
-                && !(ends_in_letter && is_joined(self.text[end..].chars().next()))
+            let before = self.text[..place].chars().next_back();
+            let after = self.text[end..].chars().next().filter(|_| ends_in_letter);
+            !is_joined(before) && !is_joined(after)
         };
         let places = self.text.match_indices(phrase.text).map(|(place, _)| place);
         places.filter(|place| is_word(*place) && !is_fine(*place)).collect()
