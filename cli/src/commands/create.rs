@@ -11,7 +11,8 @@ use self::kinds::KindFlags;
 use super::seal;
 use crate::command_line::flags::{OutputFlags, ScopeFlag};
 use crate::files::input;
-use crate::files::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::files::sealed_file::Sealer;
+use crate::files::sealed_file::put::{self, IfThere};
 use crate::files::write::Existing;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::values::plain_secret::PlainSecret;
@@ -89,7 +90,7 @@ impl Create {
         let namespace = destination.given_namespace(self.namespace.as_deref())?;
         let namespace = namespace.as_deref();
         if let Some(path) = output.filter(|path| path.exists() && !self.merge && !self.force) {
-            SealedFile::read_to_put(path)?.refuse_if_there(&self.name, namespace)?;
+            put::refuse_if_there(&put::read_to_put(path)?, &self.name, namespace)?;
         }
         let mut values = Values::default();
         let type_ = self.kind.read(&mut values)?;

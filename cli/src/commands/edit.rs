@@ -104,7 +104,7 @@ impl Edit {
         let file = SealedFile::read(&self.file)?;
         let destination = self.destination.resolve(Some(&self.file))?;
         let given = destination.given_namespace(self.pick.namespace.as_deref())?;
-        let picked = file.pick(&self.pick)?.in_namespace(given.as_ref())?;
+        let picked = self.pick.pick(&file)?.in_namespace(given.as_ref())?;
         let sealed_secret = manifest::read_sealed_secret(&picked.object)?;
         let keyring = if self.identities.identities.is_empty() {
             None
@@ -176,7 +176,7 @@ impl Edit {
                 break;
             }
             let file = SealedFile::read(&self.file)?;
-            let picked = file.pick(&self.pick)?;
+            let picked = self.pick.pick(&file)?;
             let is_it = picked.object.title() == desk.picked.object.title();
             let patches = changes.moved(&desk.picked.object, &picked.object);
             let Some(patches) = patches.filter(|_| is_it) else { break };

@@ -8,7 +8,8 @@ use clap::Args;
 use crate::command_line::flags::{ManifestFlags, OutputFlags, ScopeFlag};
 use crate::files::git::{self, Standing};
 use crate::files::input;
-use crate::files::sealed_file::{IfThere, SealedFile, Sealer};
+use crate::files::sealed_file::Sealer;
+use crate::files::sealed_file::put::{self, IfThere};
 use crate::files::write::{self, Existing, Visibility};
 use crate::manifest::{self, Manifests, Object, ObjectKind};
 use crate::report::failure::{Answer, Failure, OrHint};
@@ -163,9 +164,9 @@ pub(super) fn write_sealed(
     if let (Some(path), Existing::Keep(_)) = (output, existing)
         && path.exists()
     {
-        let file = SealedFile::read_to_put(path)?;
-        let put = file.put(given, sealer, if_there)?;
-        return file.write(&put, sealer.recipients);
+        let file = put::read_to_put(path)?;
+        let put = put::put(&file, given, sealer, if_there)?;
+        return put::write(&file, &put, sealer.recipients);
     }
     let scope = sealer.scope.unwrap_or(bulla_sealing::Scope::Strict);
     let sealed = given

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use crate::command_line::completion;
 use crate::command_line::flags::ScopeFlag;
-use crate::files::sealed_file::{PickFlags, SealedFile, Sealer};
+use crate::files::sealed_file::{MergedSecret, PickFlags, SealedFile, Sealer};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::values::ValueFlags;
 use crate::who::destination::DestinationFlags;
@@ -59,7 +59,7 @@ impl Set {
         let file = SealedFile::read(&self.file)?;
         let destination = self.destination.resolve(Some(&self.file))?;
         let given = destination.given_namespace(self.pick.namespace.as_deref())?;
-        let picked = file.pick(&self.pick)?.in_namespace(given.as_ref())?;
+        let picked = self.pick.pick(&file)?.in_namespace(given.as_ref())?;
         let mut value = self.value.read(key)?;
         let value = ByteString(std::mem::take(&mut *value));
         let secret = Secret { data: Some([(key.clone(), value)].into()), ..Secret::default() };
@@ -69,7 +69,8 @@ impl Set {
             scope: self.scope.map(Into::into),
             keyring: None,
         };
-        let merged = picked.merge(&secret, sealer, |error| picked.refuse_to_seal(error))?;
+        let merged =
+            MergedSecret::of(&picked, &secret, sealer, |error| picked.refuse_to_seal(error))?;
         file.replace(&file.patched(&merged.patches)?)?;
         merged.tell(&self.file, &picked.object.title(), sealer.recipients);
         Ok(Answer::Yes)

@@ -32,7 +32,7 @@ pub(crate) struct Unset {
 impl Unset {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let file = SealedFile::read(&self.file)?;
-        let picked = file.pick(&self.pick)?;
+        let picked = self.pick.pick(&file)?;
         self.refuse_what_is_needed(&picked)?;
         let patches: Vec<_> = self
             .keys

@@ -3,7 +3,7 @@
 
 mod merge;
 mod pick;
-mod put;
+pub(crate) mod put;
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,8 @@ use crate::files::write;
 use crate::manifest::{self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch};
 use crate::report::failure::{Failure, OrHint};
 
-pub(crate) use merge::Sealer;
+pub(crate) use merge::{MergedSecret, Sealer};
 pub(crate) use pick::{PickFlags, Picked};
-pub(crate) use put::IfThere;
 
 /// A file that was read to be changed.
 pub(crate) struct SealedFile {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::form::{Edited, EditedValue, Form};
-use crate::files::sealed_file::{Picked, Sealer};
+use crate::files::sealed_file::{MergedSecret, Picked, Sealer};
 use crate::manifest::{Object, Patch};
 use crate::report::failure::Failure;
 use crate::report::output;
@@ -40,7 +40,7 @@ impl Changes {
         let mut patches = if data.is_empty() {
             Vec::new()
         } else {
-            picked.merge(&new, sealer, |error| picked.refuse_to_seal(error))?.patches
+            MergedSecret::of(picked, &new, sealer, |error| picked.refuse_to_seal(error))?.patches
         };
         let sealed = patches.len();
         for (key, _) in picked.values().filter(|(key, _)| !edited.values.contains_key(*key)) {

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::Picked;
 use crate::manifest::{Patch, Step};
 use crate::report::failure::Failure;
-use crate::report::{diagnostic, output};
+use crate::report::output;
 
 /// How values are sealed.
 #[derive(Clone, Copy)]
@@ -84,32 +84,32 @@ impl MergedSecret {
     }
 }
 
-impl Picked<'_> {
+impl MergedSecret {
     /// Seals the values of `secret` for this object; `refuse` places what cannot be sealed.
-    pub(crate) fn merge(
-        &self,
+    pub(crate) fn of(
+        picked: &Picked<'_>,
         secret: &Secret,
         sealer: Sealer<'_>,
         refuse: impl Fn(&SealError) -> Failure,
-    ) -> Result<MergedSecret, Failure> {
-        let mut merged = MergedSecret::default();
-        let template = self.merge_template(secret, &mut merged)?;
+    ) -> Result<Self, Failure> {
+        let mut merged = Self::default();
+        let template = merge_template(picked, secret, &mut merged)?;
         let none = BTreeMap::new();
         let data = secret.data.as_ref().unwrap_or(&none);
         check_values(data, &template).map_err(|error| refuse(&error))?;
-        let bindings: Vec<_> = self.bindings().collect();
+        let bindings: Vec<_> = picked.bindings().collect();
         let (replaced, others): (Vec<_>, Vec<_>) =
             bindings.iter().partition(|(key, _)| data.contains_key(*key));
-        let namespace = self.namespace_beside(&others)?;
+        let namespace = namespace_beside(picked, &others)?;
         for (key, value) in data {
             let old = replaced.iter().find(|(other, _)| other == key).map(|(_, binding)| binding);
             let scope = match (sealer.scope, old) {
                 (Some(scope), _) => scope,
                 (None, Some(old)) => old.scope(),
-                (None, None) => self.scope_of_all(&bindings)?,
+                (None, None) => scope_of_all(picked, &bindings)?,
             };
-            let wanted = Wanted { namespace, name: &self.name, key, scope, value: &value.0 };
-            let before = self.values().find(|(other, _)| other == key).map(|(_, text)| text);
+            let wanted = Wanted { namespace, name: &picked.name, key, scope, value: &value.0 };
+            let before = picked.values().find(|(other, _)| other == key).map(|(_, text)| text);
             let kind = match before {
                 None => MergedValueKind::Added,
                 Some(before) if wanted.is_met_by(before, sealer) => MergedValueKind::Kept,
@@ -117,10 +117,10 @@ impl Picked<'_> {
             };
             if kind != MergedValueKind::Kept {
                 let sealed =
-                    seal_value(&value.0, namespace, &self.name, key, scope, sealer.recipients)
+                    seal_value(&value.0, namespace, &picked.name, key, scope, sealer.recipients)
                         .map_err(|error| refuse(&error))?;
                 let path = ["spec", "sealedData", key];
-                merged.patches.push(Patch::set(&self.object, &path, json!(sealed)));
+                merged.patches.push(Patch::set(&picked.object, &path, json!(sealed)));
             }
             merged.changes.push(MergedValue {
                 key: key.clone(),
@@ -131,104 +131,99 @@ impl Picked<'_> {
         }
         Ok(merged)
     }
+}
 
-    /// What cannot be sealed as a value of this object.
-    pub(crate) fn refuse_to_seal(&self, error: &SealError) -> Failure {
-        self.refuse(error).maybe_hint(diagnostic::hint_for_sealing(error))
+/// The namespace that a new value is for, which the values that stay beside it must agree with.
+fn namespace_beside<'a>(
+    picked: &'a Picked<'_>,
+    others: &[&'a (&'a str, Binding)],
+) -> Result<Option<&'a str>, Failure> {
+    let is_named = picked
+        .object
+        .value
+        .pointer("/metadata/namespace")
+        .is_some_and(|namespace| namespace.is_string());
+    let bound = others.iter().filter_map(|(key, binding)| Some((*key, binding.namespace()?)));
+    let mut namespace = picked.namespace.as_deref();
+    for (key, bound) in bound {
+        match namespace {
+            Some(namespace) if namespace == bound => {}
+            Some(namespace) if is_named => output::warning(&format!(
+                "{}: the value of {key} is sealed for namespace {bound}, so it does not open in {namespace}",
+                picked.object.title()
+            )),
+            Some(namespace) => {
+                let what = format!(
+                    "the value of {key} is sealed for namespace {bound}, so no other can be for {namespace}"
+                );
+                return Err(picked.refuse(what).hint(
+                    "all values of an object are for one namespace: leave -n out, or give all of them anew",
+                ));
+            }
+            None => namespace = Some(bound),
+        }
     }
+    Ok(namespace)
+}
 
-    /// The namespace that a new value is for, which the values that stay beside it must agree with.
-    fn namespace_beside<'a>(
-        &'a self,
-        others: &[&'a (&'a str, Binding)],
-    ) -> Result<Option<&'a str>, Failure> {
-        let is_named = self
-            .object
-            .value
-            .pointer("/metadata/namespace")
-            .is_some_and(|namespace| namespace.is_string());
-        let bound = others.iter().filter_map(|(key, binding)| Some((*key, binding.namespace()?)));
-        let mut namespace = self.namespace.as_deref();
-        for (key, bound) in bound {
-            match namespace {
-                Some(namespace) if namespace == bound => {}
-                Some(namespace) if is_named => output::warning(&format!(
-                    "{}: the value of {key} is sealed for namespace {bound}, so it does not open in {namespace}",
-                    self.object.title()
-                )),
-                Some(namespace) => {
-                    let what = format!(
-                        "the value of {key} is sealed for namespace {bound}, so no other can be for {namespace}"
-                    );
-                    return Err(self.refuse(what).hint(
-                        "all values of an object are for one namespace: leave -n out, or give all of them anew",
-                    ));
-                }
-                None => namespace = Some(bound),
+/// The scope of a value that was not there before: that of the others.
+fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, Binding)]) -> Result<Scope, Failure> {
+    let mut scopes: Vec<_> = bindings.iter().map(|(_, binding)| binding.scope()).collect();
+    scopes.dedup();
+    match scopes[..] {
+        [] => Ok(Scope::Strict),
+        [scope] => Ok(scope),
+        _ => Err(picked
+            .refuse("its values are of several scopes, and it is not said which a new one has")
+            .hint("name it with --scope")),
+    }
+}
+
+/// The template with what `secret` says; nothing is taken out of it.
+fn merge_template(
+    picked: &Picked<'_>,
+    secret: &Secret,
+    merged: &mut MergedSecret,
+) -> Result<Template, Failure> {
+    let mut template = match picked.object.value.pointer("/spec/template") {
+        None => Template::default(),
+        Some(value) if value.is_null() => Template::default(),
+        // The library's message can quote a value.
+        Some(value) => Template::deserialize(value).map_err(|_| {
+            let path = [Step::Key("spec"), Step::Key("template")];
+            picked.object.mistake(&path, "not as the schema wants it")
+        })?,
+    };
+    let mut set = |path: &[&str], value| {
+        let path = [&["spec", "template"], path].concat();
+        merged.patches.push(Patch::set(&picked.object, &path, value));
+        merged.template.push(path[2..].join("."));
+    };
+    let type_ = template.type_.as_deref().unwrap_or("Opaque");
+    if let Some(given) = secret.type_.as_deref().filter(|given| *given != type_) {
+        set(&["type"], json!(given));
+        template.type_ = Some(given.to_owned());
+    }
+    let immutable = template.immutable.unwrap_or_default();
+    if let Some(given) = secret.immutable.filter(|given| *given != immutable) {
+        set(&["immutable"], json!(given));
+        template.immutable = Some(given);
+    }
+    let mut metadata = template.metadata.take().unwrap_or_default();
+    let TemplateMetadata { labels, annotations } = &mut metadata;
+    for (field, there, given) in [
+        ("labels", labels, &secret.metadata.labels),
+        ("annotations", annotations, &secret.metadata.annotations),
+    ] {
+        for (key, value) in given.iter().flatten().filter(|(key, _)| !is_tracking(key)) {
+            if there.get(key) != Some(value) {
+                set(&["metadata", field, key], json!(value));
+                there.insert(key.clone(), value.clone());
             }
         }
-        Ok(namespace)
     }
-
-    /// The scope of a value that was not there before: that of the others.
-    fn scope_of_all(&self, bindings: &[(&str, Binding)]) -> Result<Scope, Failure> {
-        let mut scopes: Vec<_> = bindings.iter().map(|(_, binding)| binding.scope()).collect();
-        scopes.dedup();
-        match scopes[..] {
-            [] => Ok(Scope::Strict),
-            [scope] => Ok(scope),
-            _ => Err(self
-                .refuse("its values are of several scopes, and it is not said which a new one has")
-                .hint("name it with --scope")),
-        }
-    }
-
-    /// The template with what `secret` says; nothing is taken out of it.
-    fn merge_template(
-        &self,
-        secret: &Secret,
-        merged: &mut MergedSecret,
-    ) -> Result<Template, Failure> {
-        let mut template = match self.object.value.pointer("/spec/template") {
-            None => Template::default(),
-            Some(value) if value.is_null() => Template::default(),
-            // The library's message can quote a value.
-            Some(value) => Template::deserialize(value).map_err(|_| {
-                let path = [Step::Key("spec"), Step::Key("template")];
-                self.object.mistake(&path, "not as the schema wants it")
-            })?,
-        };
-        let mut set = |path: &[&str], value| {
-            let path = [&["spec", "template"], path].concat();
-            merged.patches.push(Patch::set(&self.object, &path, value));
-            merged.template.push(path[2..].join("."));
-        };
-        let type_ = template.type_.as_deref().unwrap_or("Opaque");
-        if let Some(given) = secret.type_.as_deref().filter(|given| *given != type_) {
-            set(&["type"], json!(given));
-            template.type_ = Some(given.to_owned());
-        }
-        let immutable = template.immutable.unwrap_or_default();
-        if let Some(given) = secret.immutable.filter(|given| *given != immutable) {
-            set(&["immutable"], json!(given));
-            template.immutable = Some(given);
-        }
-        let mut metadata = template.metadata.take().unwrap_or_default();
-        let TemplateMetadata { labels, annotations } = &mut metadata;
-        for (field, there, given) in [
-            ("labels", labels, &secret.metadata.labels),
-            ("annotations", annotations, &secret.metadata.annotations),
-        ] {
-            for (key, value) in given.iter().flatten().filter(|(key, _)| !is_tracking(key)) {
-                if there.get(key) != Some(value) {
-                    set(&["metadata", field, key], json!(value));
-                    there.insert(key.clone(), value.clone());
-                }
-            }
-        }
-        template.metadata = Some(metadata);
-        Ok(template)
-    }
+    template.metadata = Some(metadata);
+    Ok(template)
 }
 
 /// A value, and what it is to be sealed for.

@@ -1,7 +1,7 @@
 //! The one SealedSecret of a file that a command is about.
 
 use anyhow::anyhow;
-use bulla_crds::decode_value;
+use bulla_crds::{SealError, decode_value};
 use bulla_sealing::{Binding, SealedValue};
 use clap::Args;
 
@@ -30,10 +30,10 @@ pub(crate) struct Picked<'a> {
     pub(crate) namespace: Option<String>,
 }
 
-impl SealedFile {
-    /// The one SealedSecret, or the one that is named among several.
-    pub(crate) fn pick(&self, flags: &PickFlags) -> Result<Picked<'_>, Failure> {
-        let objects = self.objects()?;
+impl PickFlags {
+    /// The one SealedSecret of a file, or the one that is named among several.
+    pub(crate) fn pick<'a>(&self, sealed_file: &'a SealedFile) -> Result<Picked<'a>, Failure> {
+        let objects = sealed_file.objects()?;
         if let Some(object) = objects.iter().find(|object| object.is_unknown_version()) {
             return Err(diagnostic::unknown_version(object).into());
         }
@@ -42,20 +42,20 @@ impl SealedFile {
             .filter(|object| object.kind() == ObjectKind::SealedSecret)
             .collect();
         let titles = all.iter().map(Object::title).collect::<Vec<_>>().join(", ");
-        let is_meant = |object: &Object<'_>| match &flags.name {
+        let is_meant = |object: &Object<'_>| match &self.name {
             Some(name) => object.metadata_field("name") == Some(name.as_str()),
             None => true,
         };
         let mut meant: Vec<_> = all.into_iter().filter(is_meant).collect();
-        if let (true, Some(namespace)) = (meant.len() > 1, &flags.namespace) {
+        if let (true, Some(namespace)) = (meant.len() > 1, &self.namespace) {
             meant.retain(|object| {
                 object.metadata_field("namespace").is_none_or(|stated| stated == namespace)
             });
         }
-        let file = self.path().display();
+        let file = sealed_file.path().display();
         let count = meant.len();
-        match (<[Object<'_>; 1]>::try_from(meant), &flags.name) {
-            (Ok([object]), _) => Picked::new(object, flags),
+        match (<[Object<'_>; 1]>::try_from(meant), &self.name) {
+            (Ok([object]), _) => Picked::new(object, self),
             (Err(_), _) if titles.is_empty() => {
                 Err(anyhow!("{file}: there is no SealedSecret in it"))
                     .or_hint("bulla create makes one, bulla seal turns a Secret into one")
@@ -104,6 +104,11 @@ impl<'a> Picked<'a> {
         })
     }
 
+    /// What cannot be sealed as a value of this object.
+    pub(crate) fn refuse_to_seal(&self, error: &SealError) -> Failure {
+        self.refuse(error).maybe_hint(diagnostic::hint_for_sealing(error))
+    }
+
     /// A failure about this object.
     pub(crate) fn refuse(&self, what: impl std::fmt::Display) -> Failure {
         let path = [Step::Key("spec"), Step::Key("sealedData")];
@@ -124,7 +129,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let flags = PickFlags { name: name.map(Into::into), namespace: namespace.map(Into::into) };
         let file = SealedFile::read(&path).unwrap();
-        let picked = file.pick(&flags);
+        let picked = flags.pick(&file);
         picked
             .map(|picked| format!("{} {}", picked.namespace.as_deref().unwrap_or("-"), picked.name))
             .map_err(|failure| failure.into_parts().1.unwrap_or_default())

@@ -36,170 +36,165 @@ pub(crate) struct Put {
 /// What makes a file one that is written anew, and not added to.
 const WRITE_ANEW: &str = "write the file anew with --force";
 
-impl SealedFile {
-    /// Reads a file that Secrets are to be sealed into.
-    pub(crate) fn read_to_put(path: &Path) -> Result<Self, Failure> {
-        // What may not be written is not for --force either.
-        write::check_replaceable(path)?;
-        Self::read(path).or_hint(WRITE_ANEW)
-    }
+/// Reads a file that Secrets are to be sealed into.
+pub(crate) fn read_to_put(path: &Path) -> Result<SealedFile, Failure> {
+    // What may not be written is not for --force either.
+    write::check_replaceable(path)?;
+    SealedFile::read(path).or_hint(WRITE_ANEW)
+}
 
-    /// Works out the file with all of `given` sealed into it, and writes nothing.
-    pub(crate) fn put(
-        &self,
-        given: &[PlainSecret<'_>],
-        sealer: Sealer<'_>,
-        if_there: IfThere,
-    ) -> Result<Put, Failure> {
-        let objects = self.objects_to_add_to()?;
-        let (mut merged, mut added, mut documents) = (Vec::new(), Vec::new(), Vec::new());
-        let mut patches: Vec<Patch> = Vec::new();
-        let mut seen = HashSet::new();
-        for given in given {
-            if !seen.insert((given.namespace.as_deref(), given.name())) {
-                return Err(given.refuse(&[], "it is given twice"));
-            }
-            let namespace = given.namespace.as_deref();
-            let Some(picked) = self.same(&objects, given.name(), namespace)? else {
-                documents
-                    .push(given.seal(sealer.scope.unwrap_or(Scope::Strict), sealer.recipients)?);
-                added.push(given.title());
-                continue;
-            };
-            if if_there == IfThere::Refuse {
-                return Err(picked.refuse_to_merge());
-            }
-            picked.refuse_other_scope(given, sealer.scope)?;
-            let one = picked.merge(&given.secret, sealer, |error| given.refuse_to_seal(error))?;
-            given.tell(&plain_secret::dropped_marks(&given.secret));
-            patches.extend(one.patches.iter().cloned());
-            merged.push((picked.object.title(), one));
+/// Works out the file with all of `given` sealed into it, and writes nothing.
+pub(crate) fn put(
+    file: &SealedFile,
+    given: &[PlainSecret<'_>],
+    sealer: Sealer<'_>,
+    if_there: IfThere,
+) -> Result<Put, Failure> {
+    let objects = objects_to_add_to(file)?;
+    let (mut merged, mut added, mut documents) = (Vec::new(), Vec::new(), Vec::new());
+    let mut patches: Vec<Patch> = Vec::new();
+    let mut seen = HashSet::new();
+    for given in given {
+        if !seen.insert((given.namespace.as_deref(), given.name())) {
+            return Err(given.refuse(&[], "it is given twice"));
         }
-        let new = self.manifests.patched(&patches).map_err(|error| self.not_edited(error))?;
-        let new = self.appended(new, &documents)?;
-        self.judge(&new)?;
-        Ok(Put { new, merged, added })
+        let namespace = given.namespace.as_deref();
+        let Some(picked) = same(&objects, given.name(), namespace)? else {
+            documents.push(given.seal(sealer.scope.unwrap_or(Scope::Strict), sealer.recipients)?);
+            added.push(given.title());
+            continue;
+        };
+        if if_there == IfThere::Refuse {
+            return Err(refuse_to_merge(&picked));
+        }
+        refuse_other_scope(&picked, given, sealer.scope)?;
+        let one =
+            MergedSecret::of(&picked, &given.secret, sealer, |error| given.refuse_to_seal(error))?;
+        given.tell(&plain_secret::dropped_marks(&given.secret));
+        patches.extend(one.patches.iter().cloned());
+        merged.push((picked.object.title(), one));
     }
+    let new = file.manifests.patched(&patches).map_err(|error| file.not_edited(error))?;
+    let new = appended(file, new, &documents)?;
+    file.judge(&new)?;
+    Ok(Put { new, merged, added })
+}
 
-    /// Refuses a Secret that the file has already, before anybody is asked for its values.
-    pub(crate) fn refuse_if_there(
-        &self,
-        name: &str,
-        namespace: Option<&str>,
-    ) -> Result<(), Failure> {
-        match self.same(&self.objects_to_add_to()?, name, namespace)? {
-            Some(picked) => Err(picked.refuse_to_merge()),
-            None => Ok(()),
-        }
-    }
-
-    /// Writes it, and tells what became of what was given.
-    pub(crate) fn write(&self, put: &Put, recipients: &Recipients) -> Result<(), Failure> {
-        self.replace(&put.new)?;
-        for (title, merged) in &put.merged {
-            merged.tell(self.path(), title, recipients);
-        }
-        for title in &put.added {
-            output::summary(&format!("{}: {title}: added", self.path().display()));
-        }
-        Ok(())
-    }
-
-    /// The objects of a file that may be added to: all of it are objects, and none is a Secret in the clear.
-    fn objects_to_add_to(&self) -> Result<Vec<Object<'_>>, Failure> {
-        let objects = self.manifests.objects().or_hint(WRITE_ANEW)?;
-        for object in &objects {
-            if object.is_unknown_version() {
-                return Err(diagnostic::unknown_version(object).into());
-            }
-            let has_values =
-                |field| object.value.get(field).is_some_and(|values| !values.is_null());
-            if object.kind() == ObjectKind::Secret
-                && (has_values("data") || has_values("stringData"))
-            {
-                let what = format!("{}: a Secret in the clear stands in the file", object.title());
-                return Err(object.mistake(&[], &what)).or_hint(
-                    "seal it too, and take it out: what is sealed is not written beside plaintext",
-                );
-            }
-        }
-        Ok(objects)
-    }
-
-    /// The SealedSecret for the same Secret. One that names no namespace is for the namespace that is given.
-    fn same<'a>(
-        &'a self,
-        objects: &[Object<'a>],
-        name: &str,
-        namespace: Option<&str>,
-    ) -> Result<Option<Picked<'a>>, Failure> {
-        let mut same: Vec<_> = objects
-            .iter()
-            .filter(|object| object.kind() == ObjectKind::SealedSecret)
-            .filter(|object| object.metadata_field("name") == Some(name))
-            .filter(|object| match (object.metadata_field("namespace"), namespace) {
-                (Some(one), Some(other)) => one == other,
-                _ => true,
-            })
-            .collect();
-        if same.len() > 1 {
-            same.retain(|object| object.metadata_field("namespace") == namespace);
-        }
-        match same[..] {
-            [] => Ok(None),
-            [object] => Ok(Some(Picked {
-                object: *object,
-                name: name.to_owned(),
-                namespace: object.metadata_field("namespace").or(namespace).map(Into::into),
-            })),
-            [_, other, ..] => Err(other
-                .mistake(&[Step::Key("metadata"), Step::Key("name")], "the object stands twice"))
-            .or_hint("take one of them out of the file"),
-        }
-    }
-
-    fn appended(
-        &self,
-        new: Zeroizing<Vec<u8>>,
-        documents: &[Value],
-    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        if documents.is_empty() {
-            return Ok(new);
-        }
-        let name = self.path.display();
-        let file = ManifestFile::parse(Input { name: name.to_string(), bytes: new })?;
-        if file.is_json() {
-            return Err(anyhow!("{name}: it is JSON, behind which no further object can stand"))
-                .or_hint("write to a file of its own");
-        }
-        file.appended(documents).map_err(|error| self.not_edited(error))
+/// Refuses a Secret that the file has already, before anybody is asked for its values.
+pub(crate) fn refuse_if_there(
+    file: &SealedFile,
+    name: &str,
+    namespace: Option<&str>,
+) -> Result<(), Failure> {
+    match same(&objects_to_add_to(file)?, name, namespace)? {
+        Some(picked) => Err(refuse_to_merge(&picked)),
+        None => Ok(()),
     }
 }
 
-impl Picked<'_> {
-    fn refuse_to_merge(&self) -> Failure {
-        self.refuse("it is there already")
-            .hint("bulla set changes one of its values; --merge adds to it what is given")
+/// Writes it, and tells what became of what was given.
+pub(crate) fn write(file: &SealedFile, put: &Put, recipients: &Recipients) -> Result<(), Failure> {
+    file.replace(&put.new)?;
+    for (title, merged) in &put.merged {
+        merged.tell(file.path(), title, recipients);
     }
+    for title in &put.added {
+        output::summary(&format!("{}: {title}: added", file.path().display()));
+    }
+    Ok(())
+}
 
-    /// A scope that is asked for must be that of the values that stay, too: it is said of the whole Secret.
-    fn refuse_other_scope(
-        &self,
-        given: &PlainSecret<'_>,
-        scope: Option<Scope>,
-    ) -> Result<(), Failure> {
-        let Some(scope) = scope else { return Ok(()) };
-        let is_given = |key| given.secret.data.as_ref().is_some_and(|data| data.contains_key(key));
-        let other = self.bindings().find(|(key, it)| !is_given(*key) && it.scope() != scope);
-        match other {
-            Some((key, binding)) => {
-                let (there, scope) = (binding.scope().as_str(), scope.as_str());
-                let what = format!(
-                    "the value of {key}, which stays, has scope {there}, and --scope says {scope}"
-                );
-                Err(self.refuse(what).hint("leave --scope out, or give all of its values"))
-            }
-            None => Ok(()),
+/// The objects of a file that may be added to: all of it are objects, and none is a Secret in the clear.
+fn objects_to_add_to(file: &SealedFile) -> Result<Vec<Object<'_>>, Failure> {
+    let objects = file.manifests.objects().or_hint(WRITE_ANEW)?;
+    for object in &objects {
+        if object.is_unknown_version() {
+            return Err(diagnostic::unknown_version(object).into());
         }
+        let has_values = |field| object.value.get(field).is_some_and(|values| !values.is_null());
+        if object.kind() == ObjectKind::Secret && (has_values("data") || has_values("stringData")) {
+            let what = format!("{}: a Secret in the clear stands in the file", object.title());
+            return Err(object.mistake(&[], &what)).or_hint(
+                "seal it too, and take it out: what is sealed is not written beside plaintext",
+            );
+        }
+    }
+    Ok(objects)
+}
+
+/// The SealedSecret for the same Secret. One that names no namespace is for the namespace that is given.
+fn same<'a>(
+    objects: &[Object<'a>],
+    name: &str,
+    namespace: Option<&str>,
+) -> Result<Option<Picked<'a>>, Failure> {
+    let mut same: Vec<_> = objects
+        .iter()
+        .filter(|object| object.kind() == ObjectKind::SealedSecret)
+        .filter(|object| object.metadata_field("name") == Some(name))
+        .filter(|object| match (object.metadata_field("namespace"), namespace) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        })
+        .collect();
+    if same.len() > 1 {
+        same.retain(|object| object.metadata_field("namespace") == namespace);
+    }
+    match same[..] {
+        [] => Ok(None),
+        [object] => Ok(Some(Picked {
+            object: *object,
+            name: name.to_owned(),
+            namespace: object.metadata_field("namespace").or(namespace).map(Into::into),
+        })),
+        [_, other, ..] => {
+            Err(other
+                .mistake(&[Step::Key("metadata"), Step::Key("name")], "the object stands twice"))
+            .or_hint("take one of them out of the file")
+        }
+    }
+}
+
+fn appended(
+    file: &SealedFile,
+    new: Zeroizing<Vec<u8>>,
+    documents: &[Value],
+) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    if documents.is_empty() {
+        return Ok(new);
+    }
+    let name = file.path.display();
+    let manifests = ManifestFile::parse(Input { name: name.to_string(), bytes: new })?;
+    if manifests.is_json() {
+        return Err(anyhow!("{name}: it is JSON, behind which no further object can stand"))
+            .or_hint("write to a file of its own");
+    }
+    manifests.appended(documents).map_err(|error| file.not_edited(error))
+}
+
+fn refuse_to_merge(picked: &Picked<'_>) -> Failure {
+    picked
+        .refuse("it is there already")
+        .hint("bulla set changes one of its values; --merge adds to it what is given")
+}
+
+/// A scope that is asked for must be that of the values that stay, too: it is said of the whole Secret.
+fn refuse_other_scope(
+    picked: &Picked<'_>,
+    given: &PlainSecret<'_>,
+    scope: Option<Scope>,
+) -> Result<(), Failure> {
+    let Some(scope) = scope else { return Ok(()) };
+    let is_given = |key| given.secret.data.as_ref().is_some_and(|data| data.contains_key(key));
+    let other = picked.bindings().find(|(key, it)| !is_given(*key) && it.scope() != scope);
+    match other {
+        Some((key, binding)) => {
+            let (there, scope) = (binding.scope().as_str(), scope.as_str());
+            let what = format!(
+                "the value of {key}, which stays, has scope {there}, and --scope says {scope}"
+            );
+            Err(picked.refuse(what).hint("leave --scope out, or give all of its values"))
+        }
+        None => Ok(()),
     }
 }
