@@ -30,7 +30,7 @@ impl From<&Situation> for OutcomeLabels {
         let outcome = match situation {
             Situation::Done { .. } => "done",
             Situation::Retrying { .. } => "retrying",
-            Situation::NeedsPerson { .. } => "needs_person",
+            Situation::NeedsPerson { .. } => "stalled",
         };
         Self { outcome, reason: situation.reason().as_str() }
     }

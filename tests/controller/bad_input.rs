@@ -461,7 +461,7 @@ fn are_left_alone(namespace: &TestNamespace, reasons: &[&str]) -> Result<()> {
     let controller = &Cluster::shared()?.controller;
     let count = || -> Result<f64> {
         let each = reasons.iter().map(|reason| {
-            let labels = format!("{{outcome=\"needs_person\",reason=\"{reason}\"");
+            let labels = format!("{{outcome=\"stalled\",reason=\"{reason}\"");
             controller.metric(&format!("bulla_reconciles_total{labels}"))
         });
         each.sum()

@@ -204,7 +204,7 @@ fn a_rekey_that_cannot_be_answered_is_refused_as_a_whole_with_its_reason() -> Re
     })?;
     namespace.api.delete(&path, &Value::Null)?;
 
-    let refused = fragile.controller.metric("bulla_rekeys_total{outcome=\"needs_person\"")?;
+    let refused = fragile.controller.metric("bulla_rekeys_total{outcome=\"stalled\"")?;
     ensure!(refused >= 16.0, "only {refused} are counted");
     search_objects(&namespace.api, Some(&namespace.name))?;
     keys.withdraw()?;
