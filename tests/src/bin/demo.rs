@@ -112,6 +112,7 @@ fn start_controller(story: &Story, cluster: &Cluster) -> Result<Controller> {
         .env("KUBECONFIG", cluster.service_account("bulla-system", "bulla-controller")?);
     let controller = Controller::start(command)?;
     controller.wait_until_ready()?;
+    story.show("")?;
     Ok(controller)
 }
 
