@@ -23,7 +23,7 @@ use crate::api::{self, Failure};
 use crate::context::Context;
 use crate::object::Object;
 use crate::queue::{self, Lane, Next, Taken};
-use crate::rekey::judge::{Keys, judge};
+use crate::rekey::judge::{Keys, RefusalCause, judge};
 pub(crate) use crate::rekey::seen::Rekeys;
 use crate::rekey::seen::{Seen, WORKERS};
 use crate::sealed_secret;
@@ -105,7 +105,7 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
     }
     let judged = tokio::task::block_in_place(|| {
         if *object.namespace == *ctx.args.namespace {
-            return Err(judge::Refusal::Protected);
+            return Err(RefusalCause::Protected.into());
         }
         let (declared, revoked) = (ctx.declared_keys(), ctx.ring.revoked());
         let keys = Keys { declared: &declared, revoked: &revoked };
@@ -115,7 +115,7 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
         })
     });
     if let Err(refusal) = &judged
-        && refusal.may_pass()
+        && refusal.cause.may_pass()
         && ctx.backoff.failures(&subject(object)) < MAX_LOOKS
     {
         return Ok(Some(ctx.backoff.failed(&subject(object), Duration::ZERO)));
@@ -133,7 +133,8 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
     }
     ctx.metrics.rekey(&situation);
     let (reason, message) = (situation.reason().as_str(), situation.message());
-    tracing::info!(%object, reason, message, "answered a Rekey");
+    let key = status.refused_key;
+    tracing::info!(%object, reason, key, message, "answered a Rekey");
     Ok(None)
 }
 

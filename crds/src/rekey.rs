@@ -56,6 +56,10 @@ pub struct RekeyStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 
+    /// The data key that made the controller refuse; absent when no single key did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_key: Option<String>,
+
     /// Data key to the base64 of the new header.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::headers")]

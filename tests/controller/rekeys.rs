@@ -169,9 +169,9 @@ fn a_rekey_that_cannot_be_answered_is_refused_as_a_whole_with_its_reason() -> Re
         ),
         ("name", of(Scope::Strict, [here[0], "other", here[2]])?, "WrongBinding", "/other".into()),
         ("key", of(Scope::Cluster, [here[0], here[1], "user"])?, "WrongBinding", "user".into()),
-        ("damaged", damaged, "Damaged", "key password".into()),
-        ("readdressed", renamed, "Damaged", "key password".into()),
-        ("cut", cut, "Malformed", "key password".into()),
+        ("damaged", damaged, "Damaged", "damaged".into()),
+        ("readdressed", renamed, "Damaged", "damaged".into()),
+        ("cut", cut, "Malformed", "malformed".into()),
         ("whole", whole, "Invalid", "the header alone".into()),
         (
             "trailing",
@@ -191,6 +191,7 @@ fn a_rekey_that_cannot_be_answered_is_refused_as_a_whole_with_its_reason() -> Re
         ensure!(ready["status"] == "False" && ready["reason"] == **reason, "{case}: {ready}");
         ensure!(stalled["status"] == "True" && stalled["reason"] == **reason, "{case}: {stalled}");
         ensure!(message(&answer).contains(helps.as_str()), "{case}: {}", message(&answer));
+        ensure!(answer["status"]["refusedKey"] == "password", "{case}: {answer}");
         ensure!(answer["status"].get("headers").is_none(), "{case}: it got headers");
         ensure!(Verdict::of(&answer)?.status == Status::Failed, "{case}: {answer}");
     }
@@ -413,6 +414,7 @@ fn an_answer_too_large_to_store_is_refused_and_a_smaller_one_is_given() -> Resul
     let answer = answered(&namespace, "all")?;
     assert_eq!(condition(&answer, "Ready")["reason"], "TooLarge");
     ensure!(message(&answer).contains("ask for fewer values at once"), "{}", message(&answer));
+    ensure!(answer["status"].get("refusedKey").is_none(), "{answer}");
     ensure!(answer["status"].get("headers").is_none(), "it got headers");
     // As many as fit, with room for the API server's record of each.
     let (key, header) = &values[100];

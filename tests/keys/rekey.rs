@@ -105,9 +105,8 @@ fn a_refusal_or_a_wrong_answer_leaves_the_file_unchanged() -> Result<()> {
     let to_old = Recipients::new(vec![old.recipient()])?;
     let keyring = Keyring::from_iter([old]);
     let refused = |_: &Value| {
-        Ok(
-            json!({"conditions": conditions("False", "Damaged", "key b: damaged: it was changed after it was sealed")}),
-        )
+        let message = "damaged: it was changed after it was sealed";
+        Ok(json!({"conditions": conditions("False", "Damaged", message), "refusedKey": "b"}))
     };
     let for_others = |spec: &Value| {
         let headers = headers(spec, &place.namespace, &keyring, &to_old)?;

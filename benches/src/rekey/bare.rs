@@ -79,6 +79,7 @@ impl Exchange {
             observed_generation: Some(1),
             conditions: done.conditions(1, &[], Timestamp::now()),
             headers: headers.clone(),
+            ..RekeyStatus::default()
         };
         let spec = RekeySpec { sealed_secret: sealed.name.clone(), headers };
         let mut rekey = Rekey::new("", spec);

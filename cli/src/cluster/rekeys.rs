@@ -82,12 +82,26 @@ impl HeaderRequest {
 pub(crate) enum HeaderAnswer {
     Headers(Headers),
     /// It gives no new headers for this SealedSecret.
-    Refused(Failure),
+    Refused(RefusedHeaders),
+}
+
+/// Why there are no new headers for one request.
+pub(crate) struct RefusedHeaders {
+    /// The data key at fault, when the controller names one.
+    pub(crate) key: Option<String>,
+    pub(crate) failure: Failure,
+}
+
+/// A refusal that comes before the controller's.
+impl From<Failure> for RefusedHeaders {
+    fn from(failure: Failure) -> Self {
+        Self { key: None, failure }
+    }
 }
 
 /// Why there are no new headers: for one request, or for none of them.
 enum NoHeaders {
-    Refused(Failure),
+    Refused(RefusedHeaders),
     GivenUp(Failure),
 }
 
@@ -111,7 +125,7 @@ pub(crate) fn new_headers(
         .into_iter()
         .map(|answer| match answer {
             Ok(headers) => Ok(HeaderAnswer::Headers(headers)),
-            Err(NoHeaders::Refused(failure)) => Ok(HeaderAnswer::Refused(failure)),
+            Err(NoHeaders::Refused(refused)) => Ok(HeaderAnswer::Refused(refused)),
             Err(NoHeaders::GivenUp(failure)) => Err(failure),
         })
         .collect()
@@ -151,14 +165,13 @@ impl Asking<'_> {
             Err(ApiError::NotFound) => {
                 let message =
                     format!("the cluster has no namespace {namespace}, or knows no Rekeys");
-                return Err(NoHeaders::Refused(
-                    Failure::unable(anyhow!(message)).hint("is it the right context?"),
-                ));
+                let failure = Failure::unable(anyhow!(message)).hint("is it the right context?");
+                return Err(NoHeaders::Refused(failure.into()));
             }
             Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
             Err(refusal) => {
                 let what = format!("create Rekeys in namespace {namespace}");
-                return Err(NoHeaders::Refused(refusal.of(what, REKEYERS)));
+                return Err(NoHeaders::Refused(refusal.of(what, REKEYERS).into()));
             }
         };
         let answer = self.wait(api, namespace, &name).await;
@@ -188,11 +201,12 @@ impl Asking<'_> {
                 Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
                 Err(ApiError::NotFound) => {
                     let message = anyhow!("somebody deleted the Rekey before it was answered");
-                    return Err(NoHeaders::Refused(Failure::unable(message).hint("try again")));
+                    let failure = Failure::unable(message).hint("try again");
+                    return Err(NoHeaders::Refused(failure.into()));
                 }
                 Err(refusal) => {
                     let what = format!("read Rekeys in namespace {namespace}");
-                    return Err(NoHeaders::Refused(refusal.of(what, REKEYERS)));
+                    return Err(NoHeaders::Refused(refusal.of(what, REKEYERS).into()));
                 }
             };
             if let Some(answer) = rekey.status.as_ref().and_then(answer_in) {
@@ -221,7 +235,7 @@ impl Asking<'_> {
 }
 
 /// The answer in a status, if it is the last word.
-fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, Failure>> {
+fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, RefusedHeaders>> {
     let condition =
         |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);
     let ready = condition("Ready")?;
@@ -232,7 +246,8 @@ fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, Failure>> {
                     .map_err(|_| anyhow!("the cluster's answer for key {key} is not base64"))?;
                 Ok((key.clone(), header))
             });
-            Some(headers.collect::<anyhow::Result<_>>().map_err(Failure::unable))
+            let headers = headers.collect::<anyhow::Result<_>>();
+            Some(headers.map_err(|error| Failure::unable(error).into()))
         }
         "False"
             if condition("Reconciling").is_none_or(|reconciling| reconciling.status != "True") =>
@@ -242,7 +257,8 @@ fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, Failure>> {
             } else {
                 ready.message.clone()
             };
-            Some(Err(Failure::unable(anyhow!(message))))
+            let failure = Failure::unable(anyhow!(message));
+            Some(Err(RefusedHeaders { key: status.refused_key.clone(), failure }))
         }
         _ => None,
     }
@@ -266,6 +282,7 @@ mod tests {
         RekeyStatus {
             conditions: conditions.iter().map(condition).collect(),
             headers: [("a".to_owned(), "aGVhZGVy".to_owned())].into(),
+            refused_key: Some("password".into()),
             ..RekeyStatus::default()
         }
     }
@@ -277,11 +294,12 @@ mod tests {
         {
             assert!(answer_in(&status(open)).is_none(), "{open:?}");
         }
-        let headers = answer_in(&status(&[("Ready", "True")])).unwrap().unwrap();
+        let headers = answer_in(&status(&[("Ready", "True")])).unwrap().ok().unwrap();
         assert_eq!(headers["a"], b"header");
         let refused = answer_in(&status(&[("Ready", "False"), ("Stalled", "True")])).unwrap();
-        let (message, _) = refused.unwrap_err().into_parts();
-        assert_eq!(message, "holder eu has no Active key");
+        let RefusedHeaders { key, failure } = refused.err().unwrap();
+        assert_eq!(failure.into_parts().0, "holder eu has no Active key");
+        assert_eq!(key.as_deref(), Some("password"));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use bulla_crds::conditions::Reason;
 use bulla_crds::keys::{DeclaredKeys, NoSuccessor, encode_value};
 use bulla_crds::{RekeySpec, ValueError, decode_value};
 use bulla_sealing::{
-    Fingerprint, NoRandomness, Recipient, Recipients, RecipientsError, RekeyError, SealedHeader,
-    Target, UnsealError,
+    Fingerprint, InvalidTarget, NoRandomness, Recipient, Recipients, RecipientsError, RekeyError,
+    SealedHeader, Target, UnsealError,
 };
 
 /// What is known of keys.
@@ -21,9 +21,17 @@ pub(super) struct Keys<'a> {
     pub(super) revoked: &'a BTreeSet<Fingerprint>,
 }
 
-/// Why a Rekey gets no headers. It never quotes what it was given, but for names in a binding.
+/// Why a Rekey gets no headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RekeyRefusal {
+    /// The data key at fault, when it is a single one's.
+    pub(super) key: Option<String>,
+    pub(super) cause: RefusalCause,
+}
+
+/// What a Rekey is refused for. It never quotes what it was given, but for names in a binding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
+pub(super) enum RefusalCause {
     /// It is in the controller's own namespace.
     #[error(
         "no value is for the controller's own namespace; create the Rekey where the SealedSecret is"
@@ -33,22 +41,20 @@ pub(super) enum Refusal {
     #[error("no header is given; name each value's")]
     Empty,
     /// A header that is none, is for something else, or does not open.
-    #[error("key {key}: {error}")]
-    Value { key: String, error: ValueError },
+    #[error(transparent)]
+    Value(#[from] ValueError),
     /// More than a header came.
-    #[error("key {0}: more than a header came; give the header alone, without the payload")]
-    Trailing(String),
+    #[error("more than a header came; give the header alone, without the payload")]
+    Trailing,
     /// A header for keys of which one was revoked and none is held.
-    #[error("key {key}: sealed to {fingerprint}, which was revoked; seal it again")]
-    Revoked { key: String, fingerprint: Fingerprint },
+    #[error("sealed to {0}, which was revoked; seal it again")]
+    Revoked(Fingerprint),
     /// The key that a holder is sealed to today was revoked.
-    #[error(
-        "key {key}: the Active key {fingerprint} was revoked; have its holder's next key declared"
-    )]
-    RevokedSuccessor { key: String, fingerprint: Fingerprint },
+    #[error("the Active key {0} was revoked; have its holder's next key declared")]
+    RevokedSuccessor(Fingerprint),
     /// There are no keys to seal to instead.
-    #[error("key {key}: {error}{}", advice(.error))]
-    NoSuccessor { key: String, error: NoSuccessor },
+    #[error("{}{}", .0, advice(.0))]
+    NoSuccessor(NoSuccessor),
     /// The answer would not fit.
     #[error(
         "{count} headers and their answer are more than the API server can store; ask for fewer values at once"
@@ -68,15 +74,28 @@ fn advice(error: &NoSuccessor) -> &'static str {
     }
 }
 
-impl Refusal {
+impl RekeyRefusal {
+    fn of(key: &str, cause: impl Into<RefusalCause>) -> Self {
+        Self { key: Some(key.into()), cause: cause.into() }
+    }
+}
+
+/// A refusal for which no single data key is at fault.
+impl From<RefusalCause> for RekeyRefusal {
+    fn from(cause: RefusalCause) -> Self {
+        Self { key: None, cause }
+    }
+}
+
+impl RefusalCause {
     /// The reason for the conditions.
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Protected => Reason::NamespaceRefused,
-            Self::Empty | Self::Trailing(_) => Reason::Invalid,
-            Self::Value { error, .. } => error.reason(),
-            Self::Revoked { .. } | Self::RevokedSuccessor { .. } => Reason::RevokedKey,
-            Self::NoSuccessor { error, .. } => match error {
+            Self::Empty | Self::Trailing => Reason::Invalid,
+            Self::Value(error) => error.reason(),
+            Self::Revoked(_) | Self::RevokedSuccessor(_) => Reason::RevokedKey,
+            Self::NoSuccessor(error) => match error {
                 NoSuccessor::UnknownFingerprint(_) => Reason::UnknownKey,
                 NoSuccessor::NoActiveKey(_) => Reason::NoActiveKey,
                 NoSuccessor::SeveralActiveKeys(_) => Reason::SeveralActiveKeys,
@@ -95,8 +114,8 @@ impl Refusal {
     /// or stored is known only once its watch has told.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::NoSuccessor { error, .. } => !matches!(error, NoSuccessor::Recipients(_)),
-            Self::Value { error: ValueError::Unseal(UnsealError::NoIdentity { .. }), .. }
+            Self::NoSuccessor(error) => !matches!(error, NoSuccessor::Recipients(_)),
+            Self::Value(ValueError::Unseal(UnsealError::NoIdentity { .. }))
             | Self::NoRandomness(_) => true,
             _ => false,
         }
@@ -110,32 +129,39 @@ pub(super) fn judge(
     spec: &RekeySpec,
     keys: &Keys<'_>,
     mut rekey: impl FnMut(&SealedHeader<'_>, &Target, &Recipients) -> Result<Vec<u8>, RekeyError>,
-) -> Result<BTreeMap<String, String>, Refusal> {
+) -> Result<BTreeMap<String, String>, RekeyRefusal> {
     if spec.headers.is_empty() {
-        return Err(Refusal::Empty);
+        return Err(RefusalCause::Empty.into());
     }
     let mut files = Vec::with_capacity(spec.headers.len());
     for (key, header) in &spec.headers {
-        let file = decode_value(header).map_err(of(key))?;
-        let target = Target::new(namespace, &spec.sealed_secret, key)
-            .map_err(|error| of(key)(error.into()))?;
+        let file = decode_value(header).map_err(|error| RekeyRefusal::of(key, error))?;
+        let target =
+            Target::new(namespace, &spec.sealed_secret, key).map_err(|error| match error {
+                InvalidTarget::Key => RekeyRefusal::of(key, ValueError::from(error)),
+                InvalidTarget::Namespace | InvalidTarget::Name => {
+                    RefusalCause::from(ValueError::from(error)).into()
+                }
+            })?;
         files.push((key, file, target));
     }
     let mut permitted = Vec::with_capacity(files.len());
     for (key, file, target) in &files {
-        permitted.push((*key, target, permitted_header(key, file, target)?));
+        let header =
+            permitted_header(file, target).map_err(|cause| RekeyRefusal::of(key, cause))?;
+        permitted.push((*key, target, header));
     }
     let mut planned = Vec::with_capacity(permitted.len());
     for (key, target, header) in permitted {
-        let recipients = successors(key, &header, keys)?;
+        let recipients = successors(&header, keys).map_err(|cause| RekeyRefusal::of(key, cause))?;
         planned.push((key, target, header, recipients));
     }
     planned
         .into_iter()
         .map(|(key, target, header, recipients)| {
             let new = rekey(&header, target, &recipients).map_err(|error| match error {
-                RekeyError::Unseal(error) => unopened(key, error, keys.revoked),
-                RekeyError::NoRandomness(error) => error.into(),
+                RekeyError::Unseal(error) => RekeyRefusal::of(key, unopened(error, keys.revoked)),
+                RekeyError::NoRandomness(error) => RefusalCause::from(error).into(),
             })?;
             Ok((key.clone(), encode_value(&new)))
         })
@@ -143,53 +169,38 @@ pub(super) fn judge(
 }
 
 /// The header in `file`, with nothing behind it, and for this target.
-fn permitted_header<'a>(
-    key: &str,
-    file: &'a [u8],
-    target: &Target,
-) -> Result<SealedHeader<'a>, Refusal> {
-    let (header, rest) = SealedHeader::parse(file).map_err(|error| of(key)(error.into()))?;
+fn permitted_header<'a>(file: &'a [u8], target: &Target) -> Result<SealedHeader<'a>, RefusalCause> {
+    let (header, rest) = SealedHeader::parse(file).map_err(ValueError::from)?;
     if !header.binding().permits(target) {
         let expected = target.clone().into();
         let found = header.binding().clone().into();
-        return Err(of(key)(UnsealError::WrongBinding { expected, found }.into()));
+        return Err(ValueError::from(UnsealError::WrongBinding { expected, found }).into());
     }
-    match rest.is_empty() {
-        true => Ok(header),
-        false => Err(Refusal::Trailing(key.into())),
-    }
+    if rest.is_empty() { Ok(header) } else { Err(RefusalCause::Trailing) }
 }
 
 /// Whom the new header is for.
-fn successors(
-    key: &str,
-    header: &SealedHeader<'_>,
-    keys: &Keys<'_>,
-) -> Result<Recipients, Refusal> {
-    let recipients = keys
-        .declared
-        .successors(header.fingerprints())
-        .map_err(|error| Refusal::NoSuccessor { key: key.into(), error })?;
+fn successors(header: &SealedHeader<'_>, keys: &Keys<'_>) -> Result<Recipients, RefusalCause> {
+    let recipients =
+        keys.declared.successors(header.fingerprints()).map_err(RefusalCause::NoSuccessor)?;
     // A SealingKey that was deleted and created again says nothing of it.
-    let revoked =
-        recipients.iter().map(Recipient::fingerprint).find(|it| keys.revoked.contains(it));
+    let revoked = recipients
+        .iter()
+        .map(Recipient::fingerprint)
+        .find(|fingerprint| keys.revoked.contains(fingerprint));
     match revoked {
-        Some(fingerprint) => Err(Refusal::RevokedSuccessor { key: key.into(), fingerprint }),
+        Some(fingerprint) => Err(RefusalCause::RevokedSuccessor(fingerprint)),
         None => Ok(recipients),
     }
 }
 
-fn unopened(key: &str, error: UnsealError, revoked: &BTreeSet<Fingerprint>) -> Refusal {
+fn unopened(error: UnsealError, revoked: &BTreeSet<Fingerprint>) -> RefusalCause {
     if let UnsealError::NoIdentity { fingerprints } = &error
         && let Some(fingerprint) = fingerprints.iter().find(|it| revoked.contains(it))
     {
-        return Refusal::Revoked { key: key.into(), fingerprint: *fingerprint };
+        return RefusalCause::Revoked(*fingerprint);
     }
-    of(key)(error.into())
-}
-
-fn of(key: &str) -> impl Fn(ValueError) -> Refusal {
-    move |error| Refusal::Value { key: key.into(), error }
+    ValueError::from(error).into()
 }
 
 #[cfg(test)]
@@ -274,7 +285,7 @@ mod tests {
             seal(MARKER.as_bytes(), &binding, &self.recipients(to)).unwrap()
         }
 
-        fn judge(&self, spec: &RekeySpec) -> Result<BTreeMap<String, String>, Refusal> {
+        fn judge(&self, spec: &RekeySpec) -> Result<BTreeMap<String, String>, RekeyRefusal> {
             let keys = Keys { declared: &self.declared, revoked: &self.revoked };
             judge("prod", spec, &keys, |header, target, recipients| {
                 header.rekey(target, &self.held, recipients)
@@ -361,15 +372,15 @@ mod tests {
             RekeySpec { sealed_secret: "No Name".into(), ..asked([("password", good.clone())]) };
         vec![
             ("nothing", asked([]), Reason::Invalid, "no header".into()),
-            ("plaintext", spec("password", MARKER), Reason::NotSealed, "key password".into()),
+            ("plaintext", spec("password", MARKER), Reason::NotSealed, "not base64".into()),
             (
                 "base64 of plaintext",
                 password(MARKER.into()),
                 Reason::NotSealed,
-                "key password".into(),
+                "not an age file".into(),
             ),
             ("a foreign age file", password(foreign.to_vec()), Reason::NotSealed, "binding".into()),
-            ("a header that is cut", password(cut), Reason::Malformed, "key password".into()),
+            ("a header that is cut", password(cut), Reason::Malformed, "malformed".into()),
             ("a whole value", password(whole), Reason::Invalid, "the header alone".into()),
             (
                 "more than a header",
@@ -440,12 +451,30 @@ mod tests {
                 let keys = Keys { declared: &world.declared, revoked: &world.revoked };
                 let judged = judge("prod", &spec, &keys, |_, _, _| panic!("{what}: a key is used"));
                 let refusal = judged.expect_err(what);
-                let message = refusal.to_string();
-                assert_eq!(refusal.reason(), reason, "{what}: {message}");
+                let message = refusal.cause.to_string();
+                assert_eq!(refusal.cause.reason(), reason, "{what}: {message}");
+                let is_at_fault = |key: &&String| *key != "a" && what != "a name that is none";
+                let refused_key = spec.headers.keys().find(is_at_fault);
+                assert_eq!(refusal.key.as_ref(), refused_key, "{what}: {message}");
                 assert!(message.contains(&helps), "{what}: {message}");
                 let in_base64 = encode_value(MARKER.as_bytes());
                 assert!(!message.contains(MARKER) && !message.contains(&in_base64), "{message}");
             }
+        }
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_a_key_says_what_to_do() {
+        let fingerprint = Identity::generate(KeyType::X25519).unwrap().recipient().fingerprint();
+        let cases = [
+            (NoSuccessor::UnknownFingerprint(fingerprint), "; have it declared with its holder"),
+            (NoSuccessor::NoActiveKey("eu".into()), "; have one declared or activated"),
+            (NoSuccessor::SeveralActiveKeys("eu".into()), "; have all but one retired"),
+            (NoSuccessor::Recipients(RecipientsError::None), ""),
+        ];
+        for (error, expected) in cases {
+            let message = RefusalCause::NoSuccessor(error.clone()).to_string();
+            assert_eq!(message, format!("{error}{expected}"));
         }
     }
 
@@ -487,8 +516,8 @@ mod tests {
         for (what, header, reason) in cases {
             let spec = asked([good("a"), ("password", header), good("z")]);
             let refusal = world.judge(&spec).expect_err(what);
-            assert_eq!(refusal.reason(), reason, "{what}: {refusal}");
-            assert!(refusal.to_string().starts_with("key password: "), "{what}: {refusal}");
+            assert_eq!(refusal.cause.reason(), reason, "{what}: {}", refusal.cause);
+            assert_eq!(refusal.key.as_deref(), Some("password"), "{what}: {}", refusal.cause);
         }
         let all = asked([good("a"), ("password", to_both), good("z")]);
         assert_eq!(world.judge(&all).unwrap().len(), 3);
@@ -499,10 +528,10 @@ mod tests {
         let world = World::new();
         let judged = |keys: &[&str]| {
             let file = world.sealed(Scope::Strict, HERE, keys);
-            world.judge(&asked([("password", header(&file))])).unwrap_err().may_pass()
+            world.judge(&asked([("password", header(&file))])).unwrap_err().cause.may_pass()
         };
         assert!(judged(&["stranger"]) && judged(&["cold"]) && judged(&["dr-old"]));
         assert!(!judged(&["leaked"]) && !judged(&["old", "pq-old"]));
-        assert!(!world.judge(&asked([("password", MARKER.into())])).unwrap_err().may_pass());
+        assert!(!world.judge(&asked([("password", MARKER.into())])).unwrap_err().cause.may_pass());
     }
 }

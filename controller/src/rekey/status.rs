@@ -6,7 +6,7 @@ use bulla_crds::conditions::{Reason, Situation};
 use bulla_crds::{MAX_REKEY_BYTES, Rekey, RekeyStatus, json_length};
 use jiff::Timestamp;
 
-use crate::rekey::judge::Refusal;
+use crate::rekey::judge::{RefusalCause, RekeyRefusal};
 
 /// What the API server adds to the metadata of a Rekey for what we write into its status, at most: who wrote it and
 /// when, and for each key `"f:KEY":{},`.
@@ -16,7 +16,7 @@ const NOTED_BYTES_PER_KEY: usize = 8;
 /// What a Rekey comes to, and the status that says so. Headers that leave no room for themselves are a refusal.
 pub(super) fn answer(
     mut rekey: Rekey,
-    judged: Result<BTreeMap<String, String>, Refusal>,
+    judged: Result<BTreeMap<String, String>, RekeyRefusal>,
 ) -> (Situation, RekeyStatus) {
     let (situation, status) = of(&rekey, judged);
     let keys = status.headers.keys();
@@ -26,29 +26,30 @@ pub(super) fn answer(
         return (situation, rekey.status.unwrap_or_default());
     }
     let count = rekey.spec.headers.len();
-    of(&rekey, Err(Refusal::TooLarge { count }))
+    of(&rekey, Err(RefusalCause::TooLarge { count }.into()))
 }
 
 fn of(
     rekey: &Rekey,
-    judged: Result<BTreeMap<String, String>, Refusal>,
+    judged: Result<BTreeMap<String, String>, RekeyRefusal>,
 ) -> (Situation, RekeyStatus) {
-    let (situation, headers) = match judged {
+    let (situation, headers, refused_key) = match judged {
         Ok(headers) => {
             let message = match headers.len() {
                 1 => "there is a new header for the one value".into(),
                 count => format!("there are new headers for all {count} values"),
             };
-            (Situation::Done { reason: Reason::Rekeyed, message }, headers)
+            (Situation::Done { reason: Reason::Rekeyed, message }, headers, None)
         }
         Err(refusal) => {
-            let (reason, message) = (refusal.reason(), refusal.to_string());
-            (Situation::NeedsPerson { reason, message }, BTreeMap::new())
+            let (reason, message) = (refusal.cause.reason(), refusal.cause.to_string());
+            (Situation::NeedsPerson { reason, message }, BTreeMap::new(), refusal.key)
         }
     };
     let generation = rekey.metadata.generation.unwrap_or_default();
     let conditions = situation.conditions(generation, &[], Timestamp::now());
-    let status = RekeyStatus { observed_generation: Some(generation), conditions, headers };
+    let status =
+        RekeyStatus { observed_generation: Some(generation), conditions, refused_key, headers };
     (situation, status)
 }
 
@@ -83,5 +84,6 @@ mod tests {
         assert!(situation.message().contains("100 headers"), "{}", situation.message());
         assert!(situation.message().contains("fewer values"), "{}", situation.message());
         assert!(status.headers.is_empty() && status.observed_generation == Some(1));
+        assert_eq!(status.refused_key, None);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::recipients::{Demand, FileDemand, RekeyNeed, Today};
 use crate::cluster::Cluster;
-use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest};
+use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest, RefusedHeaders};
 use crate::files::draft::FileDraft;
 use crate::files::walk::{FileOutcome, FoundFile, SealedSecrets};
 use crate::manifest::{self, NewText, Object, Places, Position, Step};
@@ -265,20 +265,15 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
                     pending.header = headers.remove(pending.target.key());
                 }
             }
-            HeaderAnswer::Refused(failure) => {
+            HeaderAnswer::Refused(RefusedHeaders { key: refused_key, failure }) => {
                 let (message, hint) = failure.into_parts();
-                let is_named = |index: &&usize| {
-                    let key = draft.pending[**index].target.key();
-                    message.starts_with(&format!("key {key}: "))
+                let is_refused = |index: &&usize| {
+                    refused_key.as_deref() == Some(draft.pending[**index].target.key())
                 };
-                let named = indices.iter().find(is_named).copied();
-                let place = &draft.pending[named.unwrap_or(indices[0])].place;
-                let is_one = indices.len() == 1 || named.is_some();
+                let refused = indices.iter().find(is_refused).copied();
+                let place = &draft.pending[refused.unwrap_or(indices[0])].place;
+                let is_one = indices.len() == 1 || refused.is_some();
                 let key = place.key.clone().filter(|_| is_one);
-                let message = match &key {
-                    Some(key) => message.strip_prefix(&format!("key {key}: ")).unwrap_or(&message),
-                    None => &message,
-                };
                 let place = Place { key, ..place.clone() };
                 draft.file.diagnostics.push(place.diagnose(message, hint));
             }
