@@ -1,6 +1,6 @@
 //! Requests to the API server that kube's typed client does not offer, and what failures mean.
 //!
-//! The API server's own texts are never kept: its refusal of a Secret can quote a value. A [`Failure`]
+//! The API server's own texts are never kept: its refusal of a Secret can quote a value. A [`RequestFailure`]
 //! holds codes and field paths only.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bulla_crds::conditions::Reason;
-use bulla_crds::{Rekey, SealedSecret, WipedSecret};
+use bulla_crds::{Rekey, SealedSecret, SealingKey, WipedSecret};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{
@@ -18,20 +18,20 @@ use kube::api::{
 use kube::client::Body;
 use kube::core::{ObjectList, ObjectMeta, PartialObjectMeta, Status};
 use kube::runtime::watcher;
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::context::FIELD_MANAGER;
-use crate::object::Object;
+use crate::field_manager::FIELD_MANAGER;
+use crate::state::object_ref::ObjectRef;
 
 /// Asks for an answer without data.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum RequestFailure {
     /// The object is not there.
     NotFound,
     /// An object of this name is there.
@@ -56,7 +56,7 @@ pub(crate) enum Failure {
     Unavailable(u16),
 }
 
-impl Failure {
+impl RequestFailure {
     /// The reason for the conditions.
     pub(crate) fn reason(&self) -> Reason {
         match self {
@@ -88,7 +88,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => f.write_str("the API server has no such object or kind"),
@@ -114,9 +114,9 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for RequestFailure {}
 
-impl From<kube::Error> for Failure {
+impl From<kube::Error> for RequestFailure {
     fn from(error: kube::Error) -> Self {
         let kube::Error::Api(status) = error else { return Self::Unavailable(0) };
         let causes = status.details.iter().flat_map(|details| &details.causes);
@@ -147,7 +147,7 @@ impl From<kube::Error> for Failure {
     }
 }
 
-impl From<watcher::Error> for Failure {
+impl From<watcher::Error> for RequestFailure {
     fn from(error: watcher::Error) -> Self {
         match error {
             watcher::Error::InitialListFailed(error)
@@ -183,10 +183,10 @@ pub(crate) async fn client() -> anyhow::Result<Client> {
 /// A request through kube's typed client, with a deadline: the client itself would wait for ever.
 pub(crate) async fn within<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<T, Failure> {
+) -> Result<T, RequestFailure> {
     match tokio::time::timeout(DEADLINE, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(Failure::Unavailable(0)),
+        Err(_) => Err(RequestFailure::Unavailable(0)),
     }
 }
 
@@ -194,7 +194,7 @@ pub(crate) async fn within<T>(
 pub(crate) async fn create_secret(
     client: &Client,
     secret: &WipedSecret,
-) -> Result<PartialObjectMeta<Secret>, Failure> {
+) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     let request = secrets(secret.metadata.namespace.as_deref()).create(&post_params(), Vec::new());
     send(client, request, Some(body(secret))).await
 }
@@ -203,7 +203,7 @@ pub(crate) async fn create_secret(
 pub(crate) async fn try_secret(
     client: &Client,
     secret: &WipedSecret,
-) -> Result<PartialObjectMeta<Secret>, Failure> {
+) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     let params = PostParams { dry_run: true, ..post_params() };
     let request = secrets(secret.metadata.namespace.as_deref()).create(&params, Vec::new());
     let secret = WipedSecret::new((**secret).clone()).with(|secret| {
@@ -217,7 +217,7 @@ pub(crate) async fn try_secret(
 pub(crate) async fn replace_secret(
     client: &Client,
     secret: &WipedSecret,
-) -> Result<PartialObjectMeta<Secret>, Failure> {
+) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     let request =
         secrets(secret.metadata.namespace.as_deref()).replace(name, &post_params(), Vec::new());
@@ -228,7 +228,7 @@ pub(crate) async fn replace_secret(
 pub(crate) async fn merge_secret(
     client: &Client,
     secret: &WipedSecret,
-) -> Result<PartialObjectMeta<Secret>, Failure> {
+) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     let patch: Patch<&serde_json::Value> = Patch::Apply(&serde_json::Value::Null);
     let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -242,13 +242,16 @@ pub(crate) async fn patch_secret(
     namespace: &str,
     name: &str,
     patch: &serde_json::Value,
-) -> Result<PartialObjectMeta<Secret>, Failure> {
+) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     let request = secrets(Some(namespace)).patch(name, &patch_params(), &Patch::Merge(patch));
     send(client, request, None).await
 }
 
 /// Deletes a Secret, provided that it is still what was found.
-pub(crate) async fn delete_secret(client: &Client, found: &ObjectMeta) -> Result<(), Failure> {
+pub(crate) async fn delete_secret(
+    client: &Client,
+    found: &ObjectMeta,
+) -> Result<(), RequestFailure> {
     let name = found.name.as_deref().unwrap_or_default();
     let preconditions =
         Preconditions { uid: found.uid.clone(), resource_version: found.resource_version.clone() };
@@ -262,7 +265,7 @@ pub(crate) async fn patch_status<K>(
     client: &Client,
     judged: &ObjectMeta,
     status: &impl Serialize,
-) -> Result<Option<String>, Failure>
+) -> Result<Option<String>, RequestFailure>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned,
 {
@@ -285,9 +288,9 @@ where
 /// at least as new as a resource version.
 pub(crate) async fn sealed_secret(
     client: &Client,
-    object: &Object,
+    object: &ObjectRef,
     not_older_than: Option<&str>,
-) -> Result<Option<SealedSecret>, Failure> {
+) -> Result<Option<SealedSecret>, RequestFailure> {
     let params = GetParams { resource_version: not_older_than.map(str::to_owned) };
     let request = collection::<SealedSecret>(Some(&object.namespace)).get(&object.name, &params);
     if_there(whole(client, request).await)
@@ -297,9 +300,9 @@ pub(crate) async fn sealed_secret(
 /// there is no right to `get`, which the watch does not need.
 pub(crate) async fn rekey(
     client: &Client,
-    object: &Object,
+    object: &ObjectRef,
     not_older_than: &str,
-) -> Result<Option<Rekey>, Failure> {
+) -> Result<Option<Rekey>, RequestFailure> {
     let params = ListParams::default()
         .fields(&format!("metadata.name={}", object.name))
         .at(not_older_than)
@@ -312,9 +315,9 @@ pub(crate) async fn rekey(
 /// Deletes a Rekey, provided that it is still the one of this uid.
 pub(crate) async fn delete_rekey(
     client: &Client,
-    object: &Object,
+    object: &ObjectRef,
     uid: &str,
-) -> Result<(), Failure> {
+) -> Result<(), RequestFailure> {
     let preconditions = Preconditions { uid: Some(uid.into()), resource_version: None };
     let params = DeleteParams::default().preconditions(preconditions);
     let request = collection::<Rekey>(Some(&object.namespace)).delete(&object.name, &params);
@@ -324,8 +327,8 @@ pub(crate) async fn delete_rekey(
 /// The metadata of a Secret, if it is there.
 pub(crate) async fn secret_metadata(
     client: &Client,
-    object: &Object,
-) -> Result<Option<PartialObjectMeta<Secret>>, Failure> {
+    object: &ObjectRef,
+) -> Result<Option<PartialObjectMeta<Secret>>, RequestFailure> {
     let request = secrets(Some(&object.namespace)).get(&object.name, &GetParams::default());
     if_there(send(client, request, None).await)
 }
@@ -334,26 +337,26 @@ pub(crate) async fn secret_metadata(
 /// alone; the values are skipped where they are read.
 pub(crate) async fn secret_keys(
     client: &Client,
-    object: &Object,
-) -> Result<Option<(PartialObjectMeta<Secret>, BTreeSet<String>)>, Failure> {
+    object: &ObjectRef,
+) -> Result<Option<(PartialObjectMeta<Secret>, BTreeSet<String>)>, RequestFailure> {
     #[derive(Deserialize)]
-    struct Keys {
+    struct SecretKeys {
         metadata: ObjectMeta,
         #[serde(default)]
         data: Option<BTreeMap<String, IgnoredAny>>,
     }
     let request = secrets(Some(&object.namespace)).get(&object.name, &GetParams::default());
-    let keys: Option<Keys> = if_there(whole(client, request).await)?;
-    Ok(keys.map(|Keys { metadata, data }| {
+    let keys: Option<SecretKeys> = if_there(whole(client, request).await)?;
+    Ok(keys.map(|SecretKeys { metadata, data }| {
         let found = PartialObjectMeta { metadata, ..PartialObjectMeta::default() };
         (found, data.unwrap_or_default().into_keys().collect())
     }))
 }
 
-fn if_there<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+fn if_there<T>(answer: Result<T, RequestFailure>) -> Result<Option<T>, RequestFailure> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(Failure::NotFound) => Ok(None),
+        Err(RequestFailure::NotFound) => Ok(None),
         Err(failure) => Err(failure),
     }
 }
@@ -364,6 +367,11 @@ fn secrets(namespace: Option<&str>) -> kube::core::Request {
 
 fn collection<K: Resource<DynamicType = ()>>(namespace: Option<&str>) -> kube::core::Request {
     kube::core::Request::new(K::url_path(&(), namespace))
+}
+
+/// The SealingKeys in `namespace`.
+pub(crate) fn sealing_keys(client: &Client, namespace: &str) -> Api<SealingKey> {
+    Api::namespaced(client.clone(), namespace)
 }
 
 /// Of a plain patch that is ours.
@@ -388,8 +396,8 @@ async fn send<T: DeserializeOwned>(
     client: &Client,
     request: Built,
     body: Option<Bytes>,
-) -> Result<T, Failure> {
-    let mut request = request.map_err(|_| Failure::Invalid(Vec::new()))?;
+) -> Result<T, RequestFailure> {
+    let mut request = request.map_err(|_| RequestFailure::Invalid(Vec::new()))?;
     request
         .headers_mut()
         .insert(http::header::ACCEPT, http::HeaderValue::from_static(METADATA_ONLY));
@@ -397,8 +405,8 @@ async fn send<T: DeserializeOwned>(
 }
 
 /// Sends a request whose answer is the whole object.
-async fn whole<T: DeserializeOwned>(client: &Client, request: Built) -> Result<T, Failure> {
-    let request = request.map_err(|_| Failure::Invalid(Vec::new()))?;
+async fn whole<T: DeserializeOwned>(client: &Client, request: Built) -> Result<T, RequestFailure> {
+    let request = request.map_err(|_| RequestFailure::Invalid(Vec::new()))?;
     answer(client, request.map(Bytes::from)).await
 }
 
@@ -406,7 +414,7 @@ async fn whole<T: DeserializeOwned>(client: &Client, request: Built) -> Result<T
 async fn answer<T: DeserializeOwned>(
     client: &Client,
     request: http::Request<Bytes>,
-) -> Result<T, Failure> {
+) -> Result<T, RequestFailure> {
     let read = async {
         let response = client.send(request.map(Body::from)).await?;
         let (code, pause) = (response.status(), pause(response.headers()));
@@ -417,11 +425,11 @@ async fn answer<T: DeserializeOwned>(
     // Of other refusals the cause counts.
     let is_busy = code.as_u16() == 429 || code.is_server_error();
     match (code.is_success(), pause.filter(|_| is_busy)) {
-        (false, Some(pause)) => Err(Failure::Busy(pause)),
-        (true, _) => serde_json::from_slice(&bytes).map_err(|_| Failure::Unreadable),
+        (false, Some(pause)) => Err(RequestFailure::Busy(pause)),
+        (true, _) => serde_json::from_slice(&bytes).map_err(|_| RequestFailure::Unreadable),
         (false, None) => Err(match serde_json::from_slice::<Status>(&bytes) {
             Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
-            _ => Failure::from_code(code.as_u16()),
+            _ => RequestFailure::from_code(code.as_u16()),
         }),
     }
 }

@@ -11,8 +11,6 @@ use bulla_sealing::{InvalidKey, KeyType, Recipient, Recipients};
 use clap::{Parser, ValueEnum};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 
-use crate::sealed_secret::Limits;
-
 /// Unseals SealedSecrets and keeps the native Secrets equal to what Git says.
 #[derive(Debug, Parser)]
 #[command(name = "bulla-controller", version)]
@@ -30,8 +28,8 @@ pub(crate) struct Args {
     pub(crate) pod: Option<String>,
 
     /// The type of the keys that are made
-    #[arg(long = "type", env = "BULLA_KEY_TYPE", value_enum, default_value_t = Type::Hybrid)]
-    pub(crate) key_type: Type,
+    #[arg(long = "type", env = "BULLA_KEY_TYPE", value_enum, default_value_t = KeyTypeArg::Hybrid)]
+    pub(crate) key_type: KeyTypeArg,
 
     /// How old a key gets before another is made to seal to, at most one a day; 0 for never
     #[arg(long, env = "BULLA_RENEW_EVERY", value_name = "DURATION", default_value = "30d", value_parser = duration)]
@@ -120,7 +118,7 @@ impl Args {
         }
         let recovery = Recipients::new(self.given_recipients()).context("--recovery-recipient")?;
         let weak = recovery.iter().find(|it| it.key_type() == KeyType::X25519);
-        if let (Type::Hybrid, Some(weak)) = (self.key_type, weak) {
+        if let (KeyTypeArg::Hybrid, Some(weak)) = (self.key_type, weak) {
             bail!(
                 "recovery recipient {} is X25519: the copies of hybrid keys would be as weak as that; name a hybrid one (age1pq1…)",
                 weak.fingerprint()
@@ -141,7 +139,8 @@ impl Args {
     }
 
     fn given_recipients(&self) -> Vec<Recipient> {
-        self.recovery.iter().filter_map(|GivenRecipient(it)| it.as_ref().ok()).cloned().collect()
+        let parsed = self.recovery.iter().filter_map(|GivenRecipient(parsed)| parsed.as_ref().ok());
+        parsed.cloned().collect()
     }
 
     /// What is watched: each of these namespaces, or all.
@@ -159,15 +158,6 @@ impl Args {
     pub(crate) fn is_in_charge(&self, controller: &str) -> bool {
         self.holder == controller || self.take_over.iter().any(|holder| holder == controller)
     }
-
-    /// What this controller refuses.
-    pub(crate) fn limits(&self) -> Limits<'_> {
-        Limits {
-            protected: &self.namespace,
-            types: &self.refuse_types,
-            labels: &self.refuse_labels,
-        }
-    }
 }
 
 /// How logs are written.
@@ -181,18 +171,18 @@ pub(crate) enum LogFormat {
 
 /// The type of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Type {
+pub(crate) enum KeyTypeArg {
     /// Post-quantum, `age1pq1…`
     Hybrid,
     /// Compact, `age1…`
     X25519,
 }
 
-impl From<Type> for KeyType {
-    fn from(type_: Type) -> Self {
+impl From<KeyTypeArg> for KeyType {
+    fn from(type_: KeyTypeArg) -> Self {
         match type_ {
-            Type::Hybrid => Self::Hybrid,
-            Type::X25519 => Self::X25519,
+            KeyTypeArg::Hybrid => Self::Hybrid,
+            KeyTypeArg::X25519 => Self::X25519,
         }
     }
 }

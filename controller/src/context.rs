@@ -1,27 +1,21 @@
 //! The reconciler's shared state.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLockReadGuard};
 
-use bulla_crds::keys::DeclaredKeys;
-use bulla_sealing::{Fingerprint, Keyring};
 use kube::Client;
 
 use crate::args::Args;
-use crate::backoff::Backoff;
-use crate::cache::{Cache, Known, Version};
-use crate::damping::Damping;
 use crate::events::Events;
-use crate::keys::Ring;
-use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::object::Object;
-use crate::queue::{Lane, Queue};
-use crate::rekey::Rekeys;
-use crate::sealed_secret;
-
-/// The name under which all writes are made.
-pub(crate) const FIELD_MANAGER: &str = "bulla-controller";
+use crate::state::backoff::Backoff;
+use crate::state::cache::{Cache, KnownSealedSecret, ObjectVersion};
+use crate::state::damping::Damping;
+use crate::state::key_store::KeyStore;
+use crate::state::object_ref::ObjectRef;
+use crate::state::own_writes::OwnWrites;
+use crate::state::queue::Queue;
+use crate::state::rekeys::Rekeys;
 
 /// What every reconcile may use.
 pub(crate) struct Context {
@@ -31,12 +25,12 @@ pub(crate) struct Context {
     pub(crate) metrics: Metrics,
     pub(crate) backoff: Backoff,
     pub(crate) damping: Damping,
-    pub(crate) memory: Memory,
+    pub(crate) own_writes: OwnWrites,
     pub(crate) queue: Arc<Queue>,
-    pub(crate) sealed_secrets: Cache<Known>,
+    pub(crate) sealed_secrets: Cache<KnownSealedSecret>,
     /// The Secrets that carry our label.
-    pub(crate) targets: Cache<Version>,
-    pub(crate) ring: Ring,
+    pub(crate) targets: Cache<ObjectVersion>,
+    pub(crate) key_store: KeyStore,
     pub(crate) rekeys: Rekeys,
     is_working: AtomicBool,
 }
@@ -49,11 +43,11 @@ impl Context {
             metrics: Metrics::new(),
             backoff: Backoff::default(),
             damping: Damping::default(),
-            memory: Memory::default(),
+            own_writes: OwnWrites::default(),
             queue: Arc::new(Queue::new(args.workers.into())),
             sealed_secrets: Cache::new(watches),
             targets: Cache::new(watches),
-            ring: Ring::new(args.identities_folder.is_some()),
+            key_store: KeyStore::new(args.identities_folder.is_some()),
             rekeys: Rekeys::default(),
             is_working: AtomicBool::default(),
             client,
@@ -63,12 +57,12 @@ impl Context {
 
     /// Whether all watches have delivered their first lists, so that objects can be judged.
     pub(crate) fn is_listed(&self) -> bool {
-        self.ring.is_listed() && self.sealed_secrets.is_listed() && self.targets.is_listed()
+        self.key_store.is_listed() && self.sealed_secrets.is_listed() && self.targets.is_listed()
     }
 
     /// Waits for that.
     pub(crate) async fn listed(&self) {
-        self.ring.listed().await;
+        self.key_store.listed().await;
         self.sealed_secrets.listed().await;
         self.targets.listed().await;
     }
@@ -78,18 +72,9 @@ impl Context {
         self.is_working.load(Ordering::SeqCst)
     }
 
-    /// Begins to work on everything that needs it.
+    /// Says that this replica works from now on.
     pub(crate) fn begin_work(&self) {
-        // In this order: what a watch brings meanwhile is queued by it, or found here.
         self.is_working.store(true, Ordering::SeqCst);
-        self.enqueue_all();
-        // What the last controller refused may be allowed by our flags.
-        for (object, known) in self.sealed_secrets.all() {
-            if sealed_secret::is_refused_by_flags(&known) {
-                self.queue.push_check(object);
-            }
-        }
-        self.rekeys.enqueue_all();
     }
 
     /// Leaves the work to another replica.
@@ -99,47 +84,10 @@ impl Context {
         self.rekeys.clear();
     }
 
-    /// Queues every object on which something may be to do.
-    pub(crate) fn enqueue_all(&self) {
-        for (object, known) in self.sealed_secrets.all() {
-            if sealed_secret::needs_work(self, &object, &known) {
-                self.queue.push(object, Lane::Backlog);
-            }
-        }
-    }
-
     /// Forgets what is only worth knowing of an object that is there.
-    pub(crate) fn forget(&self, object: &Object) {
+    pub(crate) fn forget(&self, object: &ObjectRef) {
         self.backoff.succeeded(&object.to_string());
         self.damping.forget(object);
-        self.memory.forget(object);
-    }
-
-    /// The identities that open. The guard must not be kept over an `await`.
-    pub(crate) fn keyring(&self) -> RwLockReadGuard<'_, Keyring> {
-        self.ring.keyring()
-    }
-
-    /// The SealingKeys that can be trusted.
-    pub(crate) fn declared_keys(&self) -> Arc<DeclaredKeys> {
-        self.ring.declared()
-    }
-
-    /// Looks again at what is sealed to keys that open from now on, or do not any more.
-    pub(crate) fn keys_changed(&self, changed: &[Fingerprint]) {
-        if changed.is_empty() || !self.is_working() {
-            return;
-        }
-        let is_named = |known: &Known| {
-            let status = known.status.as_ref();
-            status.is_some_and(|status| status.fingerprints.iter().any(|it| changed.contains(it)))
-        };
-        for (object, known) in self.sealed_secrets.all() {
-            if is_named(&known) && known.status.as_ref().is_some_and(|status| status.is_ready()) {
-                self.queue.push_check(object);
-            } else if sealed_secret::needs_work(self, &object, &known) {
-                self.queue.push(object, Lane::Backlog);
-            }
-        }
+        self.own_writes.forget(object);
     }
 }

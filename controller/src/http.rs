@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::context::Context;
+use crate::metrics::Snapshot;
+use crate::sealed_secret;
 
 /// Binds at once, so that a port in use is an error at start, and serves until `stopped`.
 pub(crate) async fn serve(
@@ -36,13 +38,13 @@ pub(crate) async fn serve(
 /// Ready once all watches have delivered their first lists, and there is a key to open with and one to seal to: who
 /// waits for the rollout can seal. A replica that does not hold the Lease is ready too.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
-    if !ctx.ring.is_listed() {
+    if !ctx.key_store.is_listed() {
         return (StatusCode::SERVICE_UNAVAILABLE, "keys are not loaded\n");
     }
-    if ctx.keyring().is_empty() {
+    if ctx.key_store.keyring().is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");
     }
-    if !ctx.ring.can_be_sealed_for(&ctx.args.holder) {
+    if !ctx.key_store.can_be_sealed_for(&ctx.args.holder) {
         return (StatusCode::SERVICE_UNAVAILABLE, "no key of this controller is Active yet\n");
     }
     match ctx.is_listed() {
@@ -52,6 +54,21 @@ async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> ([(&'static str, &'static str); 1], String) {
-    let text = ctx.metrics.render(&ctx);
+    let text = ctx.metrics.render(&snapshot(&ctx));
     ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}
+
+fn snapshot(ctx: &Context) -> Snapshot {
+    let sealed_secrets = ctx.sealed_secrets.all();
+    let of_another =
+        sealed_secrets.iter().filter(|(_, known)| sealed_secret::is_of_another(ctx, known)).count();
+    Snapshot {
+        depth: ctx.queue.depth(),
+        held: ctx.key_store.keyring().fingerprints().collect(),
+        keys: ctx.key_store.summary(&ctx.args.holder),
+        renewal_period: ctx.args.renew_every,
+        sealed_secrets,
+        of_another,
+        is_per_object: ctx.args.metrics_per_object,
+    }
 }

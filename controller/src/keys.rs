@@ -1,7 +1,7 @@
 //! The life of the keys: what is held and declared, and what the replica that works does about it.
 //!
-//! - **ring** is what every replica knows: the identities that it holds, the SealingKeys that are declared, the
-//!   backups that are stored. The watches fill it, and the reconciles open with it.
+//! - **observe** reads what every replica knows (`state::key_store`): the identities that it holds, the SealingKeys
+//!   that are declared, the backups that are stored. The watches fill it, and the reconciles open with it.
 //! - **plan** decides on the next step. It is pure, and knows neither client nor clock.
 //! - **apply** takes that step in one request, which names what it was decided on.
 //! - **status** tells on each SealingKey whether it is held and backed up, and how much is sealed to it.
@@ -14,25 +14,21 @@
 mod apply;
 mod clock;
 mod files;
+mod observe;
 mod plan;
-mod ring;
 mod status;
 
 use std::time::Duration;
 
-use bulla_crds::SealingKey;
-use bulla_sealing::Fingerprint;
-use kube::Api;
 use kube::api::ListParams;
-use tokio::time::Instant;
 
-use crate::api::{Failure, within};
+use crate::api::{self, RequestFailure, within};
 use crate::context::Context;
+use crate::keys::apply::LastSteps;
 use crate::keys::clock::Clock;
 pub(crate) use crate::keys::files::follow;
 use crate::keys::plan::{Facts, plan};
-pub(crate) use crate::keys::ring::{Origin, Ring};
-use crate::keys::status::Told;
+use crate::keys::status::WriteTimes;
 
 /// How often it is looked whether a key is due and whether counts have changed. What the watches bring is looked
 /// at when it comes.
@@ -43,22 +39,19 @@ const MAX_STEPS: usize = 64;
 
 /// What the replica that works remembers. Nothing rests on it: the next one begins without.
 #[derive(Default)]
-struct Memory {
+struct LeaderNotes {
     clock: Clock,
-    told: Told,
-    /// The identity that was made and is not yet declared.
-    made: Option<Fingerprint>,
-    /// When a key was last made on schedule. Two API servers may have clocks that differ by more than a period.
-    renewed: Option<Instant>,
+    written: WriteTimes,
+    last_steps: LastSteps,
 }
 
 /// Keeps the keys as they are to be, until dropped.
 pub(crate) async fn work(ctx: &Context) {
-    let mut memory = Memory::default();
-    let mut changes = ctx.ring.changes();
+    let mut notes = LeaderNotes::default();
+    let mut changes = ctx.key_store.changes();
     loop {
         changes.mark_unchanged();
-        let delay = match pass(ctx, &mut memory).await {
+        let delay = match pass(ctx, &mut notes).await {
             Ok(()) => {
                 ctx.backoff.succeeded("keys");
                 pause(ctx)
@@ -78,35 +71,39 @@ pub(crate) async fn work(ctx: &Context) {
 }
 
 /// Takes every step that is to be taken, and tells.
-async fn pass(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
-    let now = memory.clock.now(ctx).await?;
-    let facts = Facts { now, ..facts(ctx, memory) };
+async fn pass(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), RequestFailure> {
+    let now = notes.clock.now(ctx).await?;
+    let facts = Facts { now, ..facts(ctx, &notes.last_steps) };
     if plan(&facts).is_some() {
-        settle(ctx, memory).await?;
+        settle(ctx, notes).await?;
     }
-    status::tell(ctx, &mut memory.told).await
+    status::tell(ctx, &mut notes.written).await
 }
 
 /// Takes one step after the other, each decided on what the API server says at that moment.
-async fn settle(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
+async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), RequestFailure> {
+    let sealing_keys = api::sealing_keys(&ctx.client, &ctx.args.namespace);
     for _ in 0..MAX_STEPS {
-        let declared = within(sealing_keys(ctx).list(&ListParams::default())).await?.items;
+        let declared = within(sealing_keys.list(&ListParams::default())).await?.items;
         let claim = apply::claim(ctx).await?;
-        let now = memory.clock.ask(ctx).await?;
+        let now = notes.clock.ask(ctx).await?;
         let facts = Facts {
             declared: plan::by_name(declared),
             claim,
             now: Some(now),
-            ..facts(ctx, memory)
+            ..facts(ctx, &notes.last_steps)
         };
         let Some(step) = plan(&facts) else { return Ok(()) };
-        match apply::apply(ctx, memory, &facts, step).await {
+        match apply::apply(ctx, &mut notes.last_steps, &facts, step).await {
             // Somebody else was there first: look again.
-            Ok(()) | Err(Failure::AlreadyExists | Failure::Conflict | Failure::NotFound) => {}
+            Ok(())
+            | Err(
+                RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
+            ) => {}
             Err(failure) => return Err(failure),
         }
     }
-    Err(Failure::Conflict)
+    Err(RequestFailure::Conflict)
 }
 
 /// Until it is looked again, when nothing happens.
@@ -115,14 +112,10 @@ fn pause(ctx: &Context) -> Duration {
     if period.is_zero() { TICK } else { TICK.min(period / 2) }
 }
 
-/// What this replica knows.
-fn facts(ctx: &Context, memory: &Memory) -> Facts {
+/// What this replica knows, and what it has just done.
+fn facts(ctx: &Context, last_steps: &LastSteps) -> Facts {
     let is_too_soon =
-        memory.renewed.is_some_and(|renewed| renewed.elapsed() < ctx.args.shortest_renewal);
+        last_steps.renewed.is_some_and(|renewed| renewed.elapsed() < ctx.args.shortest_renewal);
     let period = (!is_too_soon).then(|| ctx.args.renewal_period()).flatten();
-    Facts { period, made: memory.made, ..ctx.ring.facts(&ctx.args) }
-}
-
-fn sealing_keys(ctx: &Context) -> Api<SealingKey> {
-    Api::namespaced(ctx.client.clone(), &ctx.args.namespace)
+    Facts { period, made: last_steps.made, ..observe::facts(ctx) }
 }

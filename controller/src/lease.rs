@@ -15,9 +15,9 @@ use kube::core::ObjectMeta;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::{Failure, post_params, within};
-use crate::backoff::random;
+use crate::api::{RequestFailure, post_params, within};
 use crate::context::Context;
+use crate::state::backoff::random;
 
 /// The name of the Lease, in the controller's namespace.
 const NAME: &str = "bulla-controller";
@@ -28,11 +28,11 @@ pub(crate) struct Candidate {
     /// Who we are: no two running processes have the same.
     identity: String,
     duration: Duration,
-    seen: Option<Seen>,
+    seen: Option<SeenLease>,
 }
 
 /// The Lease as somebody else left it, and when we first saw it so.
-struct Seen {
+struct SeenLease {
     resource_version: Option<String>,
     at: Instant,
 }
@@ -80,7 +80,7 @@ impl Candidate {
     }
 
     /// Renews or takes the Lease if it is ours to take; the Lease that we then hold.
-    async fn campaign(&mut self, held: Option<Lease>) -> Result<Option<Lease>, Failure> {
+    async fn campaign(&mut self, held: Option<Lease>) -> Result<Option<Lease>, RequestFailure> {
         let lease = match held {
             Some(lease) => Some(lease),
             None => within(self.api.get_opt(NAME)).await?,
@@ -96,7 +96,7 @@ impl Candidate {
         // At the resource version that was read: of two that take it one loses.
         match within(self.api.replace(NAME, &post_params(), &lease)).await {
             Ok(lease) => Ok(Some(lease)),
-            Err(Failure::Conflict | Failure::NotFound) => Ok(None),
+            Err(RequestFailure::Conflict | RequestFailure::NotFound) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
@@ -108,19 +108,19 @@ impl Candidate {
             Some(seen) if seen.resource_version == *resource_version => seen.at,
             _ => Instant::now(),
         };
-        self.seen = Some(Seen { resource_version: resource_version.clone(), at });
+        self.seen = Some(SeenLease { resource_version: resource_version.clone(), at });
         let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         at.elapsed() >= seconds.map_or(self.duration, Duration::from_secs)
     }
 
-    async fn create(&self) -> Result<Option<Lease>, Failure> {
+    async fn create(&self) -> Result<Option<Lease>, RequestFailure> {
         let lease = Lease {
             metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
             spec: Some(self.taken(LeaseSpec::default(), "")),
         };
         match within(self.api.create(&post_params(), &lease)).await {
             Ok(lease) => Ok(Some(lease)),
-            Err(Failure::AlreadyExists) => Ok(None),
+            Err(RequestFailure::AlreadyExists) => Ok(None),
             Err(failure) => Err(failure),
         }
     }

@@ -1,27 +1,23 @@
 //! The in-cluster half: holds the identities, and keeps the native Secrets equal to what the
 //! SealedSecrets say.
 //!
-//! Where to look: `watches` says what is watched and `cache` what of it is kept, `queue` what is looked at
-//! next, `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` is the life of the
+//! Where to look: `watches` says what is watched and `state` what of it is kept and what is looked at next,
+//! `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` is the life of the
 //! keys, `rekey` answers Rekeys, `lease` decides which replica works. Everything else serves these.
 
 mod api;
 mod args;
-mod backoff;
-mod cache;
 mod context;
-mod damping;
 mod events;
+mod field_manager;
 mod http;
 mod keys;
 mod lease;
-mod memory;
 mod metrics;
-mod object;
 mod process;
-mod queue;
 mod rekey;
 mod sealed_secret;
+mod state;
 mod telemetry;
 mod watches;
 
@@ -110,7 +106,7 @@ async fn work(
     while until_stopped(leads(&mut leadership, ctx), stop.clone()).await.is_some() {
         ctx.metrics.is_leader(true);
         let over = || Box::pin(over(leadership.clone(), stop.clone()));
-        ctx.begin_work();
+        begin_work(ctx);
         let objects = async {
             tokio::join!(sealed_secret::work(ctx.clone(), over()), rekey::work(ctx.clone(), over()),)
         };
@@ -122,6 +118,14 @@ async fn work(
         ctx.end_work();
         ctx.metrics.is_leader(false);
     }
+}
+
+/// Begins to work on everything that needs it.
+fn begin_work(ctx: &Context) {
+    // In this order: what a watch brings meanwhile is queued by it, or found here.
+    ctx.begin_work();
+    sealed_secret::enqueue_all(ctx);
+    ctx.rekeys.enqueue_all();
 }
 
 /// Until this replica does not hold the Lease any more, or is told to stop.

@@ -2,10 +2,12 @@
 //! `--metrics-per-object` asks for the first two.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bulla_crds::State;
 use bulla_crds::conditions::{READY, Reason, Situation};
+use bulla_sealing::Fingerprint;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -16,8 +18,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::context::Context;
-use crate::sealed_secret;
+use crate::state::cache::KnownSealedSecret;
+use crate::state::key_store::KeySummary;
+use crate::state::object_ref::ObjectRef;
+use crate::state::queue::Depth;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -69,6 +73,20 @@ struct StateLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KeyLabel {
     fingerprint: String,
+}
+
+/// What is counted only when it is asked for.
+pub(crate) struct Snapshot {
+    pub(crate) depth: Depth,
+    /// The keys whose identities are held.
+    pub(crate) held: Vec<Fingerprint>,
+    pub(crate) keys: KeySummary,
+    pub(crate) renewal_period: Duration,
+    pub(crate) sealed_secrets: Vec<(ObjectRef, Arc<KnownSealedSecret>)>,
+    /// How many of them another controller is in charge of.
+    pub(crate) of_another: usize,
+    /// Whether each of them is shown.
+    pub(crate) is_per_object: bool,
 }
 
 /// The counters, and the registry that names them.
@@ -187,9 +205,10 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub(crate) fn render(&self, ctx: &Context) -> String {
-        self.count(ctx);
-        let depth = ctx.queue.depth();
+    pub(crate) fn render(&self, snapshot: &Snapshot) -> String {
+        self.count_keys(snapshot);
+        self.count_sealed_secrets(snapshot);
+        let depth = snapshot.depth;
         for (lane, count) in
             [("changed", depth.changed), ("backlog", depth.backlog), ("delayed", depth.delayed)]
         {
@@ -202,31 +221,26 @@ impl Metrics {
         }
     }
 
-    /// Counts what the caches hold.
-    fn count(&self, ctx: &Context) {
+    fn count_sealed_secrets(&self, snapshot: &Snapshot) {
         let mut conditions = BTreeMap::<_, usize>::new();
         let mut keys: BTreeMap<_, usize> =
-            ctx.keyring().fingerprints().map(|fingerprint| (fingerprint, 0)).collect();
-        self.identities.set(gauge(keys.len()));
-        self.count_keys(ctx);
+            snapshot.held.iter().map(|fingerprint| (*fingerprint, 0)).collect();
         self.by_object.clear();
-        let mut of_another = 0;
-        for (object, known) in ctx.sealed_secrets.all() {
+        for (object, known) in &snapshot.sealed_secrets {
             let status = known.status.as_ref();
             let ready = status.and_then(|status| status.ready.clone());
             let (ready, reason) = ready.unwrap_or_else(|| ("Unknown".into(), "Unseen".into()));
-            of_another += usize::from(sealed_secret::is_of_another(ctx, &known));
             for fingerprint in status.iter().flat_map(|status| &status.fingerprints) {
                 keys.entry(*fingerprint).and_modify(|count| *count += 1);
             }
-            if ctx.args.metrics_per_object {
+            if snapshot.is_per_object {
                 let (namespace, name) = (object.namespace.to_string(), object.name.to_string());
                 let labels = ObjectLabels { namespace, name, reason: reason.clone() };
                 self.by_object.get_or_create(&labels).set((ready == "True").into());
             }
             *conditions.entry((ready, reason)).or_default() += 1;
         }
-        self.of_another.set(gauge(of_another));
+        self.of_another.set(gauge(snapshot.of_another));
         self.sealed_secrets.clear();
         for ((status, reason), count) in conditions {
             let labels = ConditionLabels { condition: READY, status, reason };
@@ -238,21 +252,20 @@ impl Metrics {
             self.by_key.get_or_create(&labels).set(gauge(count));
         }
     }
-}
 
-impl Metrics {
-    fn count_keys(&self, ctx: &Context) {
-        let summary = ctx.ring.summary(&ctx.args.holder);
+    fn count_keys(&self, snapshot: &Snapshot) {
+        let keys = &snapshot.keys;
         for state in [State::Pending, State::Active, State::Retired, State::Revoked] {
-            let count = summary.by_state.get(&state).copied().unwrap_or_default();
+            let count = keys.by_state.get(&state).copied().unwrap_or_default();
             let labels = StateLabel { state: state.as_str() };
             self.sealing_keys.get_or_create(&labels).set(gauge(count));
         }
-        self.identities_missing.set(gauge(summary.missing));
-        self.not_backed_up.set(gauge(summary.not_backed_up));
-        self.unusable.set(gauge(summary.unusable));
-        self.newest_key.set(summary.newest.map_or(0, Timestamp::as_second));
-        let period = ctx.args.renew_every.as_secs();
+        self.identities.set(gauge(snapshot.held.len()));
+        self.identities_missing.set(gauge(keys.missing));
+        self.not_backed_up.set(gauge(keys.not_backed_up));
+        self.unusable.set(gauge(keys.unusable));
+        self.newest_key.set(keys.newest.map_or(0, Timestamp::as_second));
+        let period = snapshot.renewal_period.as_secs();
         self.renewal_period.set(period.try_into().unwrap_or(i64::MAX));
     }
 }

@@ -9,7 +9,6 @@
 //! Nothing is opened, and nothing comes out but headers for keys that administrators declared: see `judge`.
 
 mod judge;
-mod seen;
 mod status;
 
 use std::collections::HashSet;
@@ -19,14 +18,13 @@ use std::time::Duration;
 use bulla_crds::Rekey;
 use kube::core::ObjectMeta;
 
-use crate::api::{self, Failure};
+use crate::api::{self, RequestFailure};
 use crate::context::Context;
-use crate::object::Object;
-use crate::queue::{self, Lane, Next, Taken};
-use crate::rekey::judge::{Keys, RefusalCause, judge};
-pub(crate) use crate::rekey::seen::Rekeys;
-use crate::rekey::seen::{Seen, WORKERS};
+use crate::rekey::judge::{KnownKeys, RefusalCause, judge};
 use crate::sealed_secret;
+use crate::state::object_ref::ObjectRef;
+use crate::state::queue::{self, Lane, Next, Taken};
+use crate::state::rekeys::{SeenRekey, WORKERS};
 
 /// How often something that a moment may change is looked at again before it is said: for about a second.
 const MAX_LOOKS: u32 = 3;
@@ -34,18 +32,18 @@ const MAX_LOOKS: u32 = 3;
 /// The watch has told of a Rekey.
 pub(crate) fn came(ctx: &Context, metadata: &ObjectMeta) {
     if ctx.rekeys.note(metadata) && ctx.is_working() {
-        ctx.rekeys.queue.push(Object::of(metadata), Lane::Changed);
+        ctx.rekeys.queue.push(ObjectRef::of(metadata), Lane::Changed);
     }
 }
 
 /// A Rekey is not there any more.
-pub(crate) fn went(ctx: &Context, object: &Object) {
+pub(crate) fn went(ctx: &Context, object: &ObjectRef) {
     ctx.rekeys.forget(object);
     ctx.backoff.succeeded(&subject(object));
 }
 
 /// A list of `namespace`, or of all, has brought these.
-pub(crate) fn listed(ctx: &Context, namespace: Option<&str>, listed: &HashSet<Object>) {
+pub(crate) fn listed(ctx: &Context, namespace: Option<&str>, listed: &HashSet<ObjectRef>) {
     for object in ctx.rekeys.retain(namespace, listed) {
         went(ctx, &object);
     }
@@ -74,7 +72,7 @@ async fn handle(ctx: &Context, taken: Taken) {
     taken.finish(next);
 }
 
-async fn attempt(ctx: &Context, object: &Object) -> Result<Next, Failure> {
+async fn attempt(ctx: &Context, object: &ObjectRef) -> Result<Next, RequestFailure> {
     let Some(seen) = ctx.rekeys.get(object) else {
         went(ctx, object); // a request may have failed since
         return Ok(Next::Settled);
@@ -96,7 +94,11 @@ async fn attempt(ctx: &Context, object: &Object) -> Result<Next, Failure> {
 }
 
 /// Answers it, if nobody has; how long to wait when it is too early to say.
-async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Duration>, Failure> {
+async fn answer(
+    ctx: &Context,
+    object: &ObjectRef,
+    seen: &SeenRekey,
+) -> Result<Option<Duration>, RequestFailure> {
     let Some(rekey) = api::rekey(&ctx.client, object, &seen.resource_version).await? else {
         return Ok(None);
     };
@@ -107,11 +109,11 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
         if *object.namespace == *ctx.args.namespace {
             return Err(RefusalCause::Protected.into());
         }
-        let (declared, revoked) = (ctx.declared_keys(), ctx.ring.revoked());
-        let keys = Keys { declared: &declared, revoked: &revoked };
+        let (declared, revoked) = (ctx.key_store.declared(), ctx.key_store.revoked());
+        let keys = KnownKeys { declared: &declared, revoked: &revoked };
         judge(&object.namespace, &rekey.spec, &keys, |header, target, recipients| {
             // Each takes the keyring for itself: whoever changes it should not wait for all.
-            header.rekey(target, &ctx.keyring(), recipients)
+            header.rekey(target, &ctx.key_store.keyring(), recipients)
         })
     });
     if let Err(refusal) = &judged
@@ -125,7 +127,7 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
     match api::patch_status::<Rekey>(&ctx.client, &judged_at, &status).await {
         Ok(_) => {}
         // Deleted meanwhile: there is nobody to tell.
-        Err(Failure::NotFound) => return Ok(None),
+        Err(RequestFailure::NotFound) => return Ok(None),
         Err(failure) => {
             ctx.metrics.api_error("answer_rekey", failure.reason().as_str());
             return Err(failure);
@@ -139,13 +141,13 @@ async fn answer(ctx: &Context, object: &Object, seen: &Seen) -> Result<Option<Du
 }
 
 /// Whether it waits for an answer, and for ours.
-fn is_ours_to_answer(ctx: &Context, rekey: &Rekey, seen: &Seen) -> bool {
+fn is_ours_to_answer(ctx: &Context, rekey: &Rekey, seen: &SeenRekey) -> bool {
     let metadata = &rekey.metadata;
     let answered = rekey.status.as_ref().and_then(|status| status.observed_generation);
     let is_waiting = metadata.uid.as_ref() == Some(&seen.uid)
         && metadata.deletion_timestamp.is_none()
         && answered != metadata.generation;
-    let asked = Object {
+    let asked = ObjectRef {
         namespace: metadata.namespace.as_deref().unwrap_or_default().into(),
         name: rekey.spec.sealed_secret.as_str().into(),
     };
@@ -157,14 +159,14 @@ fn is_ours_to_answer(ctx: &Context, rekey: &Rekey, seen: &Seen) -> bool {
 }
 
 /// Deletes the one that was seen, if it is still there.
-async fn delete(ctx: &Context, object: &Object, seen: &Seen) -> Result<(), Failure> {
+async fn delete(ctx: &Context, object: &ObjectRef, seen: &SeenRekey) -> Result<(), RequestFailure> {
     match api::delete_rekey(&ctx.client, object, &seen.uid).await {
         Ok(()) => {
             tracing::info!(%object, "deleted a Rekey that has had its time");
             Ok(())
         }
         // Gone, or another one of this name.
-        Err(Failure::NotFound | Failure::Conflict) => Ok(()),
+        Err(RequestFailure::NotFound | RequestFailure::Conflict) => Ok(()),
         Err(failure) => {
             ctx.metrics.api_error("delete_rekey", failure.reason().as_str());
             Err(failure)
@@ -173,6 +175,6 @@ async fn delete(ctx: &Context, object: &Object, seen: &Seen) -> Result<(), Failu
 }
 
 /// What its failures are counted under: a SealedSecret may have the same name.
-fn subject(object: &Object) -> String {
+fn subject(object: &ObjectRef) -> String {
     format!("rekeys/{object}")
 }

@@ -20,19 +20,19 @@ use std::time::Duration;
 
 use bulla_crds::Policy;
 use bulla_crds::conditions::{Reason, Situation};
+use bulla_sealing::Fingerprint;
 
-use crate::api::Failure;
-use crate::backoff;
-use crate::cache::Known;
+use crate::api::RequestFailure;
+use crate::args::Args;
 use crate::context::Context;
-use crate::damping::Found;
-use crate::object::Object;
-use crate::queue::{self, Next, Taken};
-use crate::sealed_secret::apply::{Change, ChangeKind};
+use crate::sealed_secret::apply::{TargetChange, TargetChangeKind};
 use crate::sealed_secret::glance::Glance;
-use crate::sealed_secret::observe::{Observed, Reading};
-pub(crate) use crate::sealed_secret::plan::Limits;
-use crate::sealed_secret::plan::Plan;
+use crate::sealed_secret::plan::{Decision, Limits, Observed, Plan, Reading};
+use crate::state::backoff;
+use crate::state::cache::KnownSealedSecret;
+use crate::state::damping::Disturbance;
+use crate::state::object_ref::ObjectRef;
+use crate::state::queue::{self, Lane, Next, Taken};
 
 /// What is in the way may go without an event that we see: a foreign Secret is deleted, a right is granted.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -41,37 +41,72 @@ const LOOK_AGAIN: Duration = Duration::from_mins(1);
 const MAX_RACES: usize = 5;
 
 /// Whether the caches show that there may be something to do.
-pub(crate) fn needs_work(ctx: &Context, object: &Object, known: &Known) -> bool {
+pub(crate) fn needs_work(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> bool {
     look(ctx, object, known) == Glance::Look
 }
 
 /// Whether another controller is in charge.
-pub(crate) fn is_of_another(ctx: &Context, known: &Known) -> bool {
+pub(crate) fn is_of_another(ctx: &Context, known: &KnownSealedSecret) -> bool {
     controller(known).is_some_and(|controller| !ctx.args.is_in_charge(controller))
 }
 
 /// Whether the status still names the controller that this one has taken over from.
-fn is_taken_over(ctx: &Context, known: &Known) -> bool {
+fn is_taken_over(ctx: &Context, known: &KnownSealedSecret) -> bool {
     !known.is_deleted && controller(known).is_some_and(|controller| controller != ctx.args.holder)
 }
 
 /// The controller in charge, by what the status says.
-fn controller(known: &Known) -> Option<&str> {
+fn controller(known: &KnownSealedSecret) -> Option<&str> {
     known.status.as_ref()?.controller.as_deref()
 }
 
 /// Whether it was refused for a reason that a controller with other flags may not have.
-pub(crate) fn is_refused_by_flags(known: &Known) -> bool {
+fn is_refused_by_flags(known: &KnownSealedSecret) -> bool {
     let ready = known.status.as_ref().and_then(|status| status.ready.as_ref());
     let by_flags = [Reason::TypeRefused, Reason::LabelRefused, Reason::NamespaceRefused];
     ready.is_some_and(|(_, reason)| by_flags.iter().any(|by_flag| reason == by_flag.as_str()))
+}
+
+/// Queues every object on which something may be to do.
+pub(crate) fn enqueue_all(ctx: &Context) {
+    for (object, known) in ctx.sealed_secrets.all() {
+        if needs_work(ctx, &object, &known) {
+            ctx.queue.push(object, Lane::Backlog);
+        }
+    }
+    // What the last controller refused may be allowed by our flags.
+    for (object, known) in ctx.sealed_secrets.all() {
+        if is_refused_by_flags(&known) {
+            ctx.queue.push_check(object);
+        }
+    }
+}
+
+/// Looks again at what is sealed to keys that open from now on, or do not any more.
+pub(crate) fn keys_changed(ctx: &Context, changed: &[Fingerprint]) {
+    if changed.is_empty() || !ctx.is_working() {
+        return;
+    }
+    let is_named = |known: &KnownSealedSecret| {
+        let status = known.status.as_ref();
+        status.is_some_and(|status| {
+            status.fingerprints.iter().any(|fingerprint| changed.contains(fingerprint))
+        })
+    };
+    for (object, known) in ctx.sealed_secrets.all() {
+        if is_named(&known) && known.status.as_ref().is_some_and(|status| status.is_ready()) {
+            ctx.queue.push_check(object);
+        } else if needs_work(ctx, &object, &known) {
+            ctx.queue.push(object, Lane::Backlog);
+        }
+    }
 }
 
 /// Brings one target to what its SealedSecret says, and says how to go on.
 pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
     let object = taken.object.clone();
     let attempted = attempt(ctx, &object, taken.is_check).await;
-    ctx.memory.end(&object);
+    ctx.own_writes.end(&object);
     let next = match attempted {
         Ok(next) => next,
         Err(failure) => {
@@ -83,7 +118,11 @@ pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
     taken.finish(next);
 }
 
-async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next, Failure> {
+async fn attempt(
+    ctx: &Context,
+    object: &ObjectRef,
+    is_check: bool,
+) -> Result<Next, RequestFailure> {
     let Some(known) = ctx.sealed_secrets.get(object) else { return Ok(Next::Settled) };
     if is_of_another(ctx, &known) || known.is_deleted {
         return Ok(Next::Settled);
@@ -96,7 +135,7 @@ async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next,
     }
 
     let mut timer = ctx.metrics.reconcile();
-    ctx.memory.begin(object);
+    ctx.own_writes.begin(object);
     let Some(outcome) = settle(ctx, object, &known).await? else {
         timer.nothing();
         ctx.forget(object);
@@ -114,7 +153,7 @@ async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next,
 
     let pause = damped(ctx, object, &known, change.as_ref());
     let situation = match (&change, pause) {
-        (Some(Change { kind: ChangeKind::Restored { by }, .. }), Some(_)) => {
+        (Some(TargetChange { kind: TargetChangeKind::Restored { by }, .. }), Some(_)) => {
             contested(by.as_deref())
         }
         _ => situation,
@@ -135,7 +174,7 @@ async fn attempt(ctx: &Context, object: &Object, is_check: bool) -> Result<Next,
     }
 }
 
-fn look(ctx: &Context, object: &Object, known: &Known) -> Glance {
+fn look(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> Glance {
     if is_of_another(ctx, known) {
         return Glance::Settled;
     }
@@ -143,23 +182,23 @@ fn look(ctx: &Context, object: &Object, known: &Known) -> Glance {
         return Glance::Look;
     }
     let target = ctx.targets.get(object);
-    if ctx.memory.is_done(object, known, target.as_deref()) {
+    if ctx.own_writes.is_done(object, known, target.as_deref()) {
         return Glance::Settled;
     }
-    glance::glance(known, target.as_deref(), &ctx.keyring())
+    glance::glance(known, target.as_deref(), &ctx.key_store.keyring())
 }
 
 /// Whether the SealedSecret is as it was last judged, so that what changed is the target.
-fn is_judged(known: &Known) -> bool {
+fn is_judged(known: &KnownSealedSecret) -> bool {
     known.status.as_ref().is_some_and(|status| status.observed_generation == known.generation)
 }
 
 /// How long a target that keeps changing is left alone from now on, if at all.
 fn damped(
     ctx: &Context,
-    object: &Object,
-    known: &Known,
-    change: Option<&Change>,
+    object: &ObjectRef,
+    known: &KnownSealedSecret,
+    change: Option<&TargetChange>,
 ) -> Option<Duration> {
     let change = change?;
     let is_as_left =
@@ -167,8 +206,8 @@ fn damped(
             written.version.resource_version == change.target.resource_version
         });
     match change.kind {
-        ChangeKind::Restored { .. } => ctx.damping.note(object, Found::Drift),
-        ChangeKind::Unchanged if !is_as_left => ctx.damping.note(object, Found::Noise),
+        TargetChangeKind::Restored { .. } => ctx.damping.note(object, Disturbance::Drift),
+        TargetChangeKind::Unchanged if !is_as_left => ctx.damping.note(object, Disturbance::Noise),
         _ => {
             ctx.damping.forget(object);
             None
@@ -185,7 +224,7 @@ fn contested(by: Option<&str>) -> Situation {
 }
 
 /// Tries again after a growing delay, for ever.
-fn retry(ctx: &Context, object: &Object, situation: &Situation, least_delay: Duration) -> Next {
+fn retry(ctx: &Context, object: &ObjectRef, situation: &Situation, least_delay: Duration) -> Next {
     let delay = ctx.backoff.failed(&object.to_string(), least_delay);
     // What ends without an event is not waited for longer than a person would.
     let delay = match situation.reason() {
@@ -203,13 +242,13 @@ fn retry(ctx: &Context, object: &Object, situation: &Situation, least_delay: Dur
 struct Outcome {
     observed: Observed,
     situation: Situation,
-    change: Option<Change>,
+    change: Option<TargetChange>,
     /// What the API server has asked for.
     least_delay: Duration,
 }
 
 impl Outcome {
-    fn failed(observed: Observed, failure: &Failure) -> Self {
+    fn failed(observed: Observed, failure: &RequestFailure) -> Self {
         let (situation, least_delay) = (apply::failed(failure), failure.least_delay());
         Self { observed, situation, change: None, least_delay }
     }
@@ -217,7 +256,11 @@ impl Outcome {
 
 /// Observes, plans and applies, and begins anew when somebody else wrote meanwhile; `None` when there is
 /// nothing to do for the object any more.
-async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<Outcome>, Failure> {
+async fn settle(
+    ctx: &Context,
+    object: &ObjectRef,
+    known: &KnownSealedSecret,
+) -> Result<Option<Outcome>, RequestFailure> {
     let mut reading = first_reading(ctx, object, known);
     let mut last = None;
     for _ in 0..MAX_RACES {
@@ -231,12 +274,15 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
         {
             return Ok(None); // since we last heard of it
         }
-        let revoked = ctx.ring.revoked();
-        let plan = plan::plan(&observed, &ctx.keyring(), &revoked, &ctx.args.limits());
-        if let Plan::Read(more) = plan {
-            reading = more;
-            continue;
-        }
+        let revoked = ctx.key_store.revoked();
+        let limits = limits(&ctx.args);
+        let plan = match plan::decide(&observed, &ctx.key_store.keyring(), &revoked, &limits) {
+            Decision::Do(plan) => plan,
+            Decision::Read(more) => {
+                reading = more;
+                continue;
+            }
+        };
         let is_ours = matches!(plan, Plan::Correct { .. });
         let generation = observed.sealed_secret.metadata.generation.unwrap_or_default();
         match apply::apply(ctx, plan, generation).await {
@@ -245,22 +291,29 @@ async fn settle(ctx: &Context, object: &Object, known: &Known) -> Result<Option<
                 return Ok(Some(Outcome { observed, situation, change, least_delay }));
             }
             // Look at what is in the way; the loop decides by it.
-            Err(Failure::AlreadyExists | Failure::Conflict | Failure::NotFound) => {
+            Err(
+                RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
+            ) => {
                 reading = reading.max(Reading::Metadata);
                 last = Some(observed);
             }
             // However much was read before; what is merged into is somebody else's and never recreated.
-            Err(Failure::Immutable) if is_ours && reading != Reading::Immutable => {
+            Err(RequestFailure::Immutable) if is_ours && reading != Reading::Immutable => {
                 reading = Reading::Immutable;
             }
             Err(failure) => return Ok(Some(Outcome::failed(observed, &failure))),
         }
     }
-    Ok(last.map(|observed| Outcome::failed(observed, &Failure::Conflict)))
+    Ok(last.map(|observed| Outcome::failed(observed, &RequestFailure::Conflict)))
+}
+
+/// What this controller refuses.
+fn limits(args: &Args) -> Limits<'_> {
+    Limits { protected: &args.namespace, types: &args.refuse_types, labels: &args.refuse_labels }
 }
 
 /// What hints at a target is worth a read; else creating it will tell.
-fn first_reading(ctx: &Context, object: &Object, known: &Known) -> Reading {
+fn first_reading(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> Reading {
     let written = known.status.as_ref().and_then(|status| status.target.as_ref());
     match written {
         Some(written) if written.policy == Policy::Merge => Reading::Keys,

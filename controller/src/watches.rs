@@ -22,15 +22,16 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::api::Failure;
-use crate::backoff::Reopening;
-use crate::cache::{Cache, Glimpse, Known, Version};
+use crate::api::RequestFailure;
 use crate::context::Context;
-use crate::keys::{self, Origin};
-use crate::object::Object;
-use crate::queue::Lane;
+use crate::keys;
 use crate::rekey;
 use crate::sealed_secret;
+use crate::state::backoff::Reopening;
+use crate::state::cache::{Cache, Glimpse, KnownSealedSecret, ObjectVersion};
+use crate::state::key_store::Origin;
+use crate::state::object_ref::ObjectRef;
+use crate::state::queue::Lane;
 
 /// Larger pages cost memory: 500 hybrid SealedSecrets are 25 MiB while they are read.
 const PAGE_SIZE: u32 = 100;
@@ -58,17 +59,24 @@ async fn sealed_secrets(ctx: Arc<Context>, namespace: Option<String>) {
         config = config.labels(selector);
     }
     let events = follow(api, config, "SealedSecrets");
-    let changed = |object, change: Change<Known>| match change {
-        Change::Now { before, now } => sealed_secret_changed(&ctx, object, before.as_deref(), &now),
-        Change::Gone => ctx.forget(&object),
+    let changed = |object, change: CacheChange<KnownSealedSecret>| match change {
+        CacheChange::Now { before, now } => {
+            sealed_secret_changed(&ctx, object, before.as_deref(), &now)
+        }
+        CacheChange::Gone => ctx.forget(&object),
     };
     feed(&ctx, &ctx.sealed_secrets, namespace.as_deref(), events, changed).await;
 }
 
 /// New and changed objects go before the backlog, also when it is an annotation that somebody has touched so
 /// that the object is looked at now. Only what we wrote ourselves waits for the delay that the object may have.
-fn sealed_secret_changed(ctx: &Context, object: Object, before: Option<&Known>, now: &Known) {
-    let is_ours = ctx.memory.came(&object, now);
+fn sealed_secret_changed(
+    ctx: &Context,
+    object: ObjectRef,
+    before: Option<&KnownSealedSecret>,
+    now: &KnownSealedSecret,
+) {
+    let is_ours = ctx.own_writes.came(&object, now);
     let is_as_before = before.is_some_and(|before| before.resource_version == now.resource_version);
     let lane = if is_ours || is_as_before { Lane::Backlog } else { Lane::Changed };
     if ctx.is_working() && sealed_secret::needs_work(ctx, &object, now) {
@@ -79,13 +87,13 @@ fn sealed_secret_changed(ctx: &Context, object: Object, before: Option<&Known>, 
 async fn targets(ctx: Arc<Context>, namespace: Option<String>) {
     let api: Api<PartialObjectMeta<Secret>> = scoped(&ctx.client, namespace.as_deref());
     let events = follow(api, watcher::Config::default().labels(TARGET_LABEL), "targets");
-    let changed = |object, _: Change<Version>| target_changed(&ctx, object);
+    let changed = |object, _: CacheChange<ObjectVersion>| target_changed(&ctx, object);
     feed(&ctx, &ctx.targets, namespace.as_deref(), events, changed).await;
 }
 
 /// The SealedSecret that a target belongs to has its namespace and name.
-fn target_changed(ctx: &Context, object: Object) {
-    ctx.memory.target_came(&object);
+fn target_changed(ctx: &Context, object: ObjectRef) {
+    ctx.own_writes.target_came(&object);
     if !ctx.is_working() {
         return;
     }
@@ -103,17 +111,19 @@ async fn identities(ctx: Arc<Context>, type_: &'static str, origin: Origin) {
     futures::pin_mut!(told);
     while let Some(told) = told.next().await {
         let changed = match told {
-            Told::Came(secret) => Vec::from_iter(ctx.ring.secret_came(&WipedSecret::new(secret))),
-            Told::Went(secret) => {
-                Vec::from_iter(ctx.ring.secret_went(&WipedSecret::new(secret).name_any()))
+            Delivery::Came(secret) => {
+                Vec::from_iter(ctx.key_store.secret_came(&WipedSecret::new(secret)))
             }
-            Told::Listed(listed) => {
-                let gone = ctx.ring.secrets_listed(type_, &names(&listed));
-                ctx.ring.first_list_is_done(origin);
+            Delivery::Went(secret) => {
+                Vec::from_iter(ctx.key_store.secret_went(&WipedSecret::new(secret).name_any()))
+            }
+            Delivery::Listed(listed) => {
+                let gone = ctx.key_store.secrets_listed(type_, &names(&listed));
+                ctx.key_store.first_list_is_done(origin);
                 gone
             }
         };
-        ctx.keys_changed(&changed);
+        sealed_secret::keys_changed(&ctx, &changed);
     }
 }
 
@@ -125,20 +135,22 @@ async fn sealing_keys(ctx: Arc<Context>) {
     futures::pin_mut!(told);
     while let Some(told) = told.next().await {
         let changed = match told {
-            Told::Came(DeserializeGuard(Ok(key))) => Vec::from_iter(ctx.ring.declaration_came(key)),
-            Told::Came(unreadable) => {
+            Delivery::Came(DeserializeGuard(Ok(key))) => {
+                Vec::from_iter(ctx.key_store.declaration_came(key))
+            }
+            Delivery::Came(unreadable) => {
                 let name = unreadable.name_any();
                 tracing::error!(key = name, "a SealingKey is of no form that is known here");
-                Vec::from_iter(ctx.ring.declaration_went(&name))
+                Vec::from_iter(ctx.key_store.declaration_went(&name))
             }
-            Told::Went(key) => Vec::from_iter(ctx.ring.declaration_went(&key.name_any())),
-            Told::Listed(listed) => {
-                let gone = ctx.ring.declarations_listed(&names(&listed));
-                ctx.ring.first_list_is_done(Origin::Declared);
+            Delivery::Went(key) => Vec::from_iter(ctx.key_store.declaration_went(&key.name_any())),
+            Delivery::Listed(listed) => {
+                let gone = ctx.key_store.declarations_listed(&names(&listed));
+                ctx.key_store.first_list_is_done(Origin::Declared);
                 gone
             }
         };
-        ctx.keys_changed(&changed);
+        sealed_secret::keys_changed(&ctx, &changed);
     }
 }
 
@@ -149,26 +161,26 @@ async fn rekeys(ctx: Arc<Context>, namespace: Option<String>) {
     futures::pin_mut!(told);
     while let Some(told) = told.next().await {
         match told {
-            Told::Came(rekey) => rekey::came(&ctx, &rekey.metadata),
-            Told::Went(rekey) => rekey::went(&ctx, &Object::of(&rekey.metadata)),
-            Told::Listed(listed) => rekey::listed(&ctx, namespace.as_deref(), &listed),
+            Delivery::Came(rekey) => rekey::came(&ctx, &rekey.metadata),
+            Delivery::Went(rekey) => rekey::went(&ctx, &ObjectRef::of(&rekey.metadata)),
+            Delivery::Listed(listed) => rekey::listed(&ctx, namespace.as_deref(), &listed),
         }
     }
 }
 
 /// What a watch tells when nobody caches what it brings.
-enum Told<K> {
+enum Delivery<K> {
     /// One is there, as it is now.
     Came(K),
     /// One is not there any more.
     Went(K),
     /// These are all that there are.
-    Listed(HashSet<Object>),
+    Listed(HashSet<ObjectRef>),
 }
 
 fn told<K: Resource>(
     events: impl futures::Stream<Item = Heard<K>>,
-) -> impl futures::Stream<Item = Told<K>> {
+) -> impl futures::Stream<Item = Delivery<K>> {
     let told = events.scan(HashSet::new(), |listed, heard| {
         let told = match heard {
             Heard::Forbidden => None,
@@ -177,24 +189,24 @@ fn told<K: Resource>(
                 None
             }
             Heard::Event(Event::InitApply(seen)) => {
-                listed.insert(Object::of(seen.meta()));
-                Some(Told::Came(seen))
+                listed.insert(ObjectRef::of(seen.meta()));
+                Some(Delivery::Came(seen))
             }
-            Heard::Event(Event::Apply(seen)) => Some(Told::Came(seen)),
-            Heard::Event(Event::Delete(seen)) => Some(Told::Went(seen)),
-            Heard::Event(Event::InitDone) => Some(Told::Listed(std::mem::take(listed))),
+            Heard::Event(Event::Apply(seen)) => Some(Delivery::Came(seen)),
+            Heard::Event(Event::Delete(seen)) => Some(Delivery::Went(seen)),
+            Heard::Event(Event::InitDone) => Some(Delivery::Listed(std::mem::take(listed))),
         };
         ready(Some(told))
     });
     told.filter_map(ready)
 }
 
-fn names(listed: &HashSet<Object>) -> BTreeSet<String> {
+fn names(listed: &HashSet<ObjectRef>) -> BTreeSet<String> {
     listed.iter().map(|object| object.name.to_string()).collect()
 }
 
 /// What a watch has told of an object.
-enum Change<V> {
+enum CacheChange<V> {
     /// How it was, if it was known, and how it is.
     Now { before: Option<Arc<V>>, now: Arc<V> },
     /// It is not there any more.
@@ -207,12 +219,12 @@ async fn feed<K, V>(
     cache: &Cache<V>,
     namespace: Option<&str>,
     events: impl futures::Stream<Item = Heard<K>>,
-    changed: impl Fn(Object, Change<V>),
+    changed: impl Fn(ObjectRef, CacheChange<V>),
 ) where
     K: Resource,
     V: for<'a> From<&'a K>,
 {
-    let mut list = List::default();
+    let mut list = ListInProgress::default();
     futures::pin_mut!(events);
     while let Some(heard) = events.next().await {
         let Heard::Event(event) = heard else {
@@ -222,22 +234,22 @@ async fn feed<K, V>(
         match event {
             Event::Init => {
                 list.begin();
-                ctx.memory.clear();
+                ctx.own_writes.clear();
             }
             Event::InitApply(seen) | Event::Apply(seen) => {
-                let object = Object::of(seen.meta());
+                let object = ObjectRef::of(seen.meta());
                 list.note(&object);
                 let (before, now) = cache.insert(object.clone(), V::from(&seen));
-                changed(object, Change::Now { before, now });
+                changed(object, CacheChange::Now { before, now });
             }
             Event::Delete(seen) => {
-                let object = Object::of(seen.meta());
+                let object = ObjectRef::of(seen.meta());
                 cache.remove(&object);
-                changed(object, Change::Gone);
+                changed(object, CacheChange::Gone);
             }
             Event::InitDone => {
                 for object in list.end(cache, namespace) {
-                    changed(object, Change::Gone);
+                    changed(object, CacheChange::Gone);
                 }
             }
         }
@@ -246,19 +258,19 @@ async fn feed<K, V>(
 
 /// What the list in progress has brought.
 #[derive(Default)]
-struct List {
-    listed: HashSet<Object>,
+struct ListInProgress {
+    listed: HashSet<ObjectRef>,
     is_open: bool,
     is_done: bool,
 }
 
-impl List {
+impl ListInProgress {
     fn begin(&mut self) {
         self.listed.clear();
         self.is_open = true;
     }
 
-    fn note(&mut self, object: &Object) {
+    fn note(&mut self, object: &ObjectRef) {
         if self.is_open {
             self.listed.insert(object.clone());
         }
@@ -273,7 +285,7 @@ impl List {
     }
 
     /// Brings the cache to what was listed; what had gone unnoticed.
-    fn end<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) -> Vec<Object> {
+    fn end<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) -> Vec<ObjectRef> {
         let gone = cache.retain(namespace, &std::mem::take(&mut self.listed));
         self.is_open = false;
         if !std::mem::replace(&mut self.is_done, true) {
@@ -332,7 +344,7 @@ where
                 None => watcher::Error::NoResourceVersion, // kube's watcher does not end
             };
             let is_refused = is_refused(&error);
-            let failure = Failure::from(error);
+            let failure = RequestFailure::from(error);
             let delay = self.reopening.failed().max(failure.least_delay());
             tracing::warn!(of = self.of, %failure, ?delay, "a watch failed and is opened again");
             tokio::time::sleep(delay).await;
@@ -340,7 +352,7 @@ where
                 let (api, config) = self.pages.clone();
                 self.stream = kube::runtime::watcher(api, config).boxed();
             }
-            if failure == Failure::Forbidden {
+            if failure == RequestFailure::Forbidden {
                 return Heard::Forbidden;
             }
         }

@@ -5,7 +5,7 @@ use bulla_crds::{
     ACTIVATED_ANNOTATION, RENEW_ANNOTATION, REVOKED_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey,
     State, WipedSecret,
 };
-use bulla_sealing::Identity;
+use bulla_sealing::{Fingerprint, Identity};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Patch;
 use kube::core::ObjectMeta;
@@ -13,24 +13,33 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::api::{self, Failure, patch_params, post_params, within};
-use crate::cache::Version;
+use crate::api::{self, RequestFailure, patch_params, post_params, within};
 use crate::context::Context;
-use crate::keys::plan::{Facts, Step};
-use crate::keys::{Memory, sealing_keys, status};
+use crate::keys::plan::{Facts, KeyStep};
+use crate::keys::status;
+use crate::state::cache::ObjectVersion;
 
 /// The Lease that says which key is the first: it is created or replaced once, so only one can be.
 const FIRST_KEY: &str = "bulla-first-key";
 
+/// What the last steps leave to the next ones.
+#[derive(Default)]
+pub(super) struct LastSteps {
+    /// The identity that was made and is not yet declared.
+    pub(super) made: Option<Fingerprint>,
+    /// When a key was last made on schedule. Two API servers may have clocks that differ by more than a period.
+    pub(super) renewed: Option<Instant>,
+}
+
 /// Takes a step.
 pub(super) async fn apply(
     ctx: &Context,
-    memory: &mut Memory,
+    last_steps: &mut LastSteps,
     facts: &Facts,
-    step: Step,
-) -> Result<(), Failure> {
+    step: KeyStep,
+) -> Result<(), RequestFailure> {
     match step {
-        Step::Mark(of) => {
+        KeyStep::Mark(of) => {
             let Some(secret) = facts.identities.get(&of).and_then(|stored| stored.secret.as_ref())
             else {
                 return Ok(());
@@ -42,36 +51,36 @@ pub(super) async fn apply(
             }});
             let namespace = &ctx.args.namespace;
             let marked = api::patch_secret(&ctx.client, namespace, &of.to_string(), &mark).await?;
-            ctx.ring.secret_marked(of, &marked.metadata);
+            ctx.key_store.secret_marked(of, &marked.metadata);
             tracing::info!(key = %of, "the identity Secret says from now on that its key was revoked");
         }
-        Step::Revoke(name) => {
+        KeyStep::Revoke(name) => {
             patch(ctx, facts, &name, json!({"spec": {"state": State::Revoked}})).await?;
             tracing::warn!(key = name, "revoked again: its identity Secret says that it was");
         }
-        Step::BackUp(of) => back_up(ctx, facts, of).await?,
-        Step::Publish(of, state) => {
+        KeyStep::BackUp(of) => back_up(ctx, facts, of).await?,
+        KeyStep::Publish(of, state) => {
             let Some(stored) = facts.identities.get(&of) else { return Ok(()) };
             let created = stored.secret.as_ref().and_then(|secret| secret.created).or(facts.now);
-            let created = created.ok_or(Failure::Unreadable)?;
+            let created = created.ok_or(RequestFailure::Unreadable)?;
             let (namespace, holder) = (&ctx.args.namespace, &ctx.args.holder);
             let key = keys::sealing_key(&stored.recipient, namespace, holder, created, state);
             within(sealing_keys(ctx).create(&post_params(), &key)).await?;
             tracing::info!(key = %of, %state, "declared a key");
         }
-        Step::Generate => generate(ctx, memory).await?,
-        Step::Claim(name) => take_claim(ctx, facts, name).await?,
-        Step::HandOver { from, to } => {
+        KeyStep::Generate => generate(ctx, last_steps).await?,
+        KeyStep::Claim(name) => take_claim(ctx, facts, name).await?,
+        KeyStep::HandOver { from, to } => {
             let patched = json!({
                 "metadata": {"annotations": {SUCCESSOR_ANNOTATION: to}},
                 "spec": {"state": State::Retired},
             });
             patch(ctx, facts, &from, patched).await?;
             // Asked for or not: the next one on schedule is a while away.
-            memory.renewed = Some(Instant::now());
+            last_steps.renewed = Some(Instant::now());
             tracing::info!(key = from, successor = to, "retired a key in favour of its successor");
         }
-        Step::Activate(name) => {
+        KeyStep::Activate(name) => {
             // A demand to renew it was met, if there was one.
             let patched = json!({
                 "metadata": {"annotations": {ACTIVATED_ANNOTATION: facts.now, RENEW_ANNOTATION: null}},
@@ -80,11 +89,11 @@ pub(super) async fn apply(
             patch(ctx, facts, &name, patched).await?;
             tracing::info!(key = name, "values are sealed to this key from now on");
         }
-        Step::Settle(name) => {
+        KeyStep::Settle(name) => {
             let settled = json!({"metadata": {"annotations": {SUCCESSOR_ANNOTATION: null}}});
             patch(ctx, facts, &name, settled).await?;
         }
-        Step::Retire(name) => {
+        KeyStep::Retire(name) => {
             patch(ctx, facts, &name, json!({"spec": {"state": State::Retired}})).await?;
             tracing::info!(key = name, "retired a key that another has overtaken");
         }
@@ -93,34 +102,30 @@ pub(super) async fn apply(
 }
 
 /// The identity first, so that nothing is ever sealed to a key that nobody holds.
-async fn generate(ctx: &Context, memory: &mut Memory) -> Result<(), Failure> {
+async fn generate(ctx: &Context, last_steps: &mut LastSteps) -> Result<(), RequestFailure> {
     let Ok(identity) = Identity::generate(ctx.args.key_type.into()) else {
         tracing::error!("no key can be made: the operating system gives no randomness");
-        return Err(Failure::Unavailable(0));
+        return Err(RequestFailure::Unavailable(0));
     };
     let fingerprint = identity.recipient().fingerprint();
     let secret = keys::identity_secret(&identity, &ctx.args.namespace);
     let created = api::create_secret(&ctx.client, &secret).await?;
     let stored = secret.with(|secret| secret.metadata = created.metadata);
-    ctx.ring.secret_came(&stored);
-    memory.made = Some(fingerprint);
+    ctx.key_store.secret_came(&stored);
+    last_steps.made = Some(fingerprint);
     tracing::info!(key = %fingerprint, "made an identity");
     Ok(())
 }
 
 /// Nobody has taken the new copy out yet, which is said before there is one.
-async fn back_up(
-    ctx: &Context,
-    facts: &Facts,
-    of: bulla_sealing::Fingerprint,
-) -> Result<(), Failure> {
+async fn back_up(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), RequestFailure> {
     let Some(recovery) = &facts.recovery else { return Ok(()) };
     if let Some(key) = facts.declared.get(&of.to_string()) {
         status::forget_backup(ctx, key).await?;
     }
-    let sealed = ctx.ring.seal_identity(of, &ctx.args.namespace, recovery);
-    let Some(file) = sealed.ok_or(Failure::Conflict)?.ok() else {
-        return Err(Failure::Unavailable(0));
+    let sealed = ctx.key_store.seal_identity(of, &ctx.args.namespace, recovery);
+    let Some(file) = sealed.ok_or(RequestFailure::Conflict)?.ok() else {
+        return Err(RequestFailure::Unavailable(0));
     };
     let secret = keys::backup_secret(of, file, &ctx.args.namespace);
     let (secret, stored) = match facts.backups.get(&of) {
@@ -129,7 +134,7 @@ async fn back_up(
             (secret, stored)
         }
         Some(found) => {
-            let Version { uid, resource_version } = found.version.clone();
+            let ObjectVersion { uid, resource_version } = found.version.clone();
             let secret = secret.with(|secret| {
                 secret.metadata.uid = Some(uid);
                 secret.metadata.resource_version = Some(resource_version);
@@ -139,19 +144,19 @@ async fn back_up(
         }
     };
     let secret: WipedSecret = secret.with(|secret| secret.metadata = stored.metadata);
-    ctx.ring.secret_came(&secret);
+    ctx.key_store.secret_came(&secret);
     tracing::info!(key = %of, "stored the identity sealed to the recovery recipients");
     Ok(())
 }
 
 /// The key that was claimed to be the first, if one was.
-pub(super) async fn claim(ctx: &Context) -> Result<Option<String>, Failure> {
+pub(super) async fn claim(ctx: &Context) -> Result<Option<String>, RequestFailure> {
     let lease = within(leases(ctx).get_opt(FIRST_KEY)).await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity))
 }
 
 /// Whoever comes second is refused, and completes what the first has begun.
-async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), Failure> {
+async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), RequestFailure> {
     let spec = Some(LeaseSpec { holder_identity: Some(name), ..LeaseSpec::default() });
     let found = within(leases(ctx).get_opt(FIRST_KEY)).await?;
     let Some(found) = found else {
@@ -160,7 +165,7 @@ async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), Fa
         return Ok(());
     };
     if found.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) != facts.claim.as_ref() {
-        return Err(Failure::Conflict);
+        return Err(RequestFailure::Conflict);
     }
     // At the resource version that was read.
     within(leases(ctx).replace(FIRST_KEY, &post_params(), &Lease { spec, ..found })).await?;
@@ -173,14 +178,18 @@ async fn patch(
     facts: &Facts,
     name: &str,
     mut change: serde_json::Value,
-) -> Result<(), Failure> {
-    let key = facts.declared.get(name).ok_or(Failure::NotFound)?;
+) -> Result<(), RequestFailure> {
+    let key = facts.declared.get(name).ok_or(RequestFailure::NotFound)?;
     change["metadata"]["uid"] = json!(key.uid());
     change["metadata"]["resourceVersion"] = json!(key.resource_version());
     let patched: SealingKey =
         within(sealing_keys(ctx).patch(name, &patch_params(), &Patch::Merge(&change))).await?;
-    ctx.ring.declaration_came(patched);
+    ctx.key_store.declaration_came(patched);
     Ok(())
+}
+
+fn sealing_keys(ctx: &Context) -> Api<SealingKey> {
+    api::sealing_keys(&ctx.client, &ctx.args.namespace)
 }
 
 fn leases(ctx: &Context) -> Api<Lease> {

@@ -9,7 +9,7 @@ use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use tokio::time::Instant;
 
-use crate::api::{Failure, post_params, within};
+use crate::api::{RequestFailure, post_params, within};
 use crate::context::Context;
 
 /// How long our own steady clock is relied upon. It may stand still while a machine sleeps.
@@ -21,7 +21,7 @@ pub(super) struct Clock(Option<(Timestamp, Instant)>);
 
 impl Clock {
     /// The API server's time, as far as it is needed: `None` when keys are never renewed.
-    pub(super) async fn now(&mut self, ctx: &Context) -> Result<Option<Timestamp>, Failure> {
+    pub(super) async fn now(&mut self, ctx: &Context) -> Result<Option<Timestamp>, RequestFailure> {
         if ctx.args.renewal_period().is_none() {
             return Ok(None);
         }
@@ -35,13 +35,13 @@ impl Clock {
     }
 
     /// The API server's time. It stamps whatever is created, also when that is only tried.
-    pub(super) async fn ask(&mut self, ctx: &Context) -> Result<Timestamp, Failure> {
+    pub(super) async fn ask(&mut self, ctx: &Context) -> Result<Timestamp, RequestFailure> {
         let api: Api<Lease> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
         let params = PostParams { dry_run: true, ..post_params() };
         let metadata =
             ObjectMeta { generate_name: Some("bulla-clock-".into()), ..ObjectMeta::default() };
         let tried = within(api.create(&params, &Lease { metadata, spec: None })).await?;
-        let said = tried.metadata.creation_timestamp.ok_or(Failure::Unreadable)?.0;
+        let said = tried.metadata.creation_timestamp.ok_or(RequestFailure::Unreadable)?.0;
         self.0 = Some((said, Instant::now()));
         Ok(said)
     }

@@ -11,7 +11,8 @@ use bulla_sealing::Identity;
 use zeroize::Zeroizing;
 
 use crate::context::Context;
-use crate::keys::ring::Origin;
+use crate::sealed_secret;
+use crate::state::key_store::Origin;
 
 /// How often the folder is read. What is mounted changes without telling anybody.
 const EVERY: Duration = Duration::from_secs(10);
@@ -24,9 +25,9 @@ pub(crate) async fn follow(ctx: &Context, folder: &Path) {
     loop {
         match read(folder) {
             Ok((identities, unusable)) => {
-                let changed = ctx.ring.files_came(identities, unusable);
-                ctx.keys_changed(&changed);
-                ctx.ring.first_list_is_done(Origin::Files);
+                let changed = ctx.key_store.files_came(identities, unusable);
+                sealed_secret::keys_changed(ctx, &changed);
+                ctx.key_store.first_list_is_done(Origin::Files);
             }
             // What was read before is held: nothing is given up because something failed.
             Err(error) => {

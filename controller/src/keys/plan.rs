@@ -12,7 +12,7 @@ use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::keys::ring::{Stored, StoredBackup};
+use crate::state::key_store::{StoredBackup, StoredIdentity};
 
 /// Everything that a step is decided on.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(super) struct Facts {
     pub(super) holder: String,
     /// The SealingKeys by name.
     pub(super) declared: BTreeMap<String, SealingKey>,
-    pub(super) identities: BTreeMap<Fingerprint, Stored>,
+    pub(super) identities: BTreeMap<Fingerprint, StoredIdentity>,
     /// The identities that open.
     pub(super) held: BTreeSet<Fingerprint>,
     pub(super) backups: BTreeMap<Fingerprint, StoredBackup>,
@@ -39,7 +39,7 @@ pub(super) struct Facts {
 
 /// One request. Every write to an object that is there names the state of it that was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum KeyStep {
     /// Keep on the identity Secret that its key was revoked.
     Mark(Fingerprint),
     /// Revoke a key anew whose identity Secret says that it was revoked.
@@ -73,7 +73,7 @@ pub(super) fn by_name(keys: Vec<SealingKey>) -> BTreeMap<String, SealingKey> {
 }
 
 /// Decides on the next step; `None` when all is as it is to be.
-pub(super) fn plan(facts: &Facts) -> Option<Step> {
+pub(super) fn plan(facts: &Facts) -> Option<KeyStep> {
     facts
         .revocation()
         .or_else(|| facts.backup())
@@ -110,15 +110,15 @@ impl Ours<'_> {
 
 impl Facts {
     /// A key stays revoked, whether its SealingKey or its identity Secret was made anew.
-    fn revocation(&self) -> Option<Step> {
+    fn revocation(&self) -> Option<KeyStep> {
         self.identities.iter().find_map(|(fingerprint, stored)| {
             let name = fingerprint.to_string();
             let state = self.declared.get(&name).map(|key| key.spec.state);
             let is_in_secret = stored.secret.is_some();
             match (state, stored.is_marked()) {
-                (Some(State::Revoked), false) if is_in_secret => Some(Step::Mark(*fingerprint)),
+                (Some(State::Revoked), false) if is_in_secret => Some(KeyStep::Mark(*fingerprint)),
                 (Some(State::Pending | State::Active | State::Retired), true) => {
-                    Some(Step::Revoke(name))
+                    Some(KeyStep::Revoke(name))
                 }
                 _ => None,
             }
@@ -126,7 +126,7 @@ impl Facts {
     }
 
     /// Before a key is sealed to, so that there is no moment in which its loss could not be mended.
-    fn backup(&self) -> Option<Step> {
+    fn backup(&self) -> Option<KeyStep> {
         let recovery = self.recovery.as_ref()?;
         let wanted: BTreeSet<_> = recovery.iter().map(Recipient::fingerprint).collect();
         let lacks = |fingerprint: &&Fingerprint| {
@@ -137,26 +137,27 @@ impl Facts {
             });
             can && !has
         };
-        self.held.iter().find(lacks).map(|fingerprint| Step::BackUp(*fingerprint))
+        self.held.iter().find(lacks).map(|fingerprint| KeyStep::BackUp(*fingerprint))
     }
 
     /// What is found, restored or mounted opens; only a person makes it Active.
-    fn publication(&self) -> Option<Step> {
+    fn publication(&self) -> Option<KeyStep> {
         let undeclared =
             |fingerprint: &&Fingerprint| !self.declared.contains_key(&fingerprint.to_string());
         let marked = self.identities.iter().filter(|(_, stored)| stored.is_marked());
-        if let Some((fingerprint, _)) = marked.into_iter().find(|(it, _)| undeclared(it)) {
-            return Some(Step::Publish(*fingerprint, State::Revoked));
+        let mut marked = marked.map(|(fingerprint, _)| fingerprint);
+        if let Some(fingerprint) = marked.find(undeclared) {
+            return Some(KeyStep::Publish(*fingerprint, State::Revoked));
         }
         let fingerprint = *self.held.iter().find(undeclared)?;
         let state = match self.made == Some(fingerprint) {
             true => State::Pending,
             false => State::Retired,
         };
-        Some(Step::Publish(fingerprint, state))
+        Some(KeyStep::Publish(fingerprint, state))
     }
 
-    fn succession(&self) -> Option<Step> {
+    fn succession(&self) -> Option<KeyStep> {
         let ours = self.ours();
         let mut active: Vec<_> = ours.iter().filter(|key| key.state == State::Active).collect();
         active.sort_by(|one, other| one.order().cmp(&other.order()));
@@ -165,13 +166,13 @@ impl Facts {
             [only] => self.renewal(only, &ours),
             // Somebody has declared a second one by hand: the newest stays.
             [oldest, .., newest] => {
-                Some(Step::HandOver { from: oldest.name.clone(), to: newest.name.clone() })
+                Some(KeyStep::HandOver { from: oldest.name.clone(), to: newest.name.clone() })
             }
         }
     }
 
     /// Completes what was begun, else makes a first key.
-    fn first(&self, ours: &[Ours<'_>]) -> Step {
+    fn first(&self, ours: &[Ours<'_>]) -> KeyStep {
         let is_able =
             |key: &&Ours<'_>| key.is_held && matches!(key.state, State::Pending | State::Retired);
         let named: BTreeSet<_> = ours.iter().filter_map(Ours::successor).collect();
@@ -182,28 +183,30 @@ impl Facts {
         let pending = || ours.iter().filter(|key| is_able(key) && key.state == State::Pending);
         let claimed = || pending().find(|key| self.claim.as_ref() == Some(&key.name));
         if let Some(next) = successor.or_else(claimed) {
-            return Step::Activate(next.name.clone());
+            return KeyStep::Activate(next.name.clone());
         }
         match pending().max_by(|one, other| one.order().cmp(&other.order())) {
-            Some(candidate) => Step::Claim(candidate.name.clone()),
-            None => Step::Generate,
+            Some(candidate) => KeyStep::Claim(candidate.name.clone()),
+            None => KeyStep::Generate,
         }
     }
 
     /// Replaces the Active key when it is due, and tidies up after the last time.
-    fn renewal(&self, active: &Ours<'_>, ours: &[Ours<'_>]) -> Option<Step> {
+    fn renewal(&self, active: &Ours<'_>, ours: &[Ours<'_>]) -> Option<KeyStep> {
         if let Some(settled) = ours.iter().find(|key| key.successor().is_some()) {
-            return Some(Step::Settle(settled.name.clone()));
+            return Some(KeyStep::Settle(settled.name.clone()));
         }
         let mut pending: Vec<_> =
             ours.iter().filter(|key| key.state == State::Pending && key.is_held).collect();
         pending.sort_by(|one, other| one.order().cmp(&other.order()));
         if !self.is_due(active) {
-            return pending.first().map(|overtaken| Step::Retire(overtaken.name.clone()));
+            return pending.first().map(|overtaken| KeyStep::Retire(overtaken.name.clone()));
         }
         Some(match pending.last() {
-            Some(newest) => Step::HandOver { from: active.name.clone(), to: newest.name.clone() },
-            None => Step::Generate,
+            Some(newest) => {
+                KeyStep::HandOver { from: active.name.clone(), to: newest.name.clone() }
+            }
+            None => KeyStep::Generate,
         })
     }
 
@@ -237,8 +240,8 @@ mod tests {
     use bulla_sealing::{Identity, KeyType};
 
     use super::*;
-    use crate::cache::Version;
-    use crate::keys::ring::StoredSecret;
+    use crate::state::cache::ObjectVersion;
+    use crate::state::key_store::StoredSecret;
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -248,9 +251,9 @@ mod tests {
 
     /// A cluster in the small: steps are taken on it as `apply` takes them on the real one.
     #[derive(Clone, Default)]
-    struct World {
+    struct KeyWorld {
         declared: BTreeMap<String, SealingKey>,
-        identities: BTreeMap<Fingerprint, Stored>,
+        identities: BTreeMap<Fingerprint, StoredIdentity>,
         backups: BTreeMap<Fingerprint, StoredBackup>,
         recovery: Option<Recipients>,
         made: Option<Fingerprint>,
@@ -258,14 +261,14 @@ mod tests {
         day: i64,
     }
 
-    impl World {
+    impl KeyWorld {
         fn facts(&self) -> Facts {
             let is_revoked = |fingerprint: &Fingerprint| {
                 let key = self.declared.get(&fingerprint.to_string());
                 key.is_some_and(|key| key.spec.state == State::Revoked)
                     || self.identities[fingerprint].is_marked()
             };
-            let held = self.identities.keys().filter(|it| !is_revoked(it)).copied().collect();
+            let held = self.identities.keys().filter(|key| !is_revoked(key)).copied().collect();
             Facts {
                 holder: "eu".into(),
                 declared: self.declared.clone(),
@@ -285,8 +288,8 @@ mod tests {
             let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
             let fingerprint = recipient.fingerprint();
             let secret =
-                StoredSecret { version: Version::default(), created: None, is_marked: false };
-            let stored = Stored { recipient, secret: Some(secret), is_in_file: false };
+                StoredSecret { version: ObjectVersion::default(), created: None, is_marked: false };
+            let stored = StoredIdentity { recipient, secret: Some(secret), is_in_file: false };
             self.identities.insert(fingerprint, stored);
             fingerprint
         }
@@ -299,46 +302,46 @@ mod tests {
             self.key(name).spec.state = state;
         }
 
-        fn take(&mut self, step: Step) {
+        fn take(&mut self, step: KeyStep) {
             match step {
-                Step::Mark(of) => {
+                KeyStep::Mark(of) => {
                     self.identities.get_mut(&of).unwrap().secret.as_mut().unwrap().is_marked = true;
                 }
-                Step::Revoke(name) => self.set(&name, State::Revoked),
-                Step::BackUp(of) => {
+                KeyStep::Revoke(name) => self.set(&name, State::Revoked),
+                KeyStep::BackUp(of) => {
                     let recovery = self.recovery.iter().flat_map(Recipients::iter);
                     let recovery = recovery.map(Recipient::fingerprint).collect();
-                    let version = Version::default();
+                    let version = ObjectVersion::default();
                     self.backups.insert(of, StoredBackup { version, recovery });
                 }
-                Step::Publish(of, state) => {
+                KeyStep::Publish(of, state) => {
                     let recipient = &self.identities[&of].recipient;
                     let key =
                         keys::sealing_key(recipient, "bulla-system", "eu", at(self.day), state);
                     self.declared.insert(of.to_string(), key);
                 }
-                Step::Generate => self.made = Some(self.find()),
-                Step::Claim(name) => self.claim = Some(name),
-                Step::HandOver { from, to } => {
+                KeyStep::Generate => self.made = Some(self.find()),
+                KeyStep::Claim(name) => self.claim = Some(name),
+                KeyStep::HandOver { from, to } => {
                     self.set(&from, State::Retired);
                     let annotation = (SUCCESSOR_ANNOTATION.to_owned(), to);
                     self.key(&from).annotations_mut().extend([annotation]);
                 }
-                Step::Activate(name) => {
+                KeyStep::Activate(name) => {
                     self.set(&name, State::Active);
                     let since = (ACTIVATED_ANNOTATION.to_owned(), at(self.day).to_string());
                     self.key(&name).annotations_mut().remove(RENEW_ANNOTATION);
                     self.key(&name).annotations_mut().extend([since]);
                 }
-                Step::Settle(name) => {
+                KeyStep::Settle(name) => {
                     self.key(&name).annotations_mut().remove(SUCCESSOR_ANNOTATION);
                 }
-                Step::Retire(name) => self.set(&name, State::Retired),
+                KeyStep::Retire(name) => self.set(&name, State::Retired),
             }
             assert!(self.in_state(State::Active).len() <= 1, "two Active keys");
         }
 
-        fn settle(&mut self) -> Vec<Step> {
+        fn settle(&mut self) -> Vec<KeyStep> {
             let mut taken = Vec::new();
             while let Some(step) = plan(&self.facts()) {
                 taken.push(step.clone());
@@ -354,8 +357,8 @@ mod tests {
         }
     }
 
-    fn settled() -> (World, String) {
-        let mut world = World::default();
+    fn settled() -> (KeyWorld, String) {
+        let mut world = KeyWorld::default();
         world.settle();
         let active = world.in_state(State::Active).pop().unwrap();
         (world, active)
@@ -363,11 +366,16 @@ mod tests {
 
     #[test]
     fn first_key_is_stored_declared_claimed_and_then_active() {
-        let mut world = World::default();
+        let mut world = KeyWorld::default();
         let steps = world.settle();
         assert!(matches!(
             &steps[..],
-            [Step::Generate, Step::Publish(_, State::Pending), Step::Claim(_), Step::Activate(_)]
+            [
+                KeyStep::Generate,
+                KeyStep::Publish(_, State::Pending),
+                KeyStep::Claim(_),
+                KeyStep::Activate(_)
+            ]
         ));
     }
 
@@ -376,18 +384,18 @@ mod tests {
         let (mut world, old) = settled();
         let recovery = Identity::generate(KeyType::Hybrid).unwrap().recipient();
         world.recovery = Some(Recipients::new(vec![recovery]).unwrap());
-        assert!(matches!(&world.settle()[..], [Step::BackUp(_)]));
+        assert!(matches!(&world.settle()[..], [KeyStep::BackUp(_)]));
         world.day = 30;
         let steps = world.settle();
         assert!(matches!(
             &steps[..],
             [
-                Step::Generate,
-                Step::BackUp(_),
-                Step::Publish(_, State::Pending),
-                Step::HandOver { .. },
-                Step::Activate(_),
-                Step::Settle(_)
+                KeyStep::Generate,
+                KeyStep::BackUp(_),
+                KeyStep::Publish(_, State::Pending),
+                KeyStep::HandOver { .. },
+                KeyStep::Activate(_),
+                KeyStep::Settle(_)
             ]
         ));
         assert_eq!(world.in_state(State::Retired), [old]);
@@ -397,7 +405,7 @@ mod tests {
     fn whoever_dies_after_any_step_leaves_something_that_the_next_completes() {
         let (start, old) = settled();
         for deaths in 0..6 {
-            let mut world = World { day: 30, ..start.clone() };
+            let mut world = KeyWorld { day: 30, ..start.clone() };
             for _ in 0..deaths {
                 let step = plan(&world.facts()).unwrap();
                 world.take(step);
@@ -416,7 +424,7 @@ mod tests {
         world.day = 30;
         for _ in 0..2 {
             let generated = world.find();
-            world.take(Step::Publish(generated, State::Pending));
+            world.take(KeyStep::Publish(generated, State::Pending));
         }
         let steps = world.settle();
         assert_eq!(world.in_state(State::Active).len(), 1);
@@ -457,10 +465,10 @@ mod tests {
         world.settle();
         assert_eq!(world.in_state(State::Retired), vec![found.clone()]);
         // There and back again, with nobody to tidy up in between.
-        world.take(Step::HandOver { from: old.clone(), to: found.clone() });
+        world.take(KeyStep::HandOver { from: old.clone(), to: found.clone() });
         world.settle();
         assert_eq!(world.in_state(State::Active), vec![found.clone()]);
-        world.take(Step::HandOver { from: found.clone(), to: old.clone() });
+        world.take(KeyStep::HandOver { from: found.clone(), to: old.clone() });
         world.settle();
         assert_eq!(
             (world.in_state(State::Active), world.in_state(State::Retired)),
@@ -475,9 +483,9 @@ mod tests {
         world.settle();
         let second = world.in_state(State::Active).pop().unwrap();
         world.day = 100;
-        world.take(Step::HandOver { from: second, to: first.clone() });
+        world.take(KeyStep::HandOver { from: second, to: first.clone() });
         let steps = world.settle();
-        assert!(matches!(&steps[..], [Step::Activate(_), Step::Settle(_)]), "{steps:?}");
+        assert!(matches!(&steps[..], [KeyStep::Activate(_), KeyStep::Settle(_)]), "{steps:?}");
         assert_eq!(world.in_state(State::Active), vec![first.clone()]);
         world.day = 129;
         assert_eq!(world.settle(), []);
@@ -502,7 +510,7 @@ mod tests {
         world.settle();
         world.declared.get_mut(&second.to_string()).unwrap().spec.state = State::Active;
         let step = plan(&world.facts()).unwrap();
-        assert_eq!(step, Step::HandOver { from: old.clone(), to: second.to_string() });
+        assert_eq!(step, KeyStep::HandOver { from: old.clone(), to: second.to_string() });
         world.take(step);
         world.settle();
         assert_eq!(world.in_state(State::Active), [second.to_string()]);
@@ -526,11 +534,11 @@ mod tests {
         let found = world.find();
         world.settle();
         world.set(&found.to_string(), State::Revoked);
-        assert_eq!(world.settle(), [Step::Mark(found)]);
+        assert_eq!(world.settle(), [KeyStep::Mark(found)]);
         world.declared.remove(&found.to_string());
-        assert_eq!(world.settle(), [Step::Publish(found, State::Revoked)]);
+        assert_eq!(world.settle(), [KeyStep::Publish(found, State::Revoked)]);
         world.set(&found.to_string(), State::Retired);
-        assert_eq!(world.settle(), [Step::Revoke(found.to_string())]);
+        assert_eq!(world.settle(), [KeyStep::Revoke(found.to_string())]);
     }
 
     #[test]
@@ -539,7 +547,7 @@ mod tests {
         for _ in 0..2 {
             let recovery = Identity::generate(KeyType::X25519).unwrap().recipient();
             world.recovery = Some(Recipients::new(vec![recovery]).unwrap());
-            assert!(matches!(&world.settle()[..], [Step::BackUp(_)]));
+            assert!(matches!(&world.settle()[..], [KeyStep::BackUp(_)]));
         }
     }
 }

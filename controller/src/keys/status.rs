@@ -14,10 +14,10 @@ use kube::api::Patch;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::api::{Failure, patch_params, within};
+use crate::api::{self, RequestFailure, patch_params, within};
 use crate::context::Context;
+use crate::keys::observe;
 use crate::keys::plan::Facts;
-use crate::keys::sealing_keys;
 
 /// A count that changes is written this often at most: it changes with every object that is sealed.
 const COUNTED_EVERY: Duration = Duration::from_secs(30);
@@ -26,11 +26,11 @@ const COUNTED_EVERY: Duration = Duration::from_secs(30);
 const TAKEN_OUT: &str = "TakenOut";
 
 /// When each status was last written, or first looked at.
-pub(super) type Told = HashMap<String, Instant>;
+pub(super) type WriteTimes = HashMap<String, Instant>;
 
 /// Writes the statuses that have changed.
-pub(super) async fn tell(ctx: &Context, told: &mut Told) -> Result<(), Failure> {
-    let facts = ctx.ring.facts(&ctx.args);
+pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), RequestFailure> {
+    let facts = observe::facts(ctx);
     let mut counts = BTreeMap::<Fingerprint, i64>::new();
     for (_, known) in ctx.sealed_secrets.all() {
         for fingerprint in known.status.iter().flat_map(|status| &status.fingerprints) {
@@ -40,7 +40,8 @@ pub(super) async fn tell(ctx: &Context, told: &mut Told) -> Result<(), Failure> 
     told.retain(|name, _| facts.declared.contains_key(name));
     for (name, key) in &facts.declared {
         let now = Timestamp::now();
-        let count = name.parse().ok().and_then(|it| counts.get(&it).copied()).unwrap_or_default();
+        let count = name.parse().ok().and_then(|fingerprint| counts.get(&fingerprint).copied());
+        let count = count.unwrap_or_default();
         let previous = key.status.clone().unwrap_or_default();
         let conditions = judge(key, &facts, &previous.conditions, now);
         let is_count_new = previous.sealed_secrets.as_ref().map(|live| live.count) != Some(count);
@@ -59,7 +60,7 @@ pub(super) async fn tell(ctx: &Context, told: &mut Told) -> Result<(), Failure> 
                 told.insert(name.clone(), Instant::now());
             }
             // The watch brings what it is now.
-            Err(Failure::Conflict | Failure::NotFound) => {}
+            Err(RequestFailure::Conflict | RequestFailure::NotFound) => {}
             Err(failure) => return Err(failure),
         }
     }
@@ -67,7 +68,7 @@ pub(super) async fn tell(ctx: &Context, told: &mut Told) -> Result<(), Failure> 
 }
 
 /// Says that nobody has a copy of the backup that is about to be made.
-pub(super) async fn forget_backup(ctx: &Context, key: &SealingKey) -> Result<(), Failure> {
+pub(super) async fn forget_backup(ctx: &Context, key: &SealingKey) -> Result<(), RequestFailure> {
     let mut status = key.status.clone().unwrap_or_default();
     if !conditions::is_true(&status.conditions, BACKED_UP) {
         return Ok(());
@@ -76,14 +77,20 @@ pub(super) async fn forget_backup(ctx: &Context, key: &SealingKey) -> Result<(),
     write(ctx, key, status).await
 }
 
-async fn write(ctx: &Context, key: &SealingKey, status: SealingKeyStatus) -> Result<(), Failure> {
+async fn write(
+    ctx: &Context,
+    key: &SealingKey,
+    status: SealingKeyStatus,
+) -> Result<(), RequestFailure> {
     let patch = json!({
         "metadata": {"resourceVersion": key.resource_version(), "uid": key.uid()},
         "status": status,
     });
-    let (api, patch) = (sealing_keys(ctx), Patch::Merge(&patch));
-    let patched = within(api.patch_status(&key.name_any(), &patch_params(), &patch)).await?;
-    ctx.ring.declaration_came(patched);
+    let sealing_keys = api::sealing_keys(&ctx.client, &ctx.args.namespace);
+    let patch = Patch::Merge(&patch);
+    let patched =
+        within(sealing_keys.patch_status(&key.name_any(), &patch_params(), &patch)).await?;
+    ctx.key_store.declaration_came(patched);
     Ok(())
 }
 
@@ -196,8 +203,8 @@ mod tests {
     use bulla_sealing::{Identity, KeyType, Recipients};
 
     use super::*;
-    use crate::cache::Version;
-    use crate::keys::ring::{Stored, StoredBackup, StoredSecret};
+    use crate::state::cache::ObjectVersion;
+    use crate::state::key_store::{StoredBackup, StoredIdentity, StoredSecret};
 
     fn facts() -> (Facts, SealingKey) {
         let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
@@ -209,8 +216,9 @@ mod tests {
             State::Active,
         );
         let fingerprint = recipient.fingerprint();
-        let secret = StoredSecret { version: Version::default(), created: None, is_marked: false };
-        let stored = Stored { recipient, secret: Some(secret), is_in_file: false };
+        let secret =
+            StoredSecret { version: ObjectVersion::default(), created: None, is_marked: false };
+        let stored = StoredIdentity { recipient, secret: Some(secret), is_in_file: false };
         let facts = Facts {
             holder: "eu".into(),
             held: [fingerprint].into(),
@@ -240,7 +248,7 @@ mod tests {
         let recovery = Some(Recipients::new(vec![recovery]).unwrap());
         let facts = Facts { recovery, ..facts };
         assert_eq!(reasons(&key, &facts), [held[0], held[1], "BackedUp=False NotSealed"]);
-        let backup = StoredBackup { version: Version::default(), recovery: Vec::new() };
+        let backup = StoredBackup { version: ObjectVersion::default(), recovery: Vec::new() };
         let backups = [(*facts.held.first().unwrap(), backup)].into();
         let facts = Facts { backups, ..facts };
         assert_eq!(reasons(&key, &facts), [held[0], held[1], "BackedUp=False NotTakenOut"]);

@@ -14,7 +14,7 @@ use bulla_sealing::{
 };
 
 /// What is known of keys.
-pub(super) struct Keys<'a> {
+pub(super) struct KnownKeys<'a> {
     /// Those that can be trusted.
     pub(super) declared: &'a DeclaredKeys,
     /// Those that were revoked, whatever their SealingKeys say.
@@ -127,7 +127,7 @@ impl RefusalCause {
 pub(super) fn judge(
     namespace: &str,
     spec: &RekeySpec,
-    keys: &Keys<'_>,
+    keys: &KnownKeys<'_>,
     mut rekey: impl FnMut(&SealedHeader<'_>, &Target, &Recipients) -> Result<Vec<u8>, RekeyError>,
 ) -> Result<BTreeMap<String, String>, RekeyRefusal> {
     if spec.headers.is_empty() {
@@ -180,7 +180,7 @@ fn permitted_header<'a>(file: &'a [u8], target: &Target) -> Result<SealedHeader<
 }
 
 /// Whom the new header is for.
-fn successors(header: &SealedHeader<'_>, keys: &Keys<'_>) -> Result<Recipients, RefusalCause> {
+fn successors(header: &SealedHeader<'_>, keys: &KnownKeys<'_>) -> Result<Recipients, RefusalCause> {
     let recipients =
         keys.declared.successors(header.fingerprints()).map_err(RefusalCause::NoSuccessor)?;
     // A SealingKey that was deleted and created again says nothing of it.
@@ -196,7 +196,7 @@ fn successors(header: &SealedHeader<'_>, keys: &Keys<'_>) -> Result<Recipients, 
 
 fn unopened(error: UnsealError, revoked: &BTreeSet<Fingerprint>) -> RefusalCause {
     if let UnsealError::NoIdentity { fingerprints } = &error
-        && let Some(fingerprint) = fingerprints.iter().find(|it| revoked.contains(it))
+        && let Some(fingerprint) = fingerprints.iter().find(|of| revoked.contains(of))
     {
         return RefusalCause::Revoked(*fingerprint);
     }
@@ -215,7 +215,7 @@ mod tests {
     const MARKER: &str = "MARKER-correct-horse-battery-staple";
 
     /// Some holders with their keys, and what this controller holds of them.
-    struct World {
+    struct RekeyWorld {
         keys: BTreeMap<&'static str, Recipient>,
         /// Each identity by itself.
         alone: BTreeMap<&'static str, Keyring>,
@@ -240,7 +240,7 @@ mod tests {
         ("back-again", "again", State::Active),
     ];
 
-    impl World {
+    impl RekeyWorld {
         fn new() -> Self {
             let mut world = Self {
                 keys: BTreeMap::new(),
@@ -258,7 +258,8 @@ mod tests {
             }
             world.declared = declared.into_iter().collect();
             world.key("stranger", KeyType::X25519);
-            world.revoked = ["leaked", "back-again"].map(|it| world.keys[it].fingerprint()).into();
+            world.revoked =
+                ["leaked", "back-again"].map(|name| world.keys[name].fingerprint()).into();
             world
         }
 
@@ -286,7 +287,7 @@ mod tests {
         }
 
         fn judge(&self, spec: &RekeySpec) -> Result<BTreeMap<String, String>, RekeyRefusal> {
-            let keys = Keys { declared: &self.declared, revoked: &self.revoked };
+            let keys = KnownKeys { declared: &self.declared, revoked: &self.revoked };
             judge("prod", spec, &keys, |header, target, recipients| {
                 header.rekey(target, &self.held, recipients)
             })
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() {
-        let world = World::new();
+        let world = RekeyWorld::new();
         let cases: [(&[&str], &[&str]); 7] = [
             (&["old"], &["new"]),
             (&["new"], &["new"]),
@@ -344,7 +345,7 @@ mod tests {
 
     #[test]
     fn types_may_change_for_all_holders_of_a_value_at_once() {
-        let world = World::new();
+        let world = RekeyWorld::new();
         let file = world.sealed(Scope::Strict, HERE, &["pq-held"]);
         let answer = world.judge(&asked([("password", header(&file))])).unwrap();
         let new = decode_value(&answer["password"]).unwrap();
@@ -352,9 +353,9 @@ mod tests {
     }
 
     /// What is asked, why it is refused, and what of the message helps.
-    type Case = (&'static str, RekeySpec, Reason, String);
+    type RefusalCase = (&'static str, RekeySpec, Reason, String);
 
-    fn refused_before_any_key(world: &World) -> Vec<Case> {
+    fn refused_before_any_key(world: &RekeyWorld) -> Vec<RefusalCase> {
         let good = header(&world.sealed(Scope::Strict, HERE, &["old"]));
         let password = |header: Vec<u8>| asked([("password", header)]);
         let elsewhere = |scope, place| password(header(&world.sealed(scope, place, &["old"])));
@@ -440,7 +441,7 @@ mod tests {
 
     #[test]
     fn what_needs_no_key_is_refused_before_any_key_is_used() {
-        let world = World::new();
+        let world = RekeyWorld::new();
         for (what, spec, reason, helps) in refused_before_any_key(&world) {
             // Beside a good one, which is not answered either.
             let good = header(&world.sealed(Scope::Strict, ["prod", "db", "a"], &["old"]));
@@ -448,7 +449,7 @@ mod tests {
             both.headers.insert("a".into(), encode_value(&good));
             for spec in [Some(spec.clone()), (!spec.headers.is_empty()).then_some(both)] {
                 let Some(spec) = spec else { continue };
-                let keys = Keys { declared: &world.declared, revoked: &world.revoked };
+                let keys = KnownKeys { declared: &world.declared, revoked: &world.revoked };
                 let judged = judge("prod", &spec, &keys, |_, _, _| panic!("{what}: a key is used"));
                 let refusal = judged.expect_err(what);
                 let message = refusal.cause.to_string();
@@ -480,7 +481,7 @@ mod tests {
 
     #[test]
     fn what_does_not_open_is_refused_and_so_is_all_beside_it() {
-        let world = World::new();
+        let world = RekeyWorld::new();
         let good = |key| (key, header(&world.sealed(Scope::Strict, ["prod", "db", key], &["old"])));
         let to = |keys: &[&str]| header(&world.sealed(Scope::Strict, HERE, keys));
         let changed = |at: fn(&[u8]) -> usize| {
@@ -491,7 +492,7 @@ mod tests {
         };
         let mac = changed(|header| header.len() - 10);
         let stanza = changed(|header| {
-            let last = header.windows(4).rposition(|it| it == b"\n---").unwrap();
+            let last = header.windows(4).rposition(|window| window == b"\n---").unwrap();
             last - 10
         });
         // Made to pass for a value sealed to others: only the MAC can tell.
@@ -525,7 +526,7 @@ mod tests {
 
     #[test]
     fn only_what_a_watch_may_be_about_to_tell_is_looked_at_again() {
-        let world = World::new();
+        let world = RekeyWorld::new();
         let judged = |keys: &[&str]| {
             let file = world.sealed(Scope::Strict, HERE, keys);
             world.judge(&asked([("password", header(&file))])).unwrap_err().cause.may_pass()

@@ -61,7 +61,7 @@ mod tests {
 
     fn rekey(values: usize, length: usize) -> (Rekey, BTreeMap<String, String>) {
         let headers: BTreeMap<_, _> =
-            (0..values).map(|it| (format!("key-{it}"), "Y".repeat(length))).collect();
+            (0..values).map(|number| (format!("key-{number}"), "Y".repeat(length))).collect();
         let spec = RekeySpec { sealed_secret: "db".into(), headers: headers.clone() };
         let mut rekey = Rekey::new("db", spec);
         rekey.metadata.generation = Some(1);

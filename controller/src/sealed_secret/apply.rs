@@ -5,20 +5,19 @@ use bulla_crds::{Policy, TargetStatus, WipedSecret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 
-use crate::api::{self, Failure};
+use crate::api::{self, RequestFailure};
 use crate::context::Context;
-use crate::sealed_secret::plan::Plan;
-use crate::sealed_secret::status::RENDERER;
+use crate::sealed_secret::plan::{Plan, RENDERER};
 
 /// What a write did to the target.
-pub(super) struct Change {
-    pub(super) kind: ChangeKind,
+pub(super) struct TargetChange {
+    pub(super) kind: TargetChangeKind,
     pub(super) target: TargetStatus,
 }
 
 /// What a write did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ChangeKind {
+pub(super) enum TargetChangeKind {
     /// It was not there.
     Created,
     /// It is what the SealedSecret says since its last change.
@@ -39,7 +38,7 @@ pub(super) async fn apply(
     ctx: &Context,
     plan: Plan,
     generation: i64,
-) -> Result<(Situation, Option<Change>), Failure> {
+) -> Result<(Situation, Option<TargetChange>), RequestFailure> {
     let is_merge = matches!(plan, Plan::Merge { .. });
     let (secret, written, kind) = match plan {
         Plan::Refuse { reason, message } => {
@@ -48,12 +47,11 @@ pub(super) async fn apply(
         Plan::Wait { reason, message } => {
             return Ok((Situation::Retrying { reason, message }, None));
         }
-        Plan::Read(_) => return Err(Failure::Conflict), // the caller reads
         Plan::Create { secret, is_restored } => {
             let written = counted(ctx, "create", api::create_secret(&ctx.client, &secret).await)?;
             let kind = match is_restored {
-                true => ChangeKind::Restored { by: None },
-                false => ChangeKind::Created,
+                true => TargetChangeKind::Restored { by: None },
+                false => TargetChangeKind::Created,
             };
             (secret, written, kind)
         }
@@ -69,7 +67,7 @@ pub(super) async fn apply(
         }
         Plan::Recreate { secret, found } => {
             let written = recreate(ctx, &secret, &found).await?;
-            (secret, written, ChangeKind::Recreated)
+            (secret, written, TargetChangeKind::Recreated)
         }
     };
     let policy = if is_merge { Policy::Merge } else { kept(&secret) };
@@ -78,7 +76,7 @@ pub(super) async fn apply(
         1 => "1 key is unsealed".to_owned(),
         count => format!("{count} keys are unsealed"),
     };
-    Ok((Situation::Done { reason: Reason::Unsealed, message }, Some(Change { kind, target })))
+    Ok((Situation::Done { reason: Reason::Unsealed, message }, Some(TargetChange { kind, target })))
 }
 
 /// Nothing is deleted unless the API server would take what comes after it.
@@ -86,7 +84,7 @@ async fn recreate(
     ctx: &Context,
     secret: &WipedSecret,
     found: &ObjectMeta,
-) -> Result<PartialObjectMeta<Secret>, Failure> {
+) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     counted(ctx, "try", api::try_secret(&ctx.client, secret).await)?;
     counted(ctx, "delete", api::delete_secret(&ctx.client, found).await)?;
     // At once, ahead of all other work. Should this fail, the next try finds nothing and creates.
@@ -99,22 +97,21 @@ fn kind(
     written: &PartialObjectMeta<Secret>,
     is_same_generation: bool,
     by: Option<String>,
-) -> ChangeKind {
-    match (
-        written.metadata.resource_version == secret.metadata.resource_version,
-        is_same_generation,
-    ) {
-        (true, _) => ChangeKind::Unchanged,
-        (false, true) => ChangeKind::Restored { by },
-        (false, false) => ChangeKind::Updated,
+) -> TargetChangeKind {
+    if written.metadata.resource_version == secret.metadata.resource_version {
+        TargetChangeKind::Unchanged
+    } else if is_same_generation {
+        TargetChangeKind::Restored { by }
+    } else {
+        TargetChangeKind::Updated
     }
 }
 
 /// The situation that a failed request leaves.
-pub(super) fn failed(failure: &Failure) -> Situation {
+pub(super) fn failed(failure: &RequestFailure) -> Situation {
     let (reason, message) = (failure.reason(), failure.to_string());
     match failure {
-        Failure::Immutable | Failure::Invalid(_) | Failure::TooLarge => {
+        RequestFailure::Immutable | RequestFailure::Invalid(_) | RequestFailure::TooLarge => {
             Situation::NeedsPerson { reason, message }
         }
         _ => Situation::Retrying { reason, message },
@@ -124,8 +121,8 @@ pub(super) fn failed(failure: &Failure) -> Situation {
 fn counted<T>(
     ctx: &Context,
     operation: &'static str,
-    answer: Result<T, Failure>,
-) -> Result<T, Failure> {
+    answer: Result<T, RequestFailure>,
+) -> Result<T, RequestFailure> {
     answer.inspect_err(|failure| ctx.metrics.api_error(operation, failure.reason().as_str()))
 }
 

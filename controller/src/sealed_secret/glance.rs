@@ -6,8 +6,8 @@
 use bulla_crds::conditions::Reason;
 use bulla_sealing::Keyring;
 
-use crate::cache::{Known, Version};
-use crate::sealed_secret::status::RENDERER;
+use crate::sealed_secret::plan::RENDERER;
+use crate::state::cache::{KnownSealedSecret, ObjectVersion};
 
 /// What a look at the caches gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,11 @@ pub(super) enum Glance {
 }
 
 /// Compares a SealedSecret with its target, both as the watches have them.
-pub(super) fn glance(known: &Known, target: Option<&Version>, keyring: &Keyring) -> Glance {
+pub(super) fn glance(
+    known: &KnownSealedSecret,
+    target: Option<&ObjectVersion>,
+    keyring: &Keyring,
+) -> Glance {
     if known.is_deleted {
         return Glance::Settled;
     }
@@ -28,7 +32,7 @@ pub(super) fn glance(known: &Known, target: Option<&Version>, keyring: &Keyring)
         return Glance::Look;
     }
     let Some((ready, reason)) = &status.ready else { return Glance::Look };
-    let is_any_held = || status.fingerprints.iter().any(|it| keyring.is_held(*it));
+    let is_any_held = || status.fingerprints.iter().any(|key| keyring.is_held(*key));
     let is_settled = match ready.as_str() {
         // What was sealed to a key that is held no more is not as it was.
         "True" if !status.fingerprints.is_empty() && !is_any_held() => false,
@@ -65,9 +69,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cache::Glimpse;
+    use crate::state::cache::Glimpse;
 
-    fn cached(change: impl FnOnce(&mut Value)) -> Known {
+    fn cached(change: impl FnOnce(&mut Value)) -> KnownSealedSecret {
         let mut object = json!({
             "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret",
             "metadata": {"name": "db", "namespace": "prod", "generation": 2},
@@ -83,11 +87,11 @@ mod tests {
             },
         });
         change(&mut object);
-        Known::from(&serde_json::from_value::<Glimpse>(object).unwrap())
+        KnownSealedSecret::from(&serde_json::from_value::<Glimpse>(object).unwrap())
     }
 
-    fn target(uid: &str, resource_version: &str) -> Version {
-        Version { uid: uid.into(), resource_version: resource_version.into() }
+    fn target(uid: &str, resource_version: &str) -> ObjectVersion {
+        ObjectVersion { uid: uid.into(), resource_version: resource_version.into() }
     }
 
     #[test]

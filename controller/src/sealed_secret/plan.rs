@@ -10,22 +10,80 @@ use bulla_crds::{
 use bulla_sealing::UnsealError::NoIdentity;
 use bulla_sealing::{Fingerprint, Keyring};
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 
-use crate::context::FIELD_MANAGER;
-use crate::sealed_secret::observe::{Observed, Present, Reading, TargetState};
-use crate::sealed_secret::status::RENDERER;
+use crate::field_manager::{applied_data_keys, last_writer, set_by_us};
 
 /// kubectl's copy of what was applied: on an adopted Secret it would hold the old values.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// The version of the code that makes a Secret from a SealedSecret. Raised when it would make another one
+/// from the same SealedSecret, so that every target is looked at again.
+pub(super) const RENDERER: i64 = 1;
+
+/// What is read of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reading {
+    /// Nothing hints at one; creating it will tell.
+    Nothing,
+    /// Its metadata.
+    Metadata,
+    /// Its metadata; and a replacement was refused, because it is immutable or has another type.
+    Immutable,
+    /// Its metadata and the names of its keys.
+    Keys,
+}
+
+/// Everything that a plan is made from, beside the keyring.
+pub(super) struct Observed {
+    pub(super) sealed_secret: SealedSecret,
+    pub(super) target: TargetState,
+}
+
+/// What is known of the target.
+pub(super) enum TargetState {
+    /// It was not asked for.
+    Unseen,
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present(Box<Present>),
+}
+
+impl TargetState {
+    /// Whether it is known which keys it has.
+    pub(super) fn is_known_by_keys(&self) -> bool {
+        match self {
+            Self::Unseen => false,
+            Self::Absent => true,
+            Self::Present(present) => present.keys.is_some(),
+        }
+    }
+}
+
+/// A target that is there.
+pub(super) struct Present {
+    pub(super) found: PartialObjectMeta<Secret>,
+    /// The names of its keys, if they were read.
+    pub(super) keys: Option<BTreeSet<String>>,
+    /// Whether the API server has refused to replace it.
+    pub(super) is_immutable: bool,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Too little was read to decide.
+    Read(Reading),
+    /// Enough is known.
+    Do(Plan),
+}
+
 /// What is to be done about the target.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// Too little was read to decide.
-    Read(Reading),
     /// Create it: nothing is there.
     Create {
         /// The whole target.
@@ -76,43 +134,46 @@ pub(super) enum Plan {
 
 /// What this controller refuses, beyond what no controller does.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Limits<'a> {
+pub(super) struct Limits<'a> {
     /// The controller's own namespace, in which no target lies.
-    pub(crate) protected: &'a str,
+    pub(super) protected: &'a str,
     /// Secret types.
-    pub(crate) types: &'a [String],
+    pub(super) types: &'a [String],
     /// Keys of labels.
-    pub(crate) labels: &'a [String],
+    pub(super) labels: &'a [String],
 }
 
 /// Decides.
-pub(super) fn plan(
+pub(super) fn decide(
     observed: &Observed,
     keyring: &Keyring,
     revoked: &BTreeSet<Fingerprint>,
     limits: &Limits<'_>,
-) -> Plan {
+) -> Decision {
     let Observed { sealed_secret, target } = observed;
     if let Some(refusal) = limits.refusal(sealed_secret) {
-        return refusal;
+        return Decision::Do(refusal);
     }
-    let policy = policy(sealed_secret);
-    if policy == Policy::Merge && !target.is_known_by_keys() {
-        return Plan::Read(Reading::Keys);
+    if policy(sealed_secret) == Policy::Merge && !target.is_known_by_keys() {
+        return Decision::Read(Reading::Keys);
     }
-    let secret = match unseal(sealed_secret, keyring) {
-        Ok(secret) => secret,
-        Err(error) => return refuse(&error, revoked),
-    };
+    Decision::Do(match unseal(sealed_secret, keyring) {
+        Ok(secret) => plan(sealed_secret, target, secret),
+        Err(error) => refuse(&error, revoked),
+    })
+}
+
+/// What is to be done about a target that is to hold `secret`.
+fn plan(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret) -> Plan {
     if let TargetState::Present(present) = target
         && present.found.metadata.deletion_timestamp.is_some()
     {
         let message = "the Secret is being deleted".into();
         return Plan::Wait { reason: Reason::Conflict, message };
     }
-    match policy {
+    match policy(sealed_secret) {
         Policy::Merge => merge(sealed_secret, target, secret),
-        Policy::Owner | Policy::Orphan => {
+        policy @ (Policy::Owner | Policy::Orphan) => {
             keep(sealed_secret, target, declared(secret, sealed_secret, policy))
         }
     }
@@ -122,7 +183,7 @@ pub(super) fn plan(
 fn refuse(error: &UnsealError, revoked: &BTreeSet<Fingerprint>) -> Plan {
     if let UnsealError::Value { key, error: ValueError::Unseal(NoIdentity { fingerprints }) } =
         error
-        && let Some(fingerprint) = fingerprints.iter().find(|it| revoked.contains(it))
+        && let Some(fingerprint) = fingerprints.iter().find(|of| revoked.contains(of))
     {
         let message =
             format!("key {key}: sealed to {fingerprint}, which was revoked; seal it again");
@@ -177,15 +238,14 @@ fn keep(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret)
         TargetState::Present(present) => present,
     };
     let Present { found, is_immutable, .. } = &**present;
-    match (obstacle(sealed_secret, found), is_immutable) {
-        (Some(message), _) => Plan::Refuse { reason: Reason::TargetExists, message },
-        (None, true) => Plan::Recreate { secret, found: Box::new(found.metadata.clone()) },
-        (None, false) => Plan::Correct {
-            secret: merged(secret, found),
-            is_same_generation,
-            by: last_writer(&found.metadata),
-        },
+    if let Some(message) = obstacle(sealed_secret, found) {
+        return Plan::Refuse { reason: Reason::TargetExists, message };
     }
+    if *is_immutable {
+        return Plan::Recreate { secret, found: Box::new(found.metadata.clone()) };
+    }
+    let by = last_writer(&found.metadata);
+    Plan::Correct { secret: merged(secret, found), is_same_generation, by }
 }
 
 /// Merge: our keys beside those of somebody else.
@@ -235,13 +295,7 @@ fn merge(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret
 fn our_keys(sealed_secret: &SealedSecret, found: &ObjectMeta) -> BTreeSet<String> {
     let written = written(sealed_secret).filter(|written| found.uid.as_ref() == Some(&written.uid));
     let listed = written.into_iter().flat_map(|written| written.keys.iter().cloned());
-    let credited =
-        entries_of_ours(found).filter(|entry| entry.operation.as_deref() == Some("Apply"));
-    let credited = credited
-        .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:data")?.as_object())
-        .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")))
-        .map(str::to_owned);
-    listed.chain(credited).collect()
+    listed.chain(applied_data_keys(found)).collect()
 }
 
 /// Why the Secret that was found is not ours to write, if it is not.
@@ -278,9 +332,10 @@ fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> 
 fn title(owner: &OwnerReference) -> String {
     let is_kind =
         owner.kind.len() <= 63 && owner.kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    match is_kind && bulla_sealing::is_dns_subdomain(&owner.name) {
-        true => format!("{} {}", owner.kind, owner.name),
-        false => "another object".into(),
+    if is_kind && bulla_sealing::is_dns_subdomain(&owner.name) {
+        format!("{} {}", owner.kind, owner.name)
+    } else {
+        "another object".into()
     }
 }
 
@@ -357,34 +412,6 @@ fn combined(
     combined
 }
 
-/// The labels or annotations that the API server's record says we set.
-fn set_by_us(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
-    let fields = entries_of_ours(metadata)
-        .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:metadata")?.get(field)?.as_object());
-    fields
-        .flat_map(|fields| {
-            fields.keys().filter_map(|key| key.strip_prefix("f:")).map(str::to_owned)
-        })
-        .collect()
-}
-
-fn entries_of_ours(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
-    let entries = metadata.managed_fields.iter().flatten();
-    entries.filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
-}
-
-/// The other field manager that wrote last. A client chooses that name, so only what looks like one is shown.
-fn last_writer(metadata: &ObjectMeta) -> Option<String> {
-    let others = metadata.managed_fields.iter().flatten().filter_map(|entry| {
-        let manager = entry.manager.as_deref().filter(|manager| *manager != FIELD_MANAGER)?;
-        Some((entry.time.as_ref().map(|time| time.0), manager))
-    });
-    let (_, manager) = others.max()?;
-    let is_name = manager.len() <= 64
-        && manager.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
-    is_name.then(|| manager.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use bulla_crds::Target;
@@ -392,13 +419,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::field_manager::FIELD_MANAGER;
 
-    struct Fixture {
+    struct PlanFixture {
         keyring: Keyring,
         sealed_secret: SealedSecret,
     }
 
-    impl Fixture {
+    impl PlanFixture {
         fn new() -> Self {
             let identity = Identity::generate(KeyType::X25519).unwrap();
             let recipients = Recipients::new(vec![identity.recipient()]).unwrap();
@@ -423,10 +451,17 @@ mod tests {
             self
         }
 
-        fn plan(&self, target: TargetState) -> Plan {
+        fn decide(&self, target: TargetState) -> Decision {
             let limits = Limits { protected: "bulla-system", ..Limits::default() };
             let observed = Observed { sealed_secret: self.sealed_secret.clone(), target };
-            plan(&observed, &self.keyring, &BTreeSet::new(), &limits)
+            decide(&observed, &self.keyring, &BTreeSet::new(), &limits)
+        }
+
+        fn plan(&self, target: TargetState) -> Plan {
+            match self.decide(target) {
+                Decision::Do(plan) => plan,
+                Decision::Read(reading) => panic!("{reading:?} is to be read first"),
+            }
         }
     }
 
@@ -442,7 +477,8 @@ mod tests {
 
     #[test]
     fn a_first_target_is_created_owned_and_labelled() {
-        let Plan::Create { secret, is_restored: false } = Fixture::new().plan(TargetState::Unseen)
+        let Plan::Create { secret, is_restored: false } =
+            PlanFixture::new().plan(TargetState::Unseen)
         else {
             panic!("not created");
         };
@@ -457,9 +493,9 @@ mod tests {
 
     #[test]
     fn a_deleted_target_is_restored() {
-        let plan = Fixture::new().with_status("u1").plan(TargetState::Absent);
+        let plan = PlanFixture::new().with_status("u1").plan(TargetState::Absent);
         assert!(matches!(plan, Plan::Create { is_restored: true, .. }));
-        let mut changed = Fixture::new().with_status("u1");
+        let mut changed = PlanFixture::new().with_status("u1");
         changed.sealed_secret.metadata.generation = Some(2);
         assert!(matches!(
             changed.plan(TargetState::Absent),
@@ -490,19 +526,16 @@ mod tests {
             ),
         ] {
             let fixture = match status {
-                Some(uid) => Fixture::new().with_status(uid),
-                None => Fixture::new(),
+                Some(uid) => PlanFixture::new().with_status(uid),
+                None => PlanFixture::new(),
             };
             let plan = fixture.plan(present(metadata.clone()));
-            match is_ours {
-                true => assert!(matches!(plan, Plan::Correct { .. }), "{metadata}: {plan:?}"),
-                false => {
-                    assert!(
-                        matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }),
-                        "{metadata}: {plan:?}"
-                    );
-                }
-            }
+            let is_as_expected = if is_ours {
+                matches!(plan, Plan::Correct { .. })
+            } else {
+                matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. })
+            };
+            assert!(is_as_expected, "{metadata}: {plan:?}");
         }
     }
 
@@ -522,7 +555,7 @@ mod tests {
                 "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:old": {}, "f:team": {}}}},
             }],
         }));
-        let Plan::Correct { secret, .. } = Fixture::new().plan(target) else {
+        let Plan::Correct { secret, .. } = PlanFixture::new().plan(target) else {
             panic!("not corrected")
         };
         let expected = json!({
@@ -540,7 +573,7 @@ mod tests {
 
     #[test]
     fn no_target_lies_in_the_namespace_of_the_identities() {
-        let mut fixture = Fixture::new();
+        let mut fixture = PlanFixture::new();
         fixture.sealed_secret.metadata.namespace = Some("bulla-system".into());
         let plan = fixture.plan(TargetState::Unseen);
         assert!(matches!(plan, Plan::Refuse { reason: Reason::NamespaceRefused, .. }), "{plan:?}");
@@ -548,7 +581,7 @@ mod tests {
 
     #[test]
     fn what_does_not_open_is_refused_before_anything_is_touched() {
-        let mut fixture = Fixture::new().with_status("u1");
+        let mut fixture = PlanFixture::new().with_status("u1");
         fixture.sealed_secret.metadata.namespace = Some("dev".into());
         let Plan::Refuse { reason: Reason::WrongBinding, message } =
             fixture.plan(present(json!({"uid": "u1"})))
@@ -569,7 +602,7 @@ mod tests {
 
     #[test]
     fn an_orphan_has_no_owner() {
-        let fixture = Fixture::new().with_policy(Policy::Orphan);
+        let fixture = PlanFixture::new().with_policy(Policy::Orphan);
         let Plan::Create { secret, .. } = fixture.plan(TargetState::Unseen) else {
             panic!("not created");
         };
@@ -587,14 +620,15 @@ mod tests {
             "name": "db", "uid": "u1",
             "labels": {TARGET_LABEL: TARGET_ADOPT}, "annotations": {LAST_APPLIED: "{}", "theirs": "1"},
         });
-        let Plan::Correct { secret, .. } = Fixture::new().plan(present(consenting.clone())) else {
+        let Plan::Correct { secret, .. } = PlanFixture::new().plan(present(consenting.clone()))
+        else {
             panic!("not taken over");
         };
         assert_eq!(secret.labels()[TARGET_LABEL], TARGET_OWNED);
         assert_eq!(secret.annotations().keys().collect::<Vec<_>>(), ["theirs"]);
         let mut controlled = consenting;
         controlled["ownerReferences"] = owner("apps/v1", "Deployment", "db");
-        let plan = Fixture::new().plan(present(controlled));
+        let plan = PlanFixture::new().plan(present(controlled));
         assert!(matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }), "{plan:?}");
     }
 
@@ -605,18 +639,18 @@ mod tests {
             present.is_immutable = true;
             TargetState::Present(present)
         };
-        let plan = Fixture::new().with_status("u1").plan(immutable(json!({"uid": "u1"})));
+        let plan = PlanFixture::new().with_status("u1").plan(immutable(json!({"uid": "u1"})));
         assert!(matches!(plan, Plan::Recreate { .. }), "{plan:?}");
-        let plan = Fixture::new().plan(immutable(json!({"uid": "u1"})));
+        let plan = PlanFixture::new().plan(immutable(json!({"uid": "u1"})));
         assert!(matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. }), "{plan:?}");
     }
 
     #[test]
     fn merge_asks_for_keys_and_for_consent_and_takes_no_key_of_others() {
-        let fixture = Fixture::new().with_policy(Policy::Merge);
+        let fixture = PlanFixture::new().with_policy(Policy::Merge);
         let consent = json!({"name": "db", "uid": "u1", "resourceVersion": "9", "labels": {TARGET_LABEL: TARGET_MERGE}});
-        let plan = fixture.plan(present(consent.clone()));
-        assert!(matches!(plan, Plan::Read(Reading::Keys)), "{plan:?}");
+        let decision = fixture.decide(present(consent.clone()));
+        assert!(matches!(decision, Decision::Read(Reading::Keys)), "{decision:?}");
         let plan = fixture.plan(TargetState::Absent);
         assert!(matches!(plan, Plan::Wait { reason: Reason::TargetMissing, .. }), "{plan:?}");
         let plan = fixture.plan(merge_target(json!({"uid": "u1"}), &[]));
@@ -634,7 +668,7 @@ mod tests {
         assert_eq!(serde_json::to_value(&secret.metadata).unwrap(), expected);
 
         // Ours by the status of this very Secret, or by the API server's record.
-        let mut known = Fixture::new().with_policy(Policy::Merge).with_status("u1");
+        let mut known = PlanFixture::new().with_policy(Policy::Merge).with_status("u1");
         let status = known.sealed_secret.status.as_mut().unwrap();
         status.target.as_mut().unwrap().keys = vec!["password".into()];
         let plan = known.plan(merge_target(consent.clone(), &["password"]));
@@ -649,7 +683,7 @@ mod tests {
 
     #[test]
     fn what_was_merged_into_a_secret_does_not_make_it_ours() {
-        let mut fixture = Fixture::new().with_status("u1");
+        let mut fixture = PlanFixture::new().with_status("u1");
         let status = fixture.sealed_secret.status.as_mut().unwrap();
         status.target.as_mut().unwrap().policy = Policy::Merge;
         let plan = fixture.plan(present(json!({"uid": "u1"})));
@@ -658,28 +692,14 @@ mod tests {
 
     #[test]
     fn types_and_labels_that_this_controller_refuses_are_refused() {
-        let fixture = Fixture::new();
+        let fixture = PlanFixture::new();
         let observed =
             Observed { sealed_secret: fixture.sealed_secret.clone(), target: TargetState::Unseen };
         let labels = ["team".to_owned()];
         let limits = Limits { labels: &labels, ..Limits::default() };
-        let plan = plan(&observed, &fixture.keyring, &BTreeSet::new(), &limits);
-        assert!(matches!(plan, Plan::Refuse { reason: Reason::LabelRefused, .. }), "{plan:?}");
-    }
-
-    #[test]
-    fn the_last_other_writer_is_named_if_its_name_looks_like_one() {
-        let metadata = |manager: &str| {
-            let entry = |manager: &str, time: &str| json!({"manager": manager, "time": time});
-            serde_json::from_value::<ObjectMeta>(json!({"managedFields": [
-                entry("earlier", "2026-11-01T00:00:00Z"),
-                entry(manager, "2026-11-02T00:00:00Z"),
-                entry(FIELD_MANAGER, "2026-11-03T00:00:00Z"),
-            ]}))
-            .unwrap()
+        let decision = decide(&observed, &fixture.keyring, &BTreeSet::new(), &limits);
+        let Decision::Do(Plan::Refuse { reason: Reason::LabelRefused, .. }) = decision else {
+            panic!("{decision:?}");
         };
-        assert_eq!(last_writer(&metadata("kubectl-edit")).as_deref(), Some("kubectl-edit"));
-        assert_eq!(last_writer(&metadata("what is this")), None);
-        assert_eq!(last_writer(&ObjectMeta::default()), None);
     }
 }

@@ -4,16 +4,12 @@ use bulla_crds::conditions::{READY, Situation};
 use bulla_crds::{SealedSecret, SealedSecretStatus, fingerprints};
 use jiff::Timestamp;
 
-use crate::api::{self, Failure};
-use crate::cache::{Known, KnownStatus};
+use crate::api::{self, RequestFailure};
 use crate::context::Context;
-use crate::object::Object;
-use crate::sealed_secret::apply::{Change, ChangeKind};
-use crate::sealed_secret::observe::Observed;
-
-/// The version of the code that makes a Secret from a SealedSecret. Raised when it would make another one
-/// from the same SealedSecret, so that every target is looked at again.
-pub(super) const RENDERER: i64 = 1;
+use crate::sealed_secret::apply::{TargetChange, TargetChangeKind};
+use crate::sealed_secret::plan::Observed;
+use crate::state::cache::{KnownSealedSecret, KnownStatus};
+use crate::state::object_ref::ObjectRef;
 
 /// Writes the status if it changed, and publishes an Event if there is something to tell.
 ///
@@ -21,11 +17,11 @@ pub(super) const RENDERER: i64 = 1;
 /// that was deleted and created again as done.
 pub(super) async fn write(
     ctx: &Context,
-    object: &Object,
+    object: &ObjectRef,
     observed: &Observed,
     situation: &Situation,
-    change: Option<&Change>,
-) -> Result<(), Failure> {
+    change: Option<&TargetChange>,
+) -> Result<(), RequestFailure> {
     let sealed_secret = &observed.sealed_secret;
     let previous = sealed_secret.status.clone().unwrap_or_default();
     let status = status(ctx, sealed_secret, &previous, situation, change);
@@ -34,10 +30,10 @@ pub(super) async fn write(
         match api::patch_status::<SealedSecret>(&ctx.client, judged, &status).await {
             Ok(written) => {
                 let written = remembered(sealed_secret, written, &status);
-                ctx.memory.remember(object, written, &ctx.sealed_secrets, &ctx.targets);
+                ctx.own_writes.remember(object, written, &ctx.sealed_secrets, &ctx.targets);
             }
             // Deleted meanwhile: there is nobody to tell.
-            Err(Failure::NotFound) => {}
+            Err(RequestFailure::NotFound) => {}
             Err(failure) => {
                 ctx.metrics.api_error("status", failure.reason().as_str());
                 return Err(failure);
@@ -53,8 +49,8 @@ fn remembered(
     sealed_secret: &SealedSecret,
     written: Option<String>,
     status: &SealedSecretStatus,
-) -> Known {
-    Known {
+) -> KnownSealedSecret {
+    KnownSealedSecret {
         uid: sealed_secret.metadata.uid.clone().unwrap_or_default(),
         resource_version: written.unwrap_or_default(),
         generation: sealed_secret.metadata.generation,
@@ -68,7 +64,7 @@ fn status(
     sealed_secret: &SealedSecret,
     previous: &SealedSecretStatus,
     situation: &Situation,
-    change: Option<&Change>,
+    change: Option<&TargetChange>,
 ) -> SealedSecretStatus {
     let generation = sealed_secret.metadata.generation.unwrap_or_default();
     SealedSecretStatus {
@@ -86,29 +82,29 @@ fn status(
 
 async fn tell(
     ctx: &Context,
-    object: &Object,
+    object: &ObjectRef,
     sealed_secret: &SealedSecret,
     previous: &SealedSecretStatus,
     situation: &Situation,
-    change: Option<&Change>,
+    change: Option<&TargetChange>,
 ) {
     let message = situation.message();
     let ready = previous.conditions.iter().find(|condition| condition.type_ == READY);
     match change.map(|change| &change.kind) {
-        Some(kind @ (ChangeKind::Created | ChangeKind::Updated)) => {
+        Some(kind @ (TargetChangeKind::Created | TargetChangeKind::Updated)) => {
             tracing::info!(%object, "unsealed");
             // That all went well at once is in the status: a new cluster has thousands of these.
             let was_failing = ready.is_some_and(|ready| ready.status == "False");
-            if *kind == ChangeKind::Updated || was_failing {
+            if *kind == TargetChangeKind::Updated || was_failing {
                 ctx.events.normal(sealed_secret, "Unsealed", message).await;
             }
         }
-        Some(ChangeKind::Recreated) => {
+        Some(TargetChangeKind::Recreated) => {
             tracing::info!(%object, "the Secret could not be changed and was recreated");
             let note = "the Secret is immutable or had another type, and was deleted and created";
             ctx.events.normal(sealed_secret, "Recreated", note).await;
         }
-        Some(ChangeKind::Restored { by }) => {
+        Some(TargetChangeKind::Restored { by }) => {
             tracing::info!(%object, by, "the Secret was edited or deleted and is restored");
             ctx.metrics.drift_repaired.inc();
             if let Situation::Done { .. } = situation {
@@ -116,7 +112,7 @@ async fn tell(
                 ctx.events.normal(sealed_secret, "DriftRepaired", note).await;
             }
         }
-        Some(ChangeKind::Unchanged) | None => {}
+        Some(TargetChangeKind::Unchanged) | None => {}
     }
     let reason = situation.reason().as_str();
     let is_known = ready.is_some_and(|ready| ready.reason == reason && ready.message == message);

@@ -8,18 +8,18 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cache::{Cache, Known, Version};
-use crate::object::Object;
+use crate::state::cache::{Cache, KnownSealedSecret, ObjectVersion};
+use crate::state::object_ref::ObjectRef;
 
 /// Objects that are worked on, or as they are since our last write of their status.
 #[derive(Default)]
-pub(crate) struct Memory(Mutex<HashMap<Object, Noted>>);
+pub(crate) struct OwnWrites(Mutex<HashMap<ObjectRef, Noted>>);
 
 /// What has happened to an object since the work on it began.
 #[derive(Clone, Debug, Default)]
 struct Noted {
     /// As it is since our write of its status.
-    written: Option<Known>,
+    written: Option<KnownSealedSecret>,
     /// Whether the watch has brought that status.
     has_status_come: bool,
     /// Whether the watch has brought anything of the target: ours, or what somebody did before or after.
@@ -27,7 +27,7 @@ struct Noted {
 }
 
 impl Noted {
-    fn target(&self) -> Option<&Version> {
+    fn target(&self) -> Option<&ObjectVersion> {
         let status = self.written.as_ref()?.status.as_ref()?;
         status.target.as_ref().map(|written| &written.version)
     }
@@ -37,14 +37,14 @@ impl Noted {
     }
 }
 
-impl Memory {
+impl OwnWrites {
     /// Work on the object begins.
-    pub(crate) fn begin(&self, object: &Object) {
+    pub(crate) fn begin(&self, object: &ObjectRef) {
         self.lock().insert(object.clone(), Noted::default());
     }
 
     /// Work on the object has ended.
-    pub(crate) fn end(&self, object: &Object) {
+    pub(crate) fn end(&self, object: &ObjectRef) {
         let mut memory = self.lock();
         if memory.get(object).is_some_and(|noted| noted.written.is_none()) {
             memory.remove(object);
@@ -54,10 +54,10 @@ impl Memory {
     /// Notes how the SealedSecret is since our write of its status.
     pub(crate) fn remember(
         &self,
-        object: &Object,
-        written: Known,
-        sealed_secrets: &Cache<Known>,
-        targets: &Cache<Version>,
+        object: &ObjectRef,
+        written: KnownSealedSecret,
+        sealed_secrets: &Cache<KnownSealedSecret>,
+        targets: &Cache<ObjectVersion>,
     ) {
         // The caches are read under the lock: what a watch brings later finds what is noted here.
         let mut memory = self.lock();
@@ -74,7 +74,12 @@ impl Memory {
     }
 
     /// Whether our last write made it so that nothing is to do, although the caches do not show it yet.
-    pub(crate) fn is_done(&self, object: &Object, known: &Known, target: Option<&Version>) -> bool {
+    pub(crate) fn is_done(
+        &self,
+        object: &ObjectRef,
+        known: &KnownSealedSecret,
+        target: Option<&ObjectVersion>,
+    ) -> bool {
         let memory = self.lock();
         let Some(noted) = memory.get(object) else { return false };
         let Some(written) = &noted.written else { return false };
@@ -89,7 +94,7 @@ impl Memory {
     }
 
     /// Whether what the watch has brought is what we wrote last.
-    pub(crate) fn came(&self, object: &Object, known: &Known) -> bool {
+    pub(crate) fn came(&self, object: &ObjectRef, known: &KnownSealedSecret) -> bool {
         let mut memory = self.lock();
         let Some(noted) = memory.get_mut(object) else { return false };
         let is_ours = noted
@@ -104,7 +109,7 @@ impl Memory {
     }
 
     /// The watch has brought a target, or that it is gone.
-    pub(crate) fn target_came(&self, object: &Object) {
+    pub(crate) fn target_came(&self, object: &ObjectRef) {
         let mut memory = self.lock();
         let Some(noted) = memory.get_mut(object) else { return };
         noted.has_target_come = true;
@@ -113,7 +118,7 @@ impl Memory {
         }
     }
 
-    pub(crate) fn forget(&self, object: &Object) {
+    pub(crate) fn forget(&self, object: &ObjectRef) {
         self.lock().remove(object);
     }
 
@@ -121,7 +126,7 @@ impl Memory {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Object, Noted>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, Noted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,14 +136,15 @@ mod tests {
     use bulla_crds::Policy;
 
     use super::*;
-    use crate::cache::{self, KnownStatus};
+    use crate::state::cache::{self, KnownStatus};
 
-    fn version(resource_version: &str) -> Version {
-        Version { uid: "t1".into(), resource_version: resource_version.into() }
+    fn version(resource_version: &str) -> ObjectVersion {
+        ObjectVersion { uid: "t1".into(), resource_version: resource_version.into() }
     }
 
-    fn known(resource_version: &str, target: Option<Version>) -> Known {
-        let written = |version| cache::Written { version, policy: Policy::Owner, renderer: 1 };
+    fn known(resource_version: &str, target: Option<ObjectVersion>) -> KnownSealedSecret {
+        let written =
+            |version| cache::WrittenTarget { version, policy: Policy::Owner, renderer: 1 };
         let status = KnownStatus {
             observed_generation: Some(1),
             ready: Some(("True".into(), "Unsealed".into())),
@@ -146,7 +152,7 @@ mod tests {
             fingerprints: Box::default(),
             controller: None,
         };
-        Known {
+        KnownSealedSecret {
             uid: "s1".into(),
             resource_version: resource_version.into(),
             generation: Some(1),
@@ -156,19 +162,19 @@ mod tests {
     }
 
     /// What the controller has: its memory and its caches, and the watches that feed both.
-    struct Fixture {
-        memory: Memory,
-        object: Object,
-        sealed_secrets: Cache<Known>,
-        targets: Cache<Version>,
+    struct Replica {
+        memory: OwnWrites,
+        object: ObjectRef,
+        sealed_secrets: Cache<KnownSealedSecret>,
+        targets: Cache<ObjectVersion>,
     }
 
-    impl Fixture {
+    impl Replica {
         /// A first status has been judged; there is no target.
         fn at_work() -> Self {
             let (sealed_secrets, targets) = (Cache::new(1), Cache::new(1));
             let fixture = Self {
-                memory: Memory::default(),
+                memory: OwnWrites::default(),
                 object: "prod/db".into(),
                 sealed_secrets,
                 targets,
@@ -178,16 +184,16 @@ mod tests {
             fixture
         }
 
-        fn wrote(&self, known: Known) {
+        fn wrote(&self, known: KnownSealedSecret) {
             self.memory.remember(&self.object, known, &self.sealed_secrets, &self.targets);
         }
 
-        fn status_comes(&self, known: Known) -> bool {
+        fn status_comes(&self, known: KnownSealedSecret) -> bool {
             let (_, known) = self.sealed_secrets.insert(self.object.clone(), known);
             self.memory.came(&self.object, &known)
         }
 
-        fn target_comes(&self, version: Version) {
+        fn target_comes(&self, version: ObjectVersion) {
             self.targets.insert(self.object.clone(), version);
             self.memory.target_came(&self.object);
         }
@@ -207,13 +213,13 @@ mod tests {
         }
     }
 
-    fn ours() -> Known {
+    fn ours() -> KnownSealedSecret {
         known("8", Some(version("7")))
     }
 
     #[test]
     fn both_events_of_our_write_may_come_in_any_order() {
-        let target_first = Fixture::at_work();
+        let target_first = Replica::at_work();
         assert!(!target_first.is_done());
         target_first.target_comes(version("7"));
         assert!(!target_first.is_done());
@@ -222,14 +228,14 @@ mod tests {
         assert!(target_first.status_comes(ours()));
         assert!(target_first.is_forgotten());
 
-        let status_first = Fixture::at_work();
+        let status_first = Replica::at_work();
         status_first.wrote(ours());
         assert!(status_first.status_comes(ours()));
         assert!(status_first.is_done());
         status_first.target_comes(version("7"));
         assert!(status_first.is_forgotten());
 
-        let all_before_the_answer = Fixture::at_work();
+        let all_before_the_answer = Replica::at_work();
         assert!(!all_before_the_answer.status_comes(ours()));
         all_before_the_answer.target_comes(version("7"));
         all_before_the_answer.wrote(ours());
@@ -238,36 +244,38 @@ mod tests {
 
     #[test]
     fn what_others_do_meanwhile_is_seen() {
-        let edited = Fixture::at_work();
+        let edited = Replica::at_work();
         edited.wrote(ours());
         edited.target_comes(version("9"));
         assert!(!edited.is_done());
 
-        let edited_before_the_answer = Fixture::at_work();
+        let edited_before_the_answer = Replica::at_work();
         edited_before_the_answer.target_comes(version("7"));
         edited_before_the_answer.target_comes(version("9"));
         edited_before_the_answer.wrote(ours());
         assert!(!edited_before_the_answer.is_done());
 
-        let deleted_before_the_answer = Fixture::at_work();
+        let deleted_before_the_answer = Replica::at_work();
         deleted_before_the_answer.target_comes(version("7"));
         deleted_before_the_answer.target_goes();
         deleted_before_the_answer.wrote(ours());
         assert!(!deleted_before_the_answer.is_done());
 
-        let changed = Fixture::at_work();
+        let changed = Replica::at_work();
         changed.wrote(ours());
-        assert!(!changed.status_comes(Known { generation: Some(2), ..known("6", None) }));
+        assert!(
+            !changed.status_comes(KnownSealedSecret { generation: Some(2), ..known("6", None) })
+        );
         assert!(!changed.is_done());
     }
 
     #[test]
     fn work_without_a_write_leaves_nothing() {
-        let idle = Fixture::at_work();
+        let idle = Replica::at_work();
         idle.memory.end(&idle.object);
         assert!(idle.is_forgotten());
 
-        let unchanged = Fixture::at_work();
+        let unchanged = Replica::at_work();
         unchanged.targets.insert(unchanged.object.clone(), version("7"));
         unchanged.wrote(ours());
         unchanged.memory.end(&unchanged.object);

@@ -6,32 +6,32 @@ use std::time::{Duration, Instant};
 
 use kube::core::ObjectMeta;
 
-use crate::object::Object;
-use crate::queue::{Lane, Queue};
+use crate::state::object_ref::ObjectRef;
+use crate::state::queue::{Lane, Queue};
 
 /// How many Rekeys are worked on at the same time. They have workers of their own, and few, so that any number of
 /// them costs SealedSecrets little.
-pub(super) const WORKERS: usize = 2;
+pub(crate) const WORKERS: usize = 2;
 
 /// The Rekeys that are there, and which of them are to be looked at next.
 pub(crate) struct Rekeys {
-    pub(super) queue: Arc<Queue>,
-    seen: Mutex<HashMap<Object, Seen>>,
+    pub(crate) queue: Arc<Queue>,
+    seen: Mutex<HashMap<ObjectRef, SeenRekey>>,
 }
 
 /// What is kept of one.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) uid: String,
-    pub(super) resource_version: String,
+pub(crate) struct SeenRekey {
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
     /// Whether it is known to be.
-    pub(super) is_answered: bool,
+    pub(crate) is_answered: bool,
     since: Instant,
 }
 
-impl Seen {
+impl SeenRekey {
     /// How long it may still be there.
-    pub(super) fn remaining(&self, lifetime: Duration) -> Duration {
+    pub(crate) fn remaining(&self, lifetime: Duration) -> Duration {
         lifetime.saturating_sub(self.since.elapsed())
     }
 }
@@ -44,8 +44,8 @@ impl Default for Rekeys {
 
 impl Rekeys {
     /// Notes one as it is now; whether it was not known. One that is being deleted is as good as gone.
-    pub(super) fn note(&self, metadata: &ObjectMeta) -> bool {
-        let object = Object::of(metadata);
+    pub(crate) fn note(&self, metadata: &ObjectMeta) -> bool {
+        let object = ObjectRef::of(metadata);
         let mut seen = self.lock();
         if metadata.deletion_timestamp.is_some() {
             seen.remove(&object);
@@ -58,25 +58,29 @@ impl Rekeys {
             return false;
         }
         let since = Instant::now();
-        seen.insert(object, Seen { uid, resource_version, is_answered: false, since });
+        seen.insert(object, SeenRekey { uid, resource_version, is_answered: false, since });
         true
     }
 
     /// Notes that it needs no answer any more.
-    pub(super) fn is_answered(&self, object: &Object, uid: &str) {
+    pub(crate) fn is_answered(&self, object: &ObjectRef, uid: &str) {
         if let Some(known) = self.lock().get_mut(object).filter(|known| known.uid == uid) {
             known.is_answered = true;
         }
     }
 
     /// Forgets one.
-    pub(super) fn forget(&self, object: &Object) {
+    pub(crate) fn forget(&self, object: &ObjectRef) {
         self.lock().remove(object);
     }
 
     /// Forgets what a list of `namespace`, or of all, no longer has; what that was.
-    pub(super) fn retain(&self, namespace: Option<&str>, listed: &HashSet<Object>) -> Vec<Object> {
-        let is_gone = |object: &Object| {
+    pub(crate) fn retain(
+        &self,
+        namespace: Option<&str>,
+        listed: &HashSet<ObjectRef>,
+    ) -> Vec<ObjectRef> {
+        let is_gone = |object: &ObjectRef| {
             namespace.is_none_or(|namespace| *object.namespace == *namespace)
                 && !listed.contains(object)
         };
@@ -84,7 +88,7 @@ impl Rekeys {
     }
 
     /// One of them, if it is there.
-    pub(super) fn get(&self, object: &Object) -> Option<Seen> {
+    pub(crate) fn get(&self, object: &ObjectRef) -> Option<SeenRekey> {
         self.lock().get(object).cloned()
     }
 
@@ -101,7 +105,7 @@ impl Rekeys {
         self.queue.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Object, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, SeenRekey>> {
         // Nothing that holds the lock can panic half way.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +127,7 @@ mod tests {
 
     #[test]
     fn one_that_is_known_keeps_its_age_and_its_answer() {
-        let (rekeys, object) = (Rekeys::default(), Object::from("prod/db"));
+        let (rekeys, object) = (Rekeys::default(), ObjectRef::from("prod/db"));
         assert!(rekeys.note(&metadata("db", "1", "10")));
         rekeys.is_answered(&object, "1");
         let before = rekeys.get(&object).unwrap();
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn one_of_the_same_name_is_another() {
-        let (rekeys, object) = (Rekeys::default(), Object::from("prod/db"));
+        let (rekeys, object) = (Rekeys::default(), ObjectRef::from("prod/db"));
         rekeys.note(&metadata("db", "1", "10"));
         assert!(rekeys.note(&metadata("db", "2", "12")));
         rekeys.is_answered(&object, "1");

@@ -16,7 +16,7 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::watch;
 
-use crate::object::Object;
+use crate::state::object_ref::ObjectRef;
 
 /// A SealedSecret as the watch reads it: the spec is skipped, and a status that is not understood counts as
 /// none, so that one odd object does not stop the watch of all.
@@ -62,7 +62,7 @@ fn understood<'de, D: Deserializer<'de>>(
 
 /// What is kept of a SealedSecret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct KnownSealedSecret {
     pub(crate) uid: String,
     pub(crate) resource_version: String,
     pub(crate) generation: Option<i64>,
@@ -76,7 +76,7 @@ pub(crate) struct KnownStatus {
     pub(crate) observed_generation: Option<i64>,
     /// Status and reason of the condition Ready.
     pub(crate) ready: Option<(String, String)>,
-    pub(crate) target: Option<Written>,
+    pub(crate) target: Option<WrittenTarget>,
     pub(crate) fingerprints: Box<[Fingerprint]>,
     pub(crate) controller: Option<String>,
 }
@@ -90,20 +90,20 @@ impl KnownStatus {
 
 /// What is kept of a target as it was last written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Written {
-    pub(crate) version: Version,
+pub(crate) struct WrittenTarget {
+    pub(crate) version: ObjectVersion,
     pub(crate) policy: Policy,
     pub(crate) renderer: i64,
 }
 
 /// Which Secret, and which state of it. Resource versions are compared for equality only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Version {
+pub(crate) struct ObjectVersion {
     pub(crate) uid: String,
     pub(crate) resource_version: String,
 }
 
-impl From<&Glimpse> for Known {
+impl From<&Glimpse> for KnownSealedSecret {
     fn from(glimpse: &Glimpse) -> Self {
         let metadata = &glimpse.metadata;
         Self {
@@ -119,8 +119,8 @@ impl From<&Glimpse> for Known {
 impl From<&SealedSecretStatus> for KnownStatus {
     fn from(status: &SealedSecretStatus) -> Self {
         let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
-        let written = |target: &bulla_crds::TargetStatus| Written {
-            version: Version {
+        let written = |target: &bulla_crds::TargetStatus| WrittenTarget {
+            version: ObjectVersion {
                 uid: target.uid.clone(),
                 resource_version: target.resource_version.clone(),
             },
@@ -137,13 +137,13 @@ impl From<&SealedSecretStatus> for KnownStatus {
     }
 }
 
-impl From<&PartialObjectMeta<Secret>> for Version {
+impl From<&PartialObjectMeta<Secret>> for ObjectVersion {
     fn from(secret: &PartialObjectMeta<Secret>) -> Self {
         (&secret.metadata).into()
     }
 }
 
-impl From<&ObjectMeta> for Version {
+impl From<&ObjectMeta> for ObjectVersion {
     fn from(metadata: &ObjectMeta) -> Self {
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
@@ -154,7 +154,7 @@ impl From<&ObjectMeta> for Version {
 
 /// Objects as they were when they were last heard of, fed by one watch or by one for each namespace.
 pub(crate) struct Cache<V> {
-    entries: RwLock<HashMap<Object, Arc<V>>>,
+    entries: RwLock<HashMap<ObjectRef, Arc<V>>>,
     /// How many of the watches have not delivered their first list.
     unlisted: watch::Sender<usize>,
 }
@@ -177,23 +177,23 @@ impl<V> Cache<V> {
     }
 
     /// One object.
-    pub(crate) fn get(&self, object: &Object) -> Option<Arc<V>> {
+    pub(crate) fn get(&self, object: &ObjectRef) -> Option<Arc<V>> {
         self.read().get(object).cloned()
     }
 
     /// All objects.
-    pub(crate) fn all(&self) -> Vec<(Object, Arc<V>)> {
+    pub(crate) fn all(&self) -> Vec<(ObjectRef, Arc<V>)> {
         self.read().iter().map(|(object, value)| (object.clone(), value.clone())).collect()
     }
 
     /// How it was, and how it is from now on.
-    pub(crate) fn insert(&self, object: Object, value: V) -> (Option<Arc<V>>, Arc<V>) {
+    pub(crate) fn insert(&self, object: ObjectRef, value: V) -> (Option<Arc<V>>, Arc<V>) {
         let value = Arc::new(value);
         (self.write().insert(object, value.clone()), value)
     }
 
     /// Whether it was there.
-    pub(crate) fn remove(&self, object: &Object) -> bool {
+    pub(crate) fn remove(&self, object: &ObjectRef) -> bool {
         self.write().remove(object).is_some()
     }
 
@@ -203,9 +203,13 @@ impl<V> Cache<V> {
     }
 
     /// Removes what a new list of `namespace`, or of all, no longer has; what it was.
-    pub(crate) fn retain(&self, namespace: Option<&str>, listed: &HashSet<Object>) -> Vec<Object> {
+    pub(crate) fn retain(
+        &self,
+        namespace: Option<&str>,
+        listed: &HashSet<ObjectRef>,
+    ) -> Vec<ObjectRef> {
         let is_of_list =
-            |object: &Object| namespace.is_none_or(|namespace| *object.namespace == *namespace);
+            |object: &ObjectRef| namespace.is_none_or(|namespace| *object.namespace == *namespace);
         let mut entries = self.write();
         let gone: Vec<_> = entries
             .keys()
@@ -218,11 +222,11 @@ impl<V> Cache<V> {
         gone
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Object, Arc<V>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<ObjectRef, Arc<V>>> {
         self.entries.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Object, Arc<V>>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ObjectRef, Arc<V>>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -241,7 +245,7 @@ mod tests {
             "status": {"observedGeneration": "three"},
         }))
         .unwrap();
-        let known = Known::from(&glimpse);
+        let known = KnownSealedSecret::from(&glimpse);
         assert_eq!((known.generation, known.status), (Some(3), None));
     }
 

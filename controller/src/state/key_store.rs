@@ -15,14 +15,12 @@ use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use tokio::sync::watch;
 
-use crate::args::Args;
-use crate::cache::Version;
-use crate::keys::plan::Facts;
+use crate::state::cache::ObjectVersion;
 
 /// Keys as far as this replica knows them.
-pub(crate) struct Ring {
+pub(crate) struct KeyStore {
     keyring: RwLock<Keyring>,
-    known: Mutex<Known>,
+    contents: Mutex<Contents>,
     declared: RwLock<Arc<DeclaredKeys>>,
     /// Which of the first lists are still to come.
     unlisted: watch::Sender<BTreeSet<Origin>>,
@@ -43,8 +41,8 @@ pub(crate) enum Origin {
 }
 
 #[derive(Default)]
-struct Known {
-    identities: BTreeMap<Fingerprint, Stored>,
+struct Contents {
+    identities: BTreeMap<Fingerprint, StoredIdentity>,
     declared: BTreeMap<String, SealingKey>,
     backups: BTreeMap<Fingerprint, StoredBackup>,
     /// Names of identity Secrets that hold no identity, with the reason.
@@ -55,29 +53,29 @@ struct Known {
 
 /// An identity, and where it lies beside our memory.
 #[derive(Clone, Debug)]
-pub(super) struct Stored {
-    pub(super) recipient: Recipient,
-    pub(super) secret: Option<StoredSecret>,
-    pub(super) is_in_file: bool,
+pub(crate) struct StoredIdentity {
+    pub(crate) recipient: Recipient,
+    pub(crate) secret: Option<StoredSecret>,
+    pub(crate) is_in_file: bool,
 }
 
-impl Stored {
+impl StoredIdentity {
     /// Whether it outlives this process.
-    pub(super) fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         self.secret.is_some() || self.is_in_file
     }
 
-    pub(super) fn is_marked(&self) -> bool {
+    pub(crate) fn is_marked(&self) -> bool {
         self.secret.as_ref().is_some_and(|secret| secret.is_marked)
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct StoredSecret {
-    pub(super) version: Version,
-    pub(super) created: Option<Timestamp>,
+pub(crate) struct StoredSecret {
+    pub(crate) version: ObjectVersion,
+    pub(crate) created: Option<Timestamp>,
     /// Whether it says that its key was revoked.
-    pub(super) is_marked: bool,
+    pub(crate) is_marked: bool,
 }
 
 impl From<&ObjectMeta> for StoredSecret {
@@ -95,15 +93,27 @@ impl From<&ObjectMeta> for StoredSecret {
 
 /// The encrypted copy of an identity.
 #[derive(Clone, Debug)]
-pub(super) struct StoredBackup {
-    pub(super) version: Version,
+pub(crate) struct StoredBackup {
+    pub(crate) version: ObjectVersion,
     /// To whom it is sealed; nobody, when it cannot be read.
-    pub(super) recovery: Vec<Fingerprint>,
+    pub(crate) recovery: Vec<Fingerprint>,
+}
+
+/// What a [`KeyStore`] holds at one moment.
+pub(crate) struct KeySnapshot {
+    pub(crate) identities: BTreeMap<Fingerprint, StoredIdentity>,
+    /// The SealingKeys by name.
+    pub(crate) declared: BTreeMap<String, SealingKey>,
+    pub(crate) backups: BTreeMap<Fingerprint, StoredBackup>,
+    /// Names of identity Secrets that hold no identity, with the reason.
+    pub(crate) unusable: BTreeMap<String, String>,
+    /// The identities that open.
+    pub(crate) held: BTreeSet<Fingerprint>,
 }
 
 /// Counts for the metrics, of this controller's own keys.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
+pub(crate) struct KeySummary {
     pub(crate) by_state: BTreeMap<State, usize>,
     pub(crate) newest: Option<Timestamp>,
     /// Not revoked, and not held or not stored any more.
@@ -114,13 +124,13 @@ pub(crate) struct Summary {
     pub(crate) unusable: usize,
 }
 
-impl Ring {
+impl KeyStore {
     pub(crate) fn new(has_files: bool) -> Self {
         let mut unlisted = BTreeSet::from([Origin::Identities, Origin::Backups, Origin::Declared]);
         unlisted.extend(has_files.then_some(Origin::Files));
         Self {
             keyring: RwLock::default(),
-            known: Mutex::default(),
+            contents: Mutex::default(),
             declared: RwLock::default(),
             unlisted: watch::Sender::new(unlisted),
             changes: watch::Sender::default(),
@@ -150,10 +160,10 @@ impl Ring {
 
     /// The keys that were revoked.
     pub(crate) fn revoked(&self) -> BTreeSet<Fingerprint> {
-        let known = self.known();
-        let declared = known.declared.values().filter(|key| key.spec.state == State::Revoked);
+        let contents = self.contents();
+        let declared = contents.declared.values().filter(|key| key.spec.state == State::Revoked);
         let declared = declared.filter_map(|key| key.name_any().parse().ok());
-        let marked = known.identities.iter().filter(|(_, stored)| stored.is_marked());
+        let marked = contents.identities.iter().filter(|(_, stored)| stored.is_marked());
         declared.chain(marked.map(|(fingerprint, _)| *fingerprint)).collect()
     }
 
@@ -174,7 +184,7 @@ impl Ring {
     }
 
     /// Becomes ready when anything has changed.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
@@ -190,26 +200,26 @@ impl Ring {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::error!(secret = name, %error, "an identity Secret is unusable and was skipped");
-                self.known().unusable.insert(name.clone(), error.to_string());
+                self.contents().unusable.insert(name.clone(), error.to_string());
                 return self.lost(&name); // what it held before
             }
         };
-        self.known().unusable.remove(&name);
+        self.contents().unusable.remove(&name);
         let secret = StoredSecret::from(&secret.metadata);
         self.hold(identity, |stored| stored.secret = Some(secret))
     }
 
     /// Notes that an identity Secret says from now on that its key was revoked.
-    pub(super) fn secret_marked(&self, of: Fingerprint, metadata: &ObjectMeta) {
-        let mut known = self.known();
-        if let Some(stored) = known.identities.get_mut(&of) {
+    pub(crate) fn secret_marked(&self, of: Fingerprint, metadata: &ObjectMeta) {
+        let mut contents = self.contents();
+        if let Some(stored) = contents.identities.get_mut(&of) {
             stored.secret = Some(StoredSecret { is_marked: true, ..metadata.into() });
         }
-        self.review(&mut known, of);
+        self.review(&mut contents, of);
     }
 
     /// Seals an identity that is held to the recovery recipients.
-    pub(super) fn seal_identity(
+    pub(crate) fn seal_identity(
         &self,
         of: Fingerprint,
         namespace: &str,
@@ -227,45 +237,46 @@ impl Ring {
         let recovery = backup.filter(|backup| backup.of == of).map(|backup| backup.recovery);
         let version = (&secret.metadata).into();
         let stored = StoredBackup { version, recovery: recovery.unwrap_or_default() };
-        self.known().backups.insert(of, stored);
+        self.contents().backups.insert(of, stored);
     }
 
     /// A Secret is gone.
     pub(crate) fn secret_went(&self, name: &str) -> Option<Fingerprint> {
-        self.known().unusable.remove(name);
+        self.contents().unusable.remove(name);
         self.lost(name)
     }
 
     /// A Secret holds its identity no more, which stays in memory as long as its key is declared and not revoked.
     fn lost(&self, name: &str) -> Option<Fingerprint> {
         self.changed();
-        let mut known = self.known();
+        let mut contents = self.contents();
         if let Some(of) = of_backup(name) {
-            known.backups.remove(&of);
+            contents.backups.remove(&of);
             return None;
         }
         let fingerprint = name.parse().ok()?;
-        let stored = known.identities.get_mut(&fingerprint)?;
+        let stored = contents.identities.get_mut(&fingerprint)?;
         if stored.secret.take().is_some() && !stored.is_in_file {
             tracing::error!(
                 key = name,
                 "the Secret with an identity is gone: it is held in memory alone"
             );
         }
-        self.review(&mut known, fingerprint)
+        self.review(&mut contents, fingerprint)
     }
 
     /// Secrets that a new list of this type no longer has are gone.
     pub(crate) fn secrets_listed(&self, type_: &str, names: &BTreeSet<String>) -> Vec<Fingerprint> {
         let gone: Vec<_> = {
-            let mut known = self.known();
+            let mut contents = self.contents();
             match type_ {
                 BACKUP_SECRET_TYPE => {
-                    known.backups.keys().map(|of| keys::backup_name(*of)).collect()
+                    contents.backups.keys().map(|of| keys::backup_name(*of)).collect()
                 }
                 _ => {
-                    known.unusable.retain(|name, _| names.contains(name));
-                    let stored = known.identities.iter().filter(|(_, it)| it.secret.is_some());
+                    contents.unusable.retain(|name, _| names.contains(name));
+                    let stored = contents.identities.iter();
+                    let stored = stored.filter(|(_, stored)| stored.secret.is_some());
                     stored.map(|(fingerprint, _)| fingerprint.to_string()).collect()
                 }
             }
@@ -275,7 +286,7 @@ impl Ring {
     }
 
     /// The identities in mounted files, and what else is there; keys whose opening has begun or ended by it.
-    pub(super) fn files_came(
+    pub(crate) fn files_came(
         &self,
         identities: Vec<Identity>,
         unusable: BTreeMap<String, String>,
@@ -286,14 +297,14 @@ impl Ring {
             .into_iter()
             .filter_map(|identity| self.hold(identity, |stored| stored.is_in_file = true))
             .collect();
-        let mut known = self.known();
+        let mut contents = self.contents();
         for (file, error) in &unusable {
-            if known.unusable_files.get(file) != Some(error) {
+            if contents.unusable_files.get(file) != Some(error) {
                 tracing::error!(file, error, "a mounted file is no identity file and was skipped");
             }
         }
-        known.unusable_files = unusable;
-        let gone: Vec<_> = known
+        contents.unusable_files = unusable;
+        let gone: Vec<_> = contents
             .identities
             .iter_mut()
             .filter(|(fingerprint, stored)| stored.is_in_file && !there.contains(fingerprint))
@@ -304,9 +315,9 @@ impl Ring {
             .collect();
         for fingerprint in gone {
             tracing::warn!(key = %fingerprint, "the file with an identity is gone");
-            changed.extend(self.review(&mut known, fingerprint));
+            changed.extend(self.review(&mut contents, fingerprint));
         }
-        drop(known);
+        drop(contents);
         self.changed();
         changed
     }
@@ -314,45 +325,54 @@ impl Ring {
     /// Takes up a SealingKey; the key whose opening has begun or ended by it.
     pub(crate) fn declaration_came(&self, key: SealingKey) -> Option<Fingerprint> {
         let name = key.name_any();
-        let mut known = self.known();
+        let mut contents = self.contents();
         if let Err(error) = DeclaredKey::try_from(&key) {
             tracing::error!(key = name, %error, "a SealingKey is unusable and was skipped");
         }
-        known.declared.insert(name.clone(), key);
-        self.declarations_changed(&mut known, &name)
+        contents.declared.insert(name.clone(), key);
+        self.declarations_changed(&mut contents, &name)
     }
 
     /// A SealingKey is gone.
     pub(crate) fn declaration_went(&self, name: &str) -> Option<Fingerprint> {
-        let mut known = self.known();
-        known.declared.remove(name)?;
-        self.declarations_changed(&mut known, name)
+        let mut contents = self.contents();
+        contents.declared.remove(name)?;
+        self.declarations_changed(&mut contents, name)
     }
 
     /// SealingKeys that a new list no longer has are gone.
     pub(crate) fn declarations_listed(&self, names: &BTreeSet<String>) -> Vec<Fingerprint> {
-        let gone: Vec<_> =
-            self.known().declared.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        let gone: Vec<_> = self
+            .contents()
+            .declared
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .cloned()
+            .collect();
         gone.iter().filter_map(|name| self.declaration_went(name)).collect()
     }
 
-    fn declarations_changed(&self, known: &mut Known, name: &str) -> Option<Fingerprint> {
+    fn declarations_changed(&self, contents: &mut Contents, name: &str) -> Option<Fingerprint> {
         let trusted =
-            known.declared.values().filter_map(|key| DeclaredKey::try_from(key).ok()).collect();
+            contents.declared.values().filter_map(|key| DeclaredKey::try_from(key).ok()).collect();
         *self.declared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trusted);
         self.changed();
-        self.review(known, name.parse().ok()?)
+        self.review(contents, name.parse().ok()?)
     }
 
     /// Holds an identity, whose place `found` notes, unless its key was revoked.
-    fn hold(&self, identity: Identity, found: impl FnOnce(&mut Stored)) -> Option<Fingerprint> {
+    fn hold(
+        &self,
+        identity: Identity,
+        found: impl FnOnce(&mut StoredIdentity),
+    ) -> Option<Fingerprint> {
         let recipient = identity.recipient();
         let fingerprint = recipient.fingerprint();
-        let mut known = self.known();
-        let unstored = Stored { recipient, secret: None, is_in_file: false };
-        found(known.identities.entry(fingerprint).or_insert(unstored));
-        if is_revoked(&known, fingerprint) {
-            return self.review(&mut known, fingerprint);
+        let mut contents = self.contents();
+        let unstored = StoredIdentity { recipient, secret: None, is_in_file: false };
+        found(contents.identities.entry(fingerprint).or_insert(unstored));
+        if is_revoked(&contents, fingerprint) {
+            return self.review(&mut contents, fingerprint);
         }
         let mut keyring = self.write_keyring();
         let is_new = !keyring.is_held(fingerprint);
@@ -364,12 +384,12 @@ impl Ring {
     }
 
     /// Takes an identity out of the keyring when its key was revoked, or when it is neither stored nor declared.
-    fn review(&self, known: &mut Known, fingerprint: Fingerprint) -> Option<Fingerprint> {
-        let is_stored = known.identities.get(&fingerprint)?.is_stored();
-        let is_declared = known.declared.contains_key(&fingerprint.to_string());
-        if !is_stored && (!is_declared || is_revoked(known, fingerprint)) {
-            known.identities.remove(&fingerprint);
-        } else if !is_revoked(known, fingerprint) {
+    fn review(&self, contents: &mut Contents, fingerprint: Fingerprint) -> Option<Fingerprint> {
+        let is_stored = contents.identities.get(&fingerprint)?.is_stored();
+        let is_declared = contents.declared.contains_key(&fingerprint.to_string());
+        if !is_stored && (!is_declared || is_revoked(contents, fingerprint)) {
+            contents.identities.remove(&fingerprint);
+        } else if !is_revoked(contents, fingerprint) {
             return None;
         }
         let was_held = self.write_keyring().remove(fingerprint);
@@ -379,31 +399,28 @@ impl Ring {
         was_held.then_some(fingerprint)
     }
 
-    /// What is to be decided on, but for what only the API server can tell.
-    pub(super) fn facts(&self, args: &Args) -> Facts {
-        let known = self.known();
+    /// What is stored, declared and held at this moment.
+    pub(crate) fn snapshot(&self) -> KeySnapshot {
+        let contents = self.contents();
         let keyring = self.keyring();
-        Facts {
-            holder: args.holder.clone(),
-            declared: known.declared.clone(),
-            identities: known.identities.clone(),
+        KeySnapshot {
+            identities: contents.identities.clone(),
+            declared: contents.declared.clone(),
+            backups: contents.backups.clone(),
+            unusable: contents.unusable.clone(),
             held: keyring.fingerprints().collect(),
-            backups: known.backups.clone(),
-            unusable: known.unusable.clone(),
-            recovery: args.recovery_recipients(),
-            ..Facts::default()
         }
     }
 
     /// For the metrics.
-    pub(crate) fn summary(&self, holder: &str) -> Summary {
-        let known = self.known();
+    pub(crate) fn summary(&self, holder: &str) -> KeySummary {
+        let contents = self.contents();
         let keyring = self.keyring();
-        let mut summary = Summary {
-            unusable: known.unusable.len() + known.unusable_files.len(),
-            ..Summary::default()
+        let mut summary = KeySummary {
+            unusable: contents.unusable.len() + contents.unusable_files.len(),
+            ..KeySummary::default()
         };
-        for key in known.declared.values() {
+        for key in contents.declared.values() {
             let Ok(declared) = DeclaredKey::try_from(key) else {
                 summary.unusable += 1;
                 continue;
@@ -411,7 +428,8 @@ impl Ring {
             let fingerprint = declared.recipient.fingerprint();
             let is_open = declared.state != State::Revoked;
             let is_held = is_open && keyring.is_held(fingerprint);
-            let is_stored = known.identities.get(&fingerprint).is_some_and(Stored::is_stored);
+            let is_stored =
+                contents.identities.get(&fingerprint).is_some_and(StoredIdentity::is_stored);
             let is_backed_up = key.status.as_ref().is_some_and(|status| {
                 conditions::is_true(&status.conditions, conditions::BACKED_UP)
             });
@@ -429,8 +447,8 @@ impl Ring {
         self.changes.send_modify(|number| *number = number.wrapping_add(1));
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_keyring(&self) -> std::sync::RwLockWriteGuard<'_, Keyring> {
@@ -438,10 +456,10 @@ impl Ring {
     }
 }
 
-fn is_revoked(known: &Known, fingerprint: Fingerprint) -> bool {
-    let declared = known.declared.get(&fingerprint.to_string());
+fn is_revoked(contents: &Contents, fingerprint: Fingerprint) -> bool {
+    let declared = contents.declared.get(&fingerprint.to_string());
     declared.is_some_and(|key| key.spec.state == State::Revoked)
-        || known.identities.get(&fingerprint).is_some_and(Stored::is_marked)
+        || contents.identities.get(&fingerprint).is_some_and(StoredIdentity::is_marked)
 }
 
 fn of_backup(name: &str) -> Option<Fingerprint> {

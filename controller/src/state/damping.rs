@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::object::Object;
+use crate::state::object_ref::ObjectRef;
 
 const WINDOW: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -19,14 +19,14 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// What was found at a target that had changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Disturbance {
     /// It was not as declared.
     Drift,
     /// What had changed is not ours.
     Noise,
 }
 
-impl Found {
+impl Disturbance {
     /// How often within a minute is nothing special.
     const fn tolerated(self) -> usize {
         match self {
@@ -38,11 +38,11 @@ impl Found {
 
 /// The recent history of targets that changed under our hands.
 #[derive(Default)]
-pub(crate) struct Damping(Mutex<HashMap<Object, History>>);
+pub(crate) struct Damping(Mutex<HashMap<ObjectRef, TargetHistory>>);
 
 #[derive(Default)]
-struct History {
-    recent: Vec<(Instant, Found)>,
+struct TargetHistory {
+    recent: Vec<(Instant, Disturbance)>,
     pause: Option<Pause>,
 }
 
@@ -54,22 +54,22 @@ struct Pause {
 
 impl Damping {
     /// Notes what was found; how long to leave the object alone from now on, if at all.
-    pub(crate) fn note(&self, object: &Object, found: Found) -> Option<Duration> {
+    pub(crate) fn note(&self, object: &ObjectRef, found: Disturbance) -> Option<Duration> {
         self.note_at(object, found, Instant::now())
     }
 
     /// How long the object is still left alone.
-    pub(crate) fn pause(&self, object: &Object) -> Option<Duration> {
+    pub(crate) fn pause(&self, object: &ObjectRef) -> Option<Duration> {
         let until = self.lock().get(object)?.pause?.until;
         Some(until.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
     }
 
     /// It was found as it was left, or is gone.
-    pub(crate) fn forget(&self, object: &Object) {
+    pub(crate) fn forget(&self, object: &ObjectRef) {
         self.lock().remove(object);
     }
 
-    fn note_at(&self, object: &Object, found: Found, now: Instant) -> Option<Duration> {
+    fn note_at(&self, object: &ObjectRef, found: Disturbance, now: Instant) -> Option<Duration> {
         let mut histories = self.lock();
         let history = histories.entry(object.clone()).or_default();
         history.recent.retain(|(at, _)| now.saturating_duration_since(*at) < WINDOW);
@@ -84,7 +84,7 @@ impl Damping {
         Some(length)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Object, History>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, TargetHistory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,11 +96,11 @@ mod tests {
     #[test]
     fn repeats_are_damped_more_and_more_until_it_is_calm() {
         let damping = Damping::default();
-        let object = Object::from("prod/db");
+        let object = ObjectRef::from("prod/db");
         let start = Instant::now();
         let second = |second: u64| start + Duration::from_secs(second);
         let pauses: Vec<_> = (0..10)
-            .map(|round| damping.note_at(&object, Found::Drift, second(round)))
+            .map(|round| damping.note_at(&object, Disturbance::Drift, second(round)))
             .map(|pause| pause.map(|pause| pause.as_secs()))
             .collect();
         let expected = [
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(pauses, expected);
         assert!(damping.pause(&object).is_some());
         damping.forget(&object);
-        assert_eq!(damping.note_at(&object, Found::Drift, second(10)), None);
+        assert_eq!(damping.note_at(&object, Disturbance::Drift, second(10)), None);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
         let start = Instant::now();
         for round in 0..100 {
             let now = start + Duration::from_secs(30 * round);
-            assert_eq!(damping.note_at(&"prod/db".into(), Found::Drift, now), None);
+            assert_eq!(damping.note_at(&"prod/db".into(), Disturbance::Drift, now), None);
         }
     }
 }

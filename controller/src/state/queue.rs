@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::object::Object;
+use crate::state::object_ref::ObjectRef;
 
 /// What an object has when a worker ended without saying how to go on.
 const AFTER_A_PANIC: Duration = Duration::from_mins(1);
@@ -50,7 +50,7 @@ pub(crate) struct Depth {
 
 /// The objects that wait for a worker.
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     pushed: Notify,
 }
 
@@ -58,17 +58,17 @@ impl Queue {
     /// For so many workers.
     pub(crate) fn new(workers: usize) -> Self {
         let backlog_workers = (workers * 3 / 4).max(1);
-        Self { state: Mutex::new(State::new(backlog_workers)), pushed: Notify::new() }
+        Self { state: Mutex::new(QueueState::new(backlog_workers)), pushed: Notify::new() }
     }
 
     /// Adds an object, or moves it up. An object of the backlog that waits for its time goes on waiting.
-    pub(crate) fn push(&self, object: Object, lane: Lane) {
+    pub(crate) fn push(&self, object: ObjectRef, lane: Lane) {
         self.lock().push(object, lane);
         self.pushed.notify_one();
     }
 
     /// Adds an object to the backlog, to be compared in full whatever the caches show.
-    pub(crate) fn push_check(&self, object: Object) {
+    pub(crate) fn push_check(&self, object: ObjectRef) {
         let mut state = self.lock();
         state.checks.insert(object.clone());
         state.push(object, Lane::Backlog);
@@ -104,7 +104,7 @@ impl Queue {
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
         let active = std::mem::take(&mut state.active);
-        *state = State { active, ..State::new(state.backlog_workers) };
+        *state = QueueState { active, ..QueueState::new(state.backlog_workers) };
     }
 
     /// How many objects wait.
@@ -115,12 +115,12 @@ impl Queue {
         Depth { changed, backlog, delayed: state.due.len() }
     }
 
-    fn finish(&self, object: &Object, lane: Lane, next: Next) {
+    fn finish(&self, object: &ObjectRef, lane: Lane, next: Next) {
         self.lock().finish(object, lane, next, Instant::now());
         self.pushed.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Nothing that holds the lock can panic half way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,7 +129,7 @@ impl Queue {
 /// An object that is being worked on. Nobody else gets it until this is dropped.
 pub(crate) struct Taken {
     queue: Arc<Queue>,
-    pub(crate) object: Object,
+    pub(crate) object: ObjectRef,
     /// Whether it is to be compared in full.
     pub(crate) is_check: bool,
     lane: Lane,
@@ -178,26 +178,26 @@ pub(crate) async fn work<F>(
     while running.join_next().await.is_some() {}
 }
 
-struct State {
+struct QueueState {
     /// The lane that each waiting object is in; what the lanes hold beyond that is outdated.
-    queued: HashMap<Object, Lane>,
-    changed: Turns,
-    backlog: Turns,
-    delayed: BTreeSet<(Instant, Object)>,
-    due: HashMap<Object, Instant>,
-    checks: HashSet<Object>,
+    queued: HashMap<ObjectRef, Lane>,
+    changed: NamespaceTurns,
+    backlog: NamespaceTurns,
+    delayed: BTreeSet<(Instant, ObjectRef)>,
+    due: HashMap<ObjectRef, Instant>,
+    checks: HashSet<ObjectRef>,
     /// What is being worked on, and what came for it meanwhile.
-    active: HashMap<Object, Option<Lane>>,
+    active: HashMap<ObjectRef, Option<Lane>>,
     active_backlog: usize,
     backlog_workers: usize,
 }
 
-impl State {
+impl QueueState {
     fn new(backlog_workers: usize) -> Self {
         Self {
             queued: HashMap::new(),
-            changed: Turns::default(),
-            backlog: Turns::default(),
+            changed: NamespaceTurns::default(),
+            backlog: NamespaceTurns::default(),
             delayed: BTreeSet::new(),
             due: HashMap::new(),
             checks: HashSet::new(),
@@ -207,7 +207,7 @@ impl State {
         }
     }
 
-    fn push(&mut self, object: Object, lane: Lane) {
+    fn push(&mut self, object: ObjectRef, lane: Lane) {
         if let Some(came) = self.active.get_mut(&object) {
             *came = (*came).max(Some(lane));
             return;
@@ -224,7 +224,7 @@ impl State {
         self.turns(lane).push(object);
     }
 
-    fn pop(&mut self, now: Instant) -> Option<(Object, Lane)> {
+    fn pop(&mut self, now: Instant) -> Option<(ObjectRef, Lane)> {
         while let Some((instant, object)) = self.delayed.first().cloned()
             && instant <= now
         {
@@ -249,7 +249,7 @@ impl State {
         None
     }
 
-    fn finish(&mut self, object: &Object, lane: Lane, next: Next, now: Instant) {
+    fn finish(&mut self, object: &ObjectRef, lane: Lane, next: Next, now: Instant) {
         let came = self.active.remove(object).flatten();
         self.active_backlog =
             self.active_backlog.saturating_sub(usize::from(lane == Lane::Backlog));
@@ -269,13 +269,13 @@ impl State {
         self.delayed.first().map(|(instant, _)| *instant)
     }
 
-    fn undelay(&mut self, object: &Object) {
+    fn undelay(&mut self, object: &ObjectRef) {
         if let Some(instant) = self.due.remove(object) {
             self.delayed.remove(&(instant, object.clone()));
         }
     }
 
-    fn turns(&mut self, lane: Lane) -> &mut Turns {
+    fn turns(&mut self, lane: Lane) -> &mut NamespaceTurns {
         match lane {
             Lane::Backlog => &mut self.backlog,
             Lane::Changed => &mut self.changed,
@@ -285,13 +285,13 @@ impl State {
 
 /// Objects by namespace; namespaces take turns.
 #[derive(Default)]
-struct Turns {
+struct NamespaceTurns {
     order: VecDeque<Arc<str>>,
-    objects: HashMap<Arc<str>, VecDeque<Object>>,
+    objects: HashMap<Arc<str>, VecDeque<ObjectRef>>,
 }
 
-impl Turns {
-    fn push(&mut self, object: Object) {
+impl NamespaceTurns {
+    fn push(&mut self, object: ObjectRef) {
         let namespace = object.namespace.clone();
         let objects = self.objects.entry(namespace.clone()).or_insert_with(|| {
             self.order.push_back(namespace);
@@ -300,7 +300,7 @@ impl Turns {
         objects.push_back(object);
     }
 
-    fn pop(&mut self) -> Option<Object> {
+    fn pop(&mut self) -> Option<ObjectRef> {
         let namespace = self.order.pop_front()?;
         let objects = self.objects.get_mut(&namespace)?;
         let object = objects.pop_front();
@@ -316,11 +316,11 @@ impl Turns {
 mod tests {
     use super::*;
 
-    fn state() -> State {
-        State::new(12)
+    fn state() -> QueueState {
+        QueueState::new(12)
     }
 
-    fn pushed(objects: &[(&str, Lane)]) -> State {
+    fn pushed(objects: &[(&str, Lane)]) -> QueueState {
         let mut state = state();
         for (object, lane) in objects {
             state.push((*object).into(), *lane);
@@ -328,7 +328,7 @@ mod tests {
         state
     }
 
-    fn popped(state: &mut State) -> Vec<String> {
+    fn popped(state: &mut QueueState) -> Vec<String> {
         let now = Instant::now();
         std::iter::from_fn(|| state.pop(now)).map(|(object, _)| object.to_string()).collect()
     }
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn the_backlog_leaves_workers_for_changes() {
-        let mut state = State::new(1);
+        let mut state = QueueState::new(1);
         let now = Instant::now();
         for object in ["a/1", "b/1"] {
             state.push(object.into(), Lane::Backlog);

@@ -7,12 +7,12 @@ use kube::core::ObjectMeta;
 
 /// The namespace and name of an object, cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Object {
+pub(crate) struct ObjectRef {
     pub(crate) namespace: Arc<str>,
     pub(crate) name: Arc<str>,
 }
 
-impl Object {
+impl ObjectRef {
     /// The object that `metadata` is of.
     pub(crate) fn of(metadata: &ObjectMeta) -> Self {
         let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
@@ -21,14 +21,14 @@ impl Object {
 }
 
 /// `namespace/name`, as logs have it.
-impl fmt::Display for Object {
+impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 
 #[cfg(test)]
-impl From<&str> for Object {
+impl From<&str> for ObjectRef {
     fn from(text: &str) -> Self {
         let (namespace, name) = text.split_once('/').unwrap();
         Self { namespace: namespace.into(), name: name.into() }

@@ -1,0 +1,12 @@
+//! What every replica knows: plain data behind locks, which workers fill and read.
+//!
+//! Nothing in here makes a request or imports a worker.
+
+pub(crate) mod backoff;
+pub(crate) mod cache;
+pub(crate) mod damping;
+pub(crate) mod key_store;
+pub(crate) mod object_ref;
+pub(crate) mod own_writes;
+pub(crate) mod queue;
+pub(crate) mod rekeys;
