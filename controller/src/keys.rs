@@ -24,7 +24,7 @@ use kube::api::ListParams;
 
 use crate::api::{self, RequestFailure, within};
 use crate::context::Context;
-use crate::keys::apply::LastSteps;
+use crate::keys::apply::{LastSteps, StepError};
 use crate::keys::clock::Clock;
 pub(crate) use crate::keys::files::follow;
 use crate::keys::plan::{Facts, plan};
@@ -56,9 +56,16 @@ pub(crate) async fn work(ctx: &Context) {
                 ctx.backoff.succeeded("keys");
                 pause(ctx)
             }
-            Err(failure) => {
-                let delay = ctx.backoff.failed("keys", failure.least_delay());
-                tracing::warn!(%failure, ?delay, "a request for keys failed and is tried again");
+            Err(error) => {
+                let delay = ctx.backoff.failed("keys", error.least_delay());
+                match error {
+                    StepError::Request(failure) => {
+                        tracing::warn!(%failure, ?delay, "a request for keys failed and is tried again");
+                    }
+                    error @ (StepError::NoRandomness(_) | StepError::Backup(_)) => {
+                        tracing::error!(%error, ?delay, "could not make or back up a key; trying again");
+                    }
+                }
                 tokio::time::sleep(delay).await;
                 continue;
             }
@@ -71,17 +78,18 @@ pub(crate) async fn work(ctx: &Context) {
 }
 
 /// Takes every step that is to be taken, and tells.
-async fn pass(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), RequestFailure> {
+async fn pass(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), StepError> {
     let now = notes.clock.now(ctx).await?;
     let facts = Facts { now, ..facts(ctx, &notes.last_steps) };
     if plan(&facts).is_some() {
         settle(ctx, notes).await?;
     }
-    status::tell(ctx, &mut notes.written).await
+    status::tell(ctx, &mut notes.written).await?;
+    Ok(())
 }
 
 /// Takes one step after the other, each decided on what the API server says at that moment.
-async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), RequestFailure> {
+async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), StepError> {
     let sealing_keys = api::sealing_keys(&ctx.client, &ctx.args.namespace);
     for _ in 0..MAX_STEPS {
         let declared = within(sealing_keys.list(&ListParams::default())).await?.items;
@@ -95,15 +103,15 @@ async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), RequestFai
         };
         let Some(step) = plan(&facts) else { return Ok(()) };
         match apply::apply(ctx, &mut notes.last_steps, &facts, step).await {
+            Ok(()) => {}
             // Somebody else was there first: look again.
-            Ok(())
-            | Err(
+            Err(StepError::Request(
                 RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
-            ) => {}
-            Err(failure) => return Err(failure),
+            )) => {}
+            Err(error) => return Err(error),
         }
     }
-    Err(RequestFailure::Conflict)
+    Err(RequestFailure::Conflict.into())
 }
 
 /// Until it is looked again, when nothing happens.

@@ -1,11 +1,13 @@
 //! Steps as requests.
 
-use bulla_crds::keys;
+use std::time::Duration;
+
+use bulla_crds::keys::{self, BackupError};
 use bulla_crds::{
     ACTIVATED_ANNOTATION, RENEW_ANNOTATION, REVOKED_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey,
     State, WipedSecret,
 };
-use bulla_sealing::{Fingerprint, Identity};
+use bulla_sealing::{Fingerprint, Identity, NoRandomness};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Patch;
 use kube::core::ObjectMeta;
@@ -31,13 +33,46 @@ pub(super) struct LastSteps {
     pub(super) renewed: Option<Instant>,
 }
 
+/// Why a step could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Request(#[from] RequestFailure),
+    /// There is nothing to draw keys from.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+    /// The identity could not be sealed to the recovery recipients.
+    #[error(transparent)]
+    Backup(BackupError),
+}
+
+impl From<BackupError> for StepError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::NoRandomness(error) => error.into(),
+            error => Self::Backup(error),
+        }
+    }
+}
+
+impl StepError {
+    /// How long to wait at least before the next try.
+    pub(super) fn least_delay(&self) -> Duration {
+        match self {
+            Self::Request(failure) => failure.least_delay(),
+            Self::NoRandomness(_) | Self::Backup(_) => Duration::ZERO,
+        }
+    }
+}
+
 /// Takes a step.
 pub(super) async fn apply(
     ctx: &Context,
     last_steps: &mut LastSteps,
     facts: &Facts,
     step: KeyStep,
-) -> Result<(), RequestFailure> {
+) -> Result<(), StepError> {
     match step {
         KeyStep::Mark(of) => {
             let Some(secret) = facts.identities.get(&of).and_then(|stored| stored.secret.as_ref())
@@ -102,11 +137,8 @@ pub(super) async fn apply(
 }
 
 /// The identity first, so that nothing is ever sealed to a key that nobody holds.
-async fn generate(ctx: &Context, last_steps: &mut LastSteps) -> Result<(), RequestFailure> {
-    let Ok(identity) = Identity::generate(ctx.args.key_type.into()) else {
-        tracing::error!("no key can be made: the operating system gives no randomness");
-        return Err(RequestFailure::Unavailable(0));
-    };
+async fn generate(ctx: &Context, last_steps: &mut LastSteps) -> Result<(), StepError> {
+    let identity = Identity::generate(ctx.args.key_type.into())?;
     let fingerprint = identity.recipient().fingerprint();
     let secret = keys::identity_secret(&identity, &ctx.args.namespace);
     let created = api::create_secret(&ctx.client, &secret).await?;
@@ -118,15 +150,13 @@ async fn generate(ctx: &Context, last_steps: &mut LastSteps) -> Result<(), Reque
 }
 
 /// Nobody has taken the new copy out yet, which is said before there is one.
-async fn back_up(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), RequestFailure> {
+async fn back_up(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), StepError> {
     let Some(recovery) = &facts.recovery else { return Ok(()) };
     if let Some(key) = facts.declared.get(&of.to_string()) {
         status::forget_backup(ctx, key).await?;
     }
     let sealed = ctx.key_store.seal_identity(of, &ctx.args.namespace, recovery);
-    let Some(file) = sealed.ok_or(RequestFailure::Conflict)?.ok() else {
-        return Err(RequestFailure::Unavailable(0));
-    };
+    let file = sealed.ok_or(RequestFailure::Conflict)??;
     let secret = keys::backup_secret(of, file, &ctx.args.namespace);
     let (secret, stored) = match facts.backups.get(&of) {
         None => {
