@@ -424,12 +424,14 @@ async fn answer<T: DeserializeOwned>(
     let (code, pause, bytes) = within(read).await?;
     // Of other refusals the cause counts.
     let is_busy = code.as_u16() == 429 || code.is_server_error();
-    match (code.is_success(), pause.filter(|_| is_busy)) {
-        (false, Some(pause)) => Err(RequestFailure::Busy(pause)),
-        (true, _) => serde_json::from_slice(&bytes).map_err(|_| RequestFailure::Unreadable),
-        (false, None) => Err(match serde_json::from_slice::<Status>(&bytes) {
-            Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
-            _ => RequestFailure::from_code(code.as_u16()),
-        }),
+    if code.is_success() {
+        return serde_json::from_slice(&bytes).map_err(|_| RequestFailure::Unreadable);
     }
+    if let Some(pause) = pause.filter(|_| is_busy) {
+        return Err(RequestFailure::Busy(pause));
+    }
+    Err(match serde_json::from_slice::<Status>(&bytes) {
+        Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
+        _ => RequestFailure::from_code(code.as_u16()),
+    })
 }

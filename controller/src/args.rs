@@ -117,7 +117,7 @@ impl Args {
             }
         }
         let recovery = Recipients::new(self.given_recipients()).context("--recovery-recipient")?;
-        let weak = recovery.iter().find(|it| it.key_type() == KeyType::X25519);
+        let weak = recovery.iter().find(|recipient| recipient.key_type() == KeyType::X25519);
         if let (KeyTypeArg::Hybrid, Some(weak)) = (self.key_type, weak) {
             bail!(
                 "recovery recipient {} is X25519: the copies of hybrid keys would be as weak as that; name a hybrid one (age1pq1…)",
@@ -145,13 +145,11 @@ impl Args {
 
     /// What is watched: each of these namespaces, or all.
     pub(crate) fn scopes(&self) -> Vec<Option<String>> {
-        match self.watch_namespaces.is_empty() {
-            true => vec![None],
-            false => {
-                let namespaces: BTreeSet<_> = self.watch_namespaces.iter().cloned().collect();
-                namespaces.into_iter().map(Some).collect()
-            }
+        if self.watch_namespaces.is_empty() {
+            return vec![None];
         }
+        let namespaces: BTreeSet<_> = self.watch_namespaces.iter().cloned().collect();
+        namespaces.into_iter().map(Some).collect()
     }
 
     /// Whether what `controller` is in charge of is ours to work on.
@@ -188,16 +186,18 @@ impl From<KeyTypeArg> for KeyType {
 }
 
 fn holder(name: &str) -> Result<String, &'static str> {
-    match bulla_sealing::is_dns_label(name) {
-        true => Ok(name.into()),
-        false => Err("a holder is a DNS label: a-z, 0-9 and -, at most 63 characters"),
+    if bulla_sealing::is_dns_label(name) {
+        Ok(name.into())
+    } else {
+        Err("a holder is a DNS label: a-z, 0-9 and -, at most 63 characters")
     }
 }
 
 fn namespace(name: &str) -> Result<String, &'static str> {
-    match bulla_sealing::is_dns_label(name) {
-        true => Ok(name.into()),
-        false => Err("a namespace is a DNS label: a-z, 0-9 and -, at most 63 characters"),
+    if bulla_sealing::is_dns_label(name) {
+        Ok(name.into())
+    } else {
+        Err("a namespace is a DNS label: a-z, 0-9 and -, at most 63 characters")
     }
 }
 
@@ -222,9 +222,10 @@ fn given_recipient(text: &str) -> Result<GivenRecipient, Infallible> {
 /// The Lease holds whole seconds.
 fn lease_duration(text: &str) -> Result<Duration, &'static str> {
     let duration = duration(text)?;
-    match (1..=3600).contains(&duration.as_secs()) && duration.subsec_nanos() == 0 {
-        true => Ok(duration),
-        false => Err("a Lease lasts 1s to 1h, in whole seconds"),
+    if (1..=3600).contains(&duration.as_secs()) && duration.subsec_nanos() == 0 {
+        Ok(duration)
+    } else {
+        Err("a Lease lasts 1s to 1h, in whole seconds")
     }
 }
 

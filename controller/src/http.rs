@@ -47,10 +47,10 @@ async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if !ctx.key_store.can_be_sealed_for(&ctx.args.holder) {
         return (StatusCode::SERVICE_UNAVAILABLE, "no key of this controller is Active yet\n");
     }
-    match ctx.is_listed() {
-        true => (StatusCode::OK, "ok\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "objects are not listed yet\n"),
+    if !ctx.is_listed() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "objects are not listed yet\n");
     }
+    (StatusCode::OK, "ok\n")
 }
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> ([(&'static str, &'static str); 1], String) {

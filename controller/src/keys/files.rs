@@ -49,12 +49,11 @@ fn read(folder: &Path) -> io::Result<(Vec<Identity>, BTreeMap<String, String>)> 
         if is_hidden || !metadata.is_file() {
             continue;
         }
-        let found = match metadata.len() > MAX_FILE_BYTES {
-            true => Err("it is too large for an identity file".to_owned()),
-            false => {
-                let file = Zeroizing::new(fs::read(&path)?);
-                keys::parse_identity_file(&file).map_err(|error| error.to_string())
-            }
+        let found = if metadata.len() > MAX_FILE_BYTES {
+            Err("it is too large for an identity file".to_owned())
+        } else {
+            let file = Zeroizing::new(fs::read(&path)?);
+            keys::parse_identity_file(&file).map_err(|error| error.to_string())
         };
         match found {
             Ok(found) => identities.extend(found),

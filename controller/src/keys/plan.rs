@@ -150,10 +150,8 @@ impl Facts {
             return Some(KeyStep::Publish(*fingerprint, State::Revoked));
         }
         let fingerprint = *self.held.iter().find(undeclared)?;
-        let state = match self.made == Some(fingerprint) {
-            true => State::Pending,
-            false => State::Retired,
-        };
+        let is_made_by_us = self.made == Some(fingerprint);
+        let state = if is_made_by_us { State::Pending } else { State::Retired };
         Some(KeyStep::Publish(fingerprint, state))
     }
 

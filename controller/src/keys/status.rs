@@ -51,9 +51,10 @@ pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), Req
         if conditions == previous.conditions && !(is_count_new && may_count) {
             continue;
         }
-        let sealed_secrets = match is_count_new {
-            true => Some(LiveSealedSecrets { count, at: Time(now) }),
-            false => previous.sealed_secrets,
+        let sealed_secrets = if is_count_new {
+            Some(LiveSealedSecrets { count, at: Time(now) })
+        } else {
+            previous.sealed_secrets
         };
         match write(ctx, key, SealingKeyStatus { conditions, sealed_secrets }).await {
             Ok(()) => {
@@ -189,13 +190,13 @@ fn backed_up(key: &DeclaredKey, facts: &Facts) -> Said {
             "a hybrid identity is sealed to hybrid recovery recipients only: set such a one, or take a copy with bulla keys backup --passphrase",
         );
     }
-    match facts.backups.contains_key(&key.recipient.fingerprint()) {
-        true => no(
-            "NotTakenOut",
-            "its encrypted copy is in the cluster alone: take it out with bulla keys backup",
-        ),
-        false => no("NotSealed", "it is about to be sealed to the recovery recipients"),
+    if !facts.backups.contains_key(&key.recipient.fingerprint()) {
+        return no("NotSealed", "it is about to be sealed to the recovery recipients");
     }
+    no(
+        "NotTakenOut",
+        "its encrypted copy is in the cluster alone: take it out with bulla keys backup",
+    )
 }
 
 #[cfg(test)]

@@ -49,9 +49,10 @@ pub(super) async fn apply(
         }
         Plan::Create { secret, is_restored } => {
             let written = counted(ctx, "create", api::create_secret(&ctx.client, &secret).await)?;
-            let kind = match is_restored {
-                true => TargetChangeKind::Restored { by: None },
-                false => TargetChangeKind::Created,
+            let kind = if is_restored {
+                TargetChangeKind::Restored { by: None }
+            } else {
+                TargetChangeKind::Created
             };
             (secret, written, kind)
         }
@@ -129,10 +130,8 @@ fn counted<T>(
 /// The policy of a Secret that is ours, which shows on it: only an Orphan has no controller.
 fn kept(secret: &WipedSecret) -> Policy {
     let mut owners = secret.metadata.owner_references.iter().flatten();
-    match owners.any(|owner| owner.controller == Some(true)) {
-        true => Policy::Owner,
-        false => Policy::Orphan,
-    }
+    let is_owned = owners.any(|owner| owner.controller == Some(true));
+    if is_owned { Policy::Owner } else { Policy::Orphan }
 }
 
 fn target_status(

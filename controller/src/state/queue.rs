@@ -231,9 +231,10 @@ impl QueueState {
             self.undelay(&object);
             self.push(object, Lane::Backlog);
         }
-        let lanes: &[Lane] = match self.active_backlog < self.backlog_workers {
-            true => &[Lane::Changed, Lane::Backlog],
-            false => &[Lane::Changed],
+        let lanes: &[Lane] = if self.active_backlog < self.backlog_workers {
+            &[Lane::Changed, Lane::Backlog]
+        } else {
+            &[Lane::Changed]
         };
         for lane in lanes.iter().copied() {
             while let Some(object) = self.turns(lane).pop() {
@@ -304,9 +305,10 @@ impl NamespaceTurns {
         let namespace = self.order.pop_front()?;
         let objects = self.objects.get_mut(&namespace)?;
         let object = objects.pop_front();
-        match objects.is_empty() {
-            true => drop(self.objects.remove(&namespace)),
-            false => self.order.push_back(namespace),
+        if objects.is_empty() {
+            self.objects.remove(&namespace);
+        } else {
+            self.order.push_back(namespace);
         }
         object
     }
