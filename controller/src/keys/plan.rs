@@ -548,4 +548,60 @@ mod tests {
             assert!(matches!(&world.settle()[..], [KeyStep::BackUp(_)]));
         }
     }
+
+    /// Two new keys of this holder, the one whose name sorts first and the other.
+    fn two_keys(world: &mut KeyWorld) -> [Fingerprint; 2] {
+        let mut keys = [world.find(), world.find()];
+        keys.sort_by_key(ToString::to_string);
+        keys
+    }
+
+    fn declare(world: &mut KeyWorld, of: Fingerprint, day: i64, state: State) {
+        let recipient = &world.identities[&of].recipient;
+        let key = keys::sealing_key(recipient, "bulla-system", "eu", at(day), state);
+        world.declared.insert(of.to_string(), key);
+    }
+
+    #[test]
+    fn listed_keys_are_kept_by_name() {
+        let (world, active) = settled();
+        let listed = world.declared.values().cloned().collect();
+        assert_eq!(by_name(listed).into_keys().collect::<Vec<_>>(), [active]);
+    }
+
+    #[test]
+    fn the_newest_key_stays_active_whatever_its_name_and_names_break_ties() {
+        for [first_day, second_day] in [[5, 1], [1, 5], [3, 3]] {
+            let mut world = KeyWorld::default();
+            let [first, second] = two_keys(&mut world);
+            declare(&mut world, first, first_day, State::Active);
+            declare(&mut world, second, second_day, State::Active);
+            let (from, to) = if first_day > second_day { (second, first) } else { (first, second) };
+            let (from, to) = (from.to_string(), to.to_string());
+            assert_eq!(plan(&world.facts()), Some(KeyStep::HandOver { from, to }));
+        }
+    }
+
+    #[test]
+    fn only_a_pending_key_that_is_held_may_become_the_first() {
+        let mut world = KeyWorld::default();
+        let [held, not_held] = two_keys(&mut world);
+        declare(&mut world, held, 1, State::Retired);
+        declare(&mut world, not_held, 2, State::Pending);
+        world.identities.remove(&not_held);
+        assert_eq!(plan(&world.facts()), Some(KeyStep::Generate));
+        declare(&mut world, held, 1, State::Pending);
+        assert_eq!(plan(&world.facts()), Some(KeyStep::Claim(held.to_string())));
+    }
+
+    #[test]
+    fn a_revoked_key_in_a_file_has_no_secret_to_mark() {
+        let (mut world, _) = settled();
+        let found = world.find();
+        world.settle();
+        world.set(&found.to_string(), State::Revoked);
+        let stored = world.identities.get_mut(&found).unwrap();
+        (stored.secret, stored.is_in_file) = (None, true);
+        assert_eq!(plan(&world.facts()), None);
+    }
 }
