@@ -1,7 +1,7 @@
-//! Requests to the API server that kube's typed client does not offer, and what failures mean.
+//! Requests that kube's typed client does not offer, and what failed requests mean.
 //!
-//! The API server's own texts are never kept: its refusal of a Secret can quote a value. A [`RequestFailure`]
-//! holds codes and field paths only.
+//! The API server's own texts are never kept, because its refusal of a Secret can quote a value. A
+//! [`RequestFailure`] holds codes and field paths only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,33 +26,33 @@ use serde_json::json;
 use crate::field_manager::FIELD_MANAGER;
 use crate::state::object_ref::ObjectRef;
 
-/// Asks for an answer without data.
+/// Asks for an answer that holds metadata only.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RequestFailure {
-    /// The object is not there.
+    /// The object does not exist.
     NotFound,
-    /// An object of this name is there.
+    /// An object of this name already exists.
     AlreadyExists,
-    /// The object has changed since it was read.
+    /// The object changed since it was read.
     Conflict,
-    /// No right to do it, or a quota is exceeded.
+    /// A right is missing, a quota is exceeded, or a policy denies it.
     Forbidden,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// The object is immutable, or its type would change.
+    /// The object is immutable, or its type would have to change.
     Immutable,
-    /// The API server refuses the object; the fields that it names.
+    /// The API server rejects the object. Holds the paths of the fields that it names.
     Invalid(Vec<String>),
-    /// The object is larger than the API server or its store takes.
+    /// The object is larger than the API server or its store accepts.
     TooLarge,
-    /// An answer that is not what was asked for, or not in a form that this version reads.
+    /// The answer is not what was asked for, or not in a form that this version can read.
     Unreadable,
-    /// Too much to do, and how long not to ask again.
+    /// The API server is overloaded. Holds how long to wait before the next request.
     Busy(Duration),
-    /// No answer, or none that helps; 0 when there was no answer.
+    /// The API server did not answer (code 0), or answered with this code.
     Unavailable(u16),
 }
 
@@ -69,7 +69,7 @@ impl RequestFailure {
         }
     }
 
-    /// How long to wait at least before the next try.
+    /// The shortest time to wait before the next attempt.
     pub(crate) fn least_delay(&self) -> Duration {
         match self {
             Self::Busy(pause) => *pause,
@@ -77,7 +77,7 @@ impl RequestFailure {
         }
     }
 
-    /// The meaning of an answer of which only the code is known.
+    /// The meaning of an answer if only its code is known.
     fn from_code(code: u16) -> Self {
         match code {
             403 => Self::Forbidden,
@@ -92,24 +92,24 @@ impl fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound => f.write_str("the API server has no such object or kind"),
-            Self::AlreadyExists => f.write_str("an object of this name is there"),
-            Self::Conflict => f.write_str("somebody else wrote at the same moment"),
+            Self::AlreadyExists => f.write_str("an object of this name already exists"),
+            Self::Conflict => f.write_str("another client changed the object at the same time"),
             Self::Forbidden => f.write_str(
-                "the API server forbids it: a right is missing, a quota is exceeded, or a policy refuses it",
+                "the API server denies it: a right is missing, a quota is exceeded, or a policy rejects it",
             ),
             Self::NamespaceTerminating => f.write_str("the namespace is being deleted"),
             Self::Immutable => f.write_str("the Secret is immutable or has another type"),
             Self::Invalid(fields) if fields.is_empty() => {
-                f.write_str("the API server refuses the Secret")
+                f.write_str("the API server rejects the Secret")
             }
             Self::Invalid(fields) => {
-                write!(f, "the API server refuses the Secret at {}", fields.join(", "))
+                write!(f, "the API server rejects the Secret at {}", fields.join(", "))
             }
             Self::TooLarge => f.write_str("the object is too large for the API server; split it"),
-            Self::Unreadable => f.write_str("the API server's answer cannot be read"),
-            Self::Busy(_) => f.write_str("the API server has too much to do"),
+            Self::Unreadable => f.write_str("could not read the API server's answer"),
+            Self::Busy(_) => f.write_str("the API server is overloaded"),
             Self::Unavailable(0) => f.write_str("the API server does not answer"),
-            Self::Unavailable(code) => write!(f, "the API server answers with code {code}"),
+            Self::Unavailable(code) => write!(f, "the API server answered with code {code}"),
         }
     }
 }
@@ -159,28 +159,28 @@ impl From<watcher::Error> for RequestFailure {
     }
 }
 
-/// What the API server asks for when it has too much to do, and what it may ask for.
+/// The shortest and longest pause that is accepted from an overloaded API server.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// How long the API server asks to be left in peace.
+/// How long the API server asks to wait, from `Retry-After`.
 fn pause(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
-/// How long the API server may take to answer. What is lost is asked again.
+/// How long the API server may take to answer. A lost request is sent again.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The cluster that we run in, or that of the kubeconfig.
+/// A client for the cluster that this process runs in, or for the cluster of the kubeconfig.
 pub(crate) async fn client() -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await?;
-    // It would try again for many seconds, and keep a worker for it that other objects need.
+    // kube's retries take many seconds, and would keep a worker from other objects.
     config.default_retry = false;
     Ok(Client::try_from(config)?)
 }
 
-/// A request through kube's typed client, with a deadline: the client itself would wait for ever.
+/// A request through kube's typed client, with a deadline. The client itself would wait forever.
 pub(crate) async fn within<T>(
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, RequestFailure> {
@@ -190,7 +190,7 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// Creates a Secret; the answer holds no data.
+/// Creates a Secret. The answer holds no data.
 pub(crate) async fn create_secret(
     client: &Client,
     secret: &WipedSecret,
@@ -199,7 +199,7 @@ pub(crate) async fn create_secret(
     send(client, request, Some(body(secret))).await
 }
 
-/// Asks whether a Secret could be created, under another name, without creating it.
+/// Checks with a dry run, under another name, whether the API server would accept a Secret.
 pub(crate) async fn try_secret(
     client: &Client,
     secret: &WipedSecret,
@@ -213,7 +213,7 @@ pub(crate) async fn try_secret(
     send(client, request, Some(body(&secret))).await
 }
 
-/// Replaces a Secret at the uid and resource version in its metadata; the answer holds no data.
+/// Replaces a Secret at the uid and resource version in its metadata. The answer holds no data.
 pub(crate) async fn replace_secret(
     client: &Client,
     secret: &WipedSecret,
@@ -224,7 +224,8 @@ pub(crate) async fn replace_secret(
     send(client, request, Some(body(secret))).await
 }
 
-/// Applies what is given to a Secret at the uid and resource version in its metadata; the answer holds no data.
+/// Applies `secret` to an existing Secret at the uid and resource version in its metadata. The answer holds no
+/// data.
 pub(crate) async fn merge_secret(
     client: &Client,
     secret: &WipedSecret,
@@ -236,7 +237,7 @@ pub(crate) async fn merge_secret(
     send(client, request, Some(body(secret))).await
 }
 
-/// Changes the metadata of a Secret at the resource version in `patch`; the answer holds no data.
+/// Changes the metadata of a Secret at the resource version in `patch`. The answer holds no data.
 pub(crate) async fn patch_secret(
     client: &Client,
     namespace: &str,
@@ -247,7 +248,7 @@ pub(crate) async fn patch_secret(
     send(client, request, None).await
 }
 
-/// Deletes a Secret, provided that it is still what was found.
+/// Deletes a Secret if its uid and resource version are still those of `found`.
 pub(crate) async fn delete_secret(
     client: &Client,
     found: &ObjectMeta,
@@ -260,7 +261,7 @@ pub(crate) async fn delete_secret(
     send::<IgnoredAny>(client, request, None).await.map(|_| ())
 }
 
-/// Writes a status at the resource version in `judged`; the new resource version.
+/// Writes a status at the resource version in `judged`. Returns the new resource version.
 pub(crate) async fn patch_status<K>(
     client: &Client,
     judged: &ObjectMeta,
@@ -284,8 +285,8 @@ where
     Ok(written.metadata.resource_version)
 }
 
-/// A SealedSecret, if it is there: as it is now, or, which costs the API server far less, from its cache but
-/// at least as new as a resource version.
+/// A SealedSecret, if it exists. With `not_older_than` it comes from the API server's cache, at least as new as
+/// that resource version; this costs the API server far less.
 pub(crate) async fn sealed_secret(
     client: &Client,
     object: &ObjectRef,
@@ -296,8 +297,8 @@ pub(crate) async fn sealed_secret(
     if_there(whole(client, request).await)
 }
 
-/// A Rekey, if it is there, from the API server's cache but at least as new as a resource version. As a list of one:
-/// there is no right to `get`, which the watch does not need.
+/// A Rekey, if it exists, from the API server's cache, at least as new as a resource version. The request is a list
+/// of one object, because the controller has no right to `get` Rekeys: the watch does not need it.
 pub(crate) async fn rekey(
     client: &Client,
     object: &ObjectRef,
@@ -312,7 +313,7 @@ pub(crate) async fn rekey(
     Ok(list.items.into_iter().next())
 }
 
-/// Deletes a Rekey, provided that it is still the one of this uid.
+/// Deletes a Rekey if it still has this uid.
 pub(crate) async fn delete_rekey(
     client: &Client,
     object: &ObjectRef,
@@ -324,7 +325,7 @@ pub(crate) async fn delete_rekey(
     send::<IgnoredAny>(client, request, None).await.map(|_| ())
 }
 
-/// The metadata of a Secret, if it is there.
+/// The metadata of a Secret, if it exists.
 pub(crate) async fn secret_metadata(
     client: &Client,
     object: &ObjectRef,
@@ -333,8 +334,8 @@ pub(crate) async fn secret_metadata(
     if_there(send(client, request, None).await)
 }
 
-/// The metadata of a Secret and the names of its keys, if it is there. There is no request for the names
-/// alone; the values are skipped where they are read.
+/// The metadata of a Secret and the names of its keys, if it exists. No request returns the names alone, so the
+/// values are skipped where the answer is parsed.
 pub(crate) async fn secret_keys(
     client: &Client,
     object: &ObjectRef,
@@ -374,24 +375,24 @@ pub(crate) fn sealing_keys(client: &Client, namespace: &str) -> Api<SealingKey> 
     Api::namespaced(client.clone(), namespace)
 }
 
-/// Of a plain patch that is ours.
+/// The parameters of a merge patch by the controller.
 pub(crate) fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
-/// Of a create or replace that is ours.
+/// The parameters of a create or replace by the controller.
 pub(crate) fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
-/// The body of a request, without a copy of it.
+/// The body of a request, made without a copy.
 fn body(secret: &WipedSecret) -> Bytes {
     Bytes::from_owner(secret.to_json())
 }
 
 type Built = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
-/// Sends a request whose answer is to hold no data.
+/// Sends a request that asks for an answer without data.
 async fn send<T: DeserializeOwned>(
     client: &Client,
     request: Built,
@@ -410,7 +411,7 @@ async fn whole<T: DeserializeOwned>(client: &Client, request: Built) -> Result<T
     answer(client, request.map(Bytes::from)).await
 }
 
-/// Not by the client's own methods: they copy the answer, and log it when it is no JSON.
+/// Sends a request. kube's own methods would copy the answer, and log it when it is not JSON.
 async fn answer<T: DeserializeOwned>(
     client: &Client,
     request: http::Request<Bytes>,
@@ -422,7 +423,7 @@ async fn answer<T: DeserializeOwned>(
         Ok::<_, kube::Error>((code, pause, bytes))
     };
     let (code, pause, bytes) = within(read).await?;
-    // Of other refusals the cause counts.
+    // `Retry-After` counts only for an overloaded server. Other errors are told apart by their cause.
     let is_busy = code.as_u16() == 429 || code.is_server_error();
     if code.is_success() {
         return serde_json::from_slice(&bytes).map_err(|_| RequestFailure::Unreadable);

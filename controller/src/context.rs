@@ -1,4 +1,4 @@
-//! The reconciler's shared state.
+//! The state that all workers share. It is data only: workers import it, and it imports none of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::state::own_writes::OwnWrites;
 use crate::state::queue::Queue;
 use crate::state::rekeys::Rekeys;
 
-/// What every reconcile may use.
+/// What every worker may use.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) args: Args,
@@ -28,7 +28,7 @@ pub(crate) struct Context {
     pub(crate) own_writes: OwnWrites,
     pub(crate) queue: Arc<Queue>,
     pub(crate) sealed_secrets: Cache<KnownSealedSecret>,
-    /// The Secrets that carry our label.
+    /// The Secrets that carry the label of targets.
     pub(crate) targets: Cache<ObjectVersion>,
     pub(crate) key_store: KeyStore,
     pub(crate) rekeys: Rekeys,
@@ -55,36 +55,36 @@ impl Context {
         }
     }
 
-    /// Whether all watches have delivered their first lists, so that objects can be judged.
+    /// Whether all watches have delivered their first lists. No object is checked before that.
     pub(crate) fn is_listed(&self) -> bool {
         self.key_store.is_listed() && self.sealed_secrets.is_listed() && self.targets.is_listed()
     }
 
-    /// Waits for that.
+    /// Waits until all watches have delivered their first lists.
     pub(crate) async fn listed(&self) {
         self.key_store.listed().await;
         self.sealed_secrets.listed().await;
         self.targets.listed().await;
     }
 
-    /// Whether this replica works, so that the queue is worth filling.
+    /// Whether this replica works. Only then is the queue filled.
     pub(crate) fn is_working(&self) -> bool {
         self.is_working.load(Ordering::SeqCst)
     }
 
-    /// Says that this replica works from now on.
+    /// Marks this replica as the one that works.
     pub(crate) fn begin_work(&self) {
         self.is_working.store(true, Ordering::SeqCst);
     }
 
-    /// Leaves the work to another replica.
+    /// Leaves the work to another replica and empties the queues.
     pub(crate) fn end_work(&self) {
         self.is_working.store(false, Ordering::SeqCst);
         self.queue.clear();
         self.rekeys.clear();
     }
 
-    /// Forgets what is only worth knowing of an object that is there.
+    /// Forgets what is kept about an object that is deleted or in order.
     pub(crate) fn forget(&self, object: &ObjectRef) {
         self.backoff.succeeded(&object.to_string());
         self.damping.forget(object);

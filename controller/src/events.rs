@@ -1,10 +1,10 @@
-//! Kubernetes Events: what a person sees in `kubectl describe`.
+//! Kubernetes Events, as `kubectl describe` shows them.
 
 use bulla_crds::SealedSecret;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 
-/// "note" is limited to 1,024 bytes by the API server.
+/// The API server limits the `note` of an Event to 1,024 bytes.
 const MAX_NOTE_BYTES: usize = 1024;
 
 /// Publishes Events about SealedSecrets.
@@ -18,7 +18,7 @@ impl Events {
         ))
     }
 
-    /// Something was done.
+    /// Reports that something was done.
     pub(crate) async fn normal(
         &self,
         sealed_secret: &SealedSecret,
@@ -28,7 +28,7 @@ impl Events {
         self.publish(sealed_secret, EventType::Normal, reason, note).await;
     }
 
-    /// Something needs attention.
+    /// Reports that something needs attention.
     pub(crate) async fn warning(
         &self,
         sealed_secret: &SealedSecret,
@@ -38,7 +38,7 @@ impl Events {
         self.publish(sealed_secret, EventType::Warning, reason, note).await;
     }
 
-    /// An Event is a courtesy: when it cannot be published the work goes on.
+    /// Publishes an Event. If that fails, the work goes on.
     async fn publish(
         &self,
         sealed_secret: &SealedSecret,
@@ -55,7 +55,7 @@ impl Events {
             secondary: None,
         };
         if self.0.publish(&event, &sealed_secret.object_ref(&())).await.is_err() {
-            tracing::debug!(reason, "cannot publish an Event");
+            tracing::debug!(reason, "could not publish an Event");
         }
     }
 }

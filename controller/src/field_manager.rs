@@ -1,25 +1,25 @@
-//! The name under which all writes are made, and what the API server's record of writers says of it.
+//! The field manager name of all writes, and what `managedFields` records about it.
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::ObjectMeta;
 
-/// The name under which all writes are made.
+/// The field manager name of all writes.
 pub(crate) const FIELD_MANAGER: &str = "bulla-controller";
 
-/// The keys of the data that we applied.
+/// The data keys that the controller applied.
 pub(crate) fn applied_data_keys(metadata: &ObjectMeta) -> impl Iterator<Item = String> {
-    entries_of_ours(metadata)
+    own_entries(metadata)
         .filter(|entry| entry.operation.as_deref() == Some("Apply"))
         .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:data")?.as_object())
         .flat_map(|fields| fields.keys().filter_map(|key| key.strip_prefix("f:")))
         .map(str::to_owned)
 }
 
-/// The labels or annotations that the API server's record says we set.
-pub(crate) fn set_by_us(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
-    let fields = entries_of_ours(metadata)
+/// The labels or annotations that `managedFields` credits to the controller.
+pub(crate) fn own_fields(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> {
+    let fields = own_entries(metadata)
         .filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:metadata")?.get(field)?.as_object());
     fields
         .flat_map(|fields| {
@@ -28,7 +28,8 @@ pub(crate) fn set_by_us(metadata: &ObjectMeta, field: &str) -> BTreeSet<String> 
         .collect()
 }
 
-/// The other field manager that wrote last. A client chooses that name, so only what looks like one is shown.
+/// The field manager, other than the controller, that wrote last. Clients choose these names freely, so a name is
+/// returned only if it looks like one.
 pub(crate) fn last_writer(metadata: &ObjectMeta) -> Option<String> {
     let others = metadata.managed_fields.iter().flatten().filter_map(|entry| {
         let manager = entry.manager.as_deref().filter(|manager| *manager != FIELD_MANAGER)?;
@@ -40,7 +41,7 @@ pub(crate) fn last_writer(metadata: &ObjectMeta) -> Option<String> {
     is_name.then(|| manager.to_owned())
 }
 
-fn entries_of_ours(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
+fn own_entries(metadata: &ObjectMeta) -> impl Iterator<Item = &ManagedFieldsEntry> {
     let entries = metadata.managed_fields.iter().flatten();
     entries.filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER))
 }

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`. Nothing here unseals anything.
+//! Serves `/healthz`, `/readyz` and `/metrics`. No endpoint unseals a value.
 
 use std::sync::Arc;
 
@@ -14,14 +14,15 @@ use crate::context::Context;
 use crate::metrics::Snapshot;
 use crate::sealed_secret;
 
-/// Binds at once, so that a port in use is an error at start, and serves until `stopped`.
+/// Binds the port immediately, so that a port in use is an error at start. Then serves until `stopped`.
 pub(crate) async fn serve(
     ctx: Arc<Context>,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     let address = ctx.args.listen;
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("could not listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "serving /healthz, /readyz and /metrics");
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -35,17 +36,17 @@ pub(crate) async fn serve(
     Ok(async move { Ok(server.await.context("the HTTP server panicked")??) })
 }
 
-/// Ready once all watches have delivered their first lists, and there is a key to open with and one to seal to: who
-/// waits for the rollout can seal. A replica that does not hold the Lease is ready too.
+/// Ready once all watches have delivered their first lists, an identity is held and a key is Active. After a rollout
+/// you can therefore seal. A replica that does not hold the Lease becomes ready too.
 async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
     if !ctx.key_store.is_listed() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "keys are not loaded\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, "keys are not loaded yet\n");
     }
     if ctx.key_store.keyring().is_empty() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");
     }
-    if !ctx.key_store.can_be_sealed_for(&ctx.args.holder) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no key of this controller is Active yet\n");
+    if !ctx.key_store.has_active_key_for(&ctx.args.holder) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no key of this cluster is Active yet\n");
     }
     if !ctx.is_listed() {
         return (StatusCode::SERVICE_UNAVAILABLE, "objects are not listed yet\n");

@@ -1,15 +1,15 @@
-//! The life of the keys: what is held and declared, and what the replica that works does about it.
+//! The life of the keys: the leader makes, backs up, renews and reports them.
 //!
-//! - **observe** reads what every replica knows (`state::key_store`): the identities that it holds, the SealingKeys
-//!   that are declared, the backups that are stored. The watches fill it, and the reconciles open with it.
-//! - **plan** decides on the next step. It is pure, and knows neither client nor clock.
-//! - **apply** takes that step in one request, which names what it was decided on.
-//! - **status** tells on each SealingKey whether it is held and backed up, and how much is sealed to it.
+//! - **observe** reads what every replica knows (`state::key_store`): the held identities, the declared SealingKeys
+//!   and the stored backups. The watches fill it, and the reconciles unseal with it.
+//! - **plan** decides on the next step. It is pure, and has neither a client nor a clock.
+//! - **apply** takes that step in one request, which names the state that it was decided on.
+//! - **status** reports on each SealingKey whether it is held and backed up, and how many SealedSecrets use it.
 //!
-//! There is never more than one Active key of a holder, whoever is paused or killed between two steps. The write
-//! that ends the old key's time names the key that takes over, at the resource version that was seen: of two
-//! replicas that renew at the same time one loses, and whoever comes next completes what the winner began. When
-//! there is no old key, a Lease of its own decides in the same way.
+//! A holder never has more than one Active key, even if replicas are paused or killed between two steps. The write
+//! that retires the old key names its successor, at the resource version that was read. Of two replicas that renew
+//! at the same time one fails, and the next leader completes what the other began. For the first key, which has no
+//! predecessor, a separate Lease decides in the same way.
 
 mod apply;
 mod clock;
@@ -30,14 +30,14 @@ pub(crate) use crate::keys::files::follow;
 use crate::keys::plan::{Facts, plan};
 use crate::keys::status::WriteTimes;
 
-/// How often it is looked whether a key is due and whether counts have changed. What the watches bring is looked
-/// at when it comes.
+/// How often the leader checks whether a key is due and whether counts have changed. It checks changes from the
+/// watches immediately.
 const TICK: Duration = Duration::from_secs(10);
 
-/// No renewal has this many steps; something writes against us.
+/// No renewal has this many steps. If they do not end, another client works against the controller.
 const MAX_STEPS: usize = 64;
 
-/// What the replica that works remembers. Nothing rests on it: the next one begins without.
+/// What the leader remembers between two passes. Nothing depends on it: the next leader begins without it.
 #[derive(Default)]
 struct LeaderNotes {
     clock: Clock,
@@ -45,7 +45,7 @@ struct LeaderNotes {
     last_steps: LastSteps,
 }
 
-/// Keeps the keys as they are to be, until dropped.
+/// Manages the keys until dropped.
 pub(crate) async fn work(ctx: &Context) {
     let mut notes = LeaderNotes::default();
     let mut changes = ctx.key_store.changes();
@@ -60,7 +60,7 @@ pub(crate) async fn work(ctx: &Context) {
                 let delay = ctx.backoff.failed("keys", error.least_delay());
                 match error {
                     StepError::Request(failure) => {
-                        tracing::warn!(%failure, ?delay, "a request for keys failed and is tried again");
+                        tracing::warn!(%failure, ?delay, "a request for keys failed; trying again");
                     }
                     error @ (StepError::NoRandomness(_) | StepError::Backup(_)) => {
                         tracing::error!(%error, ?delay, "could not make or back up a key; trying again");
@@ -77,18 +77,18 @@ pub(crate) async fn work(ctx: &Context) {
     }
 }
 
-/// Takes every step that is to be taken, and tells.
+/// Takes all due steps, and writes the statuses.
 async fn pass(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), StepError> {
     let now = notes.clock.now(ctx).await?;
     let facts = Facts { now, ..facts(ctx, &notes.last_steps) };
     if plan(&facts).is_some() {
         settle(ctx, notes).await?;
     }
-    status::tell(ctx, &mut notes.written).await?;
+    status::write_all(ctx, &mut notes.written).await?;
     Ok(())
 }
 
-/// Takes one step after the other, each decided on what the API server says at that moment.
+/// Takes one step after the other. Each is decided on what the API server returns at that moment.
 async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), StepError> {
     let sealing_keys = api::sealing_keys(&ctx.client, &ctx.args.namespace);
     for _ in 0..MAX_STEPS {
@@ -104,7 +104,7 @@ async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), StepError>
         let Some(step) = plan(&facts) else { return Ok(()) };
         match apply::apply(ctx, &mut notes.last_steps, &facts, step).await {
             Ok(()) => {}
-            // Somebody else was there first: look again.
+            // Another client was faster, so decide again.
             Err(StepError::Request(
                 RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
             )) => {}
@@ -114,13 +114,13 @@ async fn settle(ctx: &Context, notes: &mut LeaderNotes) -> Result<(), StepError>
     Err(RequestFailure::Conflict.into())
 }
 
-/// Until it is looked again, when nothing happens.
+/// How long to wait until the next check if nothing changes.
 fn pause(ctx: &Context) -> Duration {
     let period = ctx.args.renew_every;
     if period.is_zero() { TICK } else { TICK.min(period / 2) }
 }
 
-/// What this replica knows, and what it has just done.
+/// What this replica knows, with the last steps of the leader.
 fn facts(ctx: &Context, last_steps: &LastSteps) -> Facts {
     let is_too_soon =
         last_steps.renewed.is_some_and(|renewed| renewed.elapsed() < ctx.args.shortest_renewal);

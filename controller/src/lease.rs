@@ -1,9 +1,10 @@
-//! Which replica works: the one that holds the Lease.
+//! Decides which replica works: the one that holds the Lease.
 //!
-//! The Lease saves work; correctness never rests on it, because every write names what it was decided on.
-//! The rules are those of Kubernetes' own components. Clocks are never compared: who does not hold the Lease
-//! takes it over when it has stayed the same for its whole duration by his own monotonic clock, and who holds
-//! it stops when he could not renew it for two thirds of that. Why no library: docs/decisions/0008.
+//! The Lease only saves work. Correctness never depends on it, because every write names the state that it was
+//! decided on. The rules are those of Kubernetes' own components, and clocks are never compared. A replica takes
+//! the Lease over when it has not changed for its whole duration by the replica's own monotonic clock. The
+//! holder stops when it could not renew the Lease for two thirds of that time. Why no library:
+//! docs/decisions/0008.
 
 use std::time::Duration;
 
@@ -22,23 +23,23 @@ use crate::state::backoff::random;
 /// The name of the Lease, in the controller's namespace.
 const NAME: &str = "bulla-controller";
 
-/// A replica that wants to work.
+/// A replica that runs for the Lease.
 pub(crate) struct Candidate {
     api: Api<Lease>,
-    /// Who we are: no two running processes have the same.
+    /// The identity of this replica. No two running processes have the same.
     identity: String,
     duration: Duration,
     seen: Option<SeenLease>,
 }
 
-/// The Lease as somebody else left it, and when we first saw it so.
+/// The Lease as another replica left it, and when this replica first saw it in that state.
 struct SeenLease {
     resource_version: Option<String>,
     at: Instant,
 }
 
 impl Candidate {
-    /// The pod's name is its own for as long as it runs, also over restarts of its container.
+    /// A pod's name is unique while the pod runs, also across restarts of its container.
     pub(crate) fn new(ctx: &Context) -> Self {
         let unique = || format!("bulla-controller-{:016x}", random());
         Self {
@@ -49,7 +50,7 @@ impl Candidate {
         }
     }
 
-    /// Runs for the Lease, and tells whether we hold it, until nobody listens. Then it is given back.
+    /// Runs for the Lease and reports whether this replica holds it. When the receiver is gone, gives it back.
     pub(crate) async fn run(mut self, leads: watch::Sender<bool>) {
         let mut held = None;
         let mut until = Instant::now();
@@ -61,11 +62,11 @@ impl Candidate {
                     until = asked + self.duration * 2 / 3;
                 }
                 Ok(None) => until = asked,
-                Err(failure) => tracing::warn!(%failure, "cannot ask for the Lease"),
+                Err(failure) => tracing::warn!(%failure, "could not renew or take the Lease"),
             }
             let is_leader = Instant::now() < until;
             if leads.send_if_modified(|leads| std::mem::replace(leads, is_leader) != is_leader) {
-                tracing::info!(identity = self.identity, is_leader, "the Lease has a new state");
+                tracing::info!(identity = self.identity, is_leader, "leadership changed");
             }
             let pause = if is_leader { self.duration / 3 } else { self.duration / 8 };
             tokio::select! {
@@ -79,7 +80,7 @@ impl Candidate {
         }
     }
 
-    /// Renews or takes the Lease if it is ours to take; the Lease that we then hold.
+    /// Renews or takes the Lease if this replica may take it. Returns the Lease if this replica then holds it.
     async fn campaign(&mut self, held: Option<Lease>) -> Result<Option<Lease>, RequestFailure> {
         let lease = match held {
             Some(lease) => Some(lease),
@@ -93,7 +94,7 @@ impl Candidate {
         }
         self.seen = None;
         let lease = Lease { spec: Some(self.taken(spec, &holder)), ..lease };
-        // At the resource version that was read: of two that take it one loses.
+        // The write names the resource version that was read, so of two replicas that take it one fails.
         match within(self.api.replace(NAME, &post_params(), &lease)).await {
             Ok(lease) => Ok(Some(lease)),
             Err(RequestFailure::Conflict | RequestFailure::NotFound) => Ok(None),
@@ -101,7 +102,7 @@ impl Candidate {
         }
     }
 
-    /// Whether it has been left as it is for as long as it says.
+    /// Whether the Lease has not changed for its whole duration.
     fn is_expired(&mut self, lease: &Lease, spec: &LeaseSpec) -> bool {
         let resource_version = &lease.metadata.resource_version;
         let at = match &self.seen {
@@ -125,7 +126,7 @@ impl Candidate {
         }
     }
 
-    /// The times are for people; nobody decides by them.
+    /// The Lease's new content. Its times are for people; no decision depends on them.
     fn taken(&self, spec: LeaseSpec, holder: &str) -> LeaseSpec {
         let now = Some(MicroTime(Timestamp::now()));
         let is_renewed = holder == self.identity;
@@ -144,13 +145,13 @@ impl Candidate {
         }
     }
 
-    /// So that the next one need not wait.
+    /// Gives the Lease back, so that the next replica need not wait.
     async fn give_back(&self, lease: Lease) {
         let spec =
             LeaseSpec { holder_identity: Some(String::new()), ..lease.spec.unwrap_or_default() };
         let lease = Lease { spec: Some(spec), ..lease };
         if let Err(failure) = within(self.api.replace(NAME, &post_params(), &lease)).await {
-            tracing::info!(%failure, "the Lease was not given back and will expire");
+            tracing::info!(%failure, "could not give the Lease back; it will expire");
         }
     }
 }

@@ -1,9 +1,8 @@
-//! The in-cluster half: holds the identities, and keeps the native Secrets equal to what the
-//! SealedSecrets say.
+//! The in-cluster half of Bulla: holds the identities and keeps each Secret equal to its SealedSecret.
 //!
-//! Where to look: `watches` says what is watched and `state` what of it is kept and what is looked at next,
-//! `sealed_secret` is the reconcile loop (observe, plan, apply, status), `keys` is the life of the
-//! keys, `rekey` answers Rekeys, `lease` decides which replica works. Everything else serves these.
+//! Where to look: `watches` feeds the watched objects into `state`, which also queues the work.
+//! `sealed_secret` is the reconcile loop (observe, plan, apply, status). `keys` manages the life of the keys,
+//! `rekey` answers Rekeys, and `lease` decides which replica works. Everything else serves these.
 
 mod api;
 mod args;
@@ -33,11 +32,11 @@ use tokio::task::JoinSet;
 use crate::args::Args;
 use crate::context::Context;
 
-/// How long after the signal work in flight may take to end: far less than Kubernetes waits before it kills.
-/// A reconcile that is left in the middle is taken up again by the next start.
+/// How long work in flight may go on after the signal: far less than Kubernetes waits before it kills a pod.
+/// The next start takes up a reconcile that was cut off.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Parses the command line, runs until told to stop, and gives the exit code.
+/// Parses the command line, runs until stopped, and returns the exit code.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::init(args.log_format);
@@ -45,39 +44,40 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "cannot start the runtime");
+            tracing::error!(%error, "could not start the runtime");
             return ExitCode::from(2);
         }
     };
     let outcome = runtime.block_on(run_until_overdue(args));
-    // Not to wait for what is left, such as the resolution of a name.
+    // This does not wait for leftover tasks, such as a name lookup.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "stopped by an error");
+            tracing::error!(error = format!("{error:#}"), "stopped because of an error");
             ExitCode::from(2)
         }
     }
 }
 
-/// Runs until SIGTERM or SIGINT, and then not for long: an API server that hangs must not keep us.
+/// Runs until SIGTERM or SIGINT, and then for at most [`GRACE`]: an API server that hangs must not keep the
+/// process alive.
 async fn run_until_overdue(args: Args) -> anyhow::Result<()> {
-    let stop = stop_signal().context("cannot listen for signals")?;
+    let stop = stop_signal().context("could not listen for signals")?;
     tokio::select! {
         outcome = run(args, stop.clone()) => outcome,
         () = async { stopped(stop).await; tokio::time::sleep(GRACE).await } => {
-            tracing::warn!("stopped with work in flight");
+            tracing::warn!("stopped before the work in flight was done");
             Ok(())
         }
     }
 }
 
-/// Runs until told to stop, then lets the reconciles in flight finish.
+/// Runs until stopped, then lets the reconciles in flight finish.
 async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
     args.check()?;
-    let client = api::client().await.context("no usable cluster configuration")?;
+    let client = api::client().await.context("could not find a usable cluster configuration")?;
     let ctx = Arc::new(Context::new(client, args));
     let server = http::serve(ctx.clone(), stopped(stop.clone())).await?;
 
@@ -87,17 +87,17 @@ async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let campaign = tokio::spawn(lease::Candidate::new(&ctx).run(leads));
     let worked = tokio::select! {
         () = work(&ctx, leadership, stop) => Ok(()),
-        // A watch ends when it panics. Nothing would be heard of any more, so start anew.
-        _ = watches.join_next() => Err(anyhow::anyhow!("a watch has ended")),
+        // A watch ends only when it panics. Without it changes would be missed, so the process restarts.
+        _ = watches.join_next() => Err(anyhow::anyhow!("a watch ended unexpectedly")),
     };
-    // Nobody listens any more, so the Lease is given back.
-    let given_back = campaign.await.context("the campaign for the Lease panicked");
+    // The receiver is gone, so the campaign gives the Lease back.
+    let given_back = campaign.await.context("the task that holds the Lease panicked");
     tracing::info!("stopped");
     worked.and(given_back)?;
     server.await.context("the HTTP server failed")
 }
 
-/// Works whenever this replica holds the Lease, until told to stop.
+/// Works whenever this replica holds the Lease, until stopped.
 async fn work(
     ctx: &Arc<Context>,
     mut leadership: watch::Receiver<bool>,
@@ -120,15 +120,15 @@ async fn work(
     }
 }
 
-/// Begins to work on everything that needs it.
+/// Queues everything that needs work.
 fn begin_work(ctx: &Context) {
-    // In this order: what a watch brings meanwhile is queued by it, or found here.
+    // The order matters: an object that a watch delivers in the meantime is queued by the watch or found here.
     ctx.begin_work();
     sealed_secret::enqueue_all(ctx);
     ctx.rekeys.enqueue_all();
 }
 
-/// Until this replica does not hold the Lease any more, or is told to stop.
+/// Waits until this replica loses the Lease or is stopped.
 async fn over(mut leadership: watch::Receiver<bool>, stop: watch::Receiver<bool>) {
     tokio::select! {
         _ = leadership.wait_for(|leads| !leads) => {}
@@ -136,11 +136,11 @@ async fn over(mut leadership: watch::Receiver<bool>, stop: watch::Receiver<bool>
     }
 }
 
-/// Until this replica holds the Lease and knows enough to work.
+/// Waits until this replica holds the Lease and has all first lists.
 async fn leads(leadership: &mut watch::Receiver<bool>, ctx: &Context) {
     ctx.listed().await;
     if leadership.wait_for(|leads| *leads).await.is_err() {
-        std::future::pending().await // the campaign has panicked, which its owner will say
+        std::future::pending().await // the campaign panicked, and its owner reports that
     }
 }
 
@@ -155,7 +155,7 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("told to stop");
+        tracing::info!("received a signal to stop");
         sender.send_replace(true);
         sender.closed().await;
     });
@@ -163,7 +163,7 @@ fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which it only is once it has sent.
+    // An error means that the sender is gone, and it goes only after it has sent.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

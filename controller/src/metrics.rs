@@ -1,5 +1,5 @@
-//! What `/metrics` shows. Label sets are fixed: no namespace, object or data key is a label, unless
-//! `--metrics-per-object` asks for the first two.
+//! The metrics in `/metrics`. Label sets are fixed: no namespace, name or data key is a label. Only
+//! `--metrics-per-object` adds namespaces and names.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ struct KeyLabel {
     fingerprint: String,
 }
 
-/// What is counted only when it is asked for.
+/// What is counted at the moment of a scrape.
 pub(crate) struct Snapshot {
     pub(crate) depth: Depth,
     /// The keys whose identities are held.
@@ -83,20 +83,20 @@ pub(crate) struct Snapshot {
     pub(crate) keys: KeySummary,
     pub(crate) renewal_period: Duration,
     pub(crate) sealed_secrets: Vec<(ObjectRef, Arc<KnownSealedSecret>)>,
-    /// How many of them another controller is in charge of.
+    /// How many of them belong to another controller.
     pub(crate) of_another: usize,
-    /// Whether each of them is shown.
+    /// Whether `--metrics-per-object` is set.
     pub(crate) is_per_object: bool,
 }
 
-/// The counters, and the registry that names them.
+/// The counters and the registry that names them.
 pub(crate) struct Metrics {
     registry: Registry,
     reconciles: Family<OutcomeLabels, Counter>,
     rekeys: Family<OutcomeLabels, Counter>,
     seconds: Histogram,
     queue: Family<LaneLabel, Gauge>,
-    /// Targets that somebody had edited or deleted and that were restored.
+    /// Targets that were edited or deleted and then restored.
     pub(crate) drift_repaired: Counter,
     identities: Gauge,
     identities_missing: Gauge,
@@ -117,7 +117,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("bulla");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The running version", build);
+        registry.register("build", "The version that runs", build);
         let buckets =
             [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
         let metrics = Self {
@@ -147,39 +147,48 @@ impl Metrics {
 
     fn name(&self, registry: &mut Registry) {
         let r = registry;
-        r.register("reconciles", "Reconciles by what they came to", self.reconciles.clone());
-        r.register("rekeys", "Rekeys by what they were answered", self.rekeys.clone());
-        // There before the first one is, so that the rate of the first is not lost.
+        r.register("reconciles", "Reconciles by outcome and reason", self.reconciles.clone());
+        r.register("rekeys", "Answered Rekeys by outcome and reason", self.rekeys.clone());
+        // These series exist from the start, so that rate() does not miss the first increment.
         let rekeyed = OutcomeLabels { outcome: "done", reason: Reason::Rekeyed.as_str() };
         drop(self.rekeys.get_or_create(&rekeyed));
         let conflict = OperationLabels { operation: "status", reason: Reason::Conflict.as_str() };
         drop(self.api_errors.get_or_create(&conflict));
-        let help = "Time from taking up to leaving an object";
+        let help = "Time to reconcile one SealedSecret";
         r.register_with_unit("reconcile_duration", help, Unit::Seconds, self.seconds.clone());
-        r.register("queue_depth", "Objects that wait for a worker or a delay", self.queue.clone());
-        let help = "Targets restored after an edit or deletion";
+        r.register(
+            "queue_depth",
+            "SealedSecrets that wait for a worker or for a retry",
+            self.queue.clone(),
+        );
+        let help = "Secrets restored after an edit or deletion";
         r.register("drift_repaired", help, self.drift_repaired.clone());
         r.register("identities", "Identities held", self.identities.clone());
-        let help = "Keys of this holder that are not revoked, and whose identity is not held or not stored";
+        let help =
+            "Keys of this holder that are not revoked and whose identity is missing or not stored";
         r.register("identities_missing", help, self.identities_missing.clone());
         r.register("sealing_keys", "Keys of this holder by state", self.sealing_keys.clone());
-        let help = "Keys that are held and of which nobody has taken out a copy";
+        let help = "Held keys without a copy outside of the cluster";
         r.register("keys_not_backed_up", help, self.not_backed_up.clone());
-        let help = "Identities and SealingKeys that cannot be used as they are";
+        let help = "Identities and SealingKeys that are invalid";
         r.register("keys_unusable", help, self.unusable.clone());
-        let help = "How old a key gets before it is renewed; 0 for never";
+        let help = "Age at which a key is renewed; 0 for never";
         r.register_with_unit("renewal_period", help, Unit::Seconds, self.renewal_period.clone());
-        let help = "When the newest key of this holder was made; 0 when there is none";
+        let help = "When the newest key of this holder was made; 0 if there is none";
         let name = "newest_key_created_timestamp";
         r.register_with_unit(name, help, Unit::Seconds, self.newest_key.clone());
-        r.register("leader", "1 on the replica that works", self.leader.clone());
+        r.register("leader", "1 on the replica that holds the Lease, else 0", self.leader.clone());
         r.register("api_errors", "Failed requests to the API server", self.api_errors.clone());
-        r.register("sealed_secrets", "SealedSecrets by condition", self.sealed_secrets.clone());
-        let help = "SealedSecrets left alone because another controller is in charge of them";
+        r.register(
+            "sealed_secrets",
+            "SealedSecrets by status and reason of their Ready condition",
+            self.sealed_secrets.clone(),
+        );
+        let help = "SealedSecrets that belong to another controller and are ignored";
         r.register("sealed_secrets_of_another_controller", help, self.of_another.clone());
-        let help = "SealedSecrets with a value sealed to a key that is held";
+        let help = "SealedSecrets with a value sealed to this held key";
         r.register("sealed_secrets_by_key", help, self.by_key.clone());
-        let help = "1 when Ready, else 0; only with --metrics-per-object";
+        let help = "1 if Ready, else 0; only with --metrics-per-object";
         r.register("sealed_secret_ready", help, self.by_object.clone());
     }
 
@@ -189,7 +198,7 @@ impl Metrics {
         ReconcileTimer { metrics: self, started: Instant::now(), labels }
     }
 
-    /// Counts a Rekey that was answered.
+    /// Counts an answered Rekey.
     pub(crate) fn rekey(&self, situation: &Situation) {
         self.rekeys.get_or_create(&OutcomeLabels::from(situation)).inc();
     }
@@ -199,7 +208,7 @@ impl Metrics {
         self.api_errors.get_or_create(&OperationLabels { operation, reason }).inc();
     }
 
-    /// Whether this replica works.
+    /// Notes whether this replica holds the Lease.
     pub(crate) fn is_leader(&self, is_leader: bool) {
         self.leader.set(is_leader.into());
     }
@@ -274,7 +283,7 @@ fn gauge(count: usize) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// Records on drop.
+/// Records the time and outcome of a reconcile when it is dropped.
 pub(crate) struct ReconcileTimer<'a> {
     metrics: &'a Metrics,
     started: Instant,
@@ -282,12 +291,12 @@ pub(crate) struct ReconcileTimer<'a> {
 }
 
 impl ReconcileTimer<'_> {
-    /// There was nothing to do.
+    /// The reconcile had nothing to do.
     pub(crate) fn nothing(&mut self) {
         self.labels = OutcomeLabels { outcome: "nothing", reason: "Unchanged" };
     }
 
-    /// What it came to.
+    /// The reconcile ended in this situation.
     pub(crate) fn come_to(&mut self, situation: &Situation) {
         self.labels = situation.into();
     }

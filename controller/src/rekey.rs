@@ -1,12 +1,12 @@
-//! Rekeys: requests for new headers over old payloads, answered once in their status, and deleted a while later.
+//! Rekeys: requests for new headers for existing payloads. Each is answered once, in its status, and deleted later.
 //!
-//! - The watch brings metadata alone, and a Rekey is read when it is its turn: however many there are, and however
-//!   much they ask for, no more than two are in memory.
-//! - A Rekey's spec does not change, so one answer is all that it ever gets. That it has one is known from its
-//!   status, at the latest when it is read.
-//! - It is deleted when it has been seen for ten minutes, answered or not. Until then it waits in the same queue.
+//! - The watch delivers metadata only, and a Rekey is read when it is its turn. So at most two Rekeys are in memory,
+//!   whatever their number and size.
+//! - The spec of a Rekey never changes, so it gets a single answer. Its status shows whether it has one, at the latest
+//!   when it is read.
+//! - It is deleted ten minutes after it was first seen, answered or not. Until then it waits in the same queue.
 //!
-//! Nothing is opened, and nothing comes out but headers for keys that administrators declared: see `judge`.
+//! No value is opened, and the only output is headers for keys that administrators declared: see `judge`.
 
 mod judge;
 mod status;
@@ -26,30 +26,30 @@ use crate::state::object_ref::ObjectRef;
 use crate::state::queue::{self, Lane, Next, Taken};
 use crate::state::rekeys::{SeenRekey, WORKERS};
 
-/// How often something that a moment may change is looked at again before it is said: for about a second.
+/// How many times a refusal that may be temporary is checked again before it is reported: for about a second.
 const MAX_LOOKS: u32 = 3;
 
-/// The watch has told of a Rekey.
-pub(crate) fn came(ctx: &Context, metadata: &ObjectMeta) {
+/// Notes a new or changed Rekey.
+pub(crate) fn changed(ctx: &Context, metadata: &ObjectMeta) {
     if ctx.rekeys.note(metadata) && ctx.is_working() {
         ctx.rekeys.queue.push(ObjectRef::of(metadata), Lane::Changed);
     }
 }
 
-/// A Rekey is not there any more.
-pub(crate) fn went(ctx: &Context, object: &ObjectRef) {
+/// Forgets a deleted Rekey.
+pub(crate) fn deleted(ctx: &Context, object: &ObjectRef) {
     ctx.rekeys.forget(object);
     ctx.backoff.succeeded(&subject(object));
 }
 
-/// A list of `namespace`, or of all, has brought these.
+/// Forgets the Rekeys that a list of `namespace`, or of all namespaces, does not have.
 pub(crate) fn listed(ctx: &Context, namespace: Option<&str>, listed: &HashSet<ObjectRef>) {
     for object in ctx.rekeys.retain(namespace, listed) {
-        went(ctx, &object);
+        deleted(ctx, &object);
     }
 }
 
-/// Answers and deletes Rekeys until told to stop, a few at a time.
+/// Answers and deletes Rekeys, a few at a time, until `stopped`.
 pub(crate) async fn work(ctx: Arc<Context>, stopped: impl Future<Output = ()> + Unpin) {
     let queue = ctx.rekeys.queue.clone();
     let handle = |taken| {
@@ -65,7 +65,7 @@ async fn handle(ctx: &Context, taken: Taken) {
         Ok(next) => next,
         Err(failure) => {
             let delay = ctx.backoff.failed(&subject(&object), failure.least_delay());
-            tracing::warn!(%object, %failure, ?delay, "a request for a Rekey failed and is tried again");
+            tracing::warn!(%object, %failure, ?delay, "a request for a Rekey failed; trying again");
             Next::After(delay)
         }
     };
@@ -74,13 +74,13 @@ async fn handle(ctx: &Context, taken: Taken) {
 
 async fn attempt(ctx: &Context, object: &ObjectRef) -> Result<Next, RequestFailure> {
     let Some(seen) = ctx.rekeys.get(object) else {
-        went(ctx, object); // a request may have failed since
+        deleted(ctx, object); // forget failures since it was deleted
         return Ok(Next::Settled);
     };
     let remaining = seen.remaining(ctx.args.rekey_lifetime);
     if remaining.is_zero() {
         delete(ctx, object, &seen).await?;
-        went(ctx, object);
+        deleted(ctx, object);
         return Ok(Next::Settled);
     }
     if !seen.is_answered {
@@ -93,7 +93,7 @@ async fn attempt(ctx: &Context, object: &ObjectRef) -> Result<Next, RequestFailu
     Ok(Next::After(remaining))
 }
 
-/// Answers it, if nobody has; how long to wait when it is too early to say.
+/// Answers a Rekey that has no answer. Returns how long to wait if the answer may change in a moment.
 async fn answer(
     ctx: &Context,
     object: &ObjectRef,
@@ -102,7 +102,7 @@ async fn answer(
     let Some(rekey) = api::rekey(&ctx.client, object, &seen.resource_version).await? else {
         return Ok(None);
     };
-    if !is_ours_to_answer(ctx, &rekey, seen) {
+    if !must_answer(ctx, &rekey, seen) {
         return Ok(None);
     }
     let judged = tokio::task::block_in_place(|| {
@@ -112,7 +112,7 @@ async fn answer(
         let (declared, revoked) = (ctx.key_store.declared(), ctx.key_store.revoked());
         let keys = KnownKeys { declared: &declared, revoked: &revoked };
         judge(&object.namespace, &rekey.spec, &keys, |header, target, recipients| {
-            // Each takes the keyring for itself: whoever changes it should not wait for all.
+            // Each header takes the lock for itself, so that a change of the keyring need not wait for all of them.
             header.rekey(target, &ctx.key_store.keyring(), recipients)
         })
     });
@@ -126,7 +126,7 @@ async fn answer(
     let (situation, status) = status::answer(rekey, judged);
     match api::patch_status::<Rekey>(&ctx.client, &judged_at, &status).await {
         Ok(_) => {}
-        // Deleted meanwhile: there is nobody to tell.
+        // It was deleted in the meantime, so there is no status to write.
         Err(RequestFailure::NotFound) => return Ok(None),
         Err(failure) => {
             ctx.metrics.api_error("answer_rekey", failure.reason().as_str());
@@ -140,8 +140,8 @@ async fn answer(
     Ok(None)
 }
 
-/// Whether it waits for an answer, and for ours.
-fn is_ours_to_answer(ctx: &Context, rekey: &Rekey, seen: &SeenRekey) -> bool {
+/// Whether the Rekey waits for an answer, and from this controller.
+fn must_answer(ctx: &Context, rekey: &Rekey, seen: &SeenRekey) -> bool {
     let metadata = &rekey.metadata;
     let answered = rekey.status.as_ref().and_then(|status| status.observed_generation);
     let is_waiting = metadata.uid.as_ref() == Some(&seen.uid)
@@ -158,14 +158,14 @@ fn is_ours_to_answer(ctx: &Context, rekey: &Rekey, seen: &SeenRekey) -> bool {
     is_waiting && !is_of_another()
 }
 
-/// Deletes the one that was seen, if it is still there.
+/// Deletes the Rekey that was seen, if it still exists.
 async fn delete(ctx: &Context, object: &ObjectRef, seen: &SeenRekey) -> Result<(), RequestFailure> {
     match api::delete_rekey(&ctx.client, object, &seen.uid).await {
         Ok(()) => {
-            tracing::info!(%object, "deleted a Rekey that has had its time");
+            tracing::info!(%object, "deleted a Rekey at the end of its lifetime");
             Ok(())
         }
-        // Gone, or another one of this name.
+        // It is gone, or it is another Rekey of this name.
         Err(RequestFailure::NotFound | RequestFailure::Conflict) => Ok(()),
         Err(failure) => {
             ctx.metrics.api_error("delete_rekey", failure.reason().as_str());
@@ -174,7 +174,7 @@ async fn delete(ctx: &Context, object: &ObjectRef, seen: &SeenRekey) -> Result<(
     }
 }
 
-/// What its failures are counted under: a SealedSecret may have the same name.
+/// The name under which failures are counted. A SealedSecret may have the same namespace and name.
 fn subject(object: &ObjectRef) -> String {
     format!("rekeys/{object}")
 }

@@ -1,12 +1,12 @@
 //! The reconcile loop of a SealedSecret: observe, plan, apply, status.
 //!
-//! - **glance** compares what the caches hold. An object on which nothing is to do costs no request.
-//! - **observe** reads the SealedSecret, and what must be known of the target.
-//! - **plan** decides. It is pure and synchronous, and knows neither client nor clock.
-//! - **apply** writes the target; every write names the uid and resource version that were observed.
-//! - **status** tells, once for each change, with the resource version that was judged.
+//! - **glance** compares what the caches hold. An object that needs no work costs no request.
+//! - **observe** reads the SealedSecret, and as much of the target as the plan needs.
+//! - **plan** decides. It is pure and synchronous, and has neither a client nor a clock.
+//! - **apply** writes the target. Every write names the uid and resource version that were observed.
+//! - **status** reports each change once, at the resource version that was read.
 //!
-//! Two replicas, or a late one, do no harm: a write that was decided on an old state fails.
+//! Two replicas at work, or a late one, do no harm: a write that was decided on an old state fails.
 
 mod apply;
 mod glance;
@@ -27,25 +27,26 @@ use crate::args::Args;
 use crate::context::Context;
 use crate::sealed_secret::apply::{TargetChange, TargetChangeKind};
 use crate::sealed_secret::glance::Glance;
-use crate::sealed_secret::plan::{Decision, Limits, Observed, Plan, Reading};
+use crate::sealed_secret::plan::{Conclusion, Limits, Observed, Plan, Reading};
 use crate::state::backoff;
 use crate::state::cache::KnownSealedSecret;
 use crate::state::damping::Disturbance;
 use crate::state::object_ref::ObjectRef;
 use crate::state::queue::{self, Lane, Next, Taken};
 
-/// What is in the way may go without an event that we see: a foreign Secret is deleted, a right is granted.
+/// An obstacle can disappear without an event that the watches deliver: a foreign Secret is deleted, or a right is
+/// granted.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
-/// How often a target that changes under our hands is looked at again before the delay begins.
+/// How many times in a row a target that others change is read again before a delay.
 const MAX_RACES: usize = 5;
 
-/// Whether the caches show that there may be something to do.
+/// Whether the object may need work, as far as the caches show.
 pub(crate) fn needs_work(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> bool {
     look(ctx, object, known) == Glance::Look
 }
 
-/// Whether another controller is in charge.
+/// Whether the SealedSecret belongs to another controller.
 pub(crate) fn is_of_another(ctx: &Context, known: &KnownSealedSecret) -> bool {
     controller(known).is_some_and(|controller| !ctx.args.is_in_charge(controller))
 }
@@ -55,26 +56,26 @@ fn is_taken_over(ctx: &Context, known: &KnownSealedSecret) -> bool {
     !known.is_deleted && controller(known).is_some_and(|controller| controller != ctx.args.holder)
 }
 
-/// The controller in charge, by what the status says.
+/// The controller that the status names.
 fn controller(known: &KnownSealedSecret) -> Option<&str> {
     known.status.as_ref()?.controller.as_deref()
 }
 
-/// Whether it was refused for a reason that a controller with other flags may not have.
+/// Whether it was refused for a reason that depends on the controller's flags.
 fn is_refused_by_flags(known: &KnownSealedSecret) -> bool {
     let ready = known.status.as_ref().and_then(|status| status.ready.as_ref());
     let by_flags = [Reason::TypeRefused, Reason::LabelRefused, Reason::NamespaceRefused];
     ready.is_some_and(|(_, reason)| by_flags.iter().any(|by_flag| reason == by_flag.as_str()))
 }
 
-/// Queues every object on which something may be to do.
+/// Queues every object that may need work.
 pub(crate) fn enqueue_all(ctx: &Context) {
     for (object, known) in ctx.sealed_secrets.all() {
         if needs_work(ctx, &object, &known) {
             ctx.queue.push(object, Lane::Backlog);
         }
     }
-    // What the last controller refused may be allowed by our flags.
+    // The flags of this controller may allow what the previous one refused.
     for (object, known) in ctx.sealed_secrets.all() {
         if is_refused_by_flags(&known) {
             ctx.queue.push_check(object);
@@ -82,7 +83,7 @@ pub(crate) fn enqueue_all(ctx: &Context) {
     }
 }
 
-/// Looks again at what is sealed to keys that open from now on, or do not any more.
+/// Queues the objects that are sealed to keys whose identities are now held, or no longer held.
 pub(crate) fn keys_changed(ctx: &Context, changed: &[Fingerprint]) {
     if changed.is_empty() || !ctx.is_working() {
         return;
@@ -102,7 +103,7 @@ pub(crate) fn keys_changed(ctx: &Context, changed: &[Fingerprint]) {
     }
 }
 
-/// Brings one target to what its SealedSecret says, and says how to go on.
+/// Makes one target equal to what its SealedSecret declares, and sets when the object is checked next.
 pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
     let object = taken.object.clone();
     let attempted = attempt(ctx, &object, taken.is_check).await;
@@ -111,7 +112,7 @@ pub(crate) async fn reconcile(ctx: &Context, taken: Taken) {
         Ok(next) => next,
         Err(failure) => {
             let delay = ctx.backoff.failed(&object.to_string(), failure.least_delay());
-            tracing::warn!(%object, %failure, ?delay, "a request failed and is tried again");
+            tracing::warn!(%object, %failure, ?delay, "a request failed; trying again");
             Next::After(delay)
         }
     };
@@ -130,7 +131,7 @@ async fn attempt(
     if !is_check && look(ctx, object, &known) == Glance::Settled {
         return Ok(Next::Settled);
     }
-    if let Some(pause) = ctx.damping.pause(object).filter(|_| is_judged(&known)) {
+    if let Some(pause) = ctx.damping.pause(object).filter(|_| is_as_reported(&known)) {
         return Ok(Next::After(pause));
     }
 
@@ -147,7 +148,7 @@ async fn attempt(
     if let (Situation::Retrying { reason: Reason::Conflict | Reason::Unavailable, .. }, true) =
         (&situation, is_first_failure)
     {
-        // Most of these are over at the next try, and then nobody needs to hear of it.
+        // Most of these are over at the next attempt, so they are reported only if they happen again.
         return Ok(retry(ctx, object, &situation, least_delay));
     }
 
@@ -188,12 +189,12 @@ fn look(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> Glance 
     glance::glance(known, target.as_deref(), &ctx.key_store.keyring())
 }
 
-/// Whether the SealedSecret is as it was last judged, so that what changed is the target.
-fn is_judged(known: &KnownSealedSecret) -> bool {
+/// Whether the SealedSecret has not changed since its last status, so that the target must have changed.
+fn is_as_reported(known: &KnownSealedSecret) -> bool {
     known.status.as_ref().is_some_and(|status| status.observed_generation == known.generation)
 }
 
-/// How long a target that keeps changing is left alone from now on, if at all.
+/// How long a target that others keep changing is left alone from now on, if at all.
 fn damped(
     ctx: &Context,
     object: &ObjectRef,
@@ -216,17 +217,17 @@ fn damped(
 }
 
 fn contested(by: Option<&str>) -> Situation {
-    let who = by.map_or_else(|| "somebody".to_owned(), |by| format!("field manager {by}"));
+    let who = by.map_or_else(|| "another client".to_owned(), |by| format!("field manager {by}"));
     let message = format!(
-        "{who} keeps changing the Secret, which is restored less and less often; end the writes, or delete the SealedSecret"
+        "{who} keeps changing the Secret, so it is restored less and less often; stop the other writer, or delete the SealedSecret"
     );
     Situation::NeedsPerson { reason: Reason::Contested, message }
 }
 
-/// Tries again after a growing delay, for ever.
+/// Schedules the next attempt after a growing delay.
 fn retry(ctx: &Context, object: &ObjectRef, situation: &Situation, least_delay: Duration) -> Next {
     let delay = ctx.backoff.failed(&object.to_string(), least_delay);
-    // What ends without an event is not waited for longer than a person would.
+    // These obstacles can end without an event, so the delay stays short.
     let delay = match situation.reason() {
         Reason::Forbidden | Reason::NamespaceTerminating | Reason::TargetMissing => {
             delay.min(LOOK_AGAIN)
@@ -234,16 +235,16 @@ fn retry(ctx: &Context, object: &ObjectRef, situation: &Situation, least_delay: 
         _ => delay,
     };
     let reason = situation.reason().as_str();
-    tracing::info!(%object, reason, ?delay, "not done and tried again");
+    tracing::info!(%object, reason, ?delay, "could not reconcile; trying again");
     Next::After(delay)
 }
 
-/// What was observed and what it came to.
+/// What was observed, and the result.
 struct Outcome {
     observed: Observed,
     situation: Situation,
     change: Option<TargetChange>,
-    /// What the API server has asked for.
+    /// The pause that the API server asked for.
     least_delay: Duration,
 }
 
@@ -254,8 +255,8 @@ impl Outcome {
     }
 }
 
-/// Observes, plans and applies, and begins anew when somebody else wrote meanwhile; `None` when there is
-/// nothing to do for the object any more.
+/// Observes, plans and applies. Starts again when another client wrote in the meantime. `None` if the object needs
+/// no work any more.
 async fn settle(
     ctx: &Context,
     object: &ObjectRef,
@@ -272,33 +273,33 @@ async fn settle(
             .and_then(|status| status.controller.as_ref())
             .is_some_and(|controller| !ctx.args.is_in_charge(controller))
         {
-            return Ok(None); // since we last heard of it
+            return Ok(None); // it was handed over since the watch delivered it
         }
         let revoked = ctx.key_store.revoked();
         let limits = limits(&ctx.args);
         let plan = match plan::decide(&observed, &ctx.key_store.keyring(), &revoked, &limits) {
-            Decision::Do(plan) => plan,
-            Decision::Read(more) => {
+            Conclusion::CarryOut(plan) => plan,
+            Conclusion::ReadMore(more) => {
                 reading = more;
                 continue;
             }
         };
-        let is_ours = matches!(plan, Plan::Correct { .. });
+        let is_correction = matches!(plan, Plan::Correct { .. });
         let generation = observed.sealed_secret.metadata.generation.unwrap_or_default();
         match apply::apply(ctx, plan, generation).await {
             Ok((situation, change)) => {
                 let least_delay = Duration::ZERO;
                 return Ok(Some(Outcome { observed, situation, change, least_delay }));
             }
-            // Look at what is in the way; the loop decides by it.
+            // Read what is in the way, and decide again.
             Err(
                 RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
             ) => {
                 reading = reading.max(Reading::Metadata);
                 last = Some(observed);
             }
-            // However much was read before; what is merged into is somebody else's and never recreated.
-            Err(RequestFailure::Immutable) if is_ours && reading != Reading::Immutable => {
+            // However much was read before. A Secret that was only merged into is never recreated.
+            Err(RequestFailure::Immutable) if is_correction && reading != Reading::Immutable => {
                 reading = Reading::Immutable;
             }
             Err(failure) => return Ok(Some(Outcome::failed(observed, &failure))),
@@ -307,12 +308,12 @@ async fn settle(
     Ok(last.map(|observed| Outcome::failed(observed, &RequestFailure::Conflict)))
 }
 
-/// What this controller refuses.
+/// What the flags make this controller refuse.
 fn limits(args: &Args) -> Limits<'_> {
     Limits { protected: &args.namespace, types: &args.refuse_types, labels: &args.refuse_labels }
 }
 
-/// What hints at a target is worth a read; else creating it will tell.
+/// Reads the target first if it may exist. If it exists unexpectedly, the create fails and shows it.
 fn first_reading(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> Reading {
     let written = known.status.as_ref().and_then(|status| status.target.as_ref());
     match written {
@@ -323,7 +324,7 @@ fn first_reading(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -
     }
 }
 
-/// Takes objects from the queue and reconciles them until dropped, so many at a time.
+/// Takes objects from the queue and reconciles them, as many at a time as there are workers, until `stopped`.
 pub(crate) async fn work(ctx: Arc<Context>, stopped: impl Future<Output = ()> + Unpin) {
     let (queue, workers) = (ctx.queue.clone(), ctx.args.workers.into());
     let reconcile = |taken| {
@@ -333,20 +334,20 @@ pub(crate) async fn work(ctx: Arc<Context>, stopped: impl Future<Output = ()> + 
     queue::work(&queue, workers, reconcile, stopped).await;
 }
 
-/// How many parts of the interval there are at which objects are checked.
+/// How many parts the interval of full checks is divided into.
 const SLICES: u32 = 1000;
 
-/// Queues each object once in every interval to be compared in full, spread out evenly, for ever.
+/// Queues each object once in every interval for a full comparison, spread out evenly. Never ends.
 pub(crate) async fn check_in_full(ctx: &Context) {
     let interval = ctx.args.full_check;
     if interval.is_zero() {
         return std::future::pending().await;
     }
-    // Not at once: a restart is to cost nothing, and who has just started has other things to do.
+    // Not immediately: a restart must not cost requests, and a new leader has other work.
     let first = tokio::time::Instant::now() + interval / 8;
     let mut tick = tokio::time::interval_at(first, interval / SLICES);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // Replicas that take turns would otherwise begin with the same objects each time.
+    // Without this, replicas that take turns would start with the same objects each time.
     let mut slice = backoff::random() % u64::from(SLICES);
     loop {
         tick.tick().await;

@@ -1,6 +1,6 @@
-//! What every replica knows: plain data behind locks, which workers fill and read.
+//! What every replica knows: plain data behind locks. Workers fill it and read it.
 //!
-//! Nothing in here makes a request or imports a worker.
+//! Nothing in this module makes a request or imports a worker.
 
 pub(crate) mod backoff;
 pub(crate) mod cache;

@@ -1,4 +1,4 @@
-//! Logs.
+//! Sets up logs.
 
 use std::io::IsTerminal;
 
@@ -10,14 +10,15 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::args::LogFormat;
 
-/// Libraries that print the bodies of requests and responses when they are told to, or when they cannot
-/// read one. Whatever `RUST_LOG` says, nothing that may hold a Secret comes from them.
+/// Libraries that log the bodies of requests and responses at verbose levels, or when they cannot parse one.
+/// Bodies can hold Secrets, so these libraries are capped whatever `RUST_LOG` says.
 const CAPPED: [&str; 9] =
     ["kube", "hyper", "h2", "tower", "rustls", "axum", "reqwest", "tungstenite", "mio"];
 
-/// Writes logs to stderr: `info` and worse, or what `RUST_LOG` says within the caps.
+/// Writes logs to stderr: level `info` and above, or what `RUST_LOG` sets within the caps.
 pub(crate) fn init(format: LogFormat) {
-    let wanted = EnvFilter::builder().with_default_directive(Level::INFO.into()).from_env_lossy();
+    let requested =
+        EnvFilter::builder().with_default_directive(Level::INFO.into()).from_env_lossy();
     let capped = filter_fn(|metadata| !is_capped(metadata.target(), *metadata.level()));
     let is_terminal = std::io::stderr().is_terminal();
     let layer =
@@ -26,10 +27,10 @@ pub(crate) fn init(format: LogFormat) {
         LogFormat::Plain => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(wanted).with_filter(capped)).init();
+    tracing_subscriber::registry().with(layer.with_filter(requested).with_filter(capped)).init();
 }
 
-/// kube-client logs a response that it cannot parse at WARN, with its body: only errors pass.
+/// kube-client logs a response that it cannot parse at WARN, with its body. So only errors pass.
 fn is_capped(target: &str, level: Level) -> bool {
     let is_library = CAPPED.iter().any(|library| target.starts_with(library));
     is_library && level > Level::ERROR

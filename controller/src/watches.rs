@@ -1,9 +1,9 @@
-//! What is watched: SealedSecrets, the metadata of the Secrets that carry our label, identities with their
-//! backups, SealingKeys, and the metadata of Rekeys.
+//! The watches: of SealedSecrets, of the metadata of Secrets with the label of targets, of identities and their
+//! backups, of SealingKeys, and of the metadata of Rekeys.
 //!
-//! Each watch is a task that feeds its cache, tells the queue what may need work, and is opened again for
-//! ever. kube's watcher does the protocol. What it leaves to its caller is here: to begin anew where a
-//! resource version has become useless, and to list in pages where the server cannot stream.
+//! Each watch is a task that feeds its cache and queues objects that may need work. A failed watch is always opened
+//! again. kube's watcher handles the protocol. This module does what it leaves to its caller: start again when a
+//! resource version has expired, and list in pages when the server cannot stream.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
@@ -33,7 +33,7 @@ use crate::state::key_store::Origin;
 use crate::state::object_ref::ObjectRef;
 use crate::state::queue::Lane;
 
-/// Larger pages cost memory: 500 hybrid SealedSecrets are 25 MiB while they are read.
+/// Larger pages cost memory: 500 hybrid SealedSecrets take 25 MiB while they are parsed.
 const PAGE_SIZE: u32 = 100;
 
 /// Starts all watches.
@@ -68,17 +68,17 @@ async fn sealed_secrets(ctx: Arc<Context>, namespace: Option<String>) {
     feed(&ctx, &ctx.sealed_secrets, namespace.as_deref(), events, changed).await;
 }
 
-/// New and changed objects go before the backlog, also when it is an annotation that somebody has touched so
-/// that the object is looked at now. Only what we wrote ourselves waits for the delay that the object may have.
+/// New and changed objects go before the backlog. This includes a changed annotation: people touch one to get an
+/// object checked now. Only the controller's own writes do not shorten a delay.
 fn sealed_secret_changed(
     ctx: &Context,
     object: ObjectRef,
     before: Option<&KnownSealedSecret>,
     now: &KnownSealedSecret,
 ) {
-    let is_ours = ctx.own_writes.came(&object, now);
+    let is_own_write = ctx.own_writes.note_status_event(&object, now);
     let is_as_before = before.is_some_and(|before| before.resource_version == now.resource_version);
-    let lane = if is_ours || is_as_before { Lane::Backlog } else { Lane::Changed };
+    let lane = if is_own_write || is_as_before { Lane::Backlog } else { Lane::Changed };
     if ctx.is_working() && sealed_secret::needs_work(ctx, &object, now) {
         ctx.queue.push(object, lane);
     }
@@ -91,9 +91,9 @@ async fn targets(ctx: Arc<Context>, namespace: Option<String>) {
     feed(&ctx, &ctx.targets, namespace.as_deref(), events, changed).await;
 }
 
-/// The SealedSecret that a target belongs to has its namespace and name.
+/// Queues the SealedSecret of a target; both have the same namespace and name.
 fn target_changed(ctx: &Context, object: ObjectRef) {
-    ctx.own_writes.target_came(&object);
+    ctx.own_writes.note_target_event(&object);
     if !ctx.is_working() {
         return;
     }
@@ -103,22 +103,22 @@ fn target_changed(ctx: &Context, object: ObjectRef) {
     }
 }
 
-/// Identities and their backups: the namespace's other Secrets never leave the server.
+/// Watches identities or their backups. The other Secrets of the namespace never leave the server.
 async fn identities(ctx: Arc<Context>, type_: &'static str, origin: Origin) {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
     let config = watcher::Config::default().fields(&format!("type={type_}"));
-    let told = told(follow(api, config, type_));
-    futures::pin_mut!(told);
-    while let Some(told) = told.next().await {
-        let changed = match told {
-            Delivery::Came(secret) => {
-                Vec::from_iter(ctx.key_store.secret_came(&WipedSecret::new(secret)))
+    let deliveries = deliveries(follow(api, config, type_));
+    futures::pin_mut!(deliveries);
+    while let Some(delivery) = deliveries.next().await {
+        let changed = match delivery {
+            Delivery::Changed(secret) => {
+                Vec::from_iter(ctx.key_store.insert_secret(&WipedSecret::new(secret)))
             }
-            Delivery::Went(secret) => {
-                Vec::from_iter(ctx.key_store.secret_went(&WipedSecret::new(secret).name_any()))
+            Delivery::Deleted(secret) => {
+                Vec::from_iter(ctx.key_store.remove_secret(&WipedSecret::new(secret).name_any()))
             }
             Delivery::Listed(listed) => {
-                let gone = ctx.key_store.secrets_listed(type_, &names(&listed));
+                let gone = ctx.key_store.retain_secrets(type_, &names(&listed));
                 ctx.key_store.first_list_is_done(origin);
                 gone
             }
@@ -127,25 +127,27 @@ async fn identities(ctx: Arc<Context>, type_: &'static str, origin: Origin) {
     }
 }
 
-/// One that does not parse is told of and passed over.
+/// Watches SealingKeys. One that cannot be parsed is logged and skipped.
 async fn sealing_keys(ctx: Arc<Context>) {
     let api: Api<DeserializeGuard<SealingKey>> =
         Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
-    let told = told(follow(api, watcher::Config::default(), "SealingKeys"));
-    futures::pin_mut!(told);
-    while let Some(told) = told.next().await {
-        let changed = match told {
-            Delivery::Came(DeserializeGuard(Ok(key))) => {
-                Vec::from_iter(ctx.key_store.declaration_came(key))
+    let deliveries = deliveries(follow(api, watcher::Config::default(), "SealingKeys"));
+    futures::pin_mut!(deliveries);
+    while let Some(delivery) = deliveries.next().await {
+        let changed = match delivery {
+            Delivery::Changed(DeserializeGuard(Ok(key))) => {
+                Vec::from_iter(ctx.key_store.insert_sealing_key(key))
             }
-            Delivery::Came(unreadable) => {
+            Delivery::Changed(unreadable) => {
                 let name = unreadable.name_any();
-                tracing::error!(key = name, "a SealingKey is of no form that is known here");
-                Vec::from_iter(ctx.key_store.declaration_went(&name))
+                tracing::error!(key = name, "skipped a SealingKey that this version cannot parse");
+                Vec::from_iter(ctx.key_store.remove_sealing_key(&name))
             }
-            Delivery::Went(key) => Vec::from_iter(ctx.key_store.declaration_went(&key.name_any())),
+            Delivery::Deleted(key) => {
+                Vec::from_iter(ctx.key_store.remove_sealing_key(&key.name_any()))
+            }
             Delivery::Listed(listed) => {
-                let gone = ctx.key_store.declarations_listed(&names(&listed));
+                let gone = ctx.key_store.retain_sealing_keys(&names(&listed));
                 ctx.key_store.first_list_is_done(Origin::Declared);
                 gone
             }
@@ -154,71 +156,71 @@ async fn sealing_keys(ctx: Arc<Context>) {
     }
 }
 
-/// Their metadata: what they ask for is read when it is their turn.
+/// Watches the metadata of Rekeys. A Rekey itself is read when it is its turn.
 async fn rekeys(ctx: Arc<Context>, namespace: Option<String>) {
     let api: Api<PartialObjectMeta<Rekey>> = scoped(&ctx.client, namespace.as_deref());
-    let told = told(follow(api, watcher::Config::default(), "Rekeys"));
-    futures::pin_mut!(told);
-    while let Some(told) = told.next().await {
-        match told {
-            Delivery::Came(rekey) => rekey::came(&ctx, &rekey.metadata),
-            Delivery::Went(rekey) => rekey::went(&ctx, &ObjectRef::of(&rekey.metadata)),
+    let deliveries = deliveries(follow(api, watcher::Config::default(), "Rekeys"));
+    futures::pin_mut!(deliveries);
+    while let Some(delivery) = deliveries.next().await {
+        match delivery {
+            Delivery::Changed(rekey) => rekey::changed(&ctx, &rekey.metadata),
+            Delivery::Deleted(rekey) => rekey::deleted(&ctx, &ObjectRef::of(&rekey.metadata)),
             Delivery::Listed(listed) => rekey::listed(&ctx, namespace.as_deref(), &listed),
         }
     }
 }
 
-/// What a watch tells when nobody caches what it brings.
+/// What a watch delivers when no cache takes it.
 enum Delivery<K> {
-    /// One is there, as it is now.
-    Came(K),
-    /// One is not there any more.
-    Went(K),
-    /// These are all that there are.
+    /// An object, new or changed.
+    Changed(K),
+    /// A deleted object.
+    Deleted(K),
+    /// All objects of a list.
     Listed(HashSet<ObjectRef>),
 }
 
-fn told<K: Resource>(
-    events: impl futures::Stream<Item = Heard<K>>,
+fn deliveries<K: Resource>(
+    events: impl futures::Stream<Item = WatchEvent<K>>,
 ) -> impl futures::Stream<Item = Delivery<K>> {
-    let told = events.scan(HashSet::new(), |listed, heard| {
-        let told = match heard {
-            Heard::Forbidden => None,
-            Heard::Event(Event::Init) => {
+    let deliveries = events.scan(HashSet::new(), |listed, event| {
+        let delivery = match event {
+            WatchEvent::Forbidden => None,
+            WatchEvent::Event(Event::Init) => {
                 listed.clear();
                 None
             }
-            Heard::Event(Event::InitApply(seen)) => {
+            WatchEvent::Event(Event::InitApply(seen)) => {
                 listed.insert(ObjectRef::of(seen.meta()));
-                Some(Delivery::Came(seen))
+                Some(Delivery::Changed(seen))
             }
-            Heard::Event(Event::Apply(seen)) => Some(Delivery::Came(seen)),
-            Heard::Event(Event::Delete(seen)) => Some(Delivery::Went(seen)),
-            Heard::Event(Event::InitDone) => Some(Delivery::Listed(std::mem::take(listed))),
+            WatchEvent::Event(Event::Apply(seen)) => Some(Delivery::Changed(seen)),
+            WatchEvent::Event(Event::Delete(seen)) => Some(Delivery::Deleted(seen)),
+            WatchEvent::Event(Event::InitDone) => Some(Delivery::Listed(std::mem::take(listed))),
         };
-        ready(Some(told))
+        ready(Some(delivery))
     });
-    told.filter_map(ready)
+    deliveries.filter_map(ready)
 }
 
 fn names(listed: &HashSet<ObjectRef>) -> BTreeSet<String> {
     listed.iter().map(|object| object.name.to_string()).collect()
 }
 
-/// What a watch has told of an object.
+/// What has happened to an object in a cache.
 enum CacheChange<V> {
-    /// How it was, if it was known, and how it is.
+    /// It is new or changed: its previous value, if there was one, and its new value.
     Now { before: Option<Arc<V>>, now: Arc<V> },
-    /// It is not there any more.
+    /// It was deleted.
     Gone,
 }
 
-/// Brings what a watch of `namespace`, or of all, delivers into a cache, and then tells of it.
+/// Stores what a watch of `namespace`, or of all namespaces, delivers in a cache. Then calls `changed`.
 async fn feed<K, V>(
     ctx: &Context,
     cache: &Cache<V>,
     namespace: Option<&str>,
-    events: impl futures::Stream<Item = Heard<K>>,
+    events: impl futures::Stream<Item = WatchEvent<K>>,
     changed: impl Fn(ObjectRef, CacheChange<V>),
 ) where
     K: Resource,
@@ -226,8 +228,8 @@ async fn feed<K, V>(
 {
     let mut list = ListInProgress::default();
     futures::pin_mut!(events);
-    while let Some(heard) = events.next().await {
-        let Heard::Event(event) = heard else {
+    while let Some(event) = events.next().await {
+        let WatchEvent::Event(event) = event else {
             list.give_up(cache, namespace);
             continue;
         };
@@ -256,7 +258,7 @@ async fn feed<K, V>(
     }
 }
 
-/// What the list in progress has brought.
+/// The objects of the list in progress.
 #[derive(Default)]
 struct ListInProgress {
     listed: HashSet<ObjectRef>,
@@ -276,15 +278,15 @@ impl ListInProgress {
         }
     }
 
-    /// One namespace of several to which we have no right must not keep the others waiting. When the right
-    /// comes, so does the list.
+    /// Counts the list as done. With several namespaces, one without rights must not keep the others waiting. Once
+    /// the right is granted, the list comes.
     fn give_up<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) {
         if namespace.is_some() && !std::mem::replace(&mut self.is_done, true) {
             cache.first_list_is_done();
         }
     }
 
-    /// Brings the cache to what was listed; what had gone unnoticed.
+    /// Removes what was not listed from the cache. Returns it: its deletion was missed.
     fn end<V>(&mut self, cache: &Cache<V>, namespace: Option<&str>) -> Vec<ObjectRef> {
         let gone = cache.retain(namespace, &std::mem::take(&mut self.listed));
         self.is_open = false;
@@ -295,19 +297,19 @@ impl ListInProgress {
     }
 }
 
-/// What a watch tells.
-enum Heard<K> {
+/// An event of a watch.
+enum WatchEvent<K> {
     Event(Event<K>),
-    /// We have no right to it, at present.
+    /// The controller has no right to watch this at present.
     Forbidden,
 }
 
-/// All events, for ever: failures are logged and waited out.
+/// All events of a watch, without end. A failure is logged, and the watch is opened again after a delay.
 fn follow<K>(
     api: Api<K>,
     config: watcher::Config,
     of: &'static str,
-) -> impl futures::Stream<Item = Heard<K>> + Send
+) -> impl futures::Stream<Item = WatchEvent<K>> + Send
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -319,14 +321,14 @@ where
         of,
     };
     futures::stream::unfold(follower, |mut follower| async {
-        let heard = follower.next().await;
-        Some((heard, follower))
+        let event = follower.next().await;
+        Some((event, follower))
     })
 }
 
 struct Follower<K: Resource + 'static> {
     stream: BoxStream<'static, Result<Event<K>, watcher::Error>>,
-    /// For a server that does not stream lists, and for what follows a failure.
+    /// For a server that does not stream lists, and to start again when one refuses to go on.
     pages: (Api<K>, watcher::Config),
     reopening: Reopening,
     of: &'static str,
@@ -336,31 +338,31 @@ impl<K> Follower<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    async fn next(&mut self) -> Heard<K> {
+    async fn next(&mut self) -> WatchEvent<K> {
         loop {
             let error = match self.stream.next().await {
-                Some(Ok(event)) => return Heard::Event(event),
+                Some(Ok(event)) => return WatchEvent::Event(event),
                 Some(Err(error)) => error,
-                None => watcher::Error::NoResourceVersion, // kube's watcher does not end
+                None => watcher::Error::NoResourceVersion, // kube's watcher never ends
             };
             let is_refused = is_refused(&error);
             let failure = RequestFailure::from(error);
             let delay = self.reopening.failed().max(failure.least_delay());
-            tracing::warn!(of = self.of, %failure, ?delay, "a watch failed and is opened again");
+            tracing::warn!(of = self.of, %failure, ?delay, "a watch failed; opening it again");
             tokio::time::sleep(delay).await;
             if is_refused {
                 let (api, config) = self.pages.clone();
                 self.stream = kube::runtime::watcher(api, config).boxed();
             }
             if failure == RequestFailure::Forbidden {
-                return Heard::Forbidden;
+                return WatchEvent::Forbidden;
             }
         }
     }
 }
 
-/// Whether kube would ask for the same again and be refused again: a streamed list from a server that has none
-/// (422), a resource version that is compacted (410) or of another time line (504).
+/// Whether kube would repeat the request and fail again: it asked for a streamed list from a server that has none
+/// (422), or for a resource version that is compacted (410) or too large after a restore of etcd (504).
 fn is_refused(error: &watcher::Error) -> bool {
     let watcher::Error::WatchStartFailed(kube::Error::Api(status)) = error else { return false };
     status.code == 504 || (400..500).contains(&status.code) && status.code != 429

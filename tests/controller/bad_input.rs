@@ -237,7 +237,7 @@ fn the_largest_secret_is_unsealed_and_a_larger_one_is_refused() -> Result<()> {
     let theirs = namespace.api.create(&namespace.secrets(), &theirs)?;
     namespace.apply(&with_policy(namespace.seal("merged", &[("ours", &half)])?, "Merge"))?;
     let refused = namespace.refused("merged", "TargetInvalid")?;
-    assert_eq!(message(&refused), "the API server refuses the Secret at data");
+    assert_eq!(message(&refused), "the API server rejects the Secret at data");
     ensure!(namespace.secret("merged")? == theirs, "it was touched");
     are_left_alone(&namespace, &["Invalid", "TargetInvalid"])
 }

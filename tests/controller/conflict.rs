@@ -25,7 +25,7 @@ fn a_foreign_secret_is_not_touched() -> Result<()> {
         }])
     };
     // The owner of the last two must exist, or they are garbage collected. A Namespace serves as the owner.
-    let other = "is there and was not made from this SealedSecret; label it \
+    let other = "already exists and was not made from this SealedSecret; label it \
                  bulla.dev/target=adopt to hand it over, delete it, or rename one of the two";
     let cases = [
         ("plain", json!({}), other.to_owned()),
@@ -37,7 +37,7 @@ fn a_foreign_secret_is_not_touched() -> Result<()> {
                 "ownerReferences": controlled_by("v1", "Namespace", &namespace.name),
             }),
             format!(
-                "is controlled by Namespace {}; delete it or rename one of the two",
+                "is controlled by Namespace {}; delete it, or rename one of the two",
                 namespace.name
             ),
         ),

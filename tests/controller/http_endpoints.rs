@@ -81,12 +81,12 @@ fn a_controller_without_rights_on_its_lease_does_no_work_and_stops_on_request() 
     command.args(["--namespace", "elsewhere", "--holder", HOLDER]);
     let mut controller = Searched::start(command)?;
     eventually("the first failure", SOON, || {
-        ensure!(controller.log()?.contains("cannot ask for the Lease"), "not yet");
+        ensure!(controller.log()?.contains("could not renew or take the Lease"), "not yet");
         Ok(())
     })?;
     assert_eq!(controller.get("/healthz")?.0, 200);
     // It cannot read the keys, so it handles no object.
-    assert_eq!(controller.get("/readyz")?, (503, "keys are not loaded\n".to_owned()));
+    assert_eq!(controller.get("/readyz")?, (503, "keys are not loaded yet\n".to_owned()));
     assert_eq!(controller.metric("bulla_leader")?, 0.0);
     assert_eq!(controller.metric("bulla_reconciles_total")?, 0.0);
     assert_eq!(controller.stop(Duration::from_secs(10))?.code(), Some(0));
@@ -108,7 +108,7 @@ fn a_controller_is_ready_once_it_has_an_active_key() -> Result<()> {
     })?;
     // It already holds the identity, and has declared its key.
     assert_eq!(sealing_keys(&api)?[0]["spec"]["state"], "Pending");
-    let unready = (503, "no key of this controller is Active yet\n".to_owned());
+    let unready = (503, "no key of this cluster is Active yet\n".to_owned());
     assert_eq!(controller.get("/readyz")?, unready);
     drop(held);
     controller.wait_until_ready()?;

@@ -282,7 +282,10 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
     namespace.done("allowed")?;
     let typed = namespace.refused("typed", "TypeRefused")?;
     let said = condition(&typed, "Ready")["message"].clone();
-    assert_eq!(said, "this controller refuses Secrets of type example.com/b");
+    assert_eq!(
+        said,
+        "this controller refuses Secrets of type example.com/b (see its flag --refuse-types)"
+    );
     namespace.refused("labelled", "LabelRefused")?;
     drop(controller);
 

@@ -259,7 +259,7 @@ fn merge_takes_over_no_key() -> Result<()> {
     let refused = namespace.refused("db", "KeyTaken")?;
     assert_eq!(
         message(&refused),
-        "key password of Secret db is somebody else's; rename one of the two, or delete theirs"
+        "key password already exists in Secret db and belongs to somebody else; rename one of the two keys, or delete the existing one"
     );
     assert_eq!(refused["status"]["target"], Value::Null);
     namespace.let_pass()?;
@@ -294,7 +294,7 @@ fn merge_needs_the_secrets_consent() -> Result<()> {
         assert_eq!(
             message(&refused),
             format!(
-                "Secret {name} does not consent; its owner may label it bulla.dev/target=merge"
+                "Secret {name} does not allow merging; its owner can allow it with the label bulla.dev/target=merge"
             )
         );
         namespace.let_pass()?;
@@ -323,7 +323,7 @@ fn merge_waits_for_a_missing_secret() -> Result<()> {
         let waiting = namespace.retried("db", "TargetMissing")?;
         assert_eq!(
             message(&waiting),
-            "Secret db is not there yet; policy Merge adds to a Secret that somebody else creates"
+            "Secret db does not exist yet; policy Merge only adds keys to an existing Secret"
         );
         assert_eq!(Verdict::of(&waiting)?.status, Status::InProgress);
         namespace.let_pass()?;

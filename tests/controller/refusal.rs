@@ -142,7 +142,7 @@ fn cases(namespace: &TestNamespace, name: &str) -> Result<Vec<Case>> {
             "unknown-key",
             values(seal_for(namespace_name, secret(name, &GOOD), &stranger)?),
             "UnknownKey",
-            &format!("key password: no identity is held for {fingerprint}"),
+            &no_identity(&fingerprint),
         ),
         with("payload-changed", with_password(payload_changed), "Damaged", damaged),
         with("mac-changed", with_password(mac_changed), "Damaged", damaged),
@@ -190,6 +190,13 @@ fn stranger() -> Result<(Recipients, String)> {
     Ok((Recipients::new(vec![recipient])?, fingerprint))
 }
 
+/// The message for a value that is sealed only to a key that this cluster does not have.
+fn no_identity(fingerprint: &str) -> String {
+    format!(
+        "key password: this cluster has no identity for {fingerprint}; seal the value for this cluster, or run bulla keys restore"
+    )
+}
+
 /// The header, including the line break after the MAC.
 fn header_len(file: &[u8]) -> Result<usize> {
     let mac = file.windows(5).position(|bytes| bytes == b"\n--- ").context("no MAC")?;
@@ -212,10 +219,7 @@ fn a_value_that_waits_for_a_key_is_unsealed_when_the_key_is_added() -> Result<()
         let name = format!("{key_type}");
         namespace.apply(&seal_for(&namespace.name, secret(&name, &GOOD), &recipients)?)?;
         let refused = namespace.refused(&name, "UnknownKey")?;
-        assert_eq!(
-            message(&refused),
-            format!("key password: no identity is held for {fingerprint}")
-        );
+        assert_eq!(message(&refused), no_identity(&fingerprint));
         assert_eq!(refused["status"]["fingerprints"], json!([fingerprint]));
 
         let text = format!("# made for a test\n{}\n", &*identity.to_secret_string());
@@ -331,7 +335,7 @@ fn a_refusal_by_the_api_server_is_reported_with_its_field() -> Result<()> {
     namespace.apply(&sealed_secret)?;
     let refused = namespace.refused("login", "TargetInvalid")?;
     let told = message(&refused);
-    ensure!(told.starts_with("the API server refuses the Secret at data"), "{told}");
+    ensure!(told.starts_with("the API server rejects the Secret at data"), "{told}");
     ensure!(!namespace.has_secret("login")?, "a Secret appeared");
     Ok(())
 }
@@ -343,7 +347,7 @@ fn no_secret_is_created_in_the_namespace_of_the_identities() -> Result<()> {
     let refused = namespace.refused("planted", "NamespaceRefused")?;
     assert_eq!(
         message(&refused),
-        "no Secret is made in the controller's own namespace; use another"
+        "the controller makes no Secrets in its own namespace; use another namespace"
     );
     ensure!(!namespace.has_secret("planted")?, "a Secret appeared");
     namespace.api.delete(&namespace.sealed_secret_path("planted"), &Value::Null)?;

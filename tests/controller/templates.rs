@@ -82,7 +82,7 @@ fn a_template_sets_type_labels_and_text_with_values_of_any_bytes() -> Result<()>
     assert_eq!((&secret["type"], &secret["immutable"]), (&json!("example.com/app"), &json!(true)));
     assert_eq!(secret["metadata"]["labels"]["team"], "shop");
     assert_eq!(secret["metadata"]["annotations"], marks["annotations"]);
-    assert_eq!(message(&done), "13 keys are unsealed");
+    assert_eq!(message(&done), "unsealed 13 keys");
     let keys = done["status"]["target"]["keys"].as_array().context("no keys")?;
     assert_eq!(keys.len(), 13, "{keys:?}");
     Ok(())

@@ -115,7 +115,7 @@ fn the_status_event_and_columns_report_what_was_done() -> Result<()> {
     assert_eq!(conditions.len(), 1, "{conditions:?}");
     let ready = condition(&unsealed, "Ready");
     assert_eq!(ready["observedGeneration"], 1);
-    assert_eq!(ready["message"], "2 keys are unsealed");
+    assert_eq!(ready["message"], "unsealed 2 keys");
     let fingerprint =
         cluster.recipients.iter().next().context("no recipient")?.fingerprint().to_string();
     let mut status = unsealed["status"].clone();
@@ -140,7 +140,7 @@ fn the_status_event_and_columns_report_what_was_done() -> Result<()> {
     let rows: Vec<Vec<_>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "READY", "REASON", "AGE", "MESSAGE"]);
     assert_eq!(rows[1][..3], ["db", "True", "Unsealed"]);
-    assert_eq!(rows[1][4..].join(" "), "2 keys are unsealed");
+    assert_eq!(rows[1][4..].join(" "), "unsealed 2 keys");
     cluster.plane.kubectl(&["wait", "--for=condition=Ready", "bs/db", "--namespace", "status"])?;
     let category =
         cluster.plane.kubectl(&["get", "bulla", "--namespace", "status", "-o", "name"])?;
@@ -155,7 +155,7 @@ fn an_event_reports_a_change_but_not_the_first_success() -> Result<()> {
     let unsealed = namespace.unseal("db", &[("password", "2"), ("user", "shop")])?;
     let event = namespace.event("db", "Unsealed")?;
     assert_eq!(event["type"], "Normal");
-    assert_eq!(event["note"], "2 keys are unsealed");
+    assert_eq!(event["note"], "unsealed 2 keys");
     assert_eq!(event["regarding"]["uid"], unsealed["metadata"]["uid"]);
     assert_eq!(namespace.events("db", "Unsealed")?.len(), 1);
     Ok(())

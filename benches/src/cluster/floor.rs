@@ -159,10 +159,8 @@ fn secret(index: usize, values: u16, owner_uid: &str) -> String {
 
 /// A status as the controller writes it, at the resource version that it has read.
 fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[String]) -> String {
-    let done = Situation::Done {
-        reason: Reason::Unsealed,
-        message: format!("{values} keys are unsealed"),
-    };
+    let done =
+        Situation::Done { reason: Reason::Unsealed, message: format!("unsealed {values} keys") };
     let status = SealedSecretStatus {
         observed_generation: Some(1),
         conditions: done.conditions(1, &[], Timestamp::now()),

@@ -73,7 +73,7 @@ impl Exchange {
             .collect::<Result<_>>()?;
         let done = Situation::Done {
             reason: Reason::Rekeyed,
-            message: format!("there are new headers for all {} values", headers.len()),
+            message: format!("made {} new headers", headers.len()),
         };
         let status = RekeyStatus {
             observed_generation: Some(1),

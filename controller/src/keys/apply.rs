@@ -1,4 +1,4 @@
-//! Steps as requests.
+//! Takes steps, each in one request.
 
 use std::time::Duration;
 
@@ -21,25 +21,25 @@ use crate::keys::plan::{Facts, KeyStep};
 use crate::keys::status;
 use crate::state::cache::ObjectVersion;
 
-/// The Lease that says which key is the first: it is created or replaced once, so only one can be.
+/// The Lease that names the first key. Only one replica can create or replace it, so only one key can be first.
 const FIRST_KEY: &str = "bulla-first-key";
 
-/// What the last steps leave to the next ones.
+/// What the last steps leave for the next ones.
 #[derive(Default)]
 pub(super) struct LastSteps {
-    /// The identity that was made and is not yet declared.
+    /// The identity that was made and is not declared yet.
     pub(super) made: Option<Fingerprint>,
-    /// When a key was last made on schedule. Two API servers may have clocks that differ by more than a period.
+    /// When a key was last renewed. Two API servers may have clocks that differ by more than a period.
     pub(super) renewed: Option<Instant>,
 }
 
 /// Why a step could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
-    /// The API server did not do it.
+    /// The request failed.
     #[error(transparent)]
     Request(#[from] RequestFailure),
-    /// There is nothing to draw keys from.
+    /// The operating system gave no randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// The identity could not be sealed to the recovery recipients.
@@ -57,7 +57,7 @@ impl From<BackupError> for StepError {
 }
 
 impl StepError {
-    /// How long to wait at least before the next try.
+    /// The shortest time to wait before the next attempt.
     pub(super) fn least_delay(&self) -> Duration {
         match self {
             Self::Request(failure) => failure.least_delay(),
@@ -86,12 +86,15 @@ pub(super) async fn apply(
             }});
             let namespace = &ctx.args.namespace;
             let marked = api::patch_secret(&ctx.client, namespace, &of.to_string(), &mark).await?;
-            ctx.key_store.secret_marked(of, &marked.metadata);
-            tracing::info!(key = %of, "the identity Secret says from now on that its key was revoked");
+            ctx.key_store.mark_secret(of, &marked.metadata);
+            tracing::info!(key = %of, "recorded on the identity Secret that its key was revoked");
         }
         KeyStep::Revoke(name) => {
             patch(ctx, facts, &name, json!({"spec": {"state": State::Revoked}})).await?;
-            tracing::warn!(key = name, "revoked again: its identity Secret says that it was");
+            tracing::warn!(
+                key = name,
+                "revoked a key again, because its identity Secret records that it was revoked"
+            );
         }
         KeyStep::BackUp(of) => back_up(ctx, facts, of).await?,
         KeyStep::Publish(of, state) => {
@@ -111,18 +114,18 @@ pub(super) async fn apply(
                 "spec": {"state": State::Retired},
             });
             patch(ctx, facts, &from, patched).await?;
-            // Asked for or not: the next one on schedule is a while away.
+            // Whether on schedule or on request: the next scheduled renewal is not due soon.
             last_steps.renewed = Some(Instant::now());
             tracing::info!(key = from, successor = to, "retired a key in favour of its successor");
         }
         KeyStep::Activate(name) => {
-            // A demand to renew it was met, if there was one.
+            // A request to renew this key is now met, if there was one.
             let patched = json!({
                 "metadata": {"annotations": {ACTIVATED_ANNOTATION: facts.now, RENEW_ANNOTATION: null}},
                 "spec": {"state": State::Active},
             });
             patch(ctx, facts, &name, patched).await?;
-            tracing::info!(key = name, "values are sealed to this key from now on");
+            tracing::info!(key = name, "activated a key: new values are sealed to it");
         }
         KeyStep::Settle(name) => {
             let settled = json!({"metadata": {"annotations": {SUCCESSOR_ANNOTATION: null}}});
@@ -130,26 +133,26 @@ pub(super) async fn apply(
         }
         KeyStep::Retire(name) => {
             patch(ctx, facts, &name, json!({"spec": {"state": State::Retired}})).await?;
-            tracing::info!(key = name, "retired a key that another has overtaken");
+            tracing::info!(key = name, "retired a key that another key overtook");
         }
     }
     Ok(())
 }
 
-/// The identity first, so that nothing is ever sealed to a key that nobody holds.
+/// Stores the identity before its key is declared, so that nobody seals to a key without a stored identity.
 async fn generate(ctx: &Context, last_steps: &mut LastSteps) -> Result<(), StepError> {
     let identity = Identity::generate(ctx.args.key_type.into())?;
     let fingerprint = identity.recipient().fingerprint();
     let secret = keys::identity_secret(&identity, &ctx.args.namespace);
     let created = api::create_secret(&ctx.client, &secret).await?;
     let stored = secret.with(|secret| secret.metadata = created.metadata);
-    ctx.key_store.secret_came(&stored);
+    ctx.key_store.insert_secret(&stored);
     last_steps.made = Some(fingerprint);
     tracing::info!(key = %fingerprint, "made an identity");
     Ok(())
 }
 
-/// Nobody has taken the new copy out yet, which is said before there is one.
+/// Backs up an identity. First the status drops its claim that a copy was taken out: nobody has taken out the new one.
 async fn back_up(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), StepError> {
     let Some(recovery) = &facts.recovery else { return Ok(()) };
     if let Some(key) = facts.declared.get(&of.to_string()) {
@@ -174,18 +177,18 @@ async fn back_up(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), St
         }
     };
     let secret: WipedSecret = secret.with(|secret| secret.metadata = stored.metadata);
-    ctx.key_store.secret_came(&secret);
-    tracing::info!(key = %of, "stored the identity sealed to the recovery recipients");
+    ctx.key_store.insert_secret(&secret);
+    tracing::info!(key = %of, "backed up an identity to the recovery recipients");
     Ok(())
 }
 
-/// The key that was claimed to be the first, if one was.
+/// The key that the Lease names as the first, if there is one.
 pub(super) async fn claim(ctx: &Context) -> Result<Option<String>, RequestFailure> {
     let lease = within(leases(ctx).get_opt(FIRST_KEY)).await?;
     Ok(lease.and_then(|lease| lease.spec?.holder_identity))
 }
 
-/// Whoever comes second is refused, and completes what the first has begun.
+/// Claims to be the first key. A second replica fails here, and then completes what the first began.
 async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), RequestFailure> {
     let spec = Some(LeaseSpec { holder_identity: Some(name), ..LeaseSpec::default() });
     let found = within(leases(ctx).get_opt(FIRST_KEY)).await?;
@@ -197,12 +200,12 @@ async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), Re
     if found.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) != facts.claim.as_ref() {
         return Err(RequestFailure::Conflict);
     }
-    // At the resource version that was read.
+    // The Lease holds the resource version that was read, so a later change makes this fail.
     within(leases(ctx).replace(FIRST_KEY, &post_params(), &Lease { spec, ..found })).await?;
     Ok(())
 }
 
-/// Changes a SealingKey at the resource version that was decided on.
+/// Changes a SealingKey at the resource version that the step was decided on.
 async fn patch(
     ctx: &Context,
     facts: &Facts,
@@ -214,7 +217,7 @@ async fn patch(
     change["metadata"]["resourceVersion"] = json!(key.resource_version());
     let patched: SealingKey =
         within(sealing_keys(ctx).patch(name, &patch_params(), &Patch::Merge(&change))).await?;
-    ctx.key_store.declaration_came(patched);
+    ctx.key_store.insert_sealing_key(patched);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The API server's time, by which the age of keys is judged: our own clock may be wrong.
+//! The API server's time, which decides the age of keys. The controller's own clock may be wrong.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use tokio::time::Instant;
 use crate::api::{RequestFailure, post_params, within};
 use crate::context::Context;
 
-/// How long our own steady clock is relied upon. It may stand still while a machine sleeps.
-const RELIED_UPON: Duration = Duration::from_hours(1);
+/// How long the process's monotonic clock is trusted. It may stand still while a machine sleeps.
+const TRUSTED_FOR: Duration = Duration::from_hours(1);
 
-/// What the API server said, and when by our steady clock.
+/// The API server's last time, and when it came by the monotonic clock.
 #[derive(Default)]
 pub(super) struct Clock(Option<(Timestamp, Instant)>);
 
 impl Clock {
-    /// The API server's time, as far as it is needed: `None` when keys are never renewed.
+    /// The API server's time, or `None` if keys are never renewed.
     pub(super) async fn now(&mut self, ctx: &Context) -> Result<Option<Timestamp>, RequestFailure> {
         if ctx.args.renewal_period().is_none() {
             return Ok(None);
         }
         match self.0 {
-            Some((said, at)) if at.elapsed() < RELIED_UPON => {
+            Some((said, at)) if at.elapsed() < TRUSTED_FOR => {
                 let elapsed = SignedDuration::try_from(at.elapsed()).unwrap_or_default();
                 Ok(said.checked_add(elapsed).ok())
             }
@@ -34,7 +34,7 @@ impl Clock {
         }
     }
 
-    /// The API server's time. It stamps whatever is created, also when that is only tried.
+    /// Asks for the API server's time. The server stamps every object that is created, even in a dry run.
     pub(super) async fn ask(&mut self, ctx: &Context) -> Result<Timestamp, RequestFailure> {
         let api: Api<Lease> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
         let params = PostParams { dry_run: true, ..post_params() };

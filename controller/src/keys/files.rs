@@ -1,4 +1,4 @@
-//! Identities from mounted files: what a person brings along, or another system keeps.
+//! Identities from mounted files, which a person provides or another system stores.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,43 +14,43 @@ use crate::context::Context;
 use crate::sealed_secret;
 use crate::state::key_store::Origin;
 
-/// How often the folder is read. What is mounted changes without telling anybody.
+/// How often the folder is read. Mounted files change without an event.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Far more than an identity file has.
+/// Far more than an identity file needs.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Keeps what the folder holds in the keyring, for ever.
+/// Keeps the identities of the folder in the keyring. Never ends.
 pub(crate) async fn follow(ctx: &Context, folder: &Path) {
     loop {
         match read(folder) {
             Ok((identities, unusable)) => {
-                let changed = ctx.key_store.files_came(identities, unusable);
+                let changed = ctx.key_store.replace_files(identities, unusable);
                 sealed_secret::keys_changed(ctx, &changed);
                 ctx.key_store.first_list_is_done(Origin::Files);
             }
-            // What was read before is held: nothing is given up because something failed.
+            // Identities that were read before are kept: a failure must not drop a key.
             Err(error) => {
-                tracing::error!(folder = %folder.display(), %error, "the folder of identities cannot be read");
+                tracing::error!(folder = %folder.display(), %error, "cannot read the folder of identities");
             }
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-/// Every identity of every file, and the files that have none.
+/// All identities of all files, and the files that are not valid with their errors.
 fn read(folder: &Path) -> io::Result<(Vec<Identity>, BTreeMap<String, String>)> {
     let (mut identities, mut unusable) = (Vec::new(), BTreeMap::new());
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        // Mounted volumes have folders and links of their own that begin with a dot.
+        // Kubernetes puts folders and links that begin with a dot into mounted volumes.
         let is_hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
         let metadata = fs::metadata(&path)?;
         if is_hidden || !metadata.is_file() {
             continue;
         }
         let found = if metadata.len() > MAX_FILE_BYTES {
-            Err("it is too large for an identity file".to_owned())
+            Err("too large for an identity file".to_owned())
         } else {
             let file = Zeroizing::new(fs::read(&path)?);
             keys::parse_identity_file(&file).map_err(|error| error.to_string())

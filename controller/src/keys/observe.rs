@@ -1,10 +1,10 @@
-//! What this replica knows, as facts for a plan.
+//! Reads what this replica knows, as facts for a plan.
 
 use crate::context::Context;
 use crate::keys::plan::Facts;
 use crate::state::key_store::KeySnapshot;
 
-/// What is to be decided on, but for what only the API server or the leader can tell.
+/// The facts for a plan, except those that only the API server or the leader knows.
 pub(super) fn facts(ctx: &Context) -> Facts {
     let KeySnapshot { identities, declared, backups, unusable, held } = ctx.key_store.snapshot();
     Facts {

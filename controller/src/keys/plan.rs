@@ -1,8 +1,8 @@
-//! The next step in the life of this holder's keys: pure and synchronous.
+//! Decides on the next step in the life of this holder's keys. Pure and synchronous.
 //!
-//! Of one key after the other, as a renewal goes: `Generate` (the identity Secret), `BackUp`, `Publish` as
-//! Pending, `HandOver` (the old key is Retired and names the new one, in one write), `Activate`, `Settle`. Each
-//! step is decided on what is there, not on what was done before, so whoever finds a renewal begun completes it.
+//! A renewal is a chain of steps: `Generate` (the identity Secret), `BackUp`, `Publish` as Pending, `HandOver` (one
+//! write retires the old key and names the new one), `Activate`, `Settle`. Each step is decided on what exists, not
+//! on what was done before. So any replica that finds an unfinished renewal completes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,58 +21,58 @@ pub(super) struct Facts {
     /// The SealingKeys by name.
     pub(super) declared: BTreeMap<String, SealingKey>,
     pub(super) identities: BTreeMap<Fingerprint, StoredIdentity>,
-    /// The identities that open.
+    /// The identities that unseal.
     pub(super) held: BTreeSet<Fingerprint>,
     pub(super) backups: BTreeMap<Fingerprint, StoredBackup>,
-    /// Identity Secrets that hold no identity, with the reason.
+    /// Names of invalid identity Secrets, with the reason.
     pub(super) unusable: BTreeMap<String, String>,
     pub(super) recovery: Option<Recipients>,
-    /// The identity that we made ourselves and that is not yet declared.
+    /// The identity that this replica made and has not declared yet.
     pub(super) made: Option<Fingerprint>,
-    /// The key that the Lease of the first key names.
+    /// The key that the Lease names as the first.
     pub(super) claim: Option<String>,
     /// The API server's time.
     pub(super) now: Option<Timestamp>,
-    /// How old a key gets.
+    /// The age at which a key is renewed.
     pub(super) period: Option<SignedDuration>,
 }
 
-/// One request. Every write to an object that is there names the state of it that was decided on.
+/// A step, which takes one request. A write to an existing object names the state that the step was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyStep {
-    /// Keep on the identity Secret that its key was revoked.
+    /// Record on the identity Secret that its key was revoked.
     Mark(Fingerprint),
-    /// Revoke a key anew whose identity Secret says that it was revoked.
+    /// Revoke a key again whose identity Secret records that it was revoked.
     Revoke(String),
-    /// Seal the identity to the recovery recipients, and store that.
+    /// Seal the identity to the recovery recipients, and store the result.
     BackUp(Fingerprint),
-    /// Declare an identity that is held.
+    /// Declare the key of a held identity.
     Publish(Fingerprint, State),
     /// Make an identity.
     Generate,
-    /// Make this the first key, if no other is.
+    /// Claim to be the first key, if no other key has.
     Claim(String),
-    /// Retire the Active key in favour of another, which it names.
+    /// Retire the Active key and record its successor on it.
     HandOver {
         /// The Active key.
         from: String,
         /// Its successor.
         to: String,
     },
-    /// Seal to it from now on.
+    /// Make it Active, so that new values are sealed to it.
     Activate(String),
-    /// Forget the successor, which has taken over.
+    /// Remove the record of the successor, which has taken over.
     Settle(String),
-    /// Seal to it never again: it was overtaken.
+    /// Retire it, because another key overtook it.
     Retire(String),
 }
 
-/// By name, as they were listed.
+/// SealingKeys by name.
 pub(super) fn by_name(keys: Vec<SealingKey>) -> BTreeMap<String, SealingKey> {
     keys.into_iter().map(|key| (key.name_any(), key)).collect()
 }
 
-/// Decides on the next step; `None` when all is as it is to be.
+/// Decides on the next step. `None` if nothing is due.
 pub(super) fn plan(facts: &Facts) -> Option<KeyStep> {
     facts
         .revocation()
@@ -82,7 +82,7 @@ pub(super) fn plan(facts: &Facts) -> Option<KeyStep> {
 }
 
 /// A key of this holder.
-struct Ours<'a> {
+struct OwnKey<'a> {
     name: String,
     key: &'a SealingKey,
     state: State,
@@ -90,26 +90,26 @@ struct Ours<'a> {
     is_held: bool,
 }
 
-impl Ours<'_> {
+impl OwnKey<'_> {
     fn successor(&self) -> Option<&String> {
         self.key.annotations().get(SUCCESSOR_ANNOTATION)
     }
 
-    /// Since when it is sealed to: one that was restored and activated is not renewed at once for its age.
+    /// Since when values are sealed to it. A key that was restored and activated is not renewed immediately for its age.
     fn since(&self) -> Timestamp {
         let activated = self.key.annotations().get(ACTIVATED_ANNOTATION);
         let activated = activated.and_then(|text| text.parse().ok());
         activated.map_or(self.created, |activated: Timestamp| activated.max(self.created))
     }
 
-    /// Age decides, and between keys of the same second the name.
+    /// Sorts by age, and keys of the same second by name.
     fn order(&self) -> (Timestamp, &str) {
         (self.created, &self.name)
     }
 }
 
 impl Facts {
-    /// A key stays revoked, whether its SealingKey or its identity Secret was made anew.
+    /// A key stays revoked if its SealingKey or its identity Secret is created again.
     fn revocation(&self) -> Option<KeyStep> {
         self.identities.iter().find_map(|(fingerprint, stored)| {
             let name = fingerprint.to_string();
@@ -125,22 +125,22 @@ impl Facts {
         })
     }
 
-    /// Before a key is sealed to, so that there is no moment in which its loss could not be mended.
+    /// Backs up a key before values are sealed to it, so that its loss can be repaired at any time.
     fn backup(&self) -> Option<KeyStep> {
         let recovery = self.recovery.as_ref()?;
-        let wanted: BTreeSet<_> = recovery.iter().map(Recipient::fingerprint).collect();
+        let expected: BTreeSet<_> = recovery.iter().map(Recipient::fingerprint).collect();
         let lacks = |fingerprint: &&Fingerprint| {
             let stored = self.identities.get(*fingerprint);
             let can = stored.is_some_and(|stored| keys::can_back_up(&stored.recipient, recovery));
             let has = self.backups.get(*fingerprint).is_some_and(|backup| {
-                backup.recovery.iter().copied().collect::<BTreeSet<_>>() == wanted
+                backup.recovery.iter().copied().collect::<BTreeSet<_>>() == expected
             });
             can && !has
         };
         self.held.iter().find(lacks).map(|fingerprint| KeyStep::BackUp(*fingerprint))
     }
 
-    /// What is found, restored or mounted opens; only a person makes it Active.
+    /// A key that was found, restored or mounted can unseal, but only a person makes it Active.
     fn publication(&self) -> Option<KeyStep> {
         let undeclared =
             |fingerprint: &&Fingerprint| !self.declared.contains_key(&fingerprint.to_string());
@@ -150,35 +150,35 @@ impl Facts {
             return Some(KeyStep::Publish(*fingerprint, State::Revoked));
         }
         let fingerprint = *self.held.iter().find(undeclared)?;
-        let is_made_by_us = self.made == Some(fingerprint);
-        let state = if is_made_by_us { State::Pending } else { State::Retired };
+        let is_just_made = self.made == Some(fingerprint);
+        let state = if is_just_made { State::Pending } else { State::Retired };
         Some(KeyStep::Publish(fingerprint, state))
     }
 
     fn succession(&self) -> Option<KeyStep> {
-        let ours = self.ours();
-        let mut active: Vec<_> = ours.iter().filter(|key| key.state == State::Active).collect();
+        let own_keys = self.own_keys();
+        let mut active: Vec<_> = own_keys.iter().filter(|key| key.state == State::Active).collect();
         active.sort_by(|one, other| one.order().cmp(&other.order()));
         match active[..] {
-            [] => Some(self.first(&ours)),
-            [only] => self.renewal(only, &ours),
-            // Somebody has declared a second one by hand: the newest stays.
+            [] => Some(self.first(&own_keys)),
+            [only] => self.renewal(only, &own_keys),
+            // A person declared a second Active key by hand. The newest stays.
             [oldest, .., newest] => {
                 Some(KeyStep::HandOver { from: oldest.name.clone(), to: newest.name.clone() })
             }
         }
     }
 
-    /// Completes what was begun, else makes a first key.
-    fn first(&self, ours: &[Ours<'_>]) -> KeyStep {
+    /// Completes an unfinished succession, or makes a first key.
+    fn first(&self, own_keys: &[OwnKey<'_>]) -> KeyStep {
         let is_able =
-            |key: &&Ours<'_>| key.is_held && matches!(key.state, State::Pending | State::Retired);
-        let named: BTreeSet<_> = ours.iter().filter_map(Ours::successor).collect();
-        // The last of a chain: what names a successor itself has had its time.
-        let successor = ours
+            |key: &&OwnKey<'_>| key.is_held && matches!(key.state, State::Pending | State::Retired);
+        let named: BTreeSet<_> = own_keys.iter().filter_map(OwnKey::successor).collect();
+        // The end of a chain: a key that names a successor itself was replaced already.
+        let successor = own_keys
             .iter()
             .find(|key| is_able(key) && key.successor().is_none() && named.contains(&key.name));
-        let pending = || ours.iter().filter(|key| is_able(key) && key.state == State::Pending);
+        let pending = || own_keys.iter().filter(|key| is_able(key) && key.state == State::Pending);
         let claimed = || pending().find(|key| self.claim.as_ref() == Some(&key.name));
         if let Some(next) = successor.or_else(claimed) {
             return KeyStep::Activate(next.name.clone());
@@ -189,13 +189,13 @@ impl Facts {
         }
     }
 
-    /// Replaces the Active key when it is due, and tidies up after the last time.
-    fn renewal(&self, active: &Ours<'_>, ours: &[Ours<'_>]) -> Option<KeyStep> {
-        if let Some(settled) = ours.iter().find(|key| key.successor().is_some()) {
+    /// Replaces the Active key when it is due, and cleans up after the last renewal.
+    fn renewal(&self, active: &OwnKey<'_>, own_keys: &[OwnKey<'_>]) -> Option<KeyStep> {
+        if let Some(settled) = own_keys.iter().find(|key| key.successor().is_some()) {
             return Some(KeyStep::Settle(settled.name.clone()));
         }
         let mut pending: Vec<_> =
-            ours.iter().filter(|key| key.state == State::Pending && key.is_held).collect();
+            own_keys.iter().filter(|key| key.state == State::Pending && key.is_held).collect();
         pending.sort_by(|one, other| one.order().cmp(&other.order()));
         if !self.is_due(active) {
             return pending.first().map(|overtaken| KeyStep::Retire(overtaken.name.clone()));
@@ -208,7 +208,7 @@ impl Facts {
         })
     }
 
-    fn is_due(&self, active: &Ours<'_>) -> bool {
+    fn is_due(&self, active: &OwnKey<'_>) -> bool {
         let is_old = self
             .now
             .zip(self.period)
@@ -217,11 +217,11 @@ impl Facts {
     }
 
     /// The keys of this holder that can be trusted.
-    fn ours(&self) -> Vec<Ours<'_>> {
-        let ours = self.declared.iter().filter_map(|(name, key)| {
+    fn own_keys(&self) -> Vec<OwnKey<'_>> {
+        let own_keys = self.declared.iter().filter_map(|(name, key)| {
             let declared = DeclaredKey::try_from(key).ok()?;
             let is_held = self.held.contains(&declared.recipient.fingerprint());
-            (declared.holder == self.holder).then(|| Ours {
+            (declared.holder == self.holder).then(|| OwnKey {
                 name: name.clone(),
                 key,
                 state: declared.state,
@@ -229,7 +229,7 @@ impl Facts {
                 is_held,
             })
         });
-        ours.collect()
+        own_keys.collect()
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
         Timestamp::from_second(day * 86_400).unwrap()
     }
 
-    /// A cluster in the small: steps are taken on it as `apply` takes them on the real one.
+    /// A model of a cluster. `take` changes it as `apply` changes a real one.
     #[derive(Clone, Default)]
     struct KeyWorld {
         declared: BTreeMap<String, SealingKey>,
@@ -344,7 +344,7 @@ mod tests {
             while let Some(step) = plan(&self.facts()) {
                 taken.push(step.clone());
                 self.take(step);
-                assert!(taken.len() < 20, "it does not end: {taken:?}");
+                assert!(taken.len() < 20, "the steps do not end: {taken:?}");
             }
             taken
         }
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn first_key_is_stored_declared_claimed_and_then_active() {
+    fn the_first_key_is_stored_declared_claimed_and_then_active() {
         let mut world = KeyWorld::default();
         let steps = world.settle();
         assert!(matches!(
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn renewal_backs_up_before_anything_is_sealed_to_the_new_key() {
+    fn a_renewal_backs_up_the_new_key_before_values_are_sealed_to_it() {
         let (mut world, old) = settled();
         let recovery = Identity::generate(KeyType::Hybrid).unwrap().recipient();
         world.recovery = Some(Recipients::new(vec![recovery]).unwrap());
@@ -400,24 +400,24 @@ mod tests {
     }
 
     #[test]
-    fn whoever_dies_after_any_step_leaves_something_that_the_next_completes() {
+    fn a_renewal_that_stops_after_any_step_is_completed_by_the_next_leader() {
         let (start, old) = settled();
-        for deaths in 0..6 {
+        for steps in 0..6 {
             let mut world = KeyWorld { day: 30, ..start.clone() };
-            for _ in 0..deaths {
+            for _ in 0..steps {
                 let step = plan(&world.facts()).unwrap();
                 world.take(step);
             }
-            world.made = None; // what the dead one remembered
+            world.made = None; // the memory of the leader that died
             world.settle();
             let active = world.in_state(State::Active);
-            assert!(active.len() == 1 && active[0] != old, "after {deaths} steps: {active:?}");
+            assert!(active.len() == 1 && active[0] != old, "after {steps} steps: {active:?}");
             assert!(world.in_state(State::Pending).is_empty());
         }
     }
 
     #[test]
-    fn of_two_who_renew_at_the_same_time_one_loses() {
+    fn of_two_renewals_at_the_same_time_one_wins() {
         let (mut world, old) = settled();
         world.day = 30;
         for _ in 0..2 {
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_done_before_its_time_nor_when_clocks_go_back() {
+    fn nothing_happens_before_a_key_is_due_or_when_clocks_go_back() {
         for day in [29, 0, -400] {
             let (mut world, _) = settled();
             world.day = day;
@@ -448,21 +448,21 @@ mod tests {
     }
 
     #[test]
-    fn renewal_can_be_asked_for_on_the_active_key() {
+    fn an_annotation_on_the_active_key_requests_a_renewal() {
         let (mut world, old) = settled();
         world.key(&old).annotations_mut().extend([(RENEW_ANNOTATION.to_owned(), String::new())]);
         world.settle();
         assert_eq!(world.in_state(State::Retired), [old]);
-        assert_eq!(world.settle(), [], "asked for once, done once");
+        assert_eq!(world.settle(), [], "requested once, renewed once");
     }
 
     #[test]
-    fn found_key_is_retired_until_a_person_hands_over_to_it() {
+    fn a_found_key_is_retired_until_a_person_hands_over_to_it() {
         let (mut world, old) = settled();
         let found = world.find().to_string();
         world.settle();
         assert_eq!(world.in_state(State::Retired), vec![found.clone()]);
-        // There and back again, with nobody to tidy up in between.
+        // To the found key and back, without a cleanup in between.
         world.take(KeyStep::HandOver { from: old.clone(), to: found.clone() });
         world.settle();
         assert_eq!(world.in_state(State::Active), vec![found.clone()]);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_key_that_a_person_activates_has_its_whole_time() {
+    fn an_old_key_that_a_person_activates_gets_a_full_period() {
         let (mut world, first) = settled();
         world.key(&first).annotations_mut().extend([(RENEW_ANNOTATION.to_owned(), String::new())]);
         world.settle();
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_active_key_without_identity_is_not_replaced_by_itself() {
+    fn an_active_key_without_an_identity_is_not_replaced() {
         let (mut world, active) = settled();
         world.identities.clear();
         assert_eq!(world.settle(), []);
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_active_key_by_hand_leaves_the_newest() {
+    fn of_two_active_keys_the_newest_stays_active() {
         let (mut world, old) = settled();
         world.day = 1;
         let second = world.find();
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn revoked_key_stays_revoked_whatever_is_made_anew() {
+    fn a_revoked_key_stays_revoked_when_its_objects_are_created_again() {
         let (mut world, _) = settled();
         let found = world.find();
         world.settle();

@@ -1,4 +1,4 @@
-//! What is told on each SealingKey: whether it is well, held and backed up, and how much is sealed to it.
+//! The status of each SealingKey: whether it is valid, held and backed up, and how many SealedSecrets use it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -19,17 +19,20 @@ use crate::context::Context;
 use crate::keys::observe;
 use crate::keys::plan::Facts;
 
-/// A count that changes is written this often at most: it changes with every object that is sealed.
+/// The shortest time between two writes of a changed count, which changes with every sealed object.
 const COUNTED_EVERY: Duration = Duration::from_secs(30);
 
-/// The reason of BackedUp when a copy was taken out of the cluster. `bulla keys backup` writes it.
+/// The reason of BackedUp after a copy was taken out of the cluster. `bulla keys backup` writes it.
 const TAKEN_OUT: &str = "TakenOut";
 
-/// When each status was last written, or first looked at.
+/// When each status was last written, or first checked.
 pub(super) type WriteTimes = HashMap<String, Instant>;
 
-/// Writes the statuses that have changed.
-pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), RequestFailure> {
+/// Writes the statuses that changed.
+pub(super) async fn write_all(
+    ctx: &Context,
+    written_at: &mut WriteTimes,
+) -> Result<(), RequestFailure> {
     let facts = observe::facts(ctx);
     let mut counts = BTreeMap::<Fingerprint, i64>::new();
     for (_, known) in ctx.sealed_secrets.all() {
@@ -37,7 +40,7 @@ pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), Req
             *counts.entry(*fingerprint).or_default() += 1;
         }
     }
-    told.retain(|name, _| facts.declared.contains_key(name));
+    written_at.retain(|name, _| facts.declared.contains_key(name));
     for (name, key) in &facts.declared {
         let now = Timestamp::now();
         let count = name.parse().ok().and_then(|fingerprint| counts.get(&fingerprint).copied());
@@ -45,8 +48,8 @@ pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), Req
         let previous = key.status.clone().unwrap_or_default();
         let conditions = judge(key, &facts, &previous.conditions, now);
         let is_count_new = previous.sealed_secrets.as_ref().map(|live| live.count) != Some(count);
-        // Who has just begun to work does not know when the last one wrote.
-        let written = *told.entry(name.clone()).or_insert_with(Instant::now);
+        // A new leader does not know when the previous one last wrote.
+        let written = *written_at.entry(name.clone()).or_insert_with(Instant::now);
         let may_count = written.elapsed() >= COUNTED_EVERY;
         if conditions == previous.conditions && !(is_count_new && may_count) {
             continue;
@@ -58,9 +61,9 @@ pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), Req
         };
         match write(ctx, key, SealingKeyStatus { conditions, sealed_secrets }).await {
             Ok(()) => {
-                told.insert(name.clone(), Instant::now());
+                written_at.insert(name.clone(), Instant::now());
             }
-            // The watch brings what it is now.
+            // The watch delivers the current state.
             Err(RequestFailure::Conflict | RequestFailure::NotFound) => {}
             Err(failure) => return Err(failure),
         }
@@ -68,7 +71,7 @@ pub(super) async fn tell(ctx: &Context, told: &mut WriteTimes) -> Result<(), Req
     Ok(())
 }
 
-/// Says that nobody has a copy of the backup that is about to be made.
+/// Removes the condition BackedUp before a new backup is made, of which nobody has a copy yet.
 pub(super) async fn forget_backup(ctx: &Context, key: &SealingKey) -> Result<(), RequestFailure> {
     let mut status = key.status.clone().unwrap_or_default();
     if !conditions::is_true(&status.conditions, BACKED_UP) {
@@ -91,12 +94,12 @@ async fn write(
     let patch = Patch::Merge(&patch);
     let patched =
         within(sealing_keys.patch_status(&key.name_any(), &patch_params(), &patch)).await?;
-    ctx.key_store.declaration_came(patched);
+    ctx.key_store.insert_sealing_key(patched);
     Ok(())
 }
 
-/// What is to be said.
-type Said = (&'static str, &'static str, String);
+/// Status, reason and message of a condition.
+type ConditionText = (&'static str, &'static str, String);
 
 /// The conditions of a key.
 fn judge(
@@ -106,7 +109,7 @@ fn judge(
     now: Timestamp,
 ) -> Vec<Condition> {
     let generation = key.metadata.generation.unwrap_or_default();
-    let condition = |type_: &str, (status, reason, message): Said| {
+    let condition = |type_: &str, (status, reason, message): ConditionText| {
         conditions::condition(type_, status, reason, &message, generation, previous, now)
     };
     let declared = match DeclaredKey::try_from(key) {
@@ -114,9 +117,9 @@ fn judge(
         Err(error) => return vec![condition(READY, unusable(&error))],
     };
     let held = held(&declared, facts);
-    let is_ours = declared.holder == facts.holder;
+    let is_own = declared.holder == facts.holder;
     let ready = match held {
-        ("False", reason, ref message) if is_ours && declared.state != State::Revoked => {
+        ("False", reason, ref message) if is_own && declared.state != State::Revoked => {
             ("False", reason, message.clone())
         }
         _ => ("True", declared.state.as_str(), state(declared.state).to_owned()),
@@ -135,67 +138,69 @@ fn judge(
     conditions
 }
 
-fn unusable(error: &InvalidDeclaration) -> Said {
+fn unusable(error: &InvalidDeclaration) -> ConditionText {
     let reason = match error {
         InvalidDeclaration::Recipient(_) => "Malformed",
         InvalidDeclaration::Misnamed(_) => "Misnamed",
     };
-    ("False", reason, format!("not used: {error}"))
+    ("False", reason, format!("ignored: {error}"))
 }
 
 fn state(state: State) -> &'static str {
     match state {
-        State::Pending => "made, and not yet sealed to",
-        State::Active => "values are sealed to it",
-        State::Retired => "no longer sealed to; what is sealed to it opens",
-        State::Revoked => "no longer sealed to, and opens nothing any more",
+        State::Pending => "new; values are not sealed to it yet",
+        State::Active => "values are sealed to this key",
+        State::Retired => "new values are not sealed to it; existing values still open",
+        State::Revoked => "revoked; it opens no values any more",
     }
 }
 
-fn held(key: &DeclaredKey, facts: &Facts) -> Said {
+fn held(key: &DeclaredKey, facts: &Facts) -> ConditionText {
     let fingerprint = key.recipient.fingerprint();
     let is_stored = facts.identities.get(&fingerprint).is_some_and(|stored| stored.is_stored());
     if key.state == State::Revoked {
-        return ("False", "Revoked", "its identity is not used any more".into());
+        return ("False", "Revoked", "its identity is no longer used".into());
     }
     if let Some(error) = facts.unusable.get(&fingerprint.to_string()) {
-        let message = format!("the Secret of its name holds no identity of it: {error}");
+        let message = format!("the Secret {fingerprint} does not hold its identity: {error}");
         return ("False", "IdentityMalformed", message);
     }
     match (facts.held.contains(&fingerprint), is_stored) {
-        (true, true) => ("True", "Held", "its identity is held".into()),
+        (true, true) => ("True", "Held", "the controller holds its identity".into()),
         (true, false) => {
-            let message = "the Secret with its identity is gone, and it opens only until the controller restarts: restore it from the backup with bulla keys restore, or revoke the key";
+            let message = "the Secret of its identity is gone, so the key opens values only until the controller restarts; run bulla keys restore, or revoke the key";
             ("False", "IdentityMissing", message.into())
         }
         (false, _) if key.holder == facts.holder => {
-            let message = "its identity is not here, so what is sealed to it does not open: restore it from the backup with bulla keys restore";
+            let message = "its identity is missing, so values sealed to it do not open; run bulla keys restore";
             ("False", "IdentityMissing", message.into())
         }
-        (false, _) => ("False", "OfAnotherHolder", format!("{} has its identity", key.holder)),
+        (false, _) => {
+            ("False", "OfAnotherHolder", format!("holder {} has its identity", key.holder))
+        }
     }
 }
 
-fn backed_up(key: &DeclaredKey, facts: &Facts) -> Said {
+fn backed_up(key: &DeclaredKey, facts: &Facts) -> ConditionText {
     let no = |reason, message: &str| ("False", reason, message.to_owned());
     let Some(recovery) = &facts.recovery else {
         return no(
             "NoRecoveryRecipient",
-            "the controller is told of no recovery recipient: set one with --recovery-recipient, or take a copy with bulla keys backup --passphrase",
+            "the controller has no recovery recipient; set BULLA_RECOVERY_RECIPIENTS, or run bulla keys backup --passphrase",
         );
     };
     if !keys::can_back_up(&key.recipient, recovery) {
         return no(
             "WeakRecoveryRecipient",
-            "a hybrid identity is sealed to hybrid recovery recipients only: set such a one, or take a copy with bulla keys backup --passphrase",
+            "a hybrid identity needs hybrid recovery recipients; set one (age1pq1…), or run bulla keys backup --passphrase",
         );
     }
     if !facts.backups.contains_key(&key.recipient.fingerprint()) {
-        return no("NotSealed", "it is about to be sealed to the recovery recipients");
+        return no("NotSealed", "the controller is about to seal it to the recovery recipients");
     }
     no(
         "NotTakenOut",
-        "its encrypted copy is in the cluster alone: take it out with bulla keys backup",
+        "the encrypted backup exists only in the cluster; copy it out with bulla keys backup",
     )
 }
 
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_tell_the_truth() {
+    fn conditions_report_held_and_backed_up_keys() {
         let (facts, key) = facts();
         let held = ["Ready=True Active", "Held=True Held"];
         assert_eq!(reasons(&key, &facts), [held[0], held[1], "BackedUp=False NoRecoveryRecipient"]);
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_or_somebody_elses_is_told_apart() {
+    fn lost_invalid_and_foreign_keys_are_told_apart() {
         let (mut facts, mut key) = facts();
         let missing = ["Ready=False IdentityMissing", "Held=False IdentityMissing"];
         facts.identities.clear();

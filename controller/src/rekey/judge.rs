@@ -1,7 +1,7 @@
-//! What a Rekey is answered. It is pure and synchronous, and knows neither client nor clock.
+//! Decides on the answer to a Rekey. Pure and synchronous, with neither a client nor a clock.
 //!
-//! All headers are made or none. What needs no key is judged first, for all of them, so that no private key works
-//! on what is refused anyway; the binding comes before anything else that could be said of a header.
+//! Either all headers are made or none. The checks that need no key come first, for all headers, so that no private
+//! key is used for a Rekey that is refused anyway. The binding of a header is checked before its recipients and keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,63 +13,65 @@ use bulla_sealing::{
     SealedHeader, Target, UnsealError,
 };
 
-/// What is known of keys.
+/// What is known about keys.
 pub(super) struct KnownKeys<'a> {
-    /// Those that can be trusted.
+    /// The keys that can be trusted.
     pub(super) declared: &'a DeclaredKeys,
-    /// Those that were revoked, whatever their SealingKeys say.
+    /// The keys that were revoked, even if a SealingKey was created again.
     pub(super) revoked: &'a BTreeSet<Fingerprint>,
 }
 
 /// Why a Rekey gets no headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RekeyRefusal {
-    /// The data key at fault, when it is a single one's.
+    /// The data key whose header is at fault, if it is a single one.
     pub(super) key: Option<String>,
     pub(super) cause: RefusalCause,
 }
 
-/// What a Rekey is refused for. It never quotes what it was given, but for names in a binding.
+/// Why a Rekey is refused. The text never quotes the input, except names in a binding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RefusalCause {
     /// It is in the controller's own namespace.
     #[error(
-        "no value is for the controller's own namespace; create the Rekey where the SealedSecret is"
+        "the controller's own namespace has no SealedSecrets; create the Rekey in the namespace of its SealedSecret"
     )]
     Protected,
-    /// It asks for nothing.
-    #[error("no header is given; name each value's")]
+    /// It has no headers.
+    #[error("no headers; give the header of each value")]
     Empty,
-    /// A header that is none, is for something else, or does not open.
+    /// A header is invalid, is bound to something else, or cannot be opened.
     #[error(transparent)]
     Value(#[from] ValueError),
-    /// More than a header came.
-    #[error("more than a header came; give the header alone, without the payload")]
+    /// A header is followed by other bytes.
+    #[error("other bytes follow the header; give the header alone, without the payload")]
     Trailing,
-    /// A header for keys of which one was revoked and none is held.
-    #[error("sealed to {0}, which was revoked; seal it again")]
+    /// A header is for keys of which one was revoked and none is held.
+    #[error("sealed to {0}, which was revoked; seal the value again")]
     Revoked(Fingerprint),
-    /// The key that a holder is sealed to today was revoked.
-    #[error("the Active key {0} was revoked; have its holder's next key declared")]
+    /// The Active key of a holder was revoked.
+    #[error("the Active key {0} was revoked; a key admin must declare its holder's next key")]
     RevokedSuccessor(Fingerprint),
-    /// There are no keys to seal to instead.
+    /// There are no keys to seal to today.
     #[error("{}{}", .0, advice(.0))]
     NoSuccessor(NoSuccessor),
-    /// The answer would not fit.
+    /// The answer would be too large.
     #[error(
-        "{count} headers and their answer are more than the API server can store; ask for fewer values at once"
+        "{count} headers and their answer are too large for the API server; ask for fewer values at once"
     )]
     TooLarge { count: usize },
-    /// There is nothing to draw an ephemeral key from.
+    /// The operating system gave no randomness.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
 fn advice(error: &NoSuccessor) -> &'static str {
     match error {
-        NoSuccessor::UnknownFingerprint(_) => "; have it declared with its holder",
-        NoSuccessor::NoActiveKey(_) => "; have one declared or activated",
-        NoSuccessor::SeveralActiveKeys(_) => "; have all but one retired",
+        NoSuccessor::UnknownFingerprint(_) => {
+            "; a key admin runs: bulla keys activate -r RECIPIENT --holder HOLDER"
+        }
+        NoSuccessor::NoActiveKey(_) => "; a key admin must declare or activate one",
+        NoSuccessor::SeveralActiveKeys(_) => "; a key admin must retire all but one",
         NoSuccessor::Recipients(_) => "",
     }
 }
@@ -80,7 +82,7 @@ impl RekeyRefusal {
     }
 }
 
-/// A refusal for which no single data key is at fault.
+/// A refusal without a single data key at fault.
 impl From<RefusalCause> for RekeyRefusal {
     fn from(cause: RefusalCause) -> Self {
         Self { key: None, cause }
@@ -110,8 +112,8 @@ impl RefusalCause {
         }
     }
 
-    /// Whether a moment may change it: in the middle of a renewal no key is Active, and what has just been declared
-    /// or stored is known only once its watch has told.
+    /// Whether the refusal may be temporary. In the middle of a renewal no key is Active, and a key that was just
+    /// declared or stored is known only after its watch has delivered it.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::NoSuccessor(error) => !matches!(error, NoSuccessor::Recipients(_)),
@@ -122,8 +124,8 @@ impl RefusalCause {
     }
 }
 
-/// The new headers by data key, in base64, for values of a SealedSecret in `namespace`. `rekey` makes one of them,
-/// as [`SealedHeader::rekey`] does.
+/// Returns the new headers by data key, in base64, for values of a SealedSecret in `namespace`. `rekey` makes a
+/// header, as [`SealedHeader::rekey`] does.
 pub(super) fn judge(
     namespace: &str,
     spec: &RekeySpec,
@@ -168,7 +170,7 @@ pub(super) fn judge(
         .collect()
 }
 
-/// The header in `file`, with nothing behind it, and for this target.
+/// Parses the header in `file`. Nothing may follow it, and its binding must permit `target`.
 fn permitted_header<'a>(file: &'a [u8], target: &Target) -> Result<SealedHeader<'a>, RefusalCause> {
     let (header, rest) = SealedHeader::parse(file).map_err(ValueError::from)?;
     if !header.binding().permits(target) {
@@ -179,11 +181,11 @@ fn permitted_header<'a>(file: &'a [u8], target: &Target) -> Result<SealedHeader<
     if rest.is_empty() { Ok(header) } else { Err(RefusalCause::Trailing) }
 }
 
-/// Whom the new header is for.
+/// The recipients of the new header.
 fn successors(header: &SealedHeader<'_>, keys: &KnownKeys<'_>) -> Result<Recipients, RefusalCause> {
     let recipients =
         keys.declared.successors(header.fingerprints()).map_err(RefusalCause::NoSuccessor)?;
-    // A SealingKey that was deleted and created again says nothing of it.
+    // A SealingKey that was deleted and created again no longer shows the revocation.
     let revoked = recipients
         .iter()
         .map(Recipient::fingerprint)
@@ -214,7 +216,7 @@ mod tests {
 
     const MARKER: &str = "MARKER-correct-horse-battery-staple";
 
-    /// Some holders with their keys, and what this controller holds of them.
+    /// Some holders with their keys, and the identities that this controller holds.
     struct RekeyWorld {
         keys: BTreeMap<&'static str, Recipient>,
         /// Each identity by itself.
@@ -278,7 +280,7 @@ mod tests {
             Recipients::new(names.iter().map(|name| self.keys[name].clone()).collect()).unwrap()
         }
 
-        /// An age file for that place, sealed to those keys.
+        /// An age file for `place`, sealed to the keys in `to`.
         fn sealed(&self, scope: Scope, place: [&str; 3], to: &[&str]) -> Vec<u8> {
             let [namespace, name, key] = place;
             let target = Target::new(namespace, name, key).unwrap();
@@ -309,16 +311,16 @@ mod tests {
     }
 
     #[test]
-    fn every_holder_that_is_named_gets_its_active_key_and_nobody_else() {
+    fn every_named_holder_gets_its_active_key_and_nobody_else_does() {
         let world = RekeyWorld::new();
         let cases: [(&[&str], &[&str]); 7] = [
             (&["old"], &["new"]),
             (&["new"], &["new"]),
             (&["old", "dr-old", "recovery"], &["new", "dr-new", "recovery"]),
             (&["recovery", "dr-new", "old"], &["recovery", "dr-new", "new"]),
-            // Two keys of one holder: its Active key stands where the first of them stood.
+            // Two keys of one holder: its Active key takes the place of the first.
             (&["dr-old", "old", "dr-new", "new"], &["dr-new", "new"]),
-            // Sealed to a revoked key too, and to one that is held.
+            // Sealed to a revoked key and to a held key.
             (&["leaked", "old"], &["new"]),
             (&["new", "leaked"], &["new"]),
         ];
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn types_may_change_for_all_holders_of_a_value_at_once() {
+    fn the_key_type_may_change_for_all_holders_of_a_value_at_once() {
         let world = RekeyWorld::new();
         let file = world.sealed(Scope::Strict, HERE, &["pq-held"]);
         let answer = world.judge(&asked([("password", header(&file))])).unwrap();
@@ -352,7 +354,7 @@ mod tests {
         with_header(&encode_value(&file), &new, &world.recipients(&["pq-new"])).unwrap();
     }
 
-    /// What is asked, why it is refused, and what of the message helps.
+    /// A name, the Rekey, the reason for its refusal, and a helpful part of the message.
     type RefusalCase = (&'static str, RekeySpec, Reason, String);
 
     fn refused_before_any_key(world: &RekeyWorld) -> Vec<RefusalCase> {
@@ -440,10 +442,10 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_key_is_refused_before_any_key_is_used() {
+    fn checks_without_a_key_come_before_any_key_is_used() {
         let world = RekeyWorld::new();
         for (what, spec, reason, helps) in refused_before_any_key(&world) {
-            // Beside a good one, which is not answered either.
+            // Alone, and beside a valid header, which must not be answered either.
             let good = header(&world.sealed(Scope::Strict, ["prod", "db", "a"], &["old"]));
             let mut both = spec.clone();
             both.headers.insert("a".into(), encode_value(&good));
@@ -465,12 +467,15 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_want_of_a_key_says_what_to_do() {
+    fn a_refusal_without_a_successor_says_what_to_do() {
         let fingerprint = Identity::generate(KeyType::X25519).unwrap().recipient().fingerprint();
         let cases = [
-            (NoSuccessor::UnknownFingerprint(fingerprint), "; have it declared with its holder"),
-            (NoSuccessor::NoActiveKey("eu".into()), "; have one declared or activated"),
-            (NoSuccessor::SeveralActiveKeys("eu".into()), "; have all but one retired"),
+            (
+                NoSuccessor::UnknownFingerprint(fingerprint),
+                "; a key admin runs: bulla keys activate -r RECIPIENT --holder HOLDER",
+            ),
+            (NoSuccessor::NoActiveKey("eu".into()), "; a key admin must declare or activate one"),
+            (NoSuccessor::SeveralActiveKeys("eu".into()), "; a key admin must retire all but one"),
             (NoSuccessor::Recipients(RecipientsError::None), ""),
         ];
         for (error, expected) in cases {
@@ -480,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_open_is_refused_and_so_is_all_beside_it() {
+    fn a_header_that_does_not_open_refuses_the_whole_rekey() {
         let world = RekeyWorld::new();
         let good = |key| (key, header(&world.sealed(Scope::Strict, ["prod", "db", key], &["old"])));
         let to = |keys: &[&str]| header(&world.sealed(Scope::Strict, HERE, keys));
@@ -495,7 +500,7 @@ mod tests {
             let last = header.windows(4).rposition(|window| window == b"\n---").unwrap();
             last - 10
         });
-        // Made to pass for a value sealed to others: only the MAC can tell.
+        // The binding was changed to permit the target. Only the MAC shows it.
         let readdressed = {
             let file = world.sealed(Scope::Strict, ["dev", "db", "password"], &["old"]);
             let text = String::from_utf8(header(&file)).unwrap();
@@ -525,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_watch_may_be_about_to_tell_is_looked_at_again() {
+    fn only_refusals_that_a_watch_may_end_are_temporary() {
         let world = RekeyWorld::new();
         let judged = |keys: &[&str]| {
             let file = world.sealed(Scope::Strict, HERE, keys);

@@ -1,4 +1,4 @@
-//! The answer as it stands in a Rekey's status.
+//! The answer in the status of a Rekey.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use crate::rekey::judge::{RefusalCause, RekeyRefusal};
 
-/// What the API server adds to the metadata of a Rekey for what we write into its status, at most: who wrote it and
-/// when, and for each key `"f:KEY":{},`.
+/// The most that the API server adds to `managedFields` for a written status: the writer, the time, and
+/// `"f:KEY":{},` for each key.
 const NOTED_BYTES: usize = 1024;
 const NOTED_BYTES_PER_KEY: usize = 8;
 
-/// What a Rekey comes to, and the status that says so. Headers that leave no room for themselves are a refusal.
+/// The situation of a Rekey and its new status. Headers that make the object too large are a refusal.
 pub(super) fn answer(
     mut rekey: Rekey,
     judged: Result<BTreeMap<String, String>, RekeyRefusal>,
@@ -36,8 +36,8 @@ fn of(
     let (situation, headers, refused_key) = match judged {
         Ok(headers) => {
             let message = match headers.len() {
-                1 => "there is a new header for the one value".into(),
-                count => format!("there are new headers for all {count} values"),
+                1 => "made 1 new header".into(),
+                count => format!("made {count} new headers"),
             };
             (Situation::Done { reason: Reason::Rekeyed, message }, headers, None)
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn all_values_of_an_object_fit_when_they_are_sealed_to_one_hybrid_key() {
+    fn headers_for_all_values_of_an_object_fit_with_one_hybrid_key() {
         let (rekey, headers) = rekey(256, 2344);
         let (situation, status) = answer(rekey, Ok(headers.clone()));
         assert_eq!(situation.reason(), Reason::Rekeyed);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_stored_is_a_refusal_that_can() {
+    fn an_answer_that_is_too_large_becomes_a_refusal_that_fits() {
         let (rekey, headers) = rekey(100, 8 * 1024);
         let (situation, status) = answer(rekey, Ok(headers));
         assert_eq!(situation.reason(), Reason::TooLarge);

@@ -1,4 +1,4 @@
-//! Writes of the target. An answer never holds data, and an error never holds text of the API server's.
+//! Writes the target. An answer never holds data, and an error never holds the API server's text.
 
 use bulla_crds::conditions::{Reason, Situation};
 use bulla_crds::{Policy, TargetStatus, WipedSecret};
@@ -18,22 +18,22 @@ pub(super) struct TargetChange {
 /// What a write did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TargetChangeKind {
-    /// It was not there.
+    /// It did not exist.
     Created,
-    /// It is what the SealedSecret says since its last change.
+    /// It was updated to a change of the SealedSecret.
     Updated,
     /// It could not be changed, so it was deleted and created.
     Recreated,
-    /// Somebody had edited or deleted it.
+    /// It was edited or deleted by another client.
     Restored {
-        /// The field manager that had edited it, if it is known.
+        /// The field manager that edited it, if it is known.
         by: Option<String>,
     },
-    /// It was as declared already.
+    /// It already was as declared.
     Unchanged,
 }
 
-/// Carries out a plan that was made for this generation of the SealedSecret.
+/// Carries out a plan for this generation of the SealedSecret.
 pub(super) async fn apply(
     ctx: &Context,
     plan: Plan,
@@ -74,13 +74,13 @@ pub(super) async fn apply(
     let policy = if is_merge { Policy::Merge } else { kept(&secret) };
     let target = target_status(&secret, written, policy, generation);
     let message = match target.keys.len() {
-        1 => "1 key is unsealed".to_owned(),
-        count => format!("{count} keys are unsealed"),
+        1 => "unsealed 1 key".to_owned(),
+        count => format!("unsealed {count} keys"),
     };
     Ok((Situation::Done { reason: Reason::Unsealed, message }, Some(TargetChange { kind, target })))
 }
 
-/// Nothing is deleted unless the API server would take what comes after it.
+/// Deletes and creates a Secret. It is deleted only if a dry run shows that the API server accepts the new one.
 async fn recreate(
     ctx: &Context,
     secret: &WipedSecret,
@@ -88,11 +88,11 @@ async fn recreate(
 ) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
     counted(ctx, "try", api::try_secret(&ctx.client, secret).await)?;
     counted(ctx, "delete", api::delete_secret(&ctx.client, found).await)?;
-    // At once, ahead of all other work. Should this fail, the next try finds nothing and creates.
+    // Immediately, before all other work. If this fails, the next attempt finds no Secret and creates it.
     counted(ctx, "create", api::create_secret(&ctx.client, secret).await)
 }
 
-/// A write that changes nothing leaves the resource version as it is.
+/// What a write changed. A write that changes nothing keeps the resource version.
 fn kind(
     secret: &WipedSecret,
     written: &PartialObjectMeta<Secret>,
@@ -108,7 +108,7 @@ fn kind(
     }
 }
 
-/// The situation that a failed request leaves.
+/// The situation after a failed request.
 pub(super) fn failed(failure: &RequestFailure) -> Situation {
     let (reason, message) = (failure.reason(), failure.to_string());
     match failure {
@@ -127,7 +127,7 @@ fn counted<T>(
     answer.inspect_err(|failure| ctx.metrics.api_error(operation, failure.reason().as_str()))
 }
 
-/// The policy of a Secret that is ours, which shows on it: only an Orphan has no controller.
+/// The policy of a whole target: only with Orphan it has no controller.
 fn kept(secret: &WipedSecret) -> Policy {
     let mut owners = secret.metadata.owner_references.iter().flatten();
     let is_owned = owners.any(|owner| owner.controller == Some(true));

@@ -1,7 +1,7 @@
-//! Whether the caches show that nothing is to do.
+//! Decides from the caches whether an object needs work.
 //!
-//! What was done is known from the status, never from memory: so a restart costs the lists and nothing
-//! for each object, and after a restore of etcd the status still agrees with what is stored beside it.
+//! What was done is known from the status, not from memory. So a restart costs the lists and no request for each
+//! object, and after a restore of etcd the status still agrees with the objects restored beside it.
 
 use bulla_crds::conditions::Reason;
 use bulla_sealing::Keyring;
@@ -9,16 +9,16 @@ use bulla_sealing::Keyring;
 use crate::sealed_secret::plan::RENDERER;
 use crate::state::cache::{KnownSealedSecret, ObjectVersion};
 
-/// What a look at the caches gives.
+/// The result of a glance at the caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Glance {
-    /// Nothing is to do.
+    /// The object needs no work.
     Settled,
-    /// Something may be to do; the API server must be asked.
+    /// The object may need work, so the API server must be asked.
     Look,
 }
 
-/// Compares a SealedSecret with its target, both as the watches have them.
+/// Compares a SealedSecret with its target, both as the watches delivered them.
 pub(super) fn glance(
     known: &KnownSealedSecret,
     target: Option<&ObjectVersion>,
@@ -34,7 +34,7 @@ pub(super) fn glance(
     let Some((ready, reason)) = &status.ready else { return Glance::Look };
     let is_any_held = || status.fingerprints.iter().any(|key| keyring.is_held(*key));
     let is_settled = match ready.as_str() {
-        // What was sealed to a key that is held no more is not as it was.
+        // None of the keys of the SealedSecret is held any more, so its state has changed.
         "True" if !status.fingerprints.is_empty() && !is_any_held() => false,
         "True" => status.target.as_ref().zip(target).is_some_and(|(written, target)| {
             written.renderer == RENDERER && written.version == *target
@@ -46,10 +46,10 @@ pub(super) fn glance(
     if is_settled { Glance::Settled } else { Glance::Look }
 }
 
-/// Reasons that end when a key comes.
+/// Reasons that end when a key is held.
 const KEYS: [Reason; 2] = [Reason::UnknownKey, Reason::RevokedKey];
 
-/// Reasons that only a change of the SealedSecret, or of the controller's flags, can end.
+/// Reasons that end only with a change of the SealedSecret or of the controller's flags.
 const LASTING: [Reason; 10] = [
     Reason::WrongBinding,
     Reason::Damaged,
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_was_left_is_settled() {
+    fn an_unchanged_object_is_settled() {
         let keyring = Keyring::new();
         let unchanged = cached(|_| {});
         assert_eq!(glance(&unchanged, Some(&target("u1", "7")), &keyring), Glance::Settled);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_looked_at() {
+    fn a_changed_object_is_checked() {
         let keyring = Keyring::new();
         let written = target("u1", "7");
         let changes: [fn(&mut Value); 5] = [
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_key_is_looked_at_when_it_comes() {
+    fn an_object_without_a_key_is_checked_when_the_key_comes() {
         let identity = Identity::generate(KeyType::X25519).unwrap();
         let waiting = cached(|object| {
             object["status"]["conditions"][0]["status"] = json!("False");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_unsealed_with_a_key_that_is_held_no_more_is_looked_at() {
+    fn an_unsealed_object_is_checked_when_its_key_is_no_longer_held() {
         let identity = Identity::generate(KeyType::X25519).unwrap();
         let unsealed = cached(|object| {
             let fingerprint = identity.recipient().fingerprint().to_string();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_person_can_end_is_settled_and_a_conflict_is_not() {
+    fn a_stalled_object_is_settled_and_a_conflict_is_not() {
         for (reason, expected) in [("Damaged", Glance::Settled), ("TargetExists", Glance::Look)] {
             let stuck = cached(|object| {
                 object["status"]["conditions"][0]["status"] = json!("False");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_deleted_is_left_alone() {
+    fn an_object_that_is_being_deleted_is_left_alone() {
         let deleted = cached(|object| {
             object["metadata"]["deletionTimestamp"] = json!("2026-11-01T00:00:00Z");
             object["metadata"]["generation"] = json!(3);

@@ -1,5 +1,4 @@
-//! Reads: the SealedSecret as it is now, and of its target as little as the policy allows. Values of Secrets
-//! are never looked at.
+//! Reads the SealedSecret, and as little of its target as the policy allows. The values of Secrets are never read.
 
 use crate::api::{self, RequestFailure};
 use crate::context::Context;
@@ -7,12 +6,12 @@ use crate::sealed_secret::plan::{Observed, Present, Reading, TargetState};
 use crate::state::cache::KnownSealedSecret;
 use crate::state::object_ref::ObjectRef;
 
-/// Reads the object; `None` when there is nothing to do for it any more.
+/// Reads the object. `None` if it is gone or being deleted.
 ///
-/// The target is read first. A write at the resource version of its metadata then fails when anybody has
-/// written since, so nobody's work for a newer SealedSecret than the one read here is undone. Where no target
-/// is read the only write is a create, which undoes nothing, so there the SealedSecret may be as old as what
-/// the watch has brought.
+/// The target is read first. A write at the resource version of its metadata fails if anybody has written since.
+/// So a target that was written for a newer SealedSecret is never overwritten for the SealedSecret read here. If no
+/// target is read, the only write is a create, which overwrites nothing. Then the SealedSecret may be as old as the
+/// one that the watch delivered.
 pub(super) async fn observe(
     ctx: &Context,
     object: &ObjectRef,

@@ -1,4 +1,4 @@
-//! The decision: pure and synchronous, made from what was observed and the keyring alone.
+//! Decides what to do about the target, from what was observed and the keyring alone. Pure and synchronous.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,46 +14,46 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 
-use crate::field_manager::{applied_data_keys, last_writer, set_by_us};
+use crate::field_manager::{applied_data_keys, last_writer, own_fields};
 
-/// kubectl's copy of what was applied: on an adopted Secret it would hold the old values.
+/// kubectl's copy of what was applied. On an adopted Secret it would still hold the old values.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The version of the code that makes a Secret from a SealedSecret. Raised when it would make another one
-/// from the same SealedSecret, so that every target is looked at again.
+/// The version of the code that makes a Secret from a SealedSecret. Raise it when the code makes a different Secret
+/// from the same SealedSecret: every target is then checked again.
 pub(super) const RENDERER: i64 = 1;
 
-/// What is read of the target.
+/// How much of the target is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reading {
-    /// Nothing hints at one; creating it will tell.
+    /// Nothing, because the target probably does not exist. If it does, the create fails.
     Nothing,
     /// Its metadata.
     Metadata,
-    /// Its metadata; and a replacement was refused, because it is immutable or has another type.
+    /// Its metadata, after the API server rejected a replacement because it is immutable or has another type.
     Immutable,
     /// Its metadata and the names of its keys.
     Keys,
 }
 
-/// Everything that a plan is made from, beside the keyring.
+/// Everything that a decision is made from, besides keys and limits.
 pub(super) struct Observed {
     pub(super) sealed_secret: SealedSecret,
     pub(super) target: TargetState,
 }
 
-/// What is known of the target.
+/// What is known about the target.
 pub(super) enum TargetState {
-    /// It was not asked for.
+    /// It was not read.
     Unseen,
-    /// There is none.
+    /// It does not exist.
     Absent,
-    /// There is one.
+    /// It exists.
     Present(Box<Present>),
 }
 
 impl TargetState {
-    /// Whether it is known which keys it has.
+    /// Whether the names of its keys are known.
     pub(super) fn is_known_by_keys(&self) -> bool {
         match self {
             Self::Unseen => false,
@@ -63,67 +63,67 @@ impl TargetState {
     }
 }
 
-/// A target that is there.
+/// An existing target.
 pub(super) struct Present {
     pub(super) found: PartialObjectMeta<Secret>,
     /// The names of its keys, if they were read.
     pub(super) keys: Option<BTreeSet<String>>,
-    /// Whether the API server has refused to replace it.
+    /// Whether the API server rejected its replacement.
     pub(super) is_immutable: bool,
 }
 
 /// What to do next.
 #[derive(Debug)]
-pub(super) enum Decision {
-    /// Too little was read to decide.
-    Read(Reading),
-    /// Enough is known.
-    Do(Plan),
+pub(super) enum Conclusion {
+    /// Read more: too little is known to decide.
+    ReadMore(Reading),
+    /// Carry out this plan.
+    CarryOut(Plan),
 }
 
-/// What is to be done about the target.
+/// What to do about the target.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// Create it: nothing is there.
+    /// Create it: it does not exist.
     Create {
         /// The whole target.
         secret: WipedSecret,
-        /// Whether it was there before and somebody deleted it.
+        /// Whether it existed before and another client deleted it.
         is_restored: bool,
     },
     /// Replace it as a whole, at the resource version that was observed.
     Correct {
         /// The whole target, with what others added to its metadata.
         secret: WipedSecret,
-        /// Whether it was last written for the SealedSecret as it is, so that a change is somebody else's.
+        /// Whether it was last written for this generation of the SealedSecret, so that a change is another client's.
         is_same_generation: bool,
         /// The other field manager that wrote last.
         by: Option<String>,
     },
-    /// Delete it and create it, because what is there cannot be changed.
+    /// Delete it and create it, because it cannot be changed.
     Recreate {
         /// The whole target.
         secret: WipedSecret,
-        /// What is there.
+        /// The metadata of the existing Secret.
         found: Box<ObjectMeta>,
     },
-    /// Add our keys to it.
+    /// Add the keys of the SealedSecret to it.
     Merge {
-        /// Nothing but our keys, at the uid and resource version that were observed.
+        /// The keys of the SealedSecret only, at the uid and resource version that were observed.
         secret: WipedSecret,
-        /// Whether it was last written for the SealedSecret as it is, so that a change is somebody else's.
+        /// Whether it was last written for this generation of the SealedSecret, so that a change is another client's.
         is_same_generation: bool,
         /// The other field manager that wrote last.
         by: Option<String>,
     },
-    /// Leave it as it is and look again: what is missing may come.
+    /// Leave it unchanged and check again: the obstacle may go away.
     Wait {
         /// The reason for the conditions.
         reason: Reason,
         /// What is waited for.
         message: String,
     },
-    /// Leave it as it is, and say why.
+    /// Leave it unchanged and report why.
     Refuse {
         /// The reason for the conditions.
         reason: Reason,
@@ -132,38 +132,38 @@ pub(super) enum Plan {
     },
 }
 
-/// What this controller refuses, beyond what no controller does.
+/// What the flags make this controller refuse, in addition to what every controller refuses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Limits<'a> {
-    /// The controller's own namespace, in which no target lies.
+    /// The controller's own namespace, in which no targets are made.
     pub(super) protected: &'a str,
     /// Secret types.
     pub(super) types: &'a [String],
-    /// Keys of labels.
+    /// Label keys.
     pub(super) labels: &'a [String],
 }
 
-/// Decides.
+/// Decides whether to read more, or what to do about the target.
 pub(super) fn decide(
     observed: &Observed,
     keyring: &Keyring,
     revoked: &BTreeSet<Fingerprint>,
     limits: &Limits<'_>,
-) -> Decision {
+) -> Conclusion {
     let Observed { sealed_secret, target } = observed;
     if let Some(refusal) = limits.refusal(sealed_secret) {
-        return Decision::Do(refusal);
+        return Conclusion::CarryOut(refusal);
     }
     if policy(sealed_secret) == Policy::Merge && !target.is_known_by_keys() {
-        return Decision::Read(Reading::Keys);
+        return Conclusion::ReadMore(Reading::Keys);
     }
-    Decision::Do(match unseal(sealed_secret, keyring) {
+    Conclusion::CarryOut(match unseal(sealed_secret, keyring) {
         Ok(secret) => plan(sealed_secret, target, secret),
         Err(error) => refuse(&error, revoked),
     })
 }
 
-/// What is to be done about a target that is to hold `secret`.
+/// What to do about a target that should hold `secret`.
 fn plan(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret) -> Plan {
     if let TargetState::Present(present) = target
         && present.found.metadata.deletion_timestamp.is_some()
@@ -179,33 +179,45 @@ fn plan(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret)
     }
 }
 
-/// That a key was revoked is known only here.
+/// The refusal of values that do not unseal. Only the controller knows which keys were revoked.
 fn refuse(error: &UnsealError, revoked: &BTreeSet<Fingerprint>) -> Plan {
-    if let UnsealError::Value { key, error: ValueError::Unseal(NoIdentity { fingerprints }) } =
-        error
-        && let Some(fingerprint) = fingerprints.iter().find(|of| revoked.contains(of))
-    {
+    let UnsealError::Value { key, error: ValueError::Unseal(NoIdentity { fingerprints }) } = error
+    else {
+        return Plan::Refuse { reason: error.reason(), message: error.to_string() };
+    };
+    if let Some(fingerprint) = fingerprints.iter().find(|of| revoked.contains(of)) {
         let message =
-            format!("key {key}: sealed to {fingerprint}, which was revoked; seal it again");
+            format!("key {key}: sealed to {fingerprint}, which was revoked; seal the value again");
         return Plan::Refuse { reason: Reason::RevokedKey, message };
     }
-    Plan::Refuse { reason: error.reason(), message: error.to_string() }
+    let fingerprints: Vec<_> = fingerprints.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "key {key}: this cluster has no identity for {}; seal the value for this cluster, or run bulla keys restore",
+        fingerprints.join(", ")
+    );
+    Plan::Refuse { reason: Reason::UnknownKey, message }
 }
 
 impl Limits<'_> {
     fn refusal(&self, sealed_secret: &SealedSecret) -> Option<Plan> {
         if sealed_secret.metadata.namespace.as_deref() == Some(self.protected) {
-            let message = "no Secret is made in the controller's own namespace; use another".into();
+            let message =
+                "the controller makes no Secrets in its own namespace; use another namespace"
+                    .into();
             return Some(Plan::Refuse { reason: Reason::NamespaceRefused, message });
         }
         let template = sealed_secret.spec.template.as_ref()?;
         if let Some(type_) = template.type_.as_ref().filter(|type_| self.types.contains(type_)) {
-            let message = format!("this controller refuses Secrets of type {type_}");
+            let message = format!(
+                "this controller refuses Secrets of type {type_} (see its flag --refuse-types)"
+            );
             return Some(Plan::Refuse { reason: Reason::TypeRefused, message });
         }
         let mut labels = template.metadata.iter().flat_map(|metadata| metadata.labels.keys());
         let label = labels.find(|label| self.labels.contains(label))?;
-        let message = format!("this controller refuses Secrets with label {label}");
+        let message = format!(
+            "this controller refuses Secrets with label {label} (see its flag --refuse-labels)"
+        );
         Some(Plan::Refuse { reason: Reason::LabelRefused, message })
     }
 }
@@ -214,7 +226,7 @@ fn policy(sealed_secret: &SealedSecret) -> Policy {
     sealed_secret.spec.target.as_ref().map(|target| target.policy).unwrap_or_default()
 }
 
-/// Whether the target was last written for the SealedSecret as it is, so that a change is somebody else's.
+/// Whether the target was last written for this generation of the SealedSecret, so that a change is another client's.
 fn is_same_generation(sealed_secret: &SealedSecret) -> bool {
     written(sealed_secret).is_some_and(|written| {
         Some(written.generation) == sealed_secret.metadata.generation
@@ -222,12 +234,12 @@ fn is_same_generation(sealed_secret: &SealedSecret) -> bool {
     })
 }
 
-/// What the status says was written last.
+/// What the status records about the last write.
 fn written(sealed_secret: &SealedSecret) -> Option<&TargetStatus> {
     sealed_secret.status.as_ref()?.target.as_ref()
 }
 
-/// Owner and Orphan: the target is as declared, all of it.
+/// For Owner and Orphan: the whole target is as declared.
 fn keep(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret) -> Plan {
     let is_same_generation = is_same_generation(sealed_secret);
     let present = match target {
@@ -248,30 +260,30 @@ fn keep(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret)
     Plan::Correct { secret: merged(secret, found), is_same_generation, by }
 }
 
-/// Merge: our keys beside those of somebody else.
+/// For Merge: the keys of the SealedSecret are added to those of somebody else.
 fn merge(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret) -> Plan {
     let name = sealed_secret.name_any();
     let TargetState::Present(present) = target else {
         let message = format!(
-            "Secret {name} is not there yet; policy Merge adds to a Secret that somebody else creates"
+            "Secret {name} does not exist yet; policy Merge only adds keys to an existing Secret"
         );
         return Plan::Wait { reason: Reason::TargetMissing, message };
     };
     let Present { found, keys, .. } = &**present;
     if found.labels().get(TARGET_LABEL).map(String::as_str) != Some(TARGET_MERGE) {
         let message = format!(
-            "Secret {name} does not consent; its owner may label it {TARGET_LABEL}={TARGET_MERGE}"
+            "Secret {name} does not allow merging; its owner can allow it with the label {TARGET_LABEL}={TARGET_MERGE}"
         );
         return Plan::Refuse { reason: Reason::TargetExists, message };
     }
-    let ours = our_keys(sealed_secret, &found.metadata);
+    let own = own_keys(sealed_secret, &found.metadata);
     let taken =
         secret.data.iter().flatten().map(|(key, _)| key).find(|key| {
-            keys.as_ref().is_some_and(|keys| keys.contains(*key)) && !ours.contains(*key)
+            keys.as_ref().is_some_and(|keys| keys.contains(*key)) && !own.contains(*key)
         });
     if let Some(key) = taken {
         let message = format!(
-            "key {key} of Secret {name} is somebody else's; rename one of the two, or delete theirs"
+            "key {key} already exists in Secret {name} and belongs to somebody else; rename one of the two keys, or delete the existing one"
         );
         return Plan::Refuse { reason: Reason::KeyTaken, message };
     }
@@ -290,20 +302,20 @@ fn merge(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret
     Plan::Merge { secret, is_same_generation: is_same_generation(sealed_secret), by }
 }
 
-/// The keys that we put there: what the status lists for this very Secret, and what the API server's own
-/// record credits us with, in case a status could not be written.
-fn our_keys(sealed_secret: &SealedSecret, found: &ObjectMeta) -> BTreeSet<String> {
+/// The keys that the controller added: those that the status lists for this very Secret, and those that
+/// `managedFields` credits to the controller, in case a status could not be written.
+fn own_keys(sealed_secret: &SealedSecret, found: &ObjectMeta) -> BTreeSet<String> {
     let written = written(sealed_secret).filter(|written| found.uid.as_ref() == Some(&written.uid));
     let listed = written.into_iter().flat_map(|written| written.keys.iter().cloned());
     listed.chain(applied_data_keys(found)).collect()
 }
 
-/// Why the Secret that was found is not ours to write, if it is not.
+/// Why the controller may not write the Secret that was found, if it may not.
 ///
-/// Ours is what our status names by uid, or what a SealedSecret of this name controls, whatever its uid: it
-/// may have been deleted and created again. A label alone proves nothing, because copies carry it too; but
-/// one by which that very Secret consents hands it over. Without this rule whoever can create a SealedSecret
-/// could overwrite any Secret.
+/// It may write a Secret that the status names by uid, or that a SealedSecret of this name controls, whatever its
+/// uid: the SealedSecret may have been deleted and created again. The label of targets proves nothing, because
+/// copies of a Secret carry it too. But the adopt label on that very Secret hands it over. Without this rule anybody
+/// who can create a SealedSecret could overwrite any Secret.
 fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> Option<String> {
     let name = sealed_secret.name_any();
     let controller = found
@@ -316,19 +328,20 @@ fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> 
         return (!is_sealed_secret(controller, &name)).then(|| {
             let controller = title(controller);
             format!(
-                "Secret {name} is controlled by {controller}; delete it or rename one of the two"
+                "Secret {name} is controlled by {controller}; delete it, or rename one of the two"
             )
         });
     }
     let written = written(sealed_secret).filter(|written| written.policy != Policy::Merge);
-    let is_ours = written.is_some_and(|written| found.metadata.uid.as_ref() == Some(&written.uid));
+    let is_own = written.is_some_and(|written| found.metadata.uid.as_ref() == Some(&written.uid));
     let consents = found.labels().get(TARGET_LABEL).map(String::as_str) == Some(TARGET_ADOPT);
-    (!is_ours && !consents).then(|| format!(
-        "Secret {name} is there and was not made from this SealedSecret; label it {TARGET_LABEL}={TARGET_ADOPT} to hand it over, delete it, or rename one of the two"
+    (!is_own && !consents).then(|| format!(
+        "Secret {name} already exists and was not made from this SealedSecret; label it {TARGET_LABEL}={TARGET_ADOPT} to hand it over, delete it, or rename one of the two"
     ))
 }
 
-/// Who wrote the reference chose its text, so only what looks like a kind and a name is shown.
+/// The kind and name of an owner. Any client can write this text, so it is shown only if it looks like a kind and a
+/// name.
 fn title(owner: &OwnerReference) -> String {
     let is_kind =
         owner.kind.len() <= 63 && owner.kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -366,8 +379,8 @@ fn declared(secret: WipedSecret, sealed_secret: &SealedSecret, policy: Policy) -
     })
 }
 
-/// The target as it would be replaced: what other writers added to its metadata stays, what we once set
-/// and no longer declare goes.
+/// The target as it would be replaced. Metadata that others added stays. Metadata that the controller once set and
+/// the SealedSecret no longer declares goes.
 fn merged(secret: WipedSecret, found: &PartialObjectMeta<Secret>) -> WipedSecret {
     secret.with(|secret| {
         let name = secret.name_any();
@@ -405,9 +418,9 @@ fn combined(
     found: Option<&BTreeMap<String, String>>,
     declared: Option<BTreeMap<String, String>>,
 ) -> BTreeMap<String, String> {
-    let ours = set_by_us(metadata, field);
+    let own = own_fields(metadata, field);
     let mut combined: BTreeMap<_, _> = found.cloned().unwrap_or_default();
-    combined.retain(|key, _| !ours.contains(key));
+    combined.retain(|key, _| !own.contains(key));
     combined.extend(declared.unwrap_or_default());
     combined
 }
@@ -451,7 +464,7 @@ mod tests {
             self
         }
 
-        fn decide(&self, target: TargetState) -> Decision {
+        fn decide(&self, target: TargetState) -> Conclusion {
             let limits = Limits { protected: "bulla-system", ..Limits::default() };
             let observed = Observed { sealed_secret: self.sealed_secret.clone(), target };
             decide(&observed, &self.keyring, &BTreeSet::new(), &limits)
@@ -459,8 +472,8 @@ mod tests {
 
         fn plan(&self, target: TargetState) -> Plan {
             match self.decide(target) {
-                Decision::Do(plan) => plan,
-                Decision::Read(reading) => panic!("{reading:?} is to be read first"),
+                Conclusion::CarryOut(plan) => plan,
+                Conclusion::ReadMore(reading) => panic!("{reading:?} must be read first"),
             }
         }
     }
@@ -504,16 +517,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_is_corrected_and_what_is_not_is_left_alone() {
-        let ours = |api_version| owner(api_version, "SealedSecret", "db");
-        for (status, metadata, is_ours) in [
+    fn an_own_target_is_corrected_and_a_foreign_secret_is_left_alone() {
+        let own = |api_version| owner(api_version, "SealedSecret", "db");
+        for (status, metadata, is_own) in [
             (None, json!({"uid": "u1"}), false),
             (None, json!({"uid": "u1", "labels": {TARGET_LABEL: TARGET_OWNED}}), false),
             (Some("u1"), json!({"uid": "u1"}), true),
             (Some("u0"), json!({"uid": "u1"}), false),
-            // Deleted and created again: controlled by our earlier life.
-            (None, json!({"uid": "u1", "ownerReferences": ours("bulla.dev/v1alpha1")}), true),
-            (None, json!({"uid": "u1", "ownerReferences": ours("example.com/v1")}), false),
+            // The SealedSecret was deleted and created again.
+            (None, json!({"uid": "u1", "ownerReferences": own("bulla.dev/v1alpha1")}), true),
+            (None, json!({"uid": "u1", "ownerReferences": own("example.com/v1")}), false),
             (
                 None,
                 json!({"uid": "u1", "ownerReferences": owner("bulla.dev/v1alpha1", "SealedSecret", "other")}),
@@ -530,7 +543,7 @@ mod tests {
                 None => PlanFixture::new(),
             };
             let plan = fixture.plan(present(metadata.clone()));
-            let is_as_expected = if is_ours {
+            let is_as_expected = if is_own {
                 matches!(plan, Plan::Correct { .. })
             } else {
                 matches!(plan, Plan::Refuse { reason: Reason::TargetExists, .. })
@@ -540,10 +553,10 @@ mod tests {
     }
 
     #[test]
-    fn a_correction_keeps_what_others_wrote_and_drops_what_we_no_longer_declare() {
+    fn a_correction_keeps_the_metadata_of_others_and_drops_what_is_no_longer_declared() {
         let target = present(json!({
             "name": "db", "namespace": "prod", "uid": "u1", "resourceVersion": "9",
-            "labels": {"theirs": "1", "old": "ours", "team": "edited"},
+            "labels": {"theirs": "1", "old": "own", "team": "edited"},
             "annotations": {"theirs": "1"},
             "finalizers": ["example.com/keep"],
             "ownerReferences": [
@@ -572,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn no_target_lies_in_the_namespace_of_the_identities() {
+    fn no_target_is_made_in_the_namespace_of_the_identities() {
         let mut fixture = PlanFixture::new();
         fixture.sealed_secret.metadata.namespace = Some("bulla-system".into());
         let plan = fixture.plan(TargetState::Unseen);
@@ -580,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_open_is_refused_before_anything_is_touched() {
+    fn a_value_that_does_not_unseal_is_refused_before_any_write() {
         let mut fixture = PlanFixture::new().with_status("u1");
         fixture.sealed_secret.metadata.namespace = Some("dev".into());
         let Plan::Refuse { reason: Reason::WrongBinding, message } =
@@ -615,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_consents_is_taken_over_with_what_kubectl_remembers_of_it() {
+    fn a_secret_that_consents_is_taken_over_without_kubectls_copy_of_it() {
         let consenting = json!({
             "name": "db", "uid": "u1",
             "labels": {TARGET_LABEL: TARGET_ADOPT}, "annotations": {LAST_APPLIED: "{}", "theirs": "1"},
@@ -633,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_changed_is_recreated_if_it_is_ours() {
+    fn an_own_target_that_cannot_be_changed_is_recreated() {
         let immutable = |metadata: Value| {
             let TargetState::Present(mut present) = present(metadata) else { unreachable!() };
             present.is_immutable = true;
@@ -646,11 +659,11 @@ mod tests {
     }
 
     #[test]
-    fn merge_asks_for_keys_and_for_consent_and_takes_no_key_of_others() {
+    fn merge_reads_the_keys_and_needs_consent_and_takes_no_key_of_others() {
         let fixture = PlanFixture::new().with_policy(Policy::Merge);
         let consent = json!({"name": "db", "uid": "u1", "resourceVersion": "9", "labels": {TARGET_LABEL: TARGET_MERGE}});
-        let decision = fixture.decide(present(consent.clone()));
-        assert!(matches!(decision, Decision::Read(Reading::Keys)), "{decision:?}");
+        let conclusion = fixture.decide(present(consent.clone()));
+        assert!(matches!(conclusion, Conclusion::ReadMore(Reading::Keys)), "{conclusion:?}");
         let plan = fixture.plan(TargetState::Absent);
         assert!(matches!(plan, Plan::Wait { reason: Reason::TargetMissing, .. }), "{plan:?}");
         let plan = fixture.plan(merge_target(json!({"uid": "u1"}), &[]));
@@ -667,7 +680,7 @@ mod tests {
             json!({"name": "db", "namespace": "prod", "uid": "u1", "resourceVersion": "9"});
         assert_eq!(serde_json::to_value(&secret.metadata).unwrap(), expected);
 
-        // Ours by the status of this very Secret, or by the API server's record.
+        // The controller's own key, by the status of this very Secret or by `managedFields`.
         let mut known = PlanFixture::new().with_policy(Policy::Merge).with_status("u1");
         let status = known.sealed_secret.status.as_mut().unwrap();
         status.target.as_mut().unwrap().keys = vec!["password".into()];
@@ -682,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_merged_into_a_secret_does_not_make_it_ours() {
+    fn a_secret_that_was_merged_into_is_not_an_own_target() {
         let mut fixture = PlanFixture::new().with_status("u1");
         let status = fixture.sealed_secret.status.as_mut().unwrap();
         status.target.as_mut().unwrap().policy = Policy::Merge;
@@ -691,15 +704,16 @@ mod tests {
     }
 
     #[test]
-    fn types_and_labels_that_this_controller_refuses_are_refused() {
+    fn labels_that_the_flags_refuse_are_refused() {
         let fixture = PlanFixture::new();
         let observed =
             Observed { sealed_secret: fixture.sealed_secret.clone(), target: TargetState::Unseen };
         let labels = ["team".to_owned()];
         let limits = Limits { labels: &labels, ..Limits::default() };
-        let decision = decide(&observed, &fixture.keyring, &BTreeSet::new(), &limits);
-        let Decision::Do(Plan::Refuse { reason: Reason::LabelRefused, .. }) = decision else {
-            panic!("{decision:?}");
+        let conclusion = decide(&observed, &fixture.keyring, &BTreeSet::new(), &limits);
+        let Conclusion::CarryOut(Plan::Refuse { reason: Reason::LabelRefused, .. }) = conclusion
+        else {
+            panic!("{conclusion:?}");
         };
     }
 }

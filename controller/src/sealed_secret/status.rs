@@ -1,4 +1,4 @@
-//! Telling: one status write for each change, and at most one Event, for what the status alone does not show.
+//! Reports: one status write for each change, and at most one Event for what the status alone does not show.
 
 use bulla_crds::conditions::{READY, Situation};
 use bulla_crds::{SealedSecret, SealedSecretStatus, fingerprints};
@@ -11,10 +11,10 @@ use crate::sealed_secret::plan::Observed;
 use crate::state::cache::{KnownSealedSecret, KnownStatus};
 use crate::state::object_ref::ObjectRef;
 
-/// Writes the status if it changed, and publishes an Event if there is something to tell.
+/// Writes the status if it changed, and publishes an Event if there is something to report.
 ///
-/// The write names the resource version that was judged: otherwise a late one would mark a SealedSecret
-/// that was deleted and created again as done.
+/// The write names the resource version that was read. Without it a late write could mark a SealedSecret as done
+/// that was deleted and created again.
 pub(super) async fn write(
     ctx: &Context,
     object: &ObjectRef,
@@ -32,7 +32,7 @@ pub(super) async fn write(
                 let written = remembered(sealed_secret, written, &status);
                 ctx.own_writes.remember(object, written, &ctx.sealed_secrets, &ctx.targets);
             }
-            // Deleted meanwhile: there is nobody to tell.
+            // It was deleted in the meantime, so there is no status to write.
             Err(RequestFailure::NotFound) => {}
             Err(failure) => {
                 ctx.metrics.api_error("status", failure.reason().as_str());
@@ -40,11 +40,11 @@ pub(super) async fn write(
             }
         }
     }
-    tell(ctx, object, sealed_secret, &previous, situation, change).await;
+    report(ctx, object, sealed_secret, &previous, situation, change).await;
     Ok(())
 }
 
-/// What the watch will say in a moment.
+/// The object as the watch will soon deliver it.
 fn remembered(
     sealed_secret: &SealedSecret,
     written: Option<String>,
@@ -70,7 +70,7 @@ fn status(
     SealedSecretStatus {
         observed_generation: Some(generation),
         conditions: situation.conditions(generation, &previous.conditions, Timestamp::now()),
-        // On a failure the target keeps its last good content, and so does what is known of it.
+        // On a failure the target keeps its last good content, and the status keeps describing that.
         target: change.map(|change| change.target.clone()).or_else(|| previous.target.clone()),
         fingerprints: fingerprints(sealed_secret)
             .into_iter()
@@ -80,7 +80,7 @@ fn status(
     }
 }
 
-async fn tell(
+async fn report(
     ctx: &Context,
     object: &ObjectRef,
     sealed_secret: &SealedSecret,
@@ -93,22 +93,22 @@ async fn tell(
     match change.map(|change| &change.kind) {
         Some(kind @ (TargetChangeKind::Created | TargetChangeKind::Updated)) => {
             tracing::info!(%object, "unsealed");
-            // That all went well at once is in the status: a new cluster has thousands of these.
+            // The status already shows a first success. Events for all of them would flood a new cluster.
             let was_failing = ready.is_some_and(|ready| ready.status == "False");
             if *kind == TargetChangeKind::Updated || was_failing {
                 ctx.events.normal(sealed_secret, "Unsealed", message).await;
             }
         }
         Some(TargetChangeKind::Recreated) => {
-            tracing::info!(%object, "the Secret could not be changed and was recreated");
-            let note = "the Secret is immutable or had another type, and was deleted and created";
+            tracing::info!(%object, "deleted and created a Secret that could not be changed");
+            let note = "deleted the Secret and created it again, because it is immutable or had another type";
             ctx.events.normal(sealed_secret, "Recreated", note).await;
         }
         Some(TargetChangeKind::Restored { by }) => {
-            tracing::info!(%object, by, "the Secret was edited or deleted and is restored");
+            tracing::info!(%object, by, "restored a Secret that was edited or deleted");
             ctx.metrics.drift_repaired.inc();
             if let Situation::Done { .. } = situation {
-                let note = "the Secret was edited or deleted, and is as declared again";
+                let note = "restored the Secret after it was edited or deleted";
                 ctx.events.normal(sealed_secret, "DriftRepaired", note).await;
             }
         }
@@ -119,6 +119,6 @@ async fn tell(
     if is_known || matches!(situation, Situation::Done { .. }) {
         return;
     }
-    tracing::warn!(%object, reason, message, "not unsealed");
+    tracing::warn!(%object, reason, message, "could not unseal");
     ctx.events.warning(sealed_secret, reason, message).await;
 }

@@ -1,4 +1,4 @@
-//! Growing delays with jitter, for ever: for each object that fails, and for each watch.
+//! Growing delays with jitter, without a last attempt: for each object that fails, and for each watch.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// Delays by object, forgotten when the object succeeds.
+/// Failures by object. They are forgotten when the object succeeds.
 #[derive(Default)]
 pub(crate) struct Backoff(Mutex<HashMap<String, u32>>);
 
 impl Backoff {
-    /// How long to wait after one more failure of `object`, and at least for as long as was asked for.
+    /// Counts one more failure of `object`. Returns how long to wait, at least `least`.
     pub(crate) fn failed(&self, object: &str, least: Duration) -> Duration {
         let mut failures = self.lock();
         let count = failures.entry(object.into()).or_default();
@@ -21,12 +21,12 @@ impl Backoff {
         delay(*count, random()).max(least)
     }
 
-    /// How often `object` has failed in a row.
+    /// How many times in a row `object` has failed.
     pub(crate) fn failures(&self, object: &str) -> u32 {
         self.lock().get(object).copied().unwrap_or_default()
     }
 
-    /// Begins anew.
+    /// Forgets the failures of `object`.
     pub(crate) fn succeeded(&self, object: &str) {
         self.lock().remove(object);
     }
@@ -36,9 +36,9 @@ impl Backoff {
     }
 }
 
-/// When a watch that has failed is opened again: soon, because until then nothing is heard of.
+/// The delays after which a failed watch is opened again. They are short, because changes are missed until then.
 ///
-/// kube's default waits up to a minute after the few failures that a restart of the API server gives.
+/// kube's default waits up to a minute after the few failures that a restart of the API server causes.
 #[derive(Default)]
 pub(crate) struct Reopening {
     failures: u32,
@@ -48,12 +48,12 @@ pub(crate) struct Reopening {
 /// The longest delay of a watch.
 const LONGEST_UNHEARD: Duration = Duration::from_secs(5);
 
-/// How long without a failure until the delays of a watch begin anew.
+/// How long a watch must work before its delays start from the shortest again.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
 impl Reopening {
-    /// How long to wait after one more failure. That a watch delivers something is no reason to begin anew:
-    /// one that lists and then fails, again and again, would list without a pause.
+    /// Counts one more failure. Returns how long to wait. A delivered event does not reset the delay: a watch that
+    /// lists and then fails, again and again, would list without a pause.
     pub(crate) fn failed(&mut self) -> Duration {
         if self.last.is_none_or(|last| last.elapsed() > FORGOTTEN) {
             self.failures = 0;
@@ -64,12 +64,12 @@ impl Reopening {
     }
 }
 
-/// Not for secrets.
+/// A random number. Not for secrets.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Doubles with each failure; `random` takes off up to a quarter, so that objects do not retry in step.
+/// Doubles with each failure. `random` takes off up to a quarter, so that objects do not retry at the same moment.
 fn delay(failures: u32, random: u64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << (failures.saturating_sub(1)).min(16)).min(LONGEST);
     doubled - doubled.mul_f64((random % 1024) as f64 / 4096.0)
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_to_a_limit_and_begin_anew() {
+    fn delays_grow_to_a_limit_and_a_success_resets_them() {
         assert_eq!(delay(1, 0), FIRST);
         assert_eq!(delay(3, 0), FIRST * 4);
         assert_eq!(delay(u32::MAX, 0), LONGEST);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_is_opened_again_soon_however_often_it_fails() {
+    fn a_watch_that_keeps_failing_is_still_opened_again_soon() {
         let mut reopening = Reopening::default();
         let delays: Vec<_> = (0..20).map(|_| reopening.failed()).collect();
         assert!(delays[0] <= FIRST && delays[19] >= LONGEST_UNHEARD * 3 / 4);

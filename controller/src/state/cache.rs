@@ -1,7 +1,7 @@
-//! What is kept of what the watches deliver: a few dozen bytes for each object.
+//! What is kept of each watched object: a few dozen bytes.
 //!
-//! No sealed data, annotations or managed fields, and of Secrets only uid and resource version of those that
-//! carry our label: nothing that a cluster's other Secrets hold ever reaches this process.
+//! Sealed data, annotations and managed fields are not kept. Of Secrets, only the uid and resource version of those
+//! with the label of targets are kept. The content of other Secrets never reaches this process.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,8 +18,8 @@ use tokio::sync::watch;
 
 use crate::state::object_ref::ObjectRef;
 
-/// A SealedSecret as the watch reads it: the spec is skipped, and a status that is not understood counts as
-/// none, so that one odd object does not stop the watch of all.
+/// A SealedSecret as the watch parses it. The spec is skipped. A status that cannot be parsed counts as missing, so
+/// that one odd object does not stop the watch.
 #[derive(Clone, Debug, Deserialize, Resource)]
 #[resource(inherit = SealedSecret)]
 pub(crate) struct Glimpse {
@@ -29,7 +29,7 @@ pub(crate) struct Glimpse {
     status: Option<SealedSecretStatus>,
 }
 
-/// Of the metadata what is kept. Labels, annotations and managed fields are most of what there is to parse.
+/// Parses only the metadata that is kept. Labels, annotations and managed fields would be most of the work.
 fn needed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -82,13 +82,13 @@ pub(crate) struct KnownStatus {
 }
 
 impl KnownStatus {
-    /// Whether it says that all is done.
+    /// Whether the condition Ready is True.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.as_ref().is_some_and(|(ready, _)| ready == "True")
     }
 }
 
-/// What is kept of a target as it was last written.
+/// What the status records about the last write of the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WrittenTarget {
     pub(crate) version: ObjectVersion,
@@ -96,7 +96,7 @@ pub(crate) struct WrittenTarget {
     pub(crate) renderer: i64,
 }
 
-/// Which Secret, and which state of it. Resource versions are compared for equality only.
+/// An object and a state of it. Resource versions are compared for equality only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ObjectVersion {
     pub(crate) uid: String,
@@ -152,15 +152,15 @@ impl From<&ObjectMeta> for ObjectVersion {
     }
 }
 
-/// Objects as they were when they were last heard of, fed by one watch or by one for each namespace.
+/// Objects as the watches last delivered them, fed by one watch or by one for each namespace.
 pub(crate) struct Cache<V> {
     entries: RwLock<HashMap<ObjectRef, Arc<V>>>,
-    /// How many of the watches have not delivered their first list.
+    /// How many watches have not delivered their first list.
     unlisted: watch::Sender<usize>,
 }
 
 impl<V> Cache<V> {
-    /// A cache that so many watches feed.
+    /// A cache that this many watches feed.
     pub(crate) fn new(watches: usize) -> Self {
         Self { entries: RwLock::default(), unlisted: watch::Sender::new(watches) }
     }
@@ -170,13 +170,13 @@ impl<V> Cache<V> {
         *self.unlisted.borrow() == 0
     }
 
-    /// Waits for that.
+    /// Waits until every watch has delivered its first list.
     pub(crate) async fn listed(&self) {
-        // The sender is ours, so it does not go while we wait.
+        // An error is impossible: `self` holds the sender.
         let _ = self.unlisted.subscribe().wait_for(|unlisted| *unlisted == 0).await;
     }
 
-    /// One object.
+    /// One object, if it is cached.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<Arc<V>> {
         self.read().get(object).cloned()
     }
@@ -186,23 +186,23 @@ impl<V> Cache<V> {
         self.read().iter().map(|(object, value)| (object.clone(), value.clone())).collect()
     }
 
-    /// How it was, and how it is from now on.
+    /// Stores an object. Returns its previous and its new value.
     pub(crate) fn insert(&self, object: ObjectRef, value: V) -> (Option<Arc<V>>, Arc<V>) {
         let value = Arc::new(value);
         (self.write().insert(object, value.clone()), value)
     }
 
-    /// Whether it was there.
+    /// Removes an object. Returns whether it was cached.
     pub(crate) fn remove(&self, object: &ObjectRef) -> bool {
         self.write().remove(object).is_some()
     }
 
-    /// One watch has delivered its first list.
+    /// Notes that one watch has delivered its first list.
     pub(crate) fn first_list_is_done(&self) {
         self.unlisted.send_modify(|unlisted| *unlisted = unlisted.saturating_sub(1));
     }
 
-    /// Removes what a new list of `namespace`, or of all, no longer has; what it was.
+    /// Removes objects that a new list of `namespace`, or of all namespaces, does not have. Returns them.
     pub(crate) fn retain(
         &self,
         namespace: Option<&str>,
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_that_is_not_understood_counts_as_none() {
+    fn a_status_that_cannot_be_parsed_counts_as_missing() {
         let glimpse: Glimpse = serde_json::from_value(json!({
             "metadata": {"name": "db", "namespace": "prod", "generation": 3},
             "spec": "of a later version",

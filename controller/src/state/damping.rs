@@ -1,9 +1,9 @@
-//! Objects whose target changes again and again are looked at less and less often.
+//! Slows down the checks of targets that keep changing.
 //!
-//! A few repairs within a minute are made at once. After that somebody else keeps writing the same Secret:
-//! repairs wait, ten seconds at first and five minutes in the end, and the status says who it is. Changes
-//! that need no repair, such as a label that another tool rewrites every second, are looked at less often too.
-//! All this is forgotten when the target is found as it was left.
+//! A few repairs within a minute are made immediately. If there are more, somebody else keeps writing the same
+//! Secret. Repairs then wait, ten seconds at first and five minutes in the end, and the status names the writer.
+//! Changes that need no repair, such as a label that another tool rewrites every second, slow the checks down too.
+//! All of it is forgotten when the target is found unchanged.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,17 +17,17 @@ const WINDOW: Duration = Duration::from_mins(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// What was found at a target that had changed.
+/// What had changed on a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Disturbance {
-    /// It was not as declared.
+    /// Something that the SealedSecret declares.
     Drift,
-    /// What had changed is not ours.
+    /// Only something that the SealedSecret does not declare.
     Noise,
 }
 
 impl Disturbance {
-    /// How often within a minute is nothing special.
+    /// How many times within a minute are tolerated.
     const fn tolerated(self) -> usize {
         match self {
             Self::Drift => 3,
@@ -36,7 +36,7 @@ impl Disturbance {
     }
 }
 
-/// The recent history of targets that changed under our hands.
+/// The recent history of targets that others changed.
 #[derive(Default)]
 pub(crate) struct Damping(Mutex<HashMap<ObjectRef, TargetHistory>>);
 
@@ -53,18 +53,18 @@ struct Pause {
 }
 
 impl Damping {
-    /// Notes what was found; how long to leave the object alone from now on, if at all.
+    /// Notes a disturbance. Returns how long to leave the object alone from now on, if at all.
     pub(crate) fn note(&self, object: &ObjectRef, found: Disturbance) -> Option<Duration> {
         self.note_at(object, found, Instant::now())
     }
 
-    /// How long the object is still left alone.
+    /// How much longer the object is left alone.
     pub(crate) fn pause(&self, object: &ObjectRef) -> Option<Duration> {
         let until = self.lock().get(object)?.pause?.until;
         Some(until.saturating_duration_since(Instant::now())).filter(|pause| !pause.is_zero())
     }
 
-    /// It was found as it was left, or is gone.
+    /// Forgets an object whose target was found unchanged, or that is gone.
     pub(crate) fn forget(&self, object: &ObjectRef) {
         self.lock().remove(object);
     }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repeats_are_damped_more_and_more_until_it_is_calm() {
+    fn repeated_drift_is_damped_more_and_more_until_it_ends() {
         let damping = Damping::default();
         let object = ObjectRef::from("prod/db");
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What is known of keys: filled by the watches, in every replica.
+//! The keys that a replica knows. Watches fill it in every replica.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -17,22 +17,22 @@ use tokio::sync::watch;
 
 use crate::state::cache::ObjectVersion;
 
-/// Keys as far as this replica knows them.
+/// The keys that this replica knows.
 pub(crate) struct KeyStore {
     keyring: RwLock<Keyring>,
     contents: Mutex<Contents>,
     declared: RwLock<Arc<DeclaredKeys>>,
-    /// Which of the first lists are still to come.
+    /// The sources whose first list has not come yet.
     unlisted: watch::Sender<BTreeSet<Origin>>,
     changes: watch::Sender<u64>,
 }
 
-/// From where keys are known.
+/// Where keys come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
     /// Secrets that hold identities.
     Identities,
-    /// Secrets that hold backups of identities: before they are known none is made.
+    /// Secrets that hold backups of identities. No backup is made before these are known.
     Backups,
     /// SealingKeys.
     Declared,
@@ -47,11 +47,11 @@ struct Contents {
     backups: BTreeMap<Fingerprint, StoredBackup>,
     /// Names of identity Secrets that hold no identity, with the reason.
     unusable: BTreeMap<String, String>,
-    /// The same of mounted files.
+    /// The same for mounted files.
     unusable_files: BTreeMap<String, String>,
 }
 
-/// An identity, and where it lies beside our memory.
+/// An identity, and where else it is stored besides memory.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredIdentity {
     pub(crate) recipient: Recipient,
@@ -60,7 +60,7 @@ pub(crate) struct StoredIdentity {
 }
 
 impl StoredIdentity {
-    /// Whether it outlives this process.
+    /// Whether it is stored outside of this process.
     pub(crate) fn is_stored(&self) -> bool {
         self.secret.is_some() || self.is_in_file
     }
@@ -74,7 +74,7 @@ impl StoredIdentity {
 pub(crate) struct StoredSecret {
     pub(crate) version: ObjectVersion,
     pub(crate) created: Option<Timestamp>,
-    /// Whether it says that its key was revoked.
+    /// Whether the Secret records that its key was revoked.
     pub(crate) is_marked: bool,
 }
 
@@ -95,7 +95,7 @@ impl From<&ObjectMeta> for StoredSecret {
 #[derive(Clone, Debug)]
 pub(crate) struct StoredBackup {
     pub(crate) version: ObjectVersion,
-    /// To whom it is sealed; nobody, when it cannot be read.
+    /// The recipients that it is sealed to; empty if it cannot be read.
     pub(crate) recovery: Vec<Fingerprint>,
 }
 
@@ -107,20 +107,20 @@ pub(crate) struct KeySnapshot {
     pub(crate) backups: BTreeMap<Fingerprint, StoredBackup>,
     /// Names of identity Secrets that hold no identity, with the reason.
     pub(crate) unusable: BTreeMap<String, String>,
-    /// The identities that open.
+    /// The identities that unseal.
     pub(crate) held: BTreeSet<Fingerprint>,
 }
 
-/// Counts for the metrics, of this controller's own keys.
+/// Counts for the metrics.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeySummary {
     pub(crate) by_state: BTreeMap<State, usize>,
     pub(crate) newest: Option<Timestamp>,
-    /// Not revoked, and not held or not stored any more.
+    /// Keys of this holder that are not revoked and whose identity is not held or not stored.
     pub(crate) missing: usize,
-    /// Held and not revoked, and nobody has taken a copy out.
+    /// Keys that are held, not revoked, and have no copy outside of the cluster.
     pub(crate) not_backed_up: usize,
-    /// Identities and SealingKeys that are none.
+    /// Identities and SealingKeys that are invalid.
     pub(crate) unusable: usize,
 }
 
@@ -137,9 +137,9 @@ impl KeyStore {
         }
     }
 
-    /// The identities that open. The guard must not be kept over an `await`.
+    /// The identities that unseal. Do not keep the guard over an `await`.
     pub(crate) fn keyring(&self) -> RwLockReadGuard<'_, Keyring> {
-        // A poisoned keyring is whole: nothing that holds the lock leaves it half changed.
+        // A poisoned keyring is still consistent: nothing that holds the lock leaves it half changed.
         self.keyring.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,13 +148,13 @@ impl KeyStore {
         self.declared.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether there is a key to seal to that this controller answers for: its holder's, or one that it holds from the
-    /// time when its holder had another name. A new name waits for the Lease before it has a key of its own.
-    pub(crate) fn can_be_sealed_for(&self, holder: &str) -> bool {
+    /// Whether this controller can unseal for an Active key: one of its holder, or one that it held under an earlier
+    /// holder name. A new holder name gets a key of its own only once this replica holds the Lease.
+    pub(crate) fn has_active_key_for(&self, holder: &str) -> bool {
         let keyring = self.keyring();
         self.declared().iter().any(|key| {
-            let is_ours = key.holder == holder || keyring.is_held(key.recipient.fingerprint());
-            key.state == State::Active && is_ours
+            let is_own = key.holder == holder || keyring.is_held(key.recipient.fingerprint());
+            key.state == State::Active && is_own
         })
     }
 
@@ -167,41 +167,41 @@ impl KeyStore {
         declared.chain(marked.map(|(fingerprint, _)| *fingerprint)).collect()
     }
 
-    /// Whether all first lists have come: before that no value is judged.
+    /// Whether all first lists have come. No value is unsealed before that.
     pub(crate) fn is_listed(&self) -> bool {
         self.unlisted.borrow().is_empty()
     }
 
-    /// Waits for that.
+    /// Waits until all first lists have come.
     pub(crate) async fn listed(&self) {
-        // The sender is ours, so it does not go while we wait.
+        // An error is impossible: `self` holds the sender.
         let _ = self.unlisted.subscribe().wait_for(BTreeSet::is_empty).await;
     }
 
-    /// Says that one has come.
+    /// Notes that the first list of a source has come.
     pub(crate) fn first_list_is_done(&self, of: Origin) {
         self.unlisted.send_if_modified(|unlisted| unlisted.remove(&of));
     }
 
-    /// Becomes ready when anything has changed.
+    /// A receiver that becomes ready when anything changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Takes up an identity Secret or a backup; the key whose opening has begun or ended by it.
-    pub(crate) fn secret_came(&self, secret: &WipedSecret) -> Option<Fingerprint> {
+    /// Stores an identity Secret or a backup. Returns the key if the identity is now held, or is no longer held.
+    pub(crate) fn insert_secret(&self, secret: &WipedSecret) -> Option<Fingerprint> {
         self.changed();
         if secret.type_.as_deref() == Some(BACKUP_SECRET_TYPE) {
-            self.backup_came(secret);
+            self.insert_backup(secret);
             return None;
         }
         let name = secret.name_any();
         let identity = match keys::identity_of(secret) {
             Ok(identity) => identity,
             Err(error) => {
-                tracing::error!(secret = name, %error, "an identity Secret is unusable and was skipped");
+                tracing::error!(secret = name, %error, "skipped an invalid identity Secret");
                 self.contents().unusable.insert(name.clone(), error.to_string());
-                return self.lost(&name); // what it held before
+                return self.lose_secret(&name); // the identity that it held before
             }
         };
         self.contents().unusable.remove(&name);
@@ -209,8 +209,8 @@ impl KeyStore {
         self.hold(identity, |stored| stored.secret = Some(secret))
     }
 
-    /// Notes that an identity Secret says from now on that its key was revoked.
-    pub(crate) fn secret_marked(&self, of: Fingerprint, metadata: &ObjectMeta) {
+    /// Notes that an identity Secret now records that its key was revoked.
+    pub(crate) fn mark_secret(&self, of: Fingerprint, metadata: &ObjectMeta) {
         let mut contents = self.contents();
         if let Some(stored) = contents.identities.get_mut(&of) {
             stored.secret = Some(StoredSecret { is_marked: true, ..metadata.into() });
@@ -218,7 +218,7 @@ impl KeyStore {
         self.review(&mut contents, of);
     }
 
-    /// Seals an identity that is held to the recovery recipients.
+    /// Seals a held identity to the recovery recipients. `None` if it is not held.
     pub(crate) fn seal_identity(
         &self,
         of: Fingerprint,
@@ -230,7 +230,7 @@ impl KeyStore {
         Some(keys::seal_identity(identity, namespace, recovery))
     }
 
-    fn backup_came(&self, secret: &Secret) {
+    fn insert_backup(&self, secret: &Secret) {
         let file = secret.data.as_ref().and_then(|data| data.get(BACKUP_SECRET_KEY));
         let backup = file.and_then(|file| keys::read_backup(&file.0).ok());
         let Some(of) = of_backup(&secret.name_any()) else { return };
@@ -240,14 +240,15 @@ impl KeyStore {
         self.contents().backups.insert(of, stored);
     }
 
-    /// A Secret is gone.
-    pub(crate) fn secret_went(&self, name: &str) -> Option<Fingerprint> {
+    /// Notes that a Secret is gone. Returns the key if its identity is no longer held.
+    pub(crate) fn remove_secret(&self, name: &str) -> Option<Fingerprint> {
         self.contents().unusable.remove(name);
-        self.lost(name)
+        self.lose_secret(name)
     }
 
-    /// A Secret holds its identity no more, which stays in memory as long as its key is declared and not revoked.
-    fn lost(&self, name: &str) -> Option<Fingerprint> {
+    /// Notes that a Secret does not hold its identity any more. The identity stays in memory while its key is declared
+    /// and not revoked.
+    fn lose_secret(&self, name: &str) -> Option<Fingerprint> {
         self.changed();
         let mut contents = self.contents();
         if let Some(of) = of_backup(name) {
@@ -259,14 +260,14 @@ impl KeyStore {
         if stored.secret.take().is_some() && !stored.is_in_file {
             tracing::error!(
                 key = name,
-                "the Secret with an identity is gone: it is held in memory alone"
+                "the Secret of an identity is gone; the identity is only in memory"
             );
         }
         self.review(&mut contents, fingerprint)
     }
 
-    /// Secrets that a new list of this type no longer has are gone.
-    pub(crate) fn secrets_listed(&self, type_: &str, names: &BTreeSet<String>) -> Vec<Fingerprint> {
+    /// Removes Secrets of this type that a new list does not have. Returns the keys that are no longer held.
+    pub(crate) fn retain_secrets(&self, type_: &str, names: &BTreeSet<String>) -> Vec<Fingerprint> {
         let gone: Vec<_> = {
             let mut contents = self.contents();
             match type_ {
@@ -282,11 +283,12 @@ impl KeyStore {
             }
         };
         let gone = gone.into_iter().filter(|name| !names.contains(name));
-        gone.filter_map(|name| self.secret_went(&name)).collect()
+        gone.filter_map(|name| self.remove_secret(&name)).collect()
     }
 
-    /// The identities in mounted files, and what else is there; keys whose opening has begun or ended by it.
-    pub(crate) fn files_came(
+    /// Stores the identities in mounted files, and the files that are invalid. Returns the keys that are now held, or
+    /// no longer held.
+    pub(crate) fn replace_files(
         &self,
         identities: Vec<Identity>,
         unusable: BTreeMap<String, String>,
@@ -300,7 +302,7 @@ impl KeyStore {
         let mut contents = self.contents();
         for (file, error) in &unusable {
             if contents.unusable_files.get(file) != Some(error) {
-                tracing::error!(file, error, "a mounted file is no identity file and was skipped");
+                tracing::error!(file, error, "skipped a mounted file that is not an identity file");
             }
         }
         contents.unusable_files = unusable;
@@ -314,7 +316,7 @@ impl KeyStore {
             })
             .collect();
         for fingerprint in gone {
-            tracing::warn!(key = %fingerprint, "the file with an identity is gone");
+            tracing::warn!(key = %fingerprint, "the file of an identity is gone");
             changed.extend(self.review(&mut contents, fingerprint));
         }
         drop(contents);
@@ -322,26 +324,26 @@ impl KeyStore {
         changed
     }
 
-    /// Takes up a SealingKey; the key whose opening has begun or ended by it.
-    pub(crate) fn declaration_came(&self, key: SealingKey) -> Option<Fingerprint> {
+    /// Stores a SealingKey. Returns the key if its identity is now held, or is no longer held.
+    pub(crate) fn insert_sealing_key(&self, key: SealingKey) -> Option<Fingerprint> {
         let name = key.name_any();
         let mut contents = self.contents();
         if let Err(error) = DeclaredKey::try_from(&key) {
-            tracing::error!(key = name, %error, "a SealingKey is unusable and was skipped");
+            tracing::error!(key = name, %error, "skipped an invalid SealingKey");
         }
         contents.declared.insert(name.clone(), key);
-        self.declarations_changed(&mut contents, &name)
+        self.sealing_keys_changed(&mut contents, &name)
     }
 
-    /// A SealingKey is gone.
-    pub(crate) fn declaration_went(&self, name: &str) -> Option<Fingerprint> {
+    /// Notes that a SealingKey is gone. Returns the key if its identity is no longer held.
+    pub(crate) fn remove_sealing_key(&self, name: &str) -> Option<Fingerprint> {
         let mut contents = self.contents();
         contents.declared.remove(name)?;
-        self.declarations_changed(&mut contents, name)
+        self.sealing_keys_changed(&mut contents, name)
     }
 
-    /// SealingKeys that a new list no longer has are gone.
-    pub(crate) fn declarations_listed(&self, names: &BTreeSet<String>) -> Vec<Fingerprint> {
+    /// Removes SealingKeys that a new list does not have. Returns the keys that are no longer held.
+    pub(crate) fn retain_sealing_keys(&self, names: &BTreeSet<String>) -> Vec<Fingerprint> {
         let gone: Vec<_> = self
             .contents()
             .declared
@@ -349,10 +351,10 @@ impl KeyStore {
             .filter(|name| !names.contains(*name))
             .cloned()
             .collect();
-        gone.iter().filter_map(|name| self.declaration_went(name)).collect()
+        gone.iter().filter_map(|name| self.remove_sealing_key(name)).collect()
     }
 
-    fn declarations_changed(&self, contents: &mut Contents, name: &str) -> Option<Fingerprint> {
+    fn sealing_keys_changed(&self, contents: &mut Contents, name: &str) -> Option<Fingerprint> {
         let trusted =
             contents.declared.values().filter_map(|key| DeclaredKey::try_from(key).ok()).collect();
         *self.declared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(trusted);
@@ -360,7 +362,7 @@ impl KeyStore {
         self.review(contents, name.parse().ok()?)
     }
 
-    /// Holds an identity, whose place `found` notes, unless its key was revoked.
+    /// Holds an identity unless its key was revoked. `found` notes where it is stored.
     fn hold(
         &self,
         identity: Identity,
@@ -378,12 +380,12 @@ impl KeyStore {
         let is_new = !keyring.is_held(fingerprint);
         keyring.insert(identity);
         if is_new {
-            tracing::info!(key = %fingerprint, "holding an identity");
+            tracing::info!(key = %fingerprint, "now holding an identity");
         }
         is_new.then_some(fingerprint)
     }
 
-    /// Takes an identity out of the keyring when its key was revoked, or when it is neither stored nor declared.
+    /// Removes an identity from the keyring if its key was revoked, or if it is neither stored nor declared.
     fn review(&self, contents: &mut Contents, fingerprint: Fingerprint) -> Option<Fingerprint> {
         let is_stored = contents.identities.get(&fingerprint)?.is_stored();
         let is_declared = contents.declared.contains_key(&fingerprint.to_string());
@@ -394,7 +396,7 @@ impl KeyStore {
         }
         let was_held = self.write_keyring().remove(fingerprint);
         if was_held {
-            tracing::info!(key = %fingerprint, "an identity is held no more");
+            tracing::info!(key = %fingerprint, "no longer holding an identity");
         }
         was_held.then_some(fingerprint)
     }
@@ -412,7 +414,7 @@ impl KeyStore {
         }
     }
 
-    /// For the metrics.
+    /// Counts keys for the metrics.
     pub(crate) fn summary(&self, holder: &str) -> KeySummary {
         let contents = self.contents();
         let keyring = self.keyring();

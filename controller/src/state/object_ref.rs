@@ -1,4 +1,4 @@
-//! Which object: a SealedSecret and its target share namespace and name.
+//! The reference to an object. A SealedSecret and its target share namespace and name.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ pub(crate) struct ObjectRef {
 }
 
 impl ObjectRef {
-    /// The object that `metadata` is of.
+    /// The reference to the object with this metadata.
     pub(crate) fn of(metadata: &ObjectMeta) -> Self {
         let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
         Self { namespace: text(&metadata.namespace), name: text(&metadata.name) }
     }
 }
 
-/// `namespace/name`, as logs have it.
+/// `namespace/name`, as in logs.
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

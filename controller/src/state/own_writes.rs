@@ -1,9 +1,9 @@
-//! What we have just written and the watches have not yet brought back.
+//! The controller's own writes that the watches have not delivered yet.
 //!
-//! Without it the event of our own write of a target would look like somebody else's until that of the status
-//! comes, and that of the status like a lost target until that of the target comes. It is never more than
-//! that: forgotten when both events have come, and at each new list, because after a restore of etcd resource
-//! versions repeat.
+//! A reconcile writes a target and a status, and each write causes an event. Until the status event comes, the target
+//! event looks like somebody else's write. Until the target event comes, the status event looks like a lost
+//! target. A record is dropped when both events have come. All records are dropped at each new list, because
+//! resource versions repeat after etcd is restored.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::state::cache::{Cache, KnownSealedSecret, ObjectVersion};
 use crate::state::object_ref::ObjectRef;
 
-/// Objects that are worked on, or as they are since our last write of their status.
+/// Objects that are being reconciled, or that are as their last status write left them.
 #[derive(Default)]
 pub(crate) struct OwnWrites(Mutex<HashMap<ObjectRef, Noted>>);
 
-/// What has happened to an object since the work on it began.
+/// What has happened to an object since its reconcile began.
 #[derive(Clone, Debug, Default)]
 struct Noted {
-    /// As it is since our write of its status.
+    /// The object as the status write left it.
     written: Option<KnownSealedSecret>,
-    /// Whether the watch has brought that status.
+    /// Whether the watch has delivered that status.
     has_status_come: bool,
-    /// Whether the watch has brought anything of the target: ours, or what somebody did before or after.
+    /// Whether the watch has delivered any event of the target: for this write, or for a write by somebody else.
     has_target_come: bool,
 }
 
@@ -38,20 +38,20 @@ impl Noted {
 }
 
 impl OwnWrites {
-    /// Work on the object begins.
+    /// Notes that a reconcile of the object begins.
     pub(crate) fn begin(&self, object: &ObjectRef) {
         self.lock().insert(object.clone(), Noted::default());
     }
 
-    /// Work on the object has ended.
+    /// Notes that the reconcile of the object has ended.
     pub(crate) fn end(&self, object: &ObjectRef) {
-        let mut memory = self.lock();
-        if memory.get(object).is_some_and(|noted| noted.written.is_none()) {
-            memory.remove(object);
+        let mut objects = self.lock();
+        if objects.get(object).is_some_and(|noted| noted.written.is_none()) {
+            objects.remove(object);
         }
     }
 
-    /// Notes how the SealedSecret is since our write of its status.
+    /// Notes the SealedSecret as the status write left it.
     pub(crate) fn remember(
         &self,
         object: &ObjectRef,
@@ -59,29 +59,29 @@ impl OwnWrites {
         sealed_secrets: &Cache<KnownSealedSecret>,
         targets: &Cache<ObjectVersion>,
     ) {
-        // The caches are read under the lock: what a watch brings later finds what is noted here.
-        let mut memory = self.lock();
-        let noted = memory.entry(object.clone()).or_default();
+        // The caches are read under the lock, so an event that a watch delivers later finds this record.
+        let mut objects = self.lock();
+        let noted = objects.entry(object.clone()).or_default();
         noted.has_status_come = sealed_secrets
             .get(object)
             .is_some_and(|known| known.resource_version == written.resource_version);
         noted.written = Some(written);
-        // A write that changed nothing has no event.
+        // A write that changes nothing causes no event.
         noted.has_target_come |= noted.target() == targets.get(object).as_deref();
         if noted.is_over() {
-            memory.remove(object);
+            objects.remove(object);
         }
     }
 
-    /// Whether our last write made it so that nothing is to do, although the caches do not show it yet.
+    /// Whether the last write left nothing to do, although the caches do not show it yet.
     pub(crate) fn is_done(
         &self,
         object: &ObjectRef,
         known: &KnownSealedSecret,
         target: Option<&ObjectVersion>,
     ) -> bool {
-        let memory = self.lock();
-        let Some(noted) = memory.get(object) else { return false };
+        let objects = self.lock();
+        let Some(noted) = objects.get(object) else { return false };
         let Some(written) = &noted.written else { return false };
         let ready = written.status.as_ref().and_then(|status| status.ready.as_ref());
         written.uid == known.uid
@@ -93,28 +93,28 @@ impl OwnWrites {
             && (noted.target() == target || !noted.has_target_come)
     }
 
-    /// Whether what the watch has brought is what we wrote last.
-    pub(crate) fn came(&self, object: &ObjectRef, known: &KnownSealedSecret) -> bool {
-        let mut memory = self.lock();
-        let Some(noted) = memory.get_mut(object) else { return false };
-        let is_ours = noted
+    /// Notes a SealedSecret that the watch has delivered. Returns whether it is the last own write.
+    pub(crate) fn note_status_event(&self, object: &ObjectRef, known: &KnownSealedSecret) -> bool {
+        let mut objects = self.lock();
+        let Some(noted) = objects.get_mut(object) else { return false };
+        let is_own = noted
             .written
             .as_ref()
             .is_some_and(|written| written.resource_version == known.resource_version);
-        noted.has_status_come |= is_ours;
+        noted.has_status_come |= is_own;
         if noted.is_over() {
-            memory.remove(object);
+            objects.remove(object);
         }
-        is_ours
+        is_own
     }
 
-    /// The watch has brought a target, or that it is gone.
-    pub(crate) fn target_came(&self, object: &ObjectRef) {
-        let mut memory = self.lock();
-        let Some(noted) = memory.get_mut(object) else { return };
+    /// Notes that the watch has delivered a change or the deletion of a target.
+    pub(crate) fn note_target_event(&self, object: &ObjectRef) {
+        let mut objects = self.lock();
+        let Some(noted) = objects.get_mut(object) else { return };
         noted.has_target_come = true;
         if noted.is_over() {
-            memory.remove(object);
+            objects.remove(object);
         }
     }
 
@@ -161,108 +161,108 @@ mod tests {
         }
     }
 
-    /// What the controller has: its memory and its caches, and the watches that feed both.
+    /// The own writes and caches of one replica, and the events that its watches deliver.
     struct Replica {
-        memory: OwnWrites,
+        own_writes: OwnWrites,
         object: ObjectRef,
         sealed_secrets: Cache<KnownSealedSecret>,
         targets: Cache<ObjectVersion>,
     }
 
     impl Replica {
-        /// A first status has been judged; there is no target.
+        /// A SealedSecret is being reconciled for the first time, and has no target.
         fn at_work() -> Self {
             let (sealed_secrets, targets) = (Cache::new(1), Cache::new(1));
-            let fixture = Self {
-                memory: OwnWrites::default(),
+            let replica = Self {
+                own_writes: OwnWrites::default(),
                 object: "prod/db".into(),
                 sealed_secrets,
                 targets,
             };
-            fixture.sealed_secrets.insert(fixture.object.clone(), known("5", None));
-            fixture.memory.begin(&fixture.object);
-            fixture
+            replica.sealed_secrets.insert(replica.object.clone(), known("5", None));
+            replica.own_writes.begin(&replica.object);
+            replica
         }
 
         fn wrote(&self, known: KnownSealedSecret) {
-            self.memory.remember(&self.object, known, &self.sealed_secrets, &self.targets);
+            self.own_writes.remember(&self.object, known, &self.sealed_secrets, &self.targets);
         }
 
         fn status_comes(&self, known: KnownSealedSecret) -> bool {
             let (_, known) = self.sealed_secrets.insert(self.object.clone(), known);
-            self.memory.came(&self.object, &known)
+            self.own_writes.note_status_event(&self.object, &known)
         }
 
         fn target_comes(&self, version: ObjectVersion) {
             self.targets.insert(self.object.clone(), version);
-            self.memory.target_came(&self.object);
+            self.own_writes.note_target_event(&self.object);
         }
 
         fn target_goes(&self) {
             self.targets.remove(&self.object);
-            self.memory.target_came(&self.object);
+            self.own_writes.note_target_event(&self.object);
         }
 
         fn is_done(&self) -> bool {
             let known = self.sealed_secrets.get(&self.object).unwrap();
-            self.memory.is_done(&self.object, &known, self.targets.get(&self.object).as_deref())
+            self.own_writes.is_done(&self.object, &known, self.targets.get(&self.object).as_deref())
         }
 
         fn is_forgotten(&self) -> bool {
-            self.memory.lock().is_empty()
+            self.own_writes.lock().is_empty()
         }
     }
 
-    fn ours() -> KnownSealedSecret {
+    fn own_write() -> KnownSealedSecret {
         known("8", Some(version("7")))
     }
 
     #[test]
-    fn both_events_of_our_write_may_come_in_any_order() {
+    fn the_events_of_an_own_write_may_come_in_any_order() {
         let target_first = Replica::at_work();
         assert!(!target_first.is_done());
         target_first.target_comes(version("7"));
         assert!(!target_first.is_done());
-        target_first.wrote(ours());
+        target_first.wrote(own_write());
         assert!(target_first.is_done());
-        assert!(target_first.status_comes(ours()));
+        assert!(target_first.status_comes(own_write()));
         assert!(target_first.is_forgotten());
 
         let status_first = Replica::at_work();
-        status_first.wrote(ours());
-        assert!(status_first.status_comes(ours()));
+        status_first.wrote(own_write());
+        assert!(status_first.status_comes(own_write()));
         assert!(status_first.is_done());
         status_first.target_comes(version("7"));
         assert!(status_first.is_forgotten());
 
         let all_before_the_answer = Replica::at_work();
-        assert!(!all_before_the_answer.status_comes(ours()));
+        assert!(!all_before_the_answer.status_comes(own_write()));
         all_before_the_answer.target_comes(version("7"));
-        all_before_the_answer.wrote(ours());
+        all_before_the_answer.wrote(own_write());
         assert!(all_before_the_answer.is_forgotten());
     }
 
     #[test]
-    fn what_others_do_meanwhile_is_seen() {
+    fn a_change_by_somebody_else_in_the_meantime_is_noticed() {
         let edited = Replica::at_work();
-        edited.wrote(ours());
+        edited.wrote(own_write());
         edited.target_comes(version("9"));
         assert!(!edited.is_done());
 
         let edited_before_the_answer = Replica::at_work();
         edited_before_the_answer.target_comes(version("7"));
         edited_before_the_answer.target_comes(version("9"));
-        edited_before_the_answer.wrote(ours());
+        edited_before_the_answer.wrote(own_write());
         assert!(!edited_before_the_answer.is_done());
 
         let deleted_before_the_answer = Replica::at_work();
         deleted_before_the_answer.target_comes(version("7"));
         deleted_before_the_answer.target_goes();
-        deleted_before_the_answer.wrote(ours());
+        deleted_before_the_answer.wrote(own_write());
         assert!(!deleted_before_the_answer.is_done());
 
         let changed = Replica::at_work();
-        changed.wrote(ours());
+        changed.wrote(own_write());
         assert!(
             !changed.status_comes(KnownSealedSecret { generation: Some(2), ..known("6", None) })
         );
@@ -270,17 +270,17 @@ mod tests {
     }
 
     #[test]
-    fn work_without_a_write_leaves_nothing() {
+    fn a_reconcile_without_a_write_leaves_no_record() {
         let idle = Replica::at_work();
-        idle.memory.end(&idle.object);
+        idle.own_writes.end(&idle.object);
         assert!(idle.is_forgotten());
 
         let unchanged = Replica::at_work();
         unchanged.targets.insert(unchanged.object.clone(), version("7"));
-        unchanged.wrote(ours());
-        unchanged.memory.end(&unchanged.object);
+        unchanged.wrote(own_write());
+        unchanged.own_writes.end(&unchanged.object);
         assert!(unchanged.is_done());
-        unchanged.status_comes(ours());
+        unchanged.status_comes(own_write());
         assert!(unchanged.is_forgotten());
     }
 }

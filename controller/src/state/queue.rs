@@ -1,11 +1,11 @@
-//! What is to be looked at next, and when.
+//! The queue of objects to work on.
 //!
-//! - An object is worked on by one worker at a time; what comes meanwhile is remembered.
-//! - What has just changed goes before the backlog: retries, what a list found, the daily check.
-//! - Within both, namespaces take turns, so that one with many objects does not keep the others waiting.
-//! - The backlog never has all workers, so that objects whose requests hang do not hold up a change.
+//! - One worker at a time works on an object. If the object changes in the meantime, it is queued again.
+//! - Changed objects go before the backlog, which holds retries, objects from a list, and the daily check.
+//! - In both lanes namespaces take turns, so that a namespace with many objects does not keep the others waiting.
+//! - The backlog never gets all workers, so that objects whose requests hang do not delay a change.
 //!
-//! kube's own controller has one queue in order of time and does not say how long it is.
+//! kube's own controller has a single queue, ordered by time, and does not report its length.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,35 +16,35 @@ use tokio::time::Instant;
 
 use crate::state::object_ref::ObjectRef;
 
-/// What an object has when a worker ended without saying how to go on.
+/// The delay of an object whose worker ended without a result.
 const AFTER_A_PANIC: Duration = Duration::from_mins(1);
 
-/// How urgent it is.
+/// How urgent an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lane {
-    /// To be looked at again.
+    /// To be checked again.
     Backlog,
     /// New or changed.
     Changed,
 }
 
-/// How to go on with an object.
+/// What happens to an object after its worker is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing is to do until something changes.
+    /// Nothing, until the object changes.
     Settled,
-    /// Look again after a while, if nothing changes before.
+    /// It is checked again after this time, or when it changes.
     After(Duration),
 }
 
 /// How many objects wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Depth {
-    /// In the lane of changes.
+    /// In the lane of changed objects.
     pub(crate) changed: usize,
     /// In the backlog.
     pub(crate) backlog: usize,
-    /// For their time to come.
+    /// Until their delay ends.
     pub(crate) delayed: usize,
 }
 
@@ -55,13 +55,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// For so many workers.
+    /// A queue for this many workers.
     pub(crate) fn new(workers: usize) -> Self {
         let backlog_workers = (workers * 3 / 4).max(1);
         Self { state: Mutex::new(QueueState::new(backlog_workers)), pushed: Notify::new() }
     }
 
-    /// Adds an object, or moves it up. An object of the backlog that waits for its time goes on waiting.
+    /// Adds an object, or moves it to the more urgent lane. A push to the backlog does not shorten a delay.
     pub(crate) fn push(&self, object: ObjectRef, lane: Lane) {
         self.lock().push(object, lane);
         self.pushed.notify_one();
@@ -76,7 +76,7 @@ impl Queue {
         self.pushed.notify_one();
     }
 
-    /// The next object, once there is one.
+    /// Waits for the next object.
     pub(crate) async fn pop(self: &Arc<Self>) -> Taken {
         loop {
             let next_due = {
@@ -100,7 +100,7 @@ impl Queue {
         }
     }
 
-    /// Forgets everything but what is being worked on.
+    /// Forgets all objects, except those that are being worked on.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
         let active = std::mem::take(&mut state.active);
@@ -121,23 +121,23 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing that holds the lock can panic half way.
+        // No code that holds the lock can panic half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// An object that is being worked on. Nobody else gets it until this is dropped.
+/// An object that is being worked on. No other worker gets it until this is dropped.
 pub(crate) struct Taken {
     queue: Arc<Queue>,
     pub(crate) object: ObjectRef,
-    /// Whether it is to be compared in full.
+    /// Whether the object is to be compared in full.
     pub(crate) is_check: bool,
     lane: Lane,
     next: Option<Next>,
 }
 
 impl Taken {
-    /// Says how to go on.
+    /// Ends the work on the object.
     pub(crate) fn finish(mut self, next: Next) {
         self.next = Some(next);
     }
@@ -149,7 +149,7 @@ impl Drop for Taken {
     }
 }
 
-/// Takes objects from `queue` and handles them until told to stop, so many at a time.
+/// Takes objects from `queue` and handles them, up to `workers` at a time, until `stopped`.
 pub(crate) async fn work<F>(
     queue: &Arc<Queue>,
     workers: usize,
@@ -165,8 +165,8 @@ pub(crate) async fn work<F>(
             () = &mut stopped => break,
             Some(ended) = running.join_next(), if !running.is_empty() => {
                 if let Err(error) = ended {
-                    // The object comes again after a while; the panic's text may not be shown.
-                    tracing::error!(is_panic = error.is_panic(), "a reconcile ended badly");
+                    // The object is queued again with a delay. The text of the panic could quote a value.
+                    tracing::error!(is_panic = error.is_panic(), "a worker panicked or was cancelled");
                 }
                 continue;
             }
@@ -174,19 +174,19 @@ pub(crate) async fn work<F>(
         };
         running.spawn(handle(taken));
     }
-    // What is in flight ends; every write names what it was decided on.
+    // Work in flight ends. Every write names the state that it was decided on.
     while running.join_next().await.is_some() {}
 }
 
 struct QueueState {
-    /// The lane that each waiting object is in; what the lanes hold beyond that is outdated.
+    /// The lane of each waiting object. Other entries in the lanes are outdated.
     queued: HashMap<ObjectRef, Lane>,
     changed: NamespaceTurns,
     backlog: NamespaceTurns,
     delayed: BTreeSet<(Instant, ObjectRef)>,
     due: HashMap<ObjectRef, Instant>,
     checks: HashSet<ObjectRef>,
-    /// What is being worked on, and what came for it meanwhile.
+    /// The objects that are being worked on, and the lane in which each was pushed in the meantime.
     active: HashMap<ObjectRef, Option<Lane>>,
     active_backlog: usize,
     backlog_workers: usize,
@@ -238,7 +238,7 @@ impl QueueState {
         };
         for lane in lanes.iter().copied() {
             while let Some(object) = self.turns(lane).pop() {
-                // What has been moved to the other lane, or was taken from there, is skipped.
+                // Skip an object that was moved to the other lane or taken from there.
                 if self.queued.get(&object) == Some(&lane) {
                     self.queued.remove(&object);
                     self.active.insert(object.clone(), None);
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_queued_once_and_moves_up() {
+    fn an_object_is_queued_once_and_moves_to_the_more_urgent_lane() {
         let mut state = pushed(&[
             ("a/1", Lane::Backlog),
             ("a/2", Lane::Changed),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_an_object_is_worked_on_waits_for_it() {
+    fn a_change_during_the_work_on_an_object_waits_for_its_end() {
         let mut state = pushed(&[("a/1", Lane::Changed)]);
         let now = Instant::now();
         let (object, lane) = state.pop(now).unwrap();
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_ends_with_its_time_or_with_a_change() {
+    fn a_delay_ends_in_time_or_with_a_change() {
         let now = Instant::now();
         let delay = Duration::from_secs(9);
         let delayed = || {
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_panics_gives_the_object_back() {
+    async fn a_worker_that_panics_returns_the_object_to_the_queue() {
         let queue = Arc::new(Queue::new(4));
         queue.push("a/1".into(), Lane::Changed);
         drop(queue.pop().await);

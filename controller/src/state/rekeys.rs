@@ -1,4 +1,4 @@
-//! The Rekeys that are there, as the watch tells of them: a few dozen bytes for each, however much they ask for.
+//! The existing Rekeys, as the watch delivers them: a few dozen bytes for each, whatever its size.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,28 +9,28 @@ use kube::core::ObjectMeta;
 use crate::state::object_ref::ObjectRef;
 use crate::state::queue::{Lane, Queue};
 
-/// How many Rekeys are worked on at the same time. They have workers of their own, and few, so that any number of
-/// them costs SealedSecrets little.
+/// How many Rekeys are worked on at a time. They have few workers, and these are their own, so that many Rekeys
+/// hardly slow down SealedSecrets.
 pub(crate) const WORKERS: usize = 2;
 
-/// The Rekeys that are there, and which of them are to be looked at next.
+/// The existing Rekeys, and the queue of those to work on.
 pub(crate) struct Rekeys {
     pub(crate) queue: Arc<Queue>,
     seen: Mutex<HashMap<ObjectRef, SeenRekey>>,
 }
 
-/// What is kept of one.
+/// What is kept of a Rekey.
 #[derive(Clone, Debug)]
 pub(crate) struct SeenRekey {
     pub(crate) uid: String,
     pub(crate) resource_version: String,
-    /// Whether it is known to be.
+    /// Whether it is known to be answered.
     pub(crate) is_answered: bool,
     since: Instant,
 }
 
 impl SeenRekey {
-    /// How long it may still be there.
+    /// How much longer it may exist.
     pub(crate) fn remaining(&self, lifetime: Duration) -> Duration {
         lifetime.saturating_sub(self.since.elapsed())
     }
@@ -43,7 +43,7 @@ impl Default for Rekeys {
 }
 
 impl Rekeys {
-    /// Notes one as it is now; whether it was not known. One that is being deleted is as good as gone.
+    /// Notes the current metadata of a Rekey. Returns whether it is new. A Rekey that is being deleted counts as gone.
     pub(crate) fn note(&self, metadata: &ObjectMeta) -> bool {
         let object = ObjectRef::of(metadata);
         let mut seen = self.lock();
@@ -62,19 +62,19 @@ impl Rekeys {
         true
     }
 
-    /// Notes that it needs no answer any more.
+    /// Notes that a Rekey needs no answer any more.
     pub(crate) fn is_answered(&self, object: &ObjectRef, uid: &str) {
         if let Some(known) = self.lock().get_mut(object).filter(|known| known.uid == uid) {
             known.is_answered = true;
         }
     }
 
-    /// Forgets one.
+    /// Forgets a Rekey.
     pub(crate) fn forget(&self, object: &ObjectRef) {
         self.lock().remove(object);
     }
 
-    /// Forgets what a list of `namespace`, or of all, no longer has; what that was.
+    /// Forgets Rekeys that a list of `namespace`, or of all namespaces, does not have. Returns them.
     pub(crate) fn retain(
         &self,
         namespace: Option<&str>,
@@ -87,12 +87,12 @@ impl Rekeys {
         self.lock().extract_if(|object, _| is_gone(object)).map(|(object, _)| object).collect()
     }
 
-    /// One of them, if it is there.
+    /// A Rekey, if it exists.
     pub(crate) fn get(&self, object: &ObjectRef) -> Option<SeenRekey> {
         self.lock().get(object).cloned()
     }
 
-    /// Queues all of them: to be answered, or to be deleted when their time has come.
+    /// Queues all Rekeys: to be answered, and to be deleted at the end of their lifetime.
     pub(crate) fn enqueue_all(&self) {
         let objects: Vec<_> = self.lock().keys().cloned().collect();
         for object in objects {
@@ -106,7 +106,7 @@ impl Rekeys {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ObjectRef, SeenRekey>> {
-        // Nothing that holds the lock can panic half way.
+        // No code that holds the lock can panic half-way.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_known_keeps_its_age_and_its_answer() {
+    fn a_known_rekey_keeps_its_age_and_its_answer() {
         let (rekeys, object) = (Rekeys::default(), ObjectRef::from("prod/db"));
         assert!(rekeys.note(&metadata("db", "1", "10")));
         rekeys.is_answered(&object, "1");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_the_same_name_is_another() {
+    fn a_new_rekey_of_the_same_name_is_another_rekey() {
         let (rekeys, object) = (Rekeys::default(), ObjectRef::from("prod/db"));
         rekeys.note(&metadata("db", "1", "10"));
         assert!(rekeys.note(&metadata("db", "2", "12")));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_deleted_or_not_listed_is_forgotten() {
+    fn a_rekey_that_is_being_deleted_or_not_listed_is_forgotten() {
         let rekeys = Rekeys::default();
         for name in ["a", "b", "c"] {
             rekeys.note(&metadata(name, name, "1"));
