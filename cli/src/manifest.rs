@@ -5,10 +5,13 @@
 //! column. Messages are our own fixed phrases, never the YAML library's, which can quote the input.
 
 mod append;
+mod comments;
 mod edit;
+mod layout;
 mod mark;
 mod metadata;
 mod patch;
+mod relocate;
 mod schema;
 mod sealed_secret;
 mod secret;
@@ -24,6 +27,7 @@ use serde_json::Value;
 
 use crate::files::input;
 
+pub(crate) use comments::Comment;
 pub(crate) use edit::{ManifestFile, NewText, NotEdited, Places};
 pub(crate) use mark::Mark;
 pub(crate) use metadata::{GivenNamespace, metadata_of, name_of, namespace_of};

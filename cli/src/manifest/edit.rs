@@ -13,6 +13,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::files::input::Input;
+use crate::manifest::comments::Comment;
 use crate::manifest::stream::{self, Document};
 use crate::manifest::tree::{Step, Tree};
 use crate::manifest::{Object, Position};
@@ -180,6 +181,32 @@ impl ManifestFile {
                 let expected = Tree::new(expected);
                 are_there && document.value() == expected.value()
             })
+    }
+
+    /// The file without some of its comments, and with the same documents otherwise.
+    pub(crate) fn without_comments(
+        &self,
+        is_unwanted: impl Fn(&Comment) -> bool,
+    ) -> Result<Self, NotEdited> {
+        let text = self.text();
+        let bytes = self.with_mark(text.len(), |bytes| {
+            let mut end = 0;
+            for document in &self.documents {
+                let start = document.range().start;
+                for comment in document.comments().iter().filter(|comment| is_unwanted(comment)) {
+                    let lines = comment.lines_in(document.own_text());
+                    bytes.extend(&text.as_bytes()[end..start + lines.start]);
+                    end = start + lines.end;
+                }
+            }
+            bytes.extend(&text.as_bytes()[end..]);
+        });
+        let again = Input { name: self.name().to_owned(), bytes };
+        let again = Self::parse(again).map_err(|_| NotEdited)?;
+        let values = |file: &'_ Self| {
+            file.documents.iter().map(Document::value).cloned().collect::<Vec<_>>()
+        };
+        if values(&again) == values(self) { Ok(again) } else { Err(NotEdited) }
     }
 
     pub(super) fn text(&self) -> &str {

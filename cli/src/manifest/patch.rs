@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::{Map, Value};
-use yamlpath::{Component, Document as Yaml, Route};
+use yamlpath::{Component, Document as Yaml};
 use zeroize::Zeroizing;
 
 use crate::files::input::Input;
 use crate::manifest::edit::{ManifestFile, NotEdited};
+use crate::manifest::layout::{Edit, Layout, Style, child, edit};
+use crate::manifest::relocate::Move;
 use crate::manifest::tree::{Step, Tree};
 use crate::manifest::{Object, write};
 
@@ -35,6 +37,8 @@ enum Change {
     Remove,
     /// To another key, in the same place.
     Rename(String),
+    /// To another path, from the document on.
+    Move(Vec<Component<'static>>),
 }
 
 impl Patch {
@@ -70,6 +74,20 @@ impl Patch {
         Self::new(object, path, Change::Rename(key.to_owned()))
     }
 
+    /// Moves a field, if it exists, to another path in the same object; mappings around it are made when they are
+    /// missing. Comments in, behind and directly above it go along.
+    ///
+    /// The field stays in its place in the text where only its own mapping lacks the first missing key. Otherwise it
+    /// becomes the last one of the innermost mapping that exists. A mapping that meets another gives it its keys.
+    pub(crate) fn move_to<'a>(
+        object: &Object<'_>,
+        from: &[impl Into<Step<'a>> + Copy],
+        to: &[impl Into<Step<'a>> + Copy],
+    ) -> Self {
+        let to: Vec<Step<'_>> = to.iter().map(|step| (*step).into()).collect();
+        Self::new(object, from, Change::Move(components(object, &to)))
+    }
+
     fn new<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], change: Change) -> Self {
         let path: Vec<Step<'_>> = path.iter().map(|step| (*step).into()).collect();
         let (document, item) = object.place();
@@ -98,6 +116,12 @@ impl Patch {
 
     /// Does to a tree what is done to its text.
     fn apply_to(&self, document: &mut Value) -> Result<(), NotEdited> {
+        if let Change::Move(to) = &self.change {
+            return match self.path.iter().try_fold(&*document, child) {
+                Some(_) => move_in(document, &self.path, to),
+                None => Ok(()),
+            };
+        }
         let (last, parents) = self.path.split_last().ok_or(NotEdited)?;
         let mut value = document;
         for step in parents {
@@ -126,10 +150,47 @@ impl Patch {
                 }
             }
             (Change::Remove | Change::Rename(_), _, Value::Null) => {}
-            (Change::Remove | Change::Rename(_), ..) => return Err(NotEdited),
+            (Change::Remove | Change::Rename(_) | Change::Move(_), ..) => return Err(NotEdited),
         }
         Ok(())
     }
+}
+
+/// Moves a field of a tree.
+fn move_in(
+    document: &mut Value,
+    from: &[Component<'_>],
+    to: &[Component<'_>],
+) -> Result<(), NotEdited> {
+    let (last, parents) = from.split_last().ok_or(NotEdited)?;
+    let mut parent = &mut *document;
+    for step in parents {
+        parent = match step {
+            Component::Key(key) => parent.get_mut(&**key),
+            Component::Index(index) => parent.get_mut(index),
+        }
+        .ok_or(NotEdited)?;
+    }
+    let value = match last {
+        Component::Key(key) => parent.as_object_mut().and_then(|map| map.remove(&**key)),
+        Component::Index(_) => None,
+    };
+    let mut place = document;
+    for step in to {
+        place = child_to_be(place, step)?;
+    }
+    match (place, value.ok_or(NotEdited)?) {
+        (place @ Value::Null, value) => *place = value,
+        (Value::Object(map), Value::Object(more)) => {
+            for (key, value) in more {
+                if map.insert(key, value).is_some() {
+                    return Err(NotEdited);
+                }
+            }
+        }
+        _ => return Err(NotEdited),
+    }
+    Ok(())
 }
 
 /// A path within an object, from its document on.
@@ -139,13 +200,6 @@ fn components(object: &Object<'_>, path: &[Step<'_>]) -> Vec<Component<'static>>
         Step::Index(index) => Component::from(index),
     });
     steps.collect()
-}
-
-fn child<'a>(value: &'a Value, step: &Component<'_>) -> Option<&'a Value> {
-    match step {
-        Component::Key(key) => value.get(&**key),
-        Component::Index(index) => value.get(index),
-    }
 }
 
 /// The child that is there, or is made: null in a mapping.
@@ -221,7 +275,8 @@ fn patched(text: &str, tree: &mut Tree, round: &[&Patch]) -> Result<Zeroizing<St
     for patch in round {
         tree.change(|value| patch.apply_to(value))?;
         if patch.object(tree) != patch.object(&before) {
-            edits.push(Draft { text, yaml: &yaml, patch, tree: before.value() }.edit()?);
+            let layout = Layout { text, yaml: &yaml, tree: before.value() };
+            edits.extend(Draft { layout, patch }.edits()?);
         }
     }
     spliced(text, edits)
@@ -242,33 +297,18 @@ fn spliced(text: &str, mut edits: Vec<Edit>) -> Result<Zeroizing<String>, NotEdi
     Ok(new)
 }
 
-/// What stands in the place of a part of a text.
-struct Edit {
-    range: Range<usize>,
-    new: Zeroizing<String>,
-}
-
 /// One patch of the text of one document.
 struct Draft<'a> {
-    text: &'a str,
-    yaml: &'a Yaml,
+    /// Before the patch.
+    layout: Layout<'a>,
     patch: &'a Patch,
-    /// The tree before the patch.
-    tree: &'a Value,
-}
-
-/// How a mapping is written.
-enum Style {
-    /// One key on a line, indented by this much.
-    Block(usize),
-    /// In braces.
-    Flow,
 }
 
 impl<'a> Draft<'a> {
-    fn edit(&self) -> Result<Edit, NotEdited> {
-        let depth = self.patch.path.len();
-        match &self.patch.change {
+    fn edits(&self) -> Result<Vec<Edit>, NotEdited> {
+        let (depth, from) = (self.patch.path.len(), &self.patch.path);
+        let one = match &self.patch.change {
+            Change::Move(to) => return Move { layout: &self.layout, from, to }.edits(),
             Change::Remove => self.without(),
             Change::Rename(key) => self.renamed(key),
             Change::Set(value) => self.with(depth, value.clone()),
@@ -279,7 +319,8 @@ impl<'a> Draft<'a> {
                     _ => self.with(depth, list),
                 }
             }
-        }
+        };
+        one.map(|edit| vec![edit])
     }
 
     /// With a value at the end of the path, whether there was one or not.
@@ -300,8 +341,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn route(&self, depth: usize) -> Route<'a> {
-        Route::from(self.patch.path[..depth].to_vec())
+    fn path(&self, depth: usize) -> &'a [Component<'static>] {
+        &self.patch.path[..depth]
     }
 
     fn is_there(&self, depth: usize) -> bool {
@@ -309,94 +350,32 @@ impl<'a> Draft<'a> {
     }
 
     fn value_at(&self, depth: usize) -> Option<&'a Value> {
-        self.patch.path[..depth].iter().try_fold(self.tree, child)
+        self.layout.value_at(self.path(depth))
     }
 
-    /// Where a value stands, if there is one behind its key. What follows it may be in it: blanks and comments.
-    fn range_of(&self, route: &Route<'_>) -> Result<Option<Range<usize>>, NotEdited> {
-        let span = match route.is_empty() {
-            true => Some(self.yaml.top_feature().map_err(|_| NotEdited)?),
-            false => self.yaml.query_exact(route).map_err(|_| NotEdited)?,
-        };
-        Ok(span.map(|feature| feature.location.byte_span.0..feature.location.byte_span.1))
-    }
-
-    fn key_of(&self, route: &Route<'_>) -> Result<Range<usize>, NotEdited> {
-        let key = self.yaml.query_key_only(route).map_err(|_| NotEdited)?;
-        Ok(key.location.byte_span.0..key.location.byte_span.1)
-    }
-
-    /// Behind the colon of a key.
-    fn colon_of(&self, key: &Range<usize>) -> Result<usize, NotEdited> {
-        Ok(key.end + self.text[key.end..].find(':').ok_or(NotEdited)? + 1)
-    }
-
-    /// Where a value ends, before comments that belong to what comes next.
-    fn end_of(&self, route: &Route<'_>, value: &Value) -> Result<usize, NotEdited> {
-        let Some(range) = self.range_of(route)? else {
-            return self.colon_of(&self.key_of(route)?);
-        };
-        let ends: Vec<_> = match value {
-            Value::Object(map) if self.is_block(&range) => map
-                .iter()
-                .map(|(key, value)| self.end_of(&route.with_key(key.as_str()), value))
-                .collect::<Result<_, _>>()?,
-            Value::Array(items) if self.is_block(&range) => items
-                .iter()
-                .enumerate()
-                .map(|(index, value)| self.end_of(&route.with_key(index), value))
-                .collect::<Result<_, _>>()?,
-            _ => Vec::new(),
-        };
-        let end = self.text[..range.end].trim_end().len().max(range.start);
-        let end = self.end_of_lines(&(range.start..end)).unwrap_or(end);
-        Ok(ends.into_iter().max().unwrap_or(end))
-    }
-
-    /// Where a text in lines of its own ends, before a comment that is indented less.
-    fn end_of_lines(&self, value: &Range<usize>) -> Option<usize> {
-        let text = &self.text[value.clone()];
-        let (header, lines) = text.split_once('\n').filter(|_| text.starts_with(['|', '>']))?;
-        let indent_of = |line: &str| line.len() - line.trim_start_matches(' ').len();
-        let indent = indent_of(lines.lines().find(|line| !line.trim().is_empty())?);
-        let mut length = header.len() + 1;
-        for line in lines.split_inclusive('\n') {
-            if !line.trim().is_empty() && indent_of(line) < indent {
-                break;
-            }
-            length += line.len();
-        }
-        Some(value.start + text[..length].trim_end().len())
-    }
-
-    fn is_block(&self, value: &Range<usize>) -> bool {
-        !self.text[value.start..].starts_with(['{', '['])
-    }
-
-    fn style(&self, mapping: &Range<usize>) -> Style {
-        match self.is_block(mapping) {
-            true => Style::Block(mapping.start - self.line_start(mapping.start)),
-            false => Style::Flow,
-        }
+    fn range_of(&self, depth: usize) -> Result<Option<Range<usize>>, NotEdited> {
+        self.layout.range_of(self.path(depth))
     }
 
     /// With another value behind a key that is there.
     fn exchanged(&self, depth: usize, value: &Value) -> Result<Edit, NotEdited> {
-        let route = self.route(depth);
-        let key = self.key_of(&route)?;
-        let colon = self.colon_of(&key)?;
-        let old = match self.range_of(&route)? {
+        let path = self.path(depth);
+        let key = self.layout.key_of(path)?;
+        let colon = self.layout.colon_of(&key)?;
+        let old = match self.range_of(depth)? {
             Some(old) => {
-                old.start..self.end_of(&route, self.value_at(depth).unwrap_or(&Value::Null))?
+                old.start..self.layout.end_of(path, self.value_at(depth).unwrap_or(&Value::Null))?
             }
             None => colon..colon,
         };
-        let line_start = self.line_start(key.start);
-        let before = self.text[line_start..key.start].trim_start_matches(' ');
-        let parent = self.range_of(&self.route(depth - 1))?.ok_or(NotEdited)?;
+        let line_start = self.layout.line_start(key.start);
+        let before = self.layout.text[line_start..key.start].trim_start_matches(' ');
+        let parent = self.range_of(depth - 1)?.ok_or(NotEdited)?;
         let new = match value {
             value
-                if takes_lines(value) && self.is_block(&parent) && ["", "- "].contains(&before) =>
+                if takes_lines(value)
+                    && self.layout.is_block(&parent)
+                    && ["", "- "].contains(&before) =>
             {
                 return Ok(self.with_block(&old, colon, value, key.start - line_start));
             }
@@ -412,38 +391,32 @@ impl<'a> Draft<'a> {
 
     /// With a mapping or list in place of a value, below its key. A comment behind the key stays there.
     fn with_block(&self, old: &Range<usize>, colon: usize, value: &Value, indent: usize) -> Edit {
-        let lines = self.block(value, indent + 2);
-        let line_end = self.line_end(colon);
+        let lines = self.layout.block(value, indent + 2);
+        let line_end = self.layout.line_end(colon);
         match old.start <= line_end {
             true => {
-                let comment = self.text[old.end..self.line_end(old.end)].trim_end();
-                let head = self.text[..old.start].trim_end_matches(' ').len();
-                let tail = self.line_end(old.end);
-                edit(head..tail, &[comment, self.line_break(), &lines])
+                let comment = self.layout.text[old.end..self.layout.line_end(old.end)].trim_end();
+                let head = self.layout.text[..old.start].trim_end_matches(' ').len();
+                let tail = self.layout.line_end(old.end);
+                edit(head..tail, &[comment, self.layout.line_break(), &lines])
             }
-            false => edit(line_end..old.end, &[self.line_break(), &lines]),
+            false => edit(line_end..old.end, &[self.layout.line_break(), &lines]),
         }
     }
 
     /// With one more key in a mapping that has some, or one more item in such a list; `more` has nothing else.
     fn with_more(&self, depth: usize, more: &Value) -> Result<Edit, NotEdited> {
-        let route = self.route(depth);
-        let range = self.range_of(&route)?.ok_or(NotEdited)?;
-        match self.style(&range) {
+        let path = self.path(depth);
+        let range = self.range_of(depth)?.ok_or(NotEdited)?;
+        match self.layout.style(&range) {
             Style::Block(indent) => {
                 let old = self.value_at(depth).ok_or(NotEdited)?;
-                let at = self.line_end(self.end_of(&route, old)?);
-                Ok(edit(at..at, &[self.line_break(), &self.block(more, indent)]))
+                let at = self.layout.line_end(self.layout.end_of(path, old)?);
+                Ok(edit(at..at, &[self.layout.line_break(), &self.layout.block(more, indent)]))
             }
             Style::Flow => {
-                let inside = self.text[range.clone()].trim_end().strip_suffix(['}', ']']);
-                let inside = inside.ok_or(NotEdited)?.trim_end().trim_end_matches(',').trim_end();
-                let at = range.start + inside.len();
+                let (at, separator) = self.layout.end_inside(&range)?;
                 let more = flow(more);
-                // On a line of its own where the others are.
-                let rest = &inside[1..];
-                let blank = &rest[..rest.len() - rest.trim_start().len()];
-                let separator = if blank.contains('\n') { blank } else { " " };
                 Ok(edit(at..at, &[",", separator, &more[1..more.len() - 1]]))
             }
         }
@@ -452,51 +425,40 @@ impl<'a> Draft<'a> {
     /// Without a key and its value.
     fn without(&self) -> Result<Edit, NotEdited> {
         let depth = self.patch.path.len();
-        let route = self.route(depth);
-        let pair = self.key_of(&route)?.start
-            ..self.end_of(&route, self.value_at(depth).unwrap_or(&Value::Null))?;
-        let parent = self.range_of(&self.route(depth - 1))?.ok_or(NotEdited)?;
+        let path = self.path(depth);
+        let pair = self.layout.key_of(path)?.start
+            ..self.layout.end_of(path, self.value_at(depth).unwrap_or(&Value::Null))?;
+        let parent = self.range_of(depth - 1)?.ok_or(NotEdited)?;
         let siblings = self.value_at(depth - 1).and_then(Value::as_object).map_or(0, Map::len);
-        match self.style(&parent) {
+        match self.layout.style(&parent) {
             // An empty mapping is written as one.
             Style::Block(_) if siblings == 1 => Ok(edit(pair, &["{}"])),
             Style::Block(_) => {
-                let line_start = self.line_start(pair.start);
-                if !self.text[line_start..pair.start].trim().is_empty() {
+                let line_start = self.layout.line_start(pair.start);
+                if !self.layout.text[line_start..pair.start].trim().is_empty() {
                     // The first key of a list item stands behind its dash.
-                    let rest = &self.text[pair.end..];
+                    let rest = &self.layout.text[pair.end..];
                     let next = rest.len() - rest.trim_start().len();
                     return Ok(edit(pair.start..pair.end + next, &[]));
                 }
-                let end = self.line_end(pair.end);
-                let end = end + self.text[end..].find('\n').map_or(0, |newline| newline + 1);
+                let end = self.layout.line_end(pair.end);
+                let end = end + self.layout.text[end..].find('\n').map_or(0, |newline| newline + 1);
                 Ok(edit(line_start..end, &[]))
             }
-            Style::Flow => {
-                let after = &self.text[pair.end..parent.end];
-                let before = &self.text[parent.start..pair.start];
-                let range = match after.trim_start().strip_prefix(',') {
-                    Some(rest) => pair.start..parent.end - rest.trim_start().len(),
-                    None => match before.trim_end().strip_suffix(',') {
-                        Some(before) => parent.start + before.len()..pair.end,
-                        None => pair,
-                    },
-                };
-                Ok(edit(range, &[]))
-            }
+            Style::Flow => Ok(edit(self.layout.with_comma(pair, &parent), &[])),
         }
     }
 
     /// With another key before the same value.
     fn renamed(&self, key: &str) -> Result<Edit, NotEdited> {
-        let old = self.key_of(&self.route(self.patch.path.len()))?;
+        let old = self.layout.key_of(&self.patch.path)?;
         let new = self.quoted_like(&old, key).unwrap_or_else(|| flow(&Value::from(key)));
         Ok(edit(old, &[&new]))
     }
 
     /// In lines of its own, if the old text has them, indented as they are.
     fn literal(&self, old: &Range<usize>, text: &str) -> Option<Zeroizing<String>> {
-        let (header, lines) = self.text[old.clone()].split_once('\n')?;
+        let (header, lines) = self.layout.text[old.clone()].split_once('\n')?;
         let first = lines.lines().find(|line| !line.trim().is_empty())?;
         let indent = &first[..first.len() - first.trim_start_matches(' ').len()];
         let is_printable =
@@ -514,7 +476,7 @@ impl<'a> Draft<'a> {
         {
             return None;
         }
-        let line_break = self.line_break();
+        let line_break = self.layout.line_break();
         let mut literal = Zeroizing::new(chomping.to_owned());
         for line in content.split('\n') {
             literal.push_str(line_break);
@@ -527,8 +489,10 @@ impl<'a> Draft<'a> {
 
     /// In the quotes of the old value, if it has some and the new one can stand in them.
     fn quoted_like(&self, old: &Range<usize>, text: &str) -> Option<Zeroizing<String>> {
-        let quote =
-            self.text[old.clone()].chars().next().filter(|first| ['\'', '"'].contains(first));
+        let quote = self.layout.text[old.clone()]
+            .chars()
+            .next()
+            .filter(|first| ['\'', '"'].contains(first));
         let is_simple =
             text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=._-".contains(&byte));
         match quote {
@@ -546,44 +510,8 @@ impl<'a> Draft<'a> {
     }
 
     fn is_json(&self) -> bool {
-        self.text.trim_start().starts_with('{')
+        self.layout.text.trim_start().starts_with('{')
     }
-
-    /// Lines of block style, without the last line break.
-    fn block(&self, value: &Value, indent: usize) -> Zeroizing<String> {
-        let line_break = self.line_break();
-        let yaml = write::to_yaml([value]);
-        let mut lines = Zeroizing::new(String::with_capacity(yaml.len() * 2));
-        for (number, line) in String::from_utf8_lossy(&yaml).lines().enumerate() {
-            if number > 0 {
-                lines.push_str(line_break);
-            }
-            lines.extend(std::iter::repeat_n(' ', indent));
-            lines.push_str(line);
-        }
-        lines
-    }
-
-    fn line_break(&self) -> &'static str {
-        if self.text.contains("\r\n") { "\r\n" } else { "\n" }
-    }
-
-    fn line_start(&self, offset: usize) -> usize {
-        self.text[..offset].rfind('\n').map_or(0, |newline| newline + 1)
-    }
-
-    /// Before the line break.
-    fn line_end(&self, offset: usize) -> usize {
-        let end =
-            self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline);
-        end - usize::from(self.text[offset..end].ends_with('\r'))
-    }
-}
-
-fn edit(range: Range<usize>, new: &[&str]) -> Edit {
-    let mut text = Zeroizing::new(String::with_capacity(new.iter().map(|part| part.len()).sum()));
-    text.extend(new.iter().copied());
-    Edit { range, new: text }
 }
 
 /// Whether a value is written on lines of its own in block style.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::files::input::Input;
+use crate::manifest::comments::{self, Comment};
 use crate::manifest::tree::{self, Mistake, Step, Tree};
 use crate::manifest::{MistakeAt, Position};
 
@@ -87,6 +88,13 @@ impl Document {
     /// The line of the file in which its content begins, counted from 1.
     pub(crate) fn content_line(&self) -> usize {
         self.line
+    }
+
+    /// Its comments, in their order.
+    pub(crate) fn comments(&self) -> Vec<Comment> {
+        let mut comments = comments::of(self.own_text());
+        comments.iter_mut().for_each(|comment| comment.line += self.lines_before);
+        comments
     }
 
     /// How many lines of the file stand before its own part.

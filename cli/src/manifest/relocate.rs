@@ -1,0 +1,484 @@
+//! Fields moved to another path in the same object, in their own lines where possible, with their comments.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+use yamlpath::Component;
+use zeroize::Zeroizing;
+
+use crate::manifest::edit::NotEdited;
+use crate::manifest::layout::{Edit, Layout, Style, edit};
+use crate::manifest::write;
+
+/// One field, where it is and where it goes.
+pub(crate) struct Move<'a> {
+    pub(crate) layout: &'a Layout<'a>,
+    pub(crate) from: &'a [Component<'static>],
+    pub(crate) to: &'a [Component<'static>],
+}
+
+/// The field in a mapping in block style: whole lines.
+struct Lines {
+    /// The comments above the key, in lines of their own.
+    above: Range<usize>,
+    key: Range<usize>,
+    /// Behind the value, a comment behind it, and comments below it that are indented further than its key.
+    end: usize,
+    indent: usize,
+}
+
+impl Move<'_> {
+    /// What changes in the text. The field exists.
+    pub(crate) fn edits(&self) -> Result<Vec<Edit>, NotEdited> {
+        if self.to.starts_with(self.from) {
+            return Err(NotEdited);
+        }
+        let parent = self.parent()?;
+        let is_there = |depth: &usize| self.layout.value_at(&self.to[..*depth]).is_some();
+        let there = (0..=self.to.len()).rev().find(is_there).ok_or(NotEdited)?;
+        let (there, missing) = self.to.split_at(there);
+        if missing.is_empty() {
+            self.merged(there)
+        } else if there == parent {
+            self.renamed(missing)
+        } else {
+            self.put(there, missing)
+        }
+    }
+
+    fn parent(&self) -> Result<&[Component<'static>], NotEdited> {
+        self.from.split_last().map(|(_, parent)| parent).ok_or(NotEdited)
+    }
+
+    fn value(&self) -> Result<&Value, NotEdited> {
+        self.layout.value_at(self.from).ok_or(NotEdited)
+    }
+
+    fn style_of(&self, path: &[Component<'_>]) -> Result<Style, NotEdited> {
+        Ok(self.layout.style(&self.layout.range_of(path)?.ok_or(NotEdited)?))
+    }
+
+    /// In its own place, with other keys before the same value.
+    fn renamed(&self, keys: &[Component<'_>]) -> Result<Vec<Edit>, NotEdited> {
+        let layout = self.layout;
+        let (last, outer) = keys.split_last().ok_or(NotEdited)?;
+        let mut new = Zeroizing::new(String::new());
+        match self.style_of(self.parent()?)? {
+            Style::Block(_) => {
+                let Lines { above, key, end, indent } = self.lines()?;
+                let inner = self.push_keys(&mut new, outer, indent)?;
+                push_indent(&mut new, inner);
+                new.push_str(&self.last_key(&key, last)?);
+                let rest = shifted(&layout.text[key.end..end], indent, inner)?;
+                Ok(vec![edit(above.end..end, &[&new, &rest])])
+            }
+            Style::Flow => {
+                let key = layout.key_of(self.from)?;
+                let end = layout.end_of(self.from, self.value()?)?;
+                for step in outer {
+                    new.extend([&quoted(step)?, ": {"]);
+                }
+                new.push_str(&self.last_key(&key, last)?);
+                let braces = "}".repeat(outer.len());
+                Ok(vec![edit(key, &[&new]), edit(end..end, &[&braces])])
+            }
+        }
+    }
+
+    /// At the end of another mapping, below new keys where `missing` has more than one.
+    fn put(
+        &self,
+        mapping: &[Component<'static>],
+        missing: &[Component<'_>],
+    ) -> Result<Vec<Edit>, NotEdited> {
+        let (last, outer) = missing.split_last().ok_or(NotEdited)?;
+        let mut new = Zeroizing::new(String::new());
+        match self.style_of(mapping)? {
+            Style::Block(indent) => {
+                let inner = self.push_keys(&mut new, outer, indent)?;
+                new.push_str(&self.as_lines(last, inner)?);
+            }
+            Style::Flow => {
+                for step in outer {
+                    new.extend([&quoted(step)?, ": {"]);
+                }
+                new.push_str(&self.as_flow(last)?);
+                new.extend(std::iter::repeat_n("}", outer.len()));
+            }
+        }
+        Ok(vec![self.cut()?, self.paste(mapping, &new)?])
+    }
+
+    /// Its keys at the end of a mapping that exists.
+    fn merged(&self, mapping: &[Component<'static>]) -> Result<Vec<Edit>, NotEdited> {
+        let layout = self.layout;
+        let value = self.value()?;
+        let (true, Some(others)) = (value.is_object(), layout.value_at(mapping)) else {
+            return Err(NotEdited);
+        };
+        if others.as_object().is_none_or(Map::is_empty) {
+            return Err(NotEdited);
+        }
+        let range = layout.range_of(self.from)?.ok_or(NotEdited)?;
+        let new = match (self.style_of(mapping)?, layout.style(&range)) {
+            (Style::Block(indent), Style::Block(old)) => {
+                let Lines { above, key, end, indent: old_key } = self.lines()?;
+                let mut new = shifted_lines(&layout.text[above], old_key, indent)?;
+                let first = layout.next_line(key.end);
+                let behind = layout.text[layout.colon_of(&key)?..first].trim();
+                if !behind.is_empty() {
+                    push_indent(&mut new, indent);
+                    new.extend([behind, layout.line_break()]);
+                }
+                new.push_str(&shifted_lines(&layout.text[first..end], old, indent)?);
+                new
+            }
+            (Style::Block(indent), Style::Flow) => layout.block(value, indent),
+            (Style::Flow, Style::Flow) => {
+                let (end, _) = layout.end_inside(&range)?;
+                Zeroizing::new(layout.text[range.start + 1..end].trim_start().to_owned())
+            }
+            (Style::Flow, Style::Block(_)) => inside_of(value),
+        };
+        Ok(vec![self.cut()?, self.paste(mapping, &new)?])
+    }
+
+    fn paste(&self, mapping: &[Component<'static>], new: &str) -> Result<Edit, NotEdited> {
+        let layout = self.layout;
+        let range = layout.range_of(mapping)?.ok_or(NotEdited)?;
+        match layout.style(&range) {
+            Style::Block(indent) => {
+                let value = layout.value_at(mapping).ok_or(NotEdited)?;
+                let at = self.end_below(layout.end_of(mapping, value)?, indent);
+                Ok(edit(at..at, &[layout.line_break(), new]))
+            }
+            Style::Flow => {
+                let (at, separator) = layout.end_inside(&range)?;
+                Ok(edit(at..at, &[",", separator, new]))
+            }
+        }
+    }
+
+    fn cut(&self) -> Result<Edit, NotEdited> {
+        let layout = self.layout;
+        let parent = self.parent()?;
+        if layout.value_at(parent).and_then(Value::as_object).is_none_or(|map| map.len() == 1) {
+            return Err(NotEdited);
+        }
+        let range = layout.range_of(parent)?.ok_or(NotEdited)?;
+        match layout.style(&range) {
+            Style::Block(_) => {
+                let Lines { above, end, .. } = self.lines()?;
+                Ok(edit(above.start..layout.next_line(end), &[]))
+            }
+            Style::Flow => {
+                let end = layout.end_of(self.from, self.value()?)?;
+                let pair = layout.key_of(self.from)?.start..end;
+                Ok(edit(layout.with_comma(pair, &range), &[]))
+            }
+        }
+    }
+
+    /// The field as lines of block style, indented by this much, without the last line break.
+    fn as_lines(
+        &self,
+        name: &Component<'_>,
+        indent: usize,
+    ) -> Result<Zeroizing<String>, NotEdited> {
+        let layout = self.layout;
+        match self.style_of(self.parent()?)? {
+            Style::Block(_) => {
+                let Lines { above, key, end, indent: old } = self.lines()?;
+                let mut lines = shifted_lines(&layout.text[above], old, indent)?;
+                push_indent(&mut lines, indent);
+                lines.push_str(&self.last_key(&key, name)?);
+                lines.push_str(&shifted(&layout.text[key.end..end], old, indent)?);
+                Ok(lines)
+            }
+            Style::Flow => {
+                let key = layout.key_of(self.from)?;
+                let end = layout.end_of(self.from, self.value()?)?;
+                let mut lines = Zeroizing::new(String::new());
+                push_indent(&mut lines, indent);
+                let value = &layout.text[layout.colon_of(&key)?..end];
+                lines.extend([&self.last_key(&key, name)?, ":"]);
+                if !value.starts_with([' ', '\r', '\n']) {
+                    lines.push(' ');
+                }
+                lines.push_str(&shifted(value, 0, indent)?);
+                Ok(lines)
+            }
+        }
+    }
+
+    /// The field as it is in braces.
+    fn as_flow(&self, name: &Component<'_>) -> Result<Zeroizing<String>, NotEdited> {
+        let layout = self.layout;
+        let key = layout.key_of(self.from)?;
+        let mut new = Zeroizing::new(String::new());
+        match self.style_of(self.parent()?)? {
+            Style::Block(_) => {
+                new.extend([quoted(name)?.as_str(), ": "]);
+                new.push_str(&Zeroizing::new(self.value()?.to_string()));
+            }
+            Style::Flow => {
+                let end = layout.end_of(self.from, self.value()?)?;
+                new.push_str(&self.last_key(&key, name)?);
+                new.push_str(&layout.text[key.end..end]);
+            }
+        }
+        Ok(new)
+    }
+
+    /// The lines of the field, which begins its line.
+    fn lines(&self) -> Result<Lines, NotEdited> {
+        let layout = self.layout;
+        let key = layout.key_of(self.from)?;
+        let line_start = layout.line_start(key.start);
+        let indent = key.start - line_start;
+        if !layout.text[line_start..key.start].trim().is_empty() {
+            return Err(NotEdited);
+        }
+        // Comments before the first key are about the document.
+        let parent = self.parent()?;
+        let is_first = parent.is_empty()
+            && layout.range_of(parent)?.is_some_and(|range| range.start == key.start);
+        let mut start = line_start;
+        while start > 0 && !is_first {
+            let above = layout.line_start(start - 1);
+            let hash = above + indent;
+            let is_comment = layout.text[above..start].trim_start_matches(' ').starts_with('#')
+                && layout.text[hash..].starts_with('#')
+                && layout.yaml.offset_inside_comment(hash);
+            if !is_comment {
+                break;
+            }
+            start = above;
+        }
+        let end = self.end_below(layout.end_of(self.from, self.value()?)?, indent);
+        Ok(Lines { above: start..line_start, key, end, indent })
+    }
+
+    /// The end of the line, or of the last line below it that has only a comment and is indented further.
+    fn end_below(&self, offset: usize, indent: usize) -> usize {
+        let layout = self.layout;
+        let mut end = layout.line_end(offset);
+        let mut next = layout.next_line(offset);
+        while next < layout.text.len() {
+            let line = &layout.text[next..layout.line_end(next)];
+            let hash = line.len() - line.trim_start_matches(' ').len();
+            let is_comment = line[hash..].starts_with('#')
+                && hash > indent
+                && layout.yaml.offset_inside_comment(next + hash);
+            if is_comment {
+                end = layout.line_end(next);
+            } else if !line.trim().is_empty() {
+                break;
+            }
+            next = layout.next_line(next);
+        }
+        end
+    }
+
+    /// Writes keys, each on a line below the one before; how far what follows is indented.
+    fn push_keys(
+        &self,
+        new: &mut String,
+        keys: &[Component<'_>],
+        indent: usize,
+    ) -> Result<usize, NotEdited> {
+        let unit = self.unit();
+        for (depth, step) in keys.iter().enumerate() {
+            push_indent(new, indent + depth * unit);
+            new.extend([&spelled(step)?, ":", self.layout.line_break()]);
+        }
+        Ok(indent + keys.len() * unit)
+    }
+
+    /// By how much the document indents.
+    fn unit(&self) -> usize {
+        let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+        let lines = self.layout.text.lines();
+        let lines = lines.filter(|line| !line.trim_start().starts_with(['#', '-']));
+        lines.map(indent).find(|indent| *indent > 0).unwrap_or(2)
+    }
+
+    /// The last key, spelled as the old one if it is the same.
+    fn last_key(&self, old: &Range<usize>, new: &Component<'_>) -> Result<String, NotEdited> {
+        let text = &self.layout.text[old.clone()];
+        if self.from.last() == Some(new) {
+            Ok(text.to_owned())
+        } else if text.starts_with('"') {
+            quoted(new)
+        } else {
+            spelled(new)
+        }
+    }
+}
+
+fn key_text<'a>(step: &'a Component<'_>) -> Result<&'a str, NotEdited> {
+    match step {
+        Component::Key(key) => Ok(key),
+        Component::Index(_) => Err(NotEdited),
+    }
+}
+
+fn quoted(step: &Component<'_>) -> Result<String, NotEdited> {
+    key_text(step).map(|key| Value::from(key).to_string())
+}
+
+fn spelled(step: &Component<'_>) -> Result<String, NotEdited> {
+    let key = key_text(step)?;
+    if write::is_plain(key) { Ok(key.to_owned()) } else { quoted(step) }
+}
+
+/// The keys and values of a mapping as they are in braces.
+fn inside_of(value: &Value) -> Zeroizing<String> {
+    let text = Zeroizing::new(value.to_string());
+    Zeroizing::new(text[1..text.len() - 1].to_owned())
+}
+
+fn push_indent(text: &mut String, indent: usize) {
+    text.extend(std::iter::repeat_n(' ', indent));
+}
+
+/// A text whose lines, but for the first, are indented otherwise: by as much more or less as `new` is than `old`.
+fn shifted(text: &str, old: usize, new: usize) -> Result<Zeroizing<String>, NotEdited> {
+    let lines = text.split_inclusive('\n').count();
+    let mut shifted = Zeroizing::new(String::with_capacity(text.len() + lines * new));
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let line = if number == 0 || line.trim().is_empty() {
+            line
+        } else if new >= old {
+            push_indent(&mut shifted, new - old);
+            line
+        } else {
+            let (blank, rest) = line.split_at_checked(old - new).ok_or(NotEdited)?;
+            if !blank.trim_start_matches(' ').is_empty() {
+                return Err(NotEdited);
+            }
+            rest
+        };
+        shifted.push_str(line);
+    }
+    Ok(shifted)
+}
+
+/// The same for all lines.
+fn shifted_lines(text: &str, old: usize, new: usize) -> Result<Zeroizing<String>, NotEdited> {
+    let whole = Zeroizing::new(["\n", text].concat());
+    Ok(Zeroizing::new(shifted(&whole, old, new)?[1..].to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::files::input::Input;
+    use crate::manifest::{ManifestFile, NotEdited, Patch};
+
+    /// The file after moves of fields in its last object.
+    fn moved(text: &str, moves: &[(&str, &str)]) -> Result<String, NotEdited> {
+        let input = Input { name: "f".into(), bytes: zeroize::Zeroizing::new(text.into()) };
+        let file = ManifestFile::parse(input).unwrap();
+        let objects = file.objects().unwrap();
+        let object = objects.last().unwrap();
+        let patches: Vec<_> = moves
+            .iter()
+            .map(|(from, to)| {
+                let [from, to] = [from, to].map(|path| path.split('.').collect::<Vec<_>>());
+                Patch::move_to(object, &from, &to)
+            })
+            .collect();
+        file.patched(&patches).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    }
+
+    const HEAD: &str = "apiVersion: v1\nkind: K\n";
+
+    #[test]
+    fn a_field_is_moved_with_its_comments() {
+        for (before, moves, after) in [
+            // In its own place.
+            (
+                "# a\ns: # b\n    # c\n    a: x # d\n    # e\n\n# f\nt: 1\n",
+                &[("s", "r.q")][..],
+                "# a\nr:\n    q: # b\n        # c\n        a: x # d\n        # e\n\n# f\nt: 1\n",
+            ),
+            ("s:\n  a: x", &[("s", "r")], "r:\n  a: x"),
+            (
+                "s:\n  'a': x\nt: 1\n",
+                &[("s.a", "s.b.c.a")],
+                "s:\n  b:\n    c:\n      'a': x\nt: 1\n",
+            ),
+            ("s: {a: x} # c\n", &[("s", "r.q")], "r:\n  q: {a: x} # c\n"),
+            ("s: {a: x, b: y}\n", &[("s.a", "s.c.d")], "s: {\"c\": {d: x}, b: y}\n"),
+            // At the end of another mapping.
+            (
+                "# a\n# b\ns: x # c\n# d\nt:\n    k: y\n    # e\n\n# f\nu: 1\n",
+                &[("s", "t.m.s")],
+                "# d\nt:\n    k: y\n    m:\n        # a\n        # b\n        s: x # c\n    # e\n\n# f\nu: 1\n",
+            ),
+            (
+                "t:\n  k: y\n  s: |\n    x\n\n      y\n  # end\nu: 1\n",
+                &[("t.s", "s")],
+                "t:\n  k: y\n  # end\nu: 1\ns: |\n  x\n\n    y\n",
+            ),
+            (
+                "t: {k: y, s: {a: x}}\nu:\n    b: 1\n",
+                &[("t.s", "u.v.w")],
+                "t: {k: y}\nu:\n    b: 1\n    v:\n        w: {a: x}\n",
+            ),
+            (
+                "t: {k: y, s: {a: x}}\nu: {b: 1}\n",
+                &[("t.s", "u.v.s")],
+                "t: {k: y}\nu: {b: 1, \"v\": {s: {a: x}}}\n",
+            ),
+            ("s:\n  a: x\nu: {b: 1}\n", &[("s", "u.v")], "u: {b: 1, \"v\": {\"a\":\"x\"}}\n"),
+            // Into a mapping that exists.
+            (
+                "# a\ns: # b\n  # c\n  k: x # d\n  # e\nt:\n    # f\n    l: y\nu: 1\n",
+                &[("s", "t")],
+                "t:\n    # f\n    l: y\n    # a\n    # b\n    # c\n    k: x # d\n    # e\nu: 1\n",
+            ),
+            ("s: {k: x, l: w}\nt:\n  m: z\n", &[("s", "t")], "t:\n  m: z\n  k: x\n  l: w\n"),
+            ("s: {k: x}\nt: {m: z}\n", &[("s", "t")], "t: {m: z, k: x}\n"),
+            ("s:\n  k: x\nt: {m: z}\n", &[("s", "t")], "t: {m: z, \"k\":\"x\"}\n"),
+            // What does not exist stays where it is.
+            ("s: x\n", &[("t", "s.u")], "s: x\n"),
+        ] {
+            for line_break in ["\n", "\r\n"] {
+                let [before, after] = [before, after]
+                    .map(|text| format!("# top\n---\n{HEAD}{text}").replace('\n', line_break));
+                assert_eq!(moved(&before, moves), Ok(after), "{before}");
+            }
+        }
+    }
+
+    #[test]
+    fn comments_above_the_first_key_of_a_document_stay() {
+        assert_eq!(
+            moved("# top\ns: x\napiVersion: v1\nkind: K\nt: {a: y}\n", &[("s", "t.s")]),
+            Ok("# top\napiVersion: v1\nkind: K\nt: {a: y, \"s\": \"x\"}\n".into())
+        );
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let json = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"K\",\n\t\"s\": {\n\t\t\"a\": \"x\"\n\t},\n\t\"t\": true\n}\n";
+        assert_eq!(
+            moved(json, &[("s", "r.q"), ("t", "r.u.t"), ("u", "v")]),
+            Ok("{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"K\",\n\t\"r\": {\"q\": {\n\t\t\"a\": \"x\"\n\t}, \"u\": {\"t\": true}}\n}\n".into())
+        );
+    }
+
+    #[test]
+    fn a_move_that_would_lose_something_is_refused() {
+        for (text, from, to) in [
+            ("s:\n  a: x\nt: 1\n", "s", "t"),
+            ("s:\n  a: x\nt:\n  a: y\n", "s", "t"),
+            ("s:\n  a: x\n", "s", "s.b"),
+            ("s:\n  a: x\n", "s.a", "a"),
+            ("s: &v\n  a: x\nt: *v\nu: {b: 1}\n", "s", "u.s"),
+        ] {
+            assert_eq!(moved(&format!("{HEAD}{text}"), &[(from, to)]), Err(NotEdited), "{text}");
+        }
+    }
+}
