@@ -233,11 +233,6 @@ impl<'a> Object<'a> {
         MistakeAt::new(self.position(path), path, what).into()
     }
 
-    /// Whether it is the document, or an item of it.
-    pub(crate) fn is_in(&self, document: &Document) -> bool {
-        std::ptr::eq(self.document, document)
-    }
-
     /// The number of the document, counted from 1, and of the item in its list, counted from 0.
     pub(crate) fn place(&self) -> (usize, Option<usize>) {
         (self.document.number, self.item)

@@ -107,32 +107,32 @@ fn secrets_become_sealed_secrets_with_their_comments() -> Result<()> {
 apiVersion: bulla.dev/v1alpha1
 kind: SealedSecret
 metadata:
-  name: db # a name
-  namespace: shop
+    name: db # a name
+    namespace: shop
+# the values
 spec:
-  # the values
-  sealedData:
-    more: ...
-    # by hand
-    password: ...
-    username: ...
-  template:
-    metadata:
-      labels:
-        # who is called
-        team: storage
-    type: kubernetes.io/basic-auth # a type
+    sealedData:
+        # by hand
+        password: ...
+        username: ...
+        more: ...
+    template:
+        metadata:
+            labels:
+                # who is called
+                team: storage
+        type: kubernetes.io/basic-auth # a type
 # the end
 ---
 # the second
 apiVersion: bulla.dev/v1alpha1
 kind: SealedSecret
 metadata:
-  name: second
-  namespace: shop
+    name: second
+    namespace: shop
 spec:
-  sealedData:
-    k: ...
+    sealedData:
+        k: ...
 ";
     ensure!(masked(&text) == expected, "{text}");
     files.site.done(&["lint", "db.yaml"])?;
@@ -175,7 +175,20 @@ fn json_stays_json() -> Result<()> {
     ensure!(run.code == 1 && run.stderr.contains("no namespace is named"), "{}", run.stderr);
     let run = files.migrate(&["-n", "shop", "db.json"])?;
     ensure!(run.code == 0, "{}", run.stderr);
-    ensure!(files.site.read("db.json")?.starts_with("{\n  \"apiVersion\": \"bulla.dev/v1alpha1\""));
+    let text = files.site.read("db.json")?;
+    let expected = r#"{
+	"apiVersion": "bulla.dev/v1alpha1",
+	"kind": "SealedSecret",
+	"metadata": {
+		"name": "db",
+		"namespace":"shop"
+	},
+	"spec": {"sealedData": {
+		"a": "..."
+	}}
+}
+"#;
+    ensure!(masked(&text) == expected, "{text}");
     ensure!(files.site.values("db.json")?["a"] == b"hunter2");
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! keys and sealed again. Then each file is exchanged whole, or not at all. Plaintext is in memory only.
 
 mod bitnami;
-mod comments;
+mod conversion;
 mod draft;
 mod report;
 mod sops;
@@ -12,7 +12,6 @@ mod sops;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use bulla_sealing::{Recipients, Scope};
 use clap::Args;
 
 use self::draft::{Job, MigrateDraft};
@@ -20,8 +19,6 @@ use self::report::MigrateReport;
 use crate::command_line::flags::ReportFormat;
 use crate::files::write::{self, Existing, Visibility};
 use crate::files::{self, input, walk};
-use crate::manifest::GivenNamespace;
-use crate::report::diagnostic::Place;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 use crate::who::destination::DestinationFlags;
@@ -75,29 +72,6 @@ pub(crate) struct Migrate {
     force: bool,
 }
 
-/// Where values of an object are sealed for.
-struct Address<'a> {
-    recipients: &'a Recipients,
-    /// Of what names none itself.
-    namespace: Option<&'a GivenNamespace>,
-}
-
-/// An object that was turned into ours.
-struct Migrated {
-    place: Place,
-    /// The tool.
-    from: &'static str,
-    scope: Scope,
-    keys: Vec<String>,
-}
-
-/// Something that is good to know about an object.
-#[derive(Clone)]
-struct Note {
-    place: Place,
-    message: String,
-}
-
 impl Migrate {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let recipients_files = &self.destination.recipients.recipients_files;
@@ -107,9 +81,10 @@ impl Migrate {
             return Err(anyhow!("-o takes the result of one file that is named"))
                 .or_hint("name one file, or leave -o out to change the files in place");
         }
-        let keys = match self.from_keys.is_empty() {
-            true => None,
-            false => Some(bitnami::read_keys(&self.from_keys)?),
+        let keys = if self.from_keys.is_empty() {
+            None
+        } else {
+            Some(bitnami::read_keys(&self.from_keys)?)
         };
         let authority = self.destination.authority(&self.paths)?;
         let mut drafts =

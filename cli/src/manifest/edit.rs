@@ -61,21 +61,6 @@ impl ManifestFile {
         &self.documents
     }
 
-    /// The file with other documents in place of its own, and nothing else between them than there was.
-    pub(crate) fn rewritten(&self, documents: &[Zeroizing<String>]) -> Zeroizing<Vec<u8>> {
-        let text = self.text();
-        let len = text.len() + documents.iter().map(|document| document.len()).sum::<usize>();
-        self.with_mark(len, |bytes| {
-            let mut end = 0;
-            for (old, new) in self.documents.iter().zip(documents) {
-                bytes.extend(&text.as_bytes()[end..old.range().start]);
-                bytes.extend(new.as_bytes());
-                end = old.range().end;
-            }
-            bytes.extend(&text.as_bytes()[end..]);
-        })
-    }
-
     /// All objects; what is none is a mistake.
     pub(crate) fn objects(&self) -> Result<Vec<Object<'_>>> {
         let mut objects = Vec::new();

@@ -74,32 +74,11 @@ impl Document {
         &self.source.text[self.range.clone()]
     }
 
-    /// What stands before the line in which its content begins.
-    pub(crate) fn head(&self) -> &str {
-        let lines = self.line - 1 - self.lines_before;
-        let text = self.own_text();
-        let end = match lines {
-            0 => 0,
-            lines => text.match_indices('\n').nth(lines - 1).map_or(0, |(newline, _)| newline + 1),
-        };
-        &text[..end]
-    }
-
-    /// The line of the file in which its content begins, counted from 1.
-    pub(crate) fn content_line(&self) -> usize {
-        self.line
-    }
-
     /// Its comments, in their order.
     pub(crate) fn comments(&self) -> Vec<Comment> {
         let mut comments = comments::of(self.own_text());
         comments.iter_mut().for_each(|comment| comment.line += self.lines_before);
         comments
-    }
-
-    /// How many lines of the file stand before its own part.
-    pub(crate) fn lines_before(&self) -> usize {
-        self.lines_before
     }
 
     /// Whether it is written in JSON.

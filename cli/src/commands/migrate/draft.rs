@@ -1,34 +1,43 @@
 //! What becomes of one file: the file with every object of another tool turned into ours, or why it stays.
 
+use std::collections::HashMap;
+
 use anyhow::anyhow;
 use bulla_crds::rules;
-use zeroize::Zeroizing;
 
-use super::bitnami::{self, Keys};
-use super::sops::{self, Decryption};
-use super::{Address, Migrated, Note, comments};
+use super::bitnami::{self, BitnamiKeys};
+use super::conversion::{Conversion, MigratedObject, MigrationNote};
+use super::sops::{self, Decrypted, SopsFile};
 use crate::files::draft::FileDraft;
 use crate::files::input::Input;
 use crate::files::walk::{FileOutcome, FoundFile, Interest};
-use crate::manifest::{self, GivenNamespace, ManifestFile, NotEdited, Object};
+use crate::manifest::{self, Comment, Document, ManifestFile, NotEdited, Object, Position};
 use crate::report::diagnostic::Place;
 use crate::report::failure::Failure;
 use crate::who::destination::Destination;
 
 /// What is known for every file.
 pub(super) struct Job<'a> {
-    pub(super) keys: Option<&'a Keys>,
+    pub(super) keys: Option<&'a BitnamiKeys>,
     /// Of the file, asked only when there is something to seal.
     pub(super) destination: &'a dyn Fn() -> Result<Destination, Failure>,
     pub(super) namespace: Option<&'a str>,
+}
+
+impl Job<'_> {
+    fn destination(&self) -> Result<Destination, Failure> {
+        let destination = (self.destination)()?;
+        let namespace = destination.given_namespace(self.namespace)?;
+        Ok(Destination { namespace, ..destination })
+    }
 }
 
 /// A file, and what is to be done with it.
 #[derive(Default)]
 pub(super) struct MigrateDraft {
     pub(super) file: FileDraft,
-    pub(super) migrated: Vec<Migrated>,
-    pub(super) notes: Vec<Note>,
+    pub(super) migrated: Vec<MigratedObject>,
+    pub(super) notes: Vec<MigrationNote>,
     /// Of other tools.
     pub(super) objects: usize,
 }
@@ -64,85 +73,26 @@ impl MigrateDraft {
     }
 
     /// The recipients and namespace of the file, or a refusal.
-    fn destination(&mut self, job: &Job<'_>) -> Option<(Destination, Option<GivenNamespace>)> {
-        let destination = (job.destination)().and_then(|destination| {
-            let namespace = destination.given_namespace(job.namespace)?;
-            Ok((destination, namespace))
-        });
-        match destination {
-            Ok(destination) => Some(destination),
-            Err(failure) => {
-                self.file.trouble(failure);
-                None
-            }
-        }
+    fn destination(&mut self, job: &Job<'_>) -> Option<Destination> {
+        job.destination().map_err(|failure| self.file.trouble(failure)).ok()
     }
 
     fn bitnami(&mut self, manifests: &ManifestFile, objects: &[Object<'_>], job: &Job<'_>) {
-        let is_theirs = |object: &&Object<'_>| bitnami::is_theirs(object);
-        self.objects = objects.iter().filter(is_theirs).count();
+        let is_bitnamis = |object: &&Object<'_>| bitnami::is_bitnamis(object);
+        self.objects = objects.iter().filter(is_bitnamis).count();
         self.file.others += objects.len() - self.objects;
         if self.objects == 0 {
             return;
         }
-        let Some((destination, namespace)) = self.destination(job) else { return };
-        let address =
-            Address { recipients: &destination.recipients, namespace: namespace.as_ref() };
-        let mut patches = Vec::new();
-        for object in objects.iter().filter(is_theirs) {
-            match bitnami::convert(object, job.keys, &address) {
-                Ok(conversion) => {
-                    patches.extend(conversion.patches);
-                    self.notes.extend(conversion.notes);
-                    self.migrated.push(conversion.migrated);
-                }
+        let Some(destination) = self.destination(job) else { return };
+        let mut conversions = Vec::new();
+        for object in objects.iter().filter(is_bitnamis) {
+            match bitnami::convert(object, job.keys, &destination) {
+                Ok(conversion) => conversions.push(conversion),
                 Err(refused) => self.file.diagnostics.extend(refused),
             }
         }
-        if !self.file.diagnostics.is_empty() {
-            return;
-        }
-        match manifests.patched(&patches) {
-            Ok(new) => self.finish(manifests, objects, new),
-            Err(NotEdited) => self.not_edited(),
-        }
-    }
-
-    fn not_edited(&mut self) {
-        let error = anyhow!("{}: {NotEdited}", self.file.name);
-        let hint = "write it without aliases and anchors first";
-        self.file.trouble(Failure::unable(error).hint(hint));
-    }
-
-    /// Looks at the result as if somebody else had written it, and tells of comments that are gone.
-    fn finish(&mut self, old: &ManifestFile, objects: &[Object<'_>], new: Zeroizing<Vec<u8>>) {
-        let input = Input { name: self.file.name.clone(), bytes: new.clone() };
-        let Ok(file) = ManifestFile::parse(input) else { return self.not_edited() };
-        let Ok((new_objects, _)) = file.objects_among_others() else { return self.not_edited() };
-        if new_objects.len() != objects.len() {
-            return self.not_edited();
-        }
-        for (old, new) in
-            objects.iter().zip(&new_objects).filter(|(old, _)| bitnami::is_theirs(old))
-        {
-            if let Some(message) = flaw(new) {
-                self.file.diagnostics.push(Place::new(old, &[], None).diagnose(message, None));
-            }
-        }
-        for (old, new) in old.documents().iter().zip(file.documents()) {
-            let lost = comments::lost(old, new);
-            let object =
-                objects.iter().find(|object| object.is_in(old)).filter(|_| !lost.is_empty());
-            self.notes.extend(object.into_iter().flat_map(|object| {
-                lost.iter().map(|line| {
-                    let mut place = Place::new(object, &[], None);
-                    place.position.line = *line;
-                    let message = "a comment is not carried over: what it was about is gone".into();
-                    Note { place, message }
-                })
-            }));
-        }
-        self.file.new = Some(new);
+        self.finish(manifests, manifests, conversions);
     }
 
     fn sops(&mut self, manifests: &ManifestFile, job: &Job<'_>) -> Result<(), Failure> {
@@ -159,30 +109,61 @@ impl MigrateDraft {
             self.file.trouble(Failure::unable(error).hint(hint));
             return Ok(());
         }
-        let Some((destination, namespace)) = self.destination(job) else { return Ok(()) };
-        let address =
-            Address { recipients: &destination.recipients, namespace: namespace.as_ref() };
-        let plain = match sops::decrypted(&self.file.path, manifests)? {
-            Decryption::Plain(plain) => plain,
-            Decryption::Refused(failure) => {
-                self.file.trouble(failure);
-                return Ok(());
-            }
-        };
-        match sops::convert(manifests, &plain, &address) {
-            Ok(converted) => {
-                self.notes = converted.notes;
-                self.migrated = converted.migrated;
-                self.file.new = Some(converted.new);
-            }
-            Err(refused) => self.file.diagnostics.extend(refused),
+        let Some(destination) = self.destination(job) else { return Ok(()) };
+        match sops::decrypt(&self.file.path, manifests)? {
+            Decrypted::Plain(plain) => match sops::convert(manifests, &plain, &destination) {
+                Ok(SopsFile { bare, conversions }) => self.finish(manifests, &bare, conversions),
+                Err(refused) => self.file.diagnostics.extend(refused),
+            },
+            Decrypted::Refused(failure) => self.file.trouble(failure),
         }
         Ok(())
+    }
+
+    fn not_edited(&mut self) {
+        let error = anyhow!("{}: {NotEdited}", self.file.name);
+        let hint = "write it without aliases and anchors first";
+        self.file.trouble(Failure::unable(error).hint(hint));
+    }
+
+    /// Changes the objects in their places, which are the same in `bare`: the file without comments that have to go.
+    fn finish(&mut self, old: &ManifestFile, bare: &ManifestFile, conversions: Vec<Conversion>) {
+        if self.file.is_refused() {
+            return;
+        }
+        let patches: Vec<_> =
+            conversions.iter().flat_map(|conversion| conversion.patches.clone()).collect();
+        let Ok(bytes) = bare.patched(&patches) else { return self.not_edited() };
+        let input = Input { name: self.file.name.clone(), bytes: bytes.clone() };
+        let Ok(new) = ManifestFile::parse(input) else { return self.not_edited() };
+        let Ok((objects, _)) = new.objects_among_others() else { return self.not_edited() };
+        for conversion in &conversions {
+            let position = conversion.position;
+            let object = objects.iter().find(|object| object.place() == position);
+            let Some(object) = object.filter(|object| conversion.is_met_by(object)) else {
+                return self.not_edited();
+            };
+            if let Some(message) = flaw(object) {
+                let place = conversion.migrated.place.clone();
+                self.file.diagnostics.push(place.diagnose(message, None));
+            }
+        }
+        for Conversion { migrated, notes, .. } in conversions {
+            self.migrated.push(migrated);
+            self.notes.extend(notes);
+        }
+        for (number, (old, new)) in (1..).zip(old.documents().iter().zip(new.documents())) {
+            let is_in = |migrated: &&MigratedObject| migrated.place.position.document == number;
+            if let Some(first) = self.migrated.iter().find(is_in) {
+                self.notes.extend(lost_comments(old, new, &first.place));
+            }
+        }
+        self.file.new = Some(bytes);
     }
 }
 
 /// The first thing that `bulla lint` would find wrong with the object by itself.
-pub(super) fn flaw(object: &Object<'_>) -> Option<String> {
+fn flaw(object: &Object<'_>) -> Option<String> {
     if let Some(flaw) = manifest::flaws(object).into_iter().next() {
         return Some(flaw.to_string());
     }
@@ -193,4 +174,30 @@ pub(super) fn flaw(object: &Object<'_>) -> Option<String> {
             .map(|violation| violation.to_string()),
         Err(error) => Some(error.to_string()),
     }
+}
+
+/// Notes about comments of a document that the new one does not have.
+fn lost_comments(old: &Document, new: &Document, place: &Place) -> Vec<MigrationNote> {
+    let mut lost = old.comments();
+    lost.retain(|comment| !sops::is_encrypted_comment(&comment.text));
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let mut kept: HashMap<String, usize> = HashMap::new();
+    for comment in new.comments() {
+        *kept.entry(comment.text).or_default() += 1;
+    }
+    lost.retain(|comment| match kept.get_mut(&comment.text) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    });
+    let note = |comment: Comment| {
+        let position = Position { line: comment.line, ..place.position.clone() };
+        let message = "a comment is not carried over: what it was about is gone".into();
+        MigrationNote { place: Place { position, ..place.clone() }, message }
+    };
+    lost.into_iter().map(note).collect()
 }

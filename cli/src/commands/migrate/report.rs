@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::conversion::{MigratedObject, MigrationNote};
 use super::draft::MigrateDraft;
-use super::{Migrated, Note};
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
 use crate::report::output::count;
@@ -38,7 +38,7 @@ impl MigrateReport<'_> {
             )));
             text.push('\n');
             for migrated in &draft.migrated {
-                let Migrated { place, from, scope, keys } = migrated;
+                let MigratedObject { place, from, scope, keys } = migrated;
                 let keys = count(keys.len(), "value");
                 let line = format!("  {}: {keys} of {from}, scope {scope}", place.object());
                 text.push_str(&escape::line(&line));
@@ -51,7 +51,7 @@ impl MigrateReport<'_> {
     /// What is good to know, one line for each.
     pub(super) fn notes(&self) -> String {
         let notes = self.changed().flat_map(|draft| &draft.notes);
-        let line = |Note { place, message }: &Note| {
+        let line = |MigrationNote { place, message }: &MigrationNote| {
             let line = format!("note: {}: {}: {message}", place.position, place.object());
             escape::line(&line) + "\n"
         };
@@ -73,12 +73,13 @@ impl MigrateReport<'_> {
             }
             value
         };
-        let object = |migrated: &Migrated| {
-            let Migrated { from, scope, keys, .. } = migrated;
+        let object = |migrated: &MigratedObject| {
+            let MigratedObject { from, scope, keys, .. } = migrated;
             let fields = json!({"from": from, "scope": scope.to_string(), "keys": keys});
             with(place(&migrated.place), fields)
         };
-        let note = |note: &Note| with(place(&note.place), json!({"message": note.message}));
+        let note =
+            |note: &MigrationNote| with(place(&note.place), json!({"message": note.message}));
         let file = |draft: &MigrateDraft| {
             json!({
                 "file": draft.file.name,
@@ -103,7 +104,11 @@ impl MigrateReport<'_> {
         MigrateNumbers {
             objects: self.drafts.iter().map(|draft| draft.objects).sum(),
             migrated: self.changed().map(|draft| draft.migrated.len()).sum(),
-            values: self.changed().flat_map(|draft| &draft.migrated).map(|it| it.keys.len()).sum(),
+            values: self
+                .changed()
+                .flat_map(|draft| &draft.migrated)
+                .map(|object| object.keys.len())
+                .sum(),
             others: self.drafts.iter().map(|draft| draft.file.others).sum(),
         }
     }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use bulla_crds::Policy;
 use serde_json::{Map, Value};
 
-use super::{ANNOTATIONS, MANAGED, PATCH, Reader, SKIP_OWNER, template};
-use crate::commands::migrate::Note;
+use super::annotations::{self, MANAGED, PATCH, SKIP_OWNER};
+use super::object::BitnamiObject;
+use super::template;
+use crate::commands::migrate::conversion::MigrationNote;
 use crate::manifest::{self, Step};
 use crate::report::diagnostic::Diagnostic;
 
@@ -30,7 +32,7 @@ const BY_HAND: &str =
 
 /// What their template says, as far as ours can say it.
 #[derive(Default)]
-pub(super) struct Template {
+pub(super) struct BitnamiTemplate {
     pub(super) labels: BTreeMap<String, String>,
     /// Without those of Bitnami.
     pub(super) annotations: BTreeMap<String, String>,
@@ -43,157 +45,159 @@ pub(super) struct Template {
     pub(super) policy: Policy,
 }
 
-impl Template {
-    pub(super) fn has(&self, mark: &str) -> bool {
-        self.marks.get(mark).is_some_and(|value| value == "true")
-    }
-}
-
-impl<'a> Reader<'a> {
-    pub(super) fn template(
-        &self,
-        spec: &'a Map<String, Value>,
+impl BitnamiTemplate {
+    /// Reads the template of a spec, whose object has the name.
+    pub(super) fn read(
+        object: &BitnamiObject<'_>,
+        spec: &Map<String, Value>,
         name: &str,
-        notes: &mut Vec<Note>,
-    ) -> Result<Template, Diagnostic> {
+        notes: &mut Vec<MigrationNote>,
+    ) -> Result<Self, Diagnostic> {
         let path = [Step::Key("spec"), Step::Key("template")];
-        let mut template = Template::default();
-        let fields = self.map(spec.get("template").unwrap_or(&Value::Null), &path)?;
+        let mut template = Self::default();
+        let fields = object.map(spec.get("template").unwrap_or(&Value::Null), &path)?;
         for (field, value) in fields.into_iter().flatten() {
             let path = [path[0], path[1], Step::Key(field)];
             match (field.as_str(), value) {
                 (_, Value::Null) => {}
-                ("metadata", value) => self.template_metadata(value, name, &mut template, notes)?,
+                ("metadata", value) => read_metadata(object, value, name, &mut template, notes)?,
                 ("type", Value::String(type_)) => {
                     template.type_ = Some(type_.clone()).filter(|type_| !type_.is_empty());
                 }
-                ("type", _) => return Err(self.refuse(&path, "the type is not text", None)),
+                ("type", _) => return Err(object.refuse(&path, "the type is not text", None)),
                 ("immutable", Value::Bool(immutable)) => template.immutable = Some(*immutable),
                 ("immutable", _) => {
-                    return Err(self.refuse(&path, "immutable is neither true nor false", None));
+                    return Err(object.refuse(&path, "immutable is neither true nor false", None));
                 }
                 ("data", value) => {
-                    template.data = self.template_data(self.map(value, &path)?, spec)?;
+                    template.data = read_data(object, object.map(value, &path)?, spec)?;
                 }
-                _ => return Err(self.no_equivalent(&path, None)),
+                _ => return Err(object.no_equivalent(&path, None)),
             }
         }
-        self.policy(&mut template, notes)?;
+        set_policy(object, &mut template, notes)?;
         Ok(template)
     }
 
-    fn template_metadata(
-        &self,
-        value: &'a Value,
-        name: &str,
-        template: &mut Template,
-        notes: &mut Vec<Note>,
-    ) -> Result<(), Diagnostic> {
-        let path = [Step::Key("spec"), Step::Key("template"), Step::Key("metadata")];
-        for (field, value) in self.map(value, &path)?.into_iter().flatten() {
-            let path = [path[0], path[1], path[2], Step::Key(field)];
-            match field.as_str() {
-                "labels" => template.labels = self.texts(self.map(value, &path)?, &path)?,
-                "annotations" => {
-                    let all = self.texts(self.map(value, &path)?, &path)?;
-                    let (marks, annotations) =
-                        all.into_iter().partition(|(key, _)| ANNOTATIONS.contains(&key.as_str()));
-                    (template.marks, template.annotations) = (marks, annotations);
-                }
-                "name"
-                    if value.as_str().is_some_and(|other| !other.is_empty() && other != name) =>
-                {
-                    notes.push(self.note(
-                        "the name in spec.template.metadata is dropped: Bitnami's controller gave the Secret the SealedSecret's own",
-                    ));
-                }
-                field if IGNORED_METADATA.contains(&field) => {}
-                _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => {}
-                _ => return Err(self.no_equivalent(&path, None)),
-            }
-        }
-        Ok(())
+    fn has(&self, mark: &str) -> bool {
+        self.marks.get(mark).is_some_and(|value| value == "true")
     }
+}
 
-    fn texts(
-        &self,
-        map: Option<&'a Map<String, Value>>,
-        path: &[Step<'_>],
-    ) -> Result<BTreeMap<String, String>, Diagnostic> {
-        let text = |(key, value): (&String, &Value)| match value {
-            Value::String(text) => Ok((key.clone(), text.clone())),
-            _ => {
-                let path = [path, &[Step::Key(key)]].concat();
-                Err(self.refuse(
-                    &path,
-                    format!("{} is not text; quote it", manifest::path_text(&path)),
-                    None,
-                ))
+fn read_metadata(
+    object: &BitnamiObject<'_>,
+    value: &Value,
+    name: &str,
+    template: &mut BitnamiTemplate,
+    notes: &mut Vec<MigrationNote>,
+) -> Result<(), Diagnostic> {
+    let path = [Step::Key("spec"), Step::Key("template"), Step::Key("metadata")];
+    for (field, value) in object.map(value, &path)?.into_iter().flatten() {
+        let path = [path[0], path[1], path[2], Step::Key(field)];
+        match field.as_str() {
+            "labels" => template.labels = texts(object, object.map(value, &path)?, &path)?,
+            "annotations" => {
+                let all = texts(object, object.map(value, &path)?, &path)?;
+                let (marks, annotations) =
+                    all.into_iter().partition(|(key, _)| annotations::ALL.contains(&key.as_str()));
+                (template.marks, template.annotations) = (marks, annotations);
             }
-        };
-        map.into_iter().flatten().map(text).collect()
-    }
-
-    fn template_data(
-        &self,
-        map: Option<&'a Map<String, Value>>,
-        spec: &'a Map<String, Value>,
-    ) -> Result<BTreeMap<String, String>, Diagnostic> {
-        let sealed = spec.get("encryptedData").and_then(Value::as_object);
-        let is_sealed = |key: &str| sealed.is_some_and(|sealed| sealed.contains_key(key));
-        let mut data = BTreeMap::new();
-        for (key, value) in map.into_iter().flatten() {
-            let path =
-                [Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)];
-            let refuse = |what: String| Err(self.refuse(&path, what, Some(BY_HAND)));
-            let text = match value {
-                Value::String(text) => text,
-                Value::Null => {
-                    return refuse(format!(
-                        "{key} is kept out of the Secret by null, which has no equivalent"
-                    ));
-                }
-                _ => return refuse(format!("the template of {key} is not text")),
-            };
-            if is_sealed(key) {
-                return refuse(format!(
-                    "the template of {key} takes the place of a sealed value, which has no equivalent"
+            "name" if value.as_str().is_some_and(|other| !other.is_empty() && other != name) => {
+                notes.push(object.note(
+                    "the name in spec.template.metadata is dropped: Bitnami's controller gave the Secret the SealedSecret's own",
                 ));
             }
-            match template::translate(text, is_sealed) {
-                Ok(text) => data.insert(key.clone(), text),
-                Err(error) => return refuse(format!("the template of {key}, {error}")),
-            };
+            field if IGNORED_METADATA.contains(&field) => {}
+            _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => {}
+            _ => return Err(object.no_equivalent(&path, None)),
         }
-        Ok(data)
     }
+    Ok(())
+}
 
-    /// What becomes of the annotations by which Bitnami's controller is told how to keep the Secret.
-    fn policy(&self, template: &mut Template, notes: &mut Vec<Note>) -> Result<(), Diagnostic> {
-        let note = |what: &str| self.note(what);
-        if template.has(PATCH) {
-            let is_plain = template.type_.as_deref().is_none_or(|type_| type_ == "Opaque");
-            if !is_plain
-                || template.immutable == Some(true)
-                || !template.labels.is_empty()
-                || !template.annotations.is_empty()
-            {
-                let path = [Step::Key("spec"), Step::Key("template")];
-                let what = "a type, immutable, labels or annotations beside the annotation patch have no equivalent: policy Merge adds data and nothing else";
-                return Err(self.refuse(&path, what, Some(BY_HAND)));
-            }
-            (template.policy, template.type_, template.immutable) = (Policy::Merge, None, None);
-            notes.push(note("patch is now policy Merge: the Secret consents by the label bulla.dev/target: merge"));
-            if template.has(MANAGED) {
-                notes.push(note("managed beside patch has no equivalent: what is merged stays when the SealedSecret goes"));
-            }
-        } else if template.has(SKIP_OWNER) {
-            template.policy = Policy::Orphan;
-            notes.push(note("skip-set-owner-references is now policy Orphan"));
+fn texts(
+    object: &BitnamiObject<'_>,
+    map: Option<&Map<String, Value>>,
+    path: &[Step<'_>],
+) -> Result<BTreeMap<String, String>, Diagnostic> {
+    let text = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => Ok((key.clone(), text.clone())),
+        _ => {
+            let path = [path, &[Step::Key(key)]].concat();
+            Err(object.refuse(
+                &path,
+                format!("{} is not text; quote it", manifest::path_text(&path)),
+                None,
+            ))
         }
-        if template.has(MANAGED) && template.policy != Policy::Merge {
-            notes.push(note("managed is now the Secret's own consent: one that is there already has to have the label bulla.dev/target: adopt"));
+    };
+    map.into_iter().flatten().map(text).collect()
+}
+
+fn read_data(
+    object: &BitnamiObject<'_>,
+    map: Option<&Map<String, Value>>,
+    spec: &Map<String, Value>,
+) -> Result<BTreeMap<String, String>, Diagnostic> {
+    let sealed = spec.get("encryptedData").and_then(Value::as_object);
+    let is_sealed = |key: &str| sealed.is_some_and(|sealed| sealed.contains_key(key));
+    let mut data = BTreeMap::new();
+    for (key, value) in map.into_iter().flatten() {
+        let path = [Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)];
+        let refuse = |what: String| Err(object.refuse(&path, what, Some(BY_HAND)));
+        let text = match value {
+            Value::String(text) => text,
+            Value::Null => {
+                return refuse(format!(
+                    "{key} is kept out of the Secret by null, which has no equivalent"
+                ));
+            }
+            _ => return refuse(format!("the template of {key} is not text")),
+        };
+        if is_sealed(key) {
+            return refuse(format!(
+                "the template of {key} takes the place of a sealed value, which has no equivalent"
+            ));
         }
-        Ok(())
+        match template::translate(text, is_sealed) {
+            Ok(text) => data.insert(key.clone(), text),
+            Err(error) => return refuse(format!("the template of {key}, {error}")),
+        };
     }
+    Ok(data)
+}
+
+/// What becomes of the annotations by which Bitnami's controller is told how to keep the Secret.
+fn set_policy(
+    object: &BitnamiObject<'_>,
+    template: &mut BitnamiTemplate,
+    notes: &mut Vec<MigrationNote>,
+) -> Result<(), Diagnostic> {
+    let note = |what: &str| object.note(what);
+    if template.has(PATCH) {
+        let is_plain = template.type_.as_deref().is_none_or(|type_| type_ == "Opaque");
+        if !is_plain
+            || template.immutable == Some(true)
+            || !template.labels.is_empty()
+            || !template.annotations.is_empty()
+        {
+            let path = [Step::Key("spec"), Step::Key("template")];
+            let what = "a type, immutable, labels or annotations beside the annotation patch have no equivalent: policy Merge adds data and nothing else";
+            return Err(object.refuse(&path, what, Some(BY_HAND)));
+        }
+        (template.policy, template.type_, template.immutable) = (Policy::Merge, None, None);
+        notes.push(note(
+            "patch is now policy Merge: the Secret consents by the label bulla.dev/target: merge",
+        ));
+        if template.has(MANAGED) {
+            notes.push(note("managed beside patch has no equivalent: what is merged stays when the SealedSecret goes"));
+        }
+    } else if template.has(SKIP_OWNER) {
+        template.policy = Policy::Orphan;
+        notes.push(note("skip-set-owner-references is now policy Orphan"));
+    }
+    if template.has(MANAGED) && template.policy != Policy::Merge {
+        notes.push(note("managed is now the Secret's own consent: one that is there already has to have the label bulla.dev/target: adopt"));
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs8::DecodePrivateKey;
 use zeroize::Zeroizing;
 
-use super::value::Keys;
+use super::value::BitnamiKeys;
 use crate::files::input::{self, Input};
 use crate::files::walk;
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
@@ -21,22 +21,23 @@ const DATA_KEY: &str = "tls.key";
 
 /// Reads the keys of all files. A Secret of a backup that holds no key is passed over and told of: one of them must
 /// not stand between a person and the rest.
-pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<Keys, Failure> {
+pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<BitnamiKeys, Failure> {
     let mut keys = Vec::new();
     for path in paths {
         let input = input::read(path)?;
         let name = input.name.clone();
         let count = keys.len();
-        match walk::mentions(&input.bytes, "apiVersion") {
-            true => from_secrets(input, &mut keys)?,
-            false => from_pem(&input.name, &input.bytes, &mut keys)?,
+        if walk::mentions(&input.bytes, "apiVersion") {
+            from_secrets(input, &mut keys)?;
+        } else {
+            from_pem(&input.name, &input.bytes, &mut keys)?;
         }
         if keys.len() == count {
             return Err(anyhow!("{name}: there is no private RSA key in it"))
                 .or_hint("give the PEM file of a key, or what kubectl get secret -n kube-system -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml prints");
         }
     }
-    Ok(Keys::new(keys))
+    Ok(BitnamiKeys::new(keys))
 }
 
 fn from_secrets(input: Input, keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failure> {
@@ -69,7 +70,8 @@ fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(
     let text = str::from_utf8(bytes).map_err(|_| anyhow!("{name}: not UTF-8"))?;
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
-        let Some(label) = line.strip_prefix("-----BEGIN ").and_then(|it| it.strip_suffix("-----"))
+        let Some(label) =
+            line.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----"))
         else {
             continue;
         };

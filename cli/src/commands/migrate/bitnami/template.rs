@@ -15,7 +15,7 @@ pub(super) struct Untranslatable {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Value { key: String, is_base64: bool },
 }
@@ -34,30 +34,31 @@ pub(super) fn translate(
     let mut translated = String::with_capacity(text.len());
     for part in &parts {
         match part {
-            Part::Text(text) => translated.push_str(&text.replace(OPEN, "{{ \"{{\" }}")),
-            Part::Value { key, is_base64: false } => {
+            TemplatePart::Text(text) => translated.push_str(&text.replace(OPEN, "{{ \"{{\" }}")),
+            TemplatePart::Value { key, is_base64: false } => {
                 translated.push_str(&format!("{{{{ {key} }}}}"))
             }
-            Part::Value { key, is_base64: true } => {
+            TemplatePart::Value { key, is_base64: true } => {
                 translated.push_str(&format!("{{{{ {key} | b64encode }}}}"));
             }
         }
     }
-    match means(&translated, &parts) {
-        true => Ok(translated),
-        false => Err(at(text, 0, "a brace directly before a placeholder cannot be written")),
+    if means(&translated, &parts) {
+        Ok(translated)
+    } else {
+        Err(at(text, 0, "a brace directly before a placeholder cannot be written"))
     }
 }
 
 /// Whether our own reader finds in a text what was to be written.
-fn means(text: &str, parts: &[Part]) -> bool {
+fn means(text: &str, parts: &[TemplatePart]) -> bool {
     let Ok(template) = TextTemplate::parse(text) else { return false };
     let keys: Vec<&str> = template.keys().collect();
     let wanted: Vec<&str> = parts
         .iter()
         .filter_map(|part| match part {
-            Part::Text(_) => None,
-            Part::Value { key, .. } => Some(key.as_str()),
+            TemplatePart::Text(_) => None,
+            TemplatePart::Value { key, .. } => Some(key.as_str()),
         })
         .collect();
     // Every key has another value, which stands in no text.
@@ -67,9 +68,9 @@ fn means(text: &str, parts: &[Part]) -> bool {
     let mut expected = Vec::new();
     for part in parts {
         match part {
-            Part::Text(text) => expected.extend(text.as_bytes()),
-            Part::Value { key, is_base64: false } => expected.extend(value(key)),
-            Part::Value { key, is_base64: true } => {
+            TemplatePart::Text(text) => expected.extend(text.as_bytes()),
+            TemplatePart::Value { key, is_base64: false } => expected.extend(value(key)),
+            TemplatePart::Value { key, is_base64: true } => {
                 use base64::prelude::{BASE64_STANDARD, Engine};
                 expected.extend(BASE64_STANDARD.encode(value(key)).into_bytes());
             }
@@ -78,7 +79,10 @@ fn means(text: &str, parts: &[Part]) -> bool {
     keys == wanted && *template.render(&values) == expected
 }
 
-fn parse(text: &str, is_sealed: &impl Fn(&str) -> bool) -> Result<Vec<Part>, Untranslatable> {
+fn parse(
+    text: &str,
+    is_sealed: &impl Fn(&str) -> bool,
+) -> Result<Vec<TemplatePart>, Untranslatable> {
     let mut parts = Vec::new();
     let mut offset = 0;
     let mut is_trimmed = false;
@@ -86,7 +90,7 @@ fn parse(text: &str, is_sealed: &impl Fn(&str) -> bool) -> Result<Vec<Part>, Unt
         let open = offset + length;
         let fail = |what: &str| at(text, open, what);
         let action =
-            Action::read(&text[open + OPEN.len()..]).ok_or_else(|| fail("{{ without }}"))?;
+            GoAction::read(&text[open + OPEN.len()..]).ok_or_else(|| fail("{{ without }}"))?;
         let mut before = &text[offset..open];
         if is_trimmed {
             before = before.trim_start_matches(BLANK);
@@ -94,24 +98,24 @@ fn parse(text: &str, is_sealed: &impl Fn(&str) -> bool) -> Result<Vec<Part>, Unt
         if action.trims_before {
             before = before.trim_end_matches(BLANK);
         }
-        parts.push(Part::Text(before.to_owned()));
+        parts.push(TemplatePart::Text(before.to_owned()));
         parts.extend(action.part(is_sealed).map_err(|what| fail(&what))?);
         is_trimmed = action.trims_after;
         offset = open + OPEN.len() + action.length;
     }
     let rest = &text[offset..];
     let rest = if is_trimmed { rest.trim_start_matches(BLANK) } else { rest };
-    parts.push(Part::Text(rest.to_owned()));
+    parts.push(TemplatePart::Text(rest.to_owned()));
     Ok(joined(parts))
 }
 
 /// Texts side by side as one, because what is written for one depends on what follows.
-fn joined(parts: Vec<Part>) -> Vec<Part> {
-    let mut joined: Vec<Part> = Vec::with_capacity(parts.len());
+fn joined(parts: Vec<TemplatePart>) -> Vec<TemplatePart> {
+    let mut joined: Vec<TemplatePart> = Vec::with_capacity(parts.len());
     for part in parts {
         match (joined.last_mut(), part) {
-            (_, Part::Text(text)) if text.is_empty() => {}
-            (Some(Part::Text(before)), Part::Text(text)) => before.push_str(&text),
+            (_, TemplatePart::Text(text)) if text.is_empty() => {}
+            (Some(TemplatePart::Text(before)), TemplatePart::Text(text)) => before.push_str(&text),
             (_, part) => joined.push(part),
         }
     }
@@ -119,7 +123,7 @@ fn joined(parts: Vec<Part>) -> Vec<Part> {
 }
 
 /// What stands between braces.
-struct Action<'a> {
+struct GoAction<'a> {
     content: &'a str,
     /// How far it goes behind the opening braces, with the closing ones.
     length: usize,
@@ -127,17 +131,16 @@ struct Action<'a> {
     trims_after: bool,
 }
 
-impl<'a> Action<'a> {
+impl<'a> GoAction<'a> {
     /// From behind the opening braces; none when they are not closed.
     fn read(text: &'a str) -> Option<Self> {
         let trims_before = text.strip_prefix('-').is_some_and(|rest| rest.starts_with(BLANK));
         let start = if trims_before { 2 } else { 0 };
-        let end = match text[start..].trim_start_matches(BLANK).starts_with("/*") {
-            true => {
-                let comment = start + text[start..].find("*/")? + 2;
-                comment + text[comment..].find(CLOSE)?
-            }
-            false => start + close_of(&text[start..])?,
+        let end = if text[start..].trim_start_matches(BLANK).starts_with("/*") {
+            let comment = start + text[start..].find("*/")? + 2;
+            comment + text[comment..].find(CLOSE)?
+        } else {
+            start + close_of(&text[start..])?
         };
         let content = &text[start..end];
         let trimmed = content.strip_suffix('-').filter(|content| content.ends_with(BLANK));
@@ -150,11 +153,12 @@ impl<'a> Action<'a> {
     }
 
     /// What it gives; a comment gives nothing.
-    fn part(&self, is_sealed: &impl Fn(&str) -> bool) -> Result<Option<Part>, String> {
+    fn part(&self, is_sealed: &impl Fn(&str) -> bool) -> Result<Option<TemplatePart>, String> {
         if self.content.starts_with("/*") {
-            return match self.content.ends_with("*/") {
-                true => Ok(None),
-                false => Err("not a comment".into()),
+            return if self.content.ends_with("*/") {
+                Ok(None)
+            } else {
+                Err("not a comment".into())
             };
         }
         let words = words(self.content).ok_or("a text in it is not closed, or has escapes")?;
@@ -165,18 +169,18 @@ impl<'a> Action<'a> {
         };
         let key = match operand {
             [text] if !is_base64 && text.starts_with(['"', '`']) => {
-                return Ok(Some(Part::Text(text[1..].to_owned())));
+                return Ok(Some(TemplatePart::Text(text[1..].to_owned())));
             }
             [field] => field
                 .strip_prefix('$')
                 .unwrap_or(field)
                 .strip_prefix('.')
-                .filter(|it| is_identifier(it)),
+                .filter(|name| is_identifier(name)),
             ["index", "." | "$", text] => text.strip_prefix(['"', '`']),
             _ => None,
         };
         match key {
-            Some(key) if is_sealed(key) => Ok(Some(Part::Value { key: key.to_owned(), is_base64 })),
+            Some(key) if is_sealed(key) => Ok(Some(TemplatePart::Value { key: key.to_owned(), is_base64 })),
             Some(key) if bulla_sealing::is_data_key(key) => {
                 Err(format!("there is no sealed value with the key {key}"))
             }
@@ -220,7 +224,9 @@ fn words(content: &str) -> Option<Vec<String>> {
                 1
             }
             _ => {
-                let is_end = |it: char| BLANK.contains(&it) || ['|', '"', '`'].contains(&it);
+                let is_end = |character: char| {
+                    BLANK.contains(&character) || ['|', '"', '`'].contains(&character)
+                };
                 let length = rest.find(is_end).unwrap_or(rest.len());
                 words.push(rest[..length].to_owned());
                 length
@@ -232,9 +238,12 @@ fn words(content: &str) -> Option<Vec<String>> {
 }
 
 fn is_identifier(text: &str) -> bool {
-    text.chars().enumerate().all(|(index, it)| {
-        it == '_' || it.is_ascii_alphabetic() || index > 0 && it.is_ascii_digit()
-    }) && !text.is_empty()
+    let is_fit = |(index, character): (usize, char)| {
+        character == '_'
+            || character.is_ascii_alphabetic()
+            || index > 0 && character.is_ascii_digit()
+    };
+    !text.is_empty() && text.chars().enumerate().all(is_fit)
 }
 
 fn at(text: &str, offset: usize, what: &str) -> Untranslatable {

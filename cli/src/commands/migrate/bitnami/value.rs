@@ -25,7 +25,7 @@ const SESSION_KEY_BYTES: usize = 32;
 const NONCE: [u8; 12] = [0; 12];
 
 /// The keys that may open values.
-pub(in crate::commands::migrate) struct Keys {
+pub(in crate::commands::migrate) struct BitnamiKeys {
     keys: Vec<RsaPrivateKey>,
     /// The one that opened something last: the next value is likely for it too.
     last: AtomicUsize,
@@ -50,7 +50,7 @@ pub(super) enum OpenError {
     NoKey,
 }
 
-impl Keys {
+impl BitnamiKeys {
     /// Each key once.
     pub(super) fn new(all: impl IntoIterator<Item = RsaPrivateKey>) -> Self {
         let mut keys: Vec<RsaPrivateKey> = Vec::new();
@@ -73,7 +73,8 @@ impl Keys {
         labels: &[&str],
     ) -> Result<(Zeroizing<Vec<u8>>, usize), OpenError> {
         // Go's decoder passes over line breaks, which YAML may leave in a text.
-        let text: String = text.chars().filter(|it| !matches!(it, '\r' | '\n')).collect();
+        let text: String =
+            text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
         let bytes = BASE64_STANDARD.decode(text).map_err(|_| OpenError::NotBase64)?;
         let (length, rest) =
             bytes.split_first_chunk::<LENGTH_BYTES>().ok_or(OpenError::Truncated)?;

@@ -1,0 +1,61 @@
+//! A SealedSecret of Bitnami's as it is in its file, and how to speak of its fields.
+
+use serde_json::{Map, Value};
+
+use crate::commands::migrate::conversion::MigrationNote;
+use crate::manifest::{self, Object, Step};
+use crate::report::diagnostic::{Diagnostic, Place};
+use crate::report::failure::Failure;
+
+/// An object of Bitnami's, and how to speak of it.
+pub(super) struct BitnamiObject<'a> {
+    pub(super) object: &'a Object<'a>,
+}
+
+impl<'a> BitnamiObject<'a> {
+    /// An object, or a field of it.
+    pub(super) fn place(&self, path: &[Step<'_>], key: Option<&str>) -> Place {
+        Place::new(self.object, path, key)
+    }
+
+    /// Why a field is not migrated.
+    pub(super) fn refuse(
+        &self,
+        path: &[Step<'_>],
+        what: impl std::fmt::Display,
+        hint: Option<&str>,
+    ) -> Diagnostic {
+        self.place(path, None).diagnose(what, hint.map(str::to_owned))
+    }
+
+    /// A refusal that names its place itself.
+    pub(super) fn failed(&self, failure: Failure) -> Diagnostic {
+        Diagnostic::of(&self.object.position(&[]).file, failure)
+    }
+
+    /// Something that is good to know about the object.
+    pub(super) fn note(&self, message: &str) -> MigrationNote {
+        MigrationNote { place: self.place(&[], None), message: message.to_owned() }
+    }
+
+    /// A mapping that may be null.
+    pub(super) fn map(
+        &self,
+        value: &'a Value,
+        path: &[Step<'_>],
+    ) -> Result<Option<&'a Map<String, Value>>, Diagnostic> {
+        match value {
+            Value::Null => Ok(None),
+            Value::Object(map) => Ok(Some(map)),
+            _ => Err(self.refuse(
+                path,
+                format!("{} is not a mapping", manifest::path_text(path)),
+                None,
+            )),
+        }
+    }
+
+    pub(super) fn no_equivalent(&self, path: &[Step<'_>], hint: Option<&str>) -> Diagnostic {
+        self.refuse(path, format!("{} has no equivalent", manifest::path_text(path)), hint)
+    }
+}

@@ -1,0 +1,116 @@
+//! The values of a SealedSecret of Bitnami's, opened.
+
+use bulla_crds::WipedSecret;
+use bulla_sealing::Scope;
+use k8s_openapi::ByteString;
+use serde_json::{Map, Value};
+
+use super::object::BitnamiObject;
+use super::scope::{LabelledScopes, bitnamis_word};
+use super::value::{BitnamiKeys, OpenError};
+use crate::commands::migrate::conversion::MigrationNote;
+use crate::manifest::Step;
+use crate::report::diagnostic::Diagnostic;
+use crate::report::output;
+
+/// The values, and for each which of the declared scopes it was sealed for.
+pub(super) struct OpenedValues {
+    pub(super) values: WipedSecret,
+    scopes: Vec<usize>,
+}
+
+impl OpenedValues {
+    /// Opens all values, or says why each of the others does not open.
+    pub(super) fn open(
+        object: &BitnamiObject<'_>,
+        spec: &Map<String, Value>,
+        scopes: &LabelledScopes,
+        keys: &BitnamiKeys,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let field = [Step::Key("spec"), Step::Key("encryptedData")];
+        let one = |refused| vec![refused];
+        if scopes.declared.is_empty() {
+            let hint = "name the namespace that it is deployed to with -n, or in the manifest";
+            let what = "no namespace is named, and the scope binds one";
+            return Err(one(object.refuse(&[], what, Some(hint))));
+        }
+        let values =
+            object.map(spec.get("encryptedData").unwrap_or(&Value::Null), &field).map_err(one)?;
+        let labels: Vec<&str> = scopes.declared.iter().map(|(_, label)| label.as_str()).collect();
+        let mut opened = Self { values: WipedSecret::default(), scopes: Vec::new() };
+        let mut refused = Vec::new();
+        for (key, text) in values.into_iter().flatten() {
+            let place = || object.place(&[field[0], field[1], Step::Key(key)], Some(key));
+            let Some(text) = text.as_str() else {
+                refused.push(place().diagnose("not text, so not a sealed value", None));
+                continue;
+            };
+            match keys.open(text, &labels) {
+                Ok((mut value, scope)) => {
+                    let value = ByteString(std::mem::take(&mut *value));
+                    opened.values = opened.values.with(|secret| {
+                        secret.data.get_or_insert_default().insert(key.clone(), value);
+                    });
+                    opened.scopes.push(scope);
+                }
+                Err(error) => {
+                    refused.push(place().diagnose(error, hint_for(error, text, scopes, keys)));
+                }
+            }
+        }
+        if refused.is_empty() { Ok(opened) } else { Err(refused) }
+    }
+
+    /// The one scope of all values.
+    pub(super) fn scope(
+        &self,
+        object: &BitnamiObject<'_>,
+        scopes: &LabelledScopes,
+        notes: &mut Vec<MigrationNote>,
+    ) -> Result<Scope, Diagnostic> {
+        let index = self.scopes.first().copied().unwrap_or_default();
+        if self.scopes.iter().any(|other| *other != index) {
+            return Err(object.refuse(&[], "its values are sealed for different scopes", None));
+        }
+        let (scope, _) = scopes.declared[index];
+        if scopes.declared.len() > 1 {
+            let said = bitnamis_word(scopes.declared[0].0);
+            let also = bitnamis_word(scopes.declared[1].0);
+            let which = bitnamis_word(scope);
+            notes.push(object.note(&format!(
+                "its annotations say {said} and those of its template {also}: the values are {which}"
+            )));
+        }
+        Ok(scope)
+    }
+}
+
+/// What else the value may be, for whoever has to find out.
+fn hint_for(
+    error: OpenError,
+    text: &str,
+    scopes: &LabelledScopes,
+    keys: &BitnamiKeys,
+) -> Option<String> {
+    match error {
+        OpenError::NoKey => {
+            let labels: Vec<&str> = scopes.others.iter().map(|(_, label)| label.as_str()).collect();
+            let found = keys.open(text, &labels).ok().map(|(_, index)| scopes.others[index].0);
+            Some(match found {
+                Some(scope) => format!(
+                    "it is sealed {}, and the annotations say {}: correct them",
+                    bitnamis_word(scope),
+                    bitnamis_word(scopes.declared[0].0),
+                ),
+                None => format!(
+                    "--from-key holds {}; Bitnami's format does not say which key a value is for",
+                    output::count(keys.len(), "key")
+                ),
+            })
+        }
+        OpenError::Damaged | OpenError::Truncated | OpenError::NotBase64 => {
+            Some("take the value from an earlier commit, or seal it again".into())
+        }
+        OpenError::NoKeyOfLength(_) => None,
+    }
+}

@@ -1,0 +1,82 @@
+//! The program `sops`: what it decrypts comes through a pipe, and what it says is not repeated, because nobody promises
+//! that there is no plaintext in it.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::anyhow;
+
+use crate::files::input::{self, Input};
+use crate::manifest::{Document, ManifestFile};
+use crate::report::failure::Failure;
+
+/// The exit codes by which sops tells why.
+const MAC_MISMATCH: i32 = 51;
+const NO_KEY: i32 = 128;
+
+/// What came of decrypting a file.
+pub(in crate::commands::migrate) enum Decrypted {
+    /// The whole file, with nothing in it encrypted.
+    Plain(ManifestFile),
+    /// Why it stays encrypted.
+    Refused(Failure),
+}
+
+/// The file as sops decrypts it. That there is no sops is a failure; that it cannot is a refusal.
+pub(in crate::commands::migrate) fn decrypt(
+    path: &Path,
+    manifests: &ManifestFile,
+) -> Result<Decrypted, Failure> {
+    let name = path.display().to_string();
+    let input_type =
+        if manifests.documents().iter().all(Document::is_json) { "json" } else { "yaml" };
+    let mut sops = Command::new("sops");
+    sops.args(["decrypt", "--input-type", input_type, "--output-type", "yaml"])
+        .arg(as_argument(path))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = sops.spawn().map_err(|error| {
+        let hint = "install sops (https://getsops.io), or leave the file out";
+        let what = match error.kind() {
+            ErrorKind::NotFound => "is not installed",
+            _ => "cannot be started",
+        };
+        Failure::unable(anyhow!("{name} is encrypted by SOPS, and the program sops {what}"))
+            .hint(hint)
+    })?;
+    let plain = child.stdout.take().map(|stdout| input::read_wiped(stdout, 0));
+    let status = child.wait();
+    let refuse = |what: &str| {
+        let shown = as_argument(path);
+        let hint = format!("see what it says: sops decrypt {} > /dev/null", shown.display());
+        Decrypted::Refused(Failure::unable(anyhow!("{name}: {what}")).hint(hint))
+    };
+    Ok(match (status.ok().and_then(|status| status.code()), plain) {
+        (Some(0), Some(Ok(bytes))) => {
+            let input = Input { name: format!("{name}, decrypted"), bytes };
+            match ManifestFile::parse(input) {
+                Ok(plain) => Decrypted::Plain(plain),
+                Err(error) => Decrypted::Refused(error.into()),
+            }
+        }
+        (Some(MAC_MISMATCH), _) => {
+            refuse("its MAC is wrong: it was changed without sops, or damaged")
+        }
+        (Some(NO_KEY), _) => refuse("sops has no key that opens it"),
+        (Some(code), _) if code != 0 => {
+            refuse(&format!("sops could not decrypt it (exit code {code})"))
+        }
+        _ => refuse("sops could not decrypt it"),
+    })
+}
+
+/// A path that cannot be taken for a flag.
+fn as_argument(path: &Path) -> PathBuf {
+    if path.to_string_lossy().starts_with('-') {
+        Path::new(".").join(path)
+    } else {
+        path.to_owned()
+    }
+}
