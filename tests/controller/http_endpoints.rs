@@ -141,7 +141,7 @@ fn a_controller_that_starts_before_its_definitions_works_once_they_exist() -> Re
     fragile.controller.restart()?;
     eventually("the first failure", SOON, || {
         let log = fragile.controller.log()?.split_off(log_before);
-        ensure!(log.contains("opened again"), "not yet");
+        ensure!(log.contains("opening it again"), "not yet");
         Ok(())
     })?;
     assert_eq!(fragile.controller.get("/readyz")?.0, 503);

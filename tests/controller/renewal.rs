@@ -196,7 +196,7 @@ fn a_renewal_on_schedule_waits_for_its_period() -> Result<()> {
     })?;
     eventually("its reason", SOON, || {
         let log = hasty.log()?;
-        ensure!(log.contains("less than a day"), "{ended}{log}");
+        ensure!(log.contains("at least a day"), "{ended}{log}");
         Ok(())
     })?;
     let _ = hasty.stop(SOON);
