@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bulla_sealing::{
     Binding, Identity, KeyType, Keyring, ParseError, Recipient, Recipients, Scope, SealedValue,
-    Target, seal,
+    ValueAddress, seal,
 };
 use bulla_tests::{Folder, Program, program};
 use serde_json::{Value, json};
@@ -302,8 +302,8 @@ fn opened_by_go(manifest: &Path, key: &Key) -> Result<Value> {
         .map(Value::from)
 }
 
-fn target() -> Result<Target> {
-    Ok(Target::new("prod", "db", "password")?)
+fn target() -> Result<ValueAddress> {
+    Ok(ValueAddress::new("prod", "db", "password")?)
 }
 
 fn binding() -> Result<Binding> {

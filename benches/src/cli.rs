@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use bulla_crds::keys::identity_file;
 use bulla_sealing::{
-    Binding, Identity, Keyring, Recipient, Recipients, Scope, SealedValue, Target, seal,
+    Binding, Identity, Keyring, Recipient, Recipients, Scope, SealedValue, ValueAddress, seal,
 };
 use bulla_tests::{Folder, Program, program};
 use clap::Parser;
@@ -227,7 +227,7 @@ impl Site {
             Ok(cost)
         };
         let recipients = Recipients::new(vec![self.old.recipient.clone()])?;
-        let target = Target::new("bench", "db", "a")?;
+        let target = ValueAddress::new("bench", "db", "a")?;
         let binding = Binding::new(Scope::Strict, &target);
         let seals = |count: u32| {
             timing::in_this_thread(|| {

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bulla_crds::{decode_value, keys::encode_value};
+use bulla_crds::{decode_value, encode_value};
 use bulla_sealing::{
-    Binding, Fingerprint, Keyring, Recipient, Recipients, Scope, SealedValue, Target, seal,
+    Binding, Fingerprint, Keyring, Recipient, Recipients, Scope, SealedValue, ValueAddress, seal,
 };
 use bulla_tests::Folder;
 use serde_json::json;
@@ -40,7 +40,7 @@ pub(crate) struct Sealed {
 /// A sealed value.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
-    pub(crate) target: Target,
+    pub(crate) target: ValueAddress,
     pub(crate) file: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ impl Tree {
     pub(crate) fn seal(files: u32, values: u16, recipient: Recipient) -> Result<Self> {
         let recipients = Recipients::new(vec![recipient])?;
         let value = |name: &str, index: u32, number: u16| {
-            let target = Target::new(NAMESPACE, name, &format!("key-{number}"))?;
+            let target = ValueAddress::new(NAMESPACE, name, &format!("key-{number}"))?;
             let binding = Binding::new(Scope::Strict, &target);
             let file = seal(plaintext(index, number).as_bytes(), &binding, &recipients)?;
             Ok(Value { target, file })
@@ -153,8 +153,8 @@ impl Sealed {
 impl Value {
     /// Its header.
     pub(crate) fn header(&self) -> Result<&[u8]> {
-        let payload = SealedValue::parse(&self.file)?.payload();
-        Ok(&self.file[..self.file.len() - payload.len()])
+        let header_len = SealedValue::parse(&self.file)?.header_bytes().len();
+        Ok(&self.file[..header_len])
     }
 }
 

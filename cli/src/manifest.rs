@@ -34,7 +34,8 @@ pub(crate) use metadata::{GivenNamespace, metadata_of, name_of, namespace_of};
 pub(crate) use patch::Patch;
 pub(crate) use schema::{FlawKind, flaws};
 pub(crate) use sealed_secret::{
-    deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data,
+    deserialize as deserialize_sealed_secret, read_sealed_secret, sealed_data, sealed_data_steps,
+    sealed_value_steps,
 };
 pub(crate) use secret::{read_secret, read_secret_beside, secret_to_tree};
 pub(crate) use stream::Document;

@@ -6,7 +6,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use crate::{Rekey, SealedSecret, SealingKey, keys::keep_annotations};
+use crate::keys::keep_annotations;
+use crate::rekey::Rekey;
+use crate::sealed_secret::SealedSecret;
+use crate::sealing_key::SealingKey;
 
 /// All three, in the order in which they are installed.
 pub fn all() -> [CustomResourceDefinition; 3] {

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 
 use bulla_sealing::{
-    Binding, Fingerprint, Identity, InvalidTarget, KeyType, Keyring, NoRandomness, ParseError,
-    Recipient, Recipients, RecipientsError, Scope, SealedHeader, SealedValue, Target, UnsealError,
-    seal,
+    Binding, Fingerprint, Identity, InvalidAddress, KeyType, Keyring, NoRandomness, ParseError,
+    Recipient, Recipients, RecipientsError, Scope, SealedValue, UnsealError, ValueAddress, seal,
 };
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -15,10 +14,11 @@ use kube::ResourceExt;
 use kube::core::ObjectMeta;
 use zeroize::Zeroizing;
 
-use crate::{
-    BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, IDENTITY_SECRET_KEY, IDENTITY_SECRET_TYPE, SealingKey,
-    State, ValueError, WipedSecret, decode_value,
+use crate::sealing_key::{SealingKey, SealingKeySpec, State};
+use crate::well_known::{
+    BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, IDENTITY_SECRET_KEY, IDENTITY_SECRET_TYPE,
 };
+use crate::wiped::WipedSecret;
 
 /// A SealingKey whose name was found to be the fingerprint of its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,55 +129,6 @@ impl FromIterator<DeclaredKey> for DeclaredKeys {
     }
 }
 
-/// Why a new header does not fit a sealed value. It needs no key to be found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WrongHeader {
-    /// The value itself is none.
-    #[error(transparent)]
-    Value(#[from] ValueError),
-    /// What came is no header of a sealed value.
-    #[error("the new header is {0}")]
-    Parse(ParseError),
-    /// More came than a header.
-    #[error("more than a header came")]
-    Trailing,
-    /// It is for something else.
-    #[error("the new header is for {0}")]
-    Binding(Box<Binding>),
-    /// It is not for the recipients that were expected, in their order.
-    #[error("the new header is not for the recipients that were expected")]
-    Recipients,
-}
-
-/// The sealed value, in base64, with another header over the same payload; verified without a key: the binding
-/// is the same, and the header is for exactly `recipients`. That the header is genuine only its MAC shows, to who
-/// can open it: a forged one gives a value that does not open.
-pub fn with_header(
-    value: &str,
-    header: &[u8],
-    recipients: &Recipients,
-) -> Result<String, WrongHeader> {
-    let file = decode_value(value)?;
-    let old = SealedValue::parse(&file).map_err(ValueError::from)?;
-    let (new, rest) = SealedHeader::parse(header).map_err(WrongHeader::Parse)?;
-    if !rest.is_empty() {
-        return Err(WrongHeader::Trailing);
-    }
-    if new.binding() != old.binding() {
-        return Err(WrongHeader::Binding(new.binding().clone().into()));
-    }
-    if !new.fingerprints().eq(recipients.iter().map(Recipient::fingerprint)) {
-        return Err(WrongHeader::Recipients);
-    }
-    Ok(encode_value(&[header, old.payload()].concat()))
-}
-
-/// An age file as it stands in a manifest: standard base64 on one line, padded.
-pub fn encode_value(file: &[u8]) -> String {
-    use base64::Engine;
-    base64::prelude::BASE64_STANDARD.encode(file)
-}
-
 /// Annotations by which Helm, Argo CD and Flux leave alone what must outlive an uninstallation.
 pub const KEEP_ANNOTATIONS: [(&str, &str); 3] = [
     ("helm.sh/resource-policy", "keep"),
@@ -207,7 +158,7 @@ pub fn sealing_key(
     created: Timestamp,
     state: State,
 ) -> SealingKey {
-    let spec = crate::SealingKeySpec {
+    let spec = SealingKeySpec {
         recipient: recipient.to_string(),
         holder: holder.into(),
         created: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created),
@@ -259,10 +210,10 @@ pub fn parse_identity_file(file: &[u8]) -> Result<Vec<Identity>, InvalidIdentity
             .map_err(|error| InvalidIdentityFile::Line { line: index + 1, error })?;
         identities.push(identity);
     }
-    match identities.is_empty() {
-        true => Err(InvalidIdentityFile::Empty),
-        false => Ok(identities),
+    if identities.is_empty() {
+        return Err(InvalidIdentityFile::Empty);
     }
+    Ok(identities)
 }
 
 /// The Secret that holds an identity, named by its fingerprint. It is immutable: emptied it would be as good as lost.
@@ -303,10 +254,10 @@ pub fn identity_of(secret: &Secret) -> Result<Identity, InvalidIdentitySecret> {
     let [identity] =
         <[Identity; 1]>::try_from(identities).map_err(|_| InvalidIdentitySecret::Several)?;
     let fingerprint = identity.recipient().fingerprint();
-    match secret.metadata.name == Some(fingerprint.to_string()) {
-        true => Ok(identity),
-        false => Err(InvalidIdentitySecret::Misnamed(fingerprint)),
+    if secret.metadata.name != Some(fingerprint.to_string()) {
+        return Err(InvalidIdentitySecret::Misnamed(fingerprint));
     }
+    Ok(identity)
 }
 
 /// Why an identity is not sealed to recovery recipients.
@@ -317,7 +268,7 @@ pub enum BackupError {
     WeakRecipients,
     /// The namespace is not valid.
     #[error(transparent)]
-    Namespace(#[from] InvalidTarget),
+    Namespace(#[from] InvalidAddress),
     /// There is nothing to draw keys from.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -341,8 +292,9 @@ pub fn seal_identity(
     if !can_back_up(&recipient, recovery) {
         return Err(BackupError::WeakRecipients);
     }
-    let target = Target::new(namespace, &recipient.fingerprint().to_string(), IDENTITY_SECRET_KEY)?;
-    let binding = Binding::new(Scope::Strict, &target);
+    let name = recipient.fingerprint().to_string();
+    let address = ValueAddress::new(namespace, &name, IDENTITY_SECRET_KEY)?;
+    let binding = Binding::new(Scope::Strict, &address);
     Ok(seal(identity_file(identity).as_bytes(), &binding, recovery)?)
 }
 
@@ -378,36 +330,38 @@ pub struct Backup {
 /// Reads what [`seal_identity`] wrote, as far as no key is needed.
 pub fn read_backup(file: &[u8]) -> Result<Backup, OpenBackupError> {
     let sealed_value = SealedValue::parse(file)?;
-    let (of, _) = backup_target(sealed_value.binding())?;
+    let (of, _) = backup_address(sealed_value.binding())?;
     Ok(Backup { of, recovery: sealed_value.fingerprints().collect() })
 }
 
 /// Opens what [`seal_identity`] wrote.
 pub fn open_backup(file: &[u8], keyring: &Keyring) -> Result<Identity, OpenBackupError> {
     let sealed_value = SealedValue::parse(file)?;
-    let (of, target) = backup_target(sealed_value.binding())?;
-    let plaintext = sealed_value.unseal(&target, keyring)?;
+    let (of, address) = backup_address(sealed_value.binding())?;
+    let plaintext = sealed_value.unseal(&address, keyring)?;
     let identities =
         parse_identity_file(plaintext.as_bytes()).map_err(|_| OpenBackupError::Content)?;
     let [identity] = <[Identity; 1]>::try_from(identities).map_err(|_| OpenBackupError::Content)?;
-    match identity.recipient().fingerprint() {
-        fingerprint if fingerprint == of => Ok(identity),
-        fingerprint => Err(OpenBackupError::Misnamed(fingerprint)),
+    let fingerprint = identity.recipient().fingerprint();
+    if fingerprint != of {
+        return Err(OpenBackupError::Misnamed(fingerprint));
     }
+    Ok(identity)
 }
 
 /// A backup is not unsealed for an object, so its own word is taken; the identity itself proves whose it is.
-fn backup_target(binding: &Binding) -> Result<(Fingerprint, Target), OpenBackupError> {
+fn backup_address(binding: &Binding) -> Result<(Fingerprint, ValueAddress), OpenBackupError> {
     let not_a_backup = || OpenBackupError::NotABackup(binding.clone().into());
     let (Some(namespace), Some(name)) = (binding.namespace(), binding.name()) else {
         return Err(not_a_backup());
     };
     let of = name.parse().map_err(|_| not_a_backup())?;
-    let target = Target::new(namespace, name, IDENTITY_SECRET_KEY).map_err(|_| not_a_backup())?;
-    match binding.permits(&target) {
-        true => Ok((of, target)),
-        false => Err(not_a_backup()),
+    let address =
+        ValueAddress::new(namespace, name, IDENTITY_SECRET_KEY).map_err(|_| not_a_backup())?;
+    if !binding.permits(&address) {
+        return Err(not_a_backup());
     }
+    Ok((of, address))
 }
 
 /// The name of the Secret that holds the backup of an identity.
@@ -522,29 +476,5 @@ mod tests {
             .with(|secret| secret.metadata.name = Some("0123456789abcdef".into()));
         let fingerprint = identity.recipient().fingerprint();
         assert_eq!(identity_of(&renamed).err(), Some(InvalidIdentitySecret::Misnamed(fingerprint)));
-    }
-
-    #[test]
-    fn a_new_header_is_taken_only_for_the_same_binding_and_the_expected_recipients() {
-        let [old, new] = [(); 2].map(|()| Identity::generate(KeyType::X25519).unwrap());
-        let [to_old, to_new] =
-            [&old, &new].map(|it| Recipients::new(vec![it.recipient()]).unwrap());
-        let [target, elsewhere] =
-            ["prod", "dev"].map(|namespace| Target::new(namespace, "db", "password").unwrap());
-        let sealed = |target| seal(b"1", &Binding::new(Scope::Strict, target), &to_old).unwrap();
-        let (file, other) = (sealed(&target), sealed(&elsewhere));
-        let keyring = Keyring::from_iter([old]);
-        let rekeyed = |file: &[u8], target| {
-            SealedHeader::parse(file).unwrap().0.rekey(target, &keyring, &to_new).unwrap()
-        };
-        let value = encode_value(&file);
-        let header = rekeyed(&file, &target);
-        let written = decode_value(&with_header(&value, &header, &to_new).unwrap()).unwrap();
-        let opened = SealedValue::parse(&written).unwrap();
-        assert_eq!(opened.unseal(&target, &Keyring::from_iter([new])).unwrap().as_bytes(), b"1");
-        assert_eq!(with_header(&value, &header, &to_old), Err(WrongHeader::Recipients));
-        assert_eq!(with_header(&value, &written, &to_new), Err(WrongHeader::Trailing));
-        let error = with_header(&value, &rekeyed(&other, &elsewhere), &to_new);
-        assert!(matches!(error, Err(WrongHeader::Binding(_))));
     }
 }

@@ -11,10 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// The most that a Rekey and its answer may take together, in bytes as JSON: etcd stores no object above 1.5 MiB. A
-/// new header is as long as the old one, when it is for as many keys of the same type.
-pub const MAX_REKEY_BYTES: usize = 1_400_000;
-
 /// A request for new headers, for the keys that are active today, over the values of one SealedSecret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,41 +1,19 @@
 //! Rules that need no key and no cluster. The CLI's `lint`, the controller and the schema share them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use bulla_sealing::SealedValue;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::IgnoredAny;
 
-use crate::template::{MAX_TEMPLATE_BYTES, TemplateError, TextTemplate};
-use crate::{
-    BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, Policy, SealedSecret, SealedSecretSpec,
-    TemplateMetadata, decode_value,
+use crate::limits::{
+    MAX_OBJECT_BYTES, MAX_SEALED_BYTES, MAX_SECRET_BYTES, MAX_TEMPLATE_BYTES, MAX_VALUES,
 };
-
-/// The most values in one SealedSecret, sealed and rendered together.
-pub const MAX_VALUES: usize = 256;
-
-/// The most sealed data in one SealedSecret, in bytes of its age files.
-pub const MAX_SEALED_BYTES: usize = 1024 * 1024;
-
-/// The most data that the API server takes in one Secret, in bytes of its values.
-pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
-
-/// The most JSON that an object may take: etcd stores 1.5 MiB, and the controller's status needs room too.
-pub const MAX_MANIFEST_BYTES: usize = 1_400_000;
-
-/// How every sealed value begins: the base64 of `age-encryption.org/v1`, a new line and `-> bulla.dev/v1`,
-/// as far as it does not depend on what follows.
-pub const SEALED_PREFIX: &str = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IGJ1bGxhLmRldi92MS";
-
-/// Types of Secrets that the cluster itself trusts, our own identities and their backups.
-pub const REFUSED_TYPES: [&str; 4] = [
-    "kubernetes.io/service-account-token",
-    "bootstrap.kubernetes.io/token",
-    IDENTITY_SECRET_TYPE,
-    BACKUP_SECRET_TYPE,
-];
+use crate::parsed_value::ParsedValues;
+use crate::sealed_secret::{Policy, SealedSecret, SealedSecretSpec, TemplateMetadata};
+use crate::secret_type::{JSON_KEYS, REFUSED_TYPES, json_key, needed_keys};
+use crate::template::{TemplateError, TextTemplate};
 
 /// Whether a label or annotation is one by which Argo CD, Flux, kubectl or we track objects. Copied to a
 /// target it would make the tool prune or overwrite what is not its own.
@@ -85,6 +63,11 @@ pub(crate) fn untracked(marks: &BTreeMap<String, String>) -> BTreeMap<String, St
     kept.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
+/// Why a label or annotation is left out of a SealedSecret. `what` names it.
+pub fn not_taken_over(what: impl fmt::Display) -> String {
+    format!("{what} is not taken over: tools track their own objects by it")
+}
+
 /// A rule that a SealedSecret breaks, and at which data key where it is about one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
@@ -97,6 +80,9 @@ pub enum Violation {
     /// More than [`MAX_SEALED_BYTES`].
     #[error("more than 1 MiB of sealed data in one SealedSecret; split it")]
     TooLarge,
+    /// More than [`MAX_OBJECT_BYTES`] of JSON.
+    #[error("more than 1.4 MB, which the API server cannot store; split it")]
+    ObjectTooLarge,
     /// The data key is not one that a Secret can have.
     #[error("{0} is not a valid data key of a Secret")]
     DataKey(String),
@@ -149,8 +135,9 @@ pub enum Violation {
     MergeTemplate(&'static str),
 }
 
-/// What the schema's rules say about `sealed_secret`, said without an API server.
-pub fn violations(sealed_secret: &SealedSecret) -> Vec<Violation> {
+/// What the schema's rules say about `sealed_secret`, said without an API server. `values` are its own: how long
+/// they are matters to templates of data.
+pub fn violations(sealed_secret: &SealedSecret, values: &ParsedValues) -> Vec<Violation> {
     let spec = &sealed_secret.spec;
     let mut violations = Vec::new();
     if spec.sealed_data.is_empty() {
@@ -181,9 +168,14 @@ pub fn violations(sealed_secret: &SealedSecret) -> Vec<Violation> {
         violations.extend(merge_violations(spec));
     }
     if let Some(data) = rendered {
-        violations.extend(template_violations(spec, data));
+        violations.extend(template_violations(spec, values, data));
     }
     violations
+}
+
+/// The same about an object's length as JSON, in bytes.
+pub fn length_violation(json_length: usize) -> Option<Violation> {
+    (json_length > MAX_OBJECT_BYTES).then_some(Violation::ObjectTooLarge)
 }
 
 pub(crate) fn is_merge(spec: &SealedSecretSpec) -> bool {
@@ -202,7 +194,11 @@ fn merge_violations(spec: &SealedSecretSpec) -> impl Iterator<Item = Violation> 
 }
 
 /// What is wrong with `template.data`, which may depend on the lengths of the values and never on more.
-fn template_violations(spec: &SealedSecretSpec, data: &BTreeMap<String, String>) -> Vec<Violation> {
+fn template_violations(
+    spec: &SealedSecretSpec,
+    values: &ParsedValues,
+    data: &BTreeMap<String, String>,
+) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut templates = Vec::with_capacity(data.len());
     // What is no key was told already, and may be anything.
@@ -220,15 +216,9 @@ fn template_violations(spec: &SealedSecretSpec, data: &BTreeMap<String, String>)
         }
     }
     // A value that is no sealed value is told elsewhere.
-    let len = |value: &String| {
-        decode_value(value)
-            .ok()
-            .and_then(|file| SealedValue::parse(&file).map(|value| value.plaintext_len()).ok())
-    };
-    let lens: BTreeMap<_, _> = spec
-        .sealed_data
+    let lens: BTreeMap<_, _> = values
         .iter()
-        .map(|(key, value)| (key.as_str(), len(value).unwrap_or_default()))
+        .filter_map(|(key, value)| Some((key, value.as_ref().ok()?.plaintext_len())))
         .collect();
     let rendered = templates
         .iter()
@@ -267,19 +257,12 @@ fn is_json_wanted(spec: &SealedSecretSpec, key: &str) -> bool {
     })
 }
 
-/// Types of Secrets with the data key under which the API server demands a JSON object.
-const JSON_KEYS: [(&str, &str); 2] = [
-    ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"),
-    ("kubernetes.io/dockercfg", ".dockercfg"),
-];
-
 fn mark_violations(metadata: &TemplateMetadata) -> impl Iterator<Item = Violation> {
     let labels = metadata.labels.iter().filter_map(|(key, value)| {
-        match (is_mark_key(key), is_label_value(value)) {
-            (false, _) => Some(Violation::LabelKey(key.clone())),
-            (true, false) => Some(Violation::LabelValue(key.clone())),
-            (true, true) => None,
+        if !is_mark_key(key) {
+            return Some(Violation::LabelKey(key.clone()));
         }
+        (!is_label_value(value)).then(|| Violation::LabelValue(key.clone()))
     });
     let annotations = metadata.annotations.keys().filter(|key| !is_mark_key(key));
     labels.chain(annotations.map(|key| Violation::AnnotationKey(key.clone())))
@@ -301,17 +284,6 @@ pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Viola
     missing.map(|key| Violation::KeyMissing { type_: type_.into(), key }).collect()
 }
 
-/// The data keys without which the API server refuses a Secret of this type.
-pub(crate) fn needed_keys(type_: &str) -> &'static [&'static str] {
-    match type_ {
-        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-        "kubernetes.io/dockercfg" => &[".dockercfg"],
-        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-        _ => &[],
-    }
-}
-
 /// The data key whose plaintext the API server would refuse for the Secret's type, if any.
 ///
 /// The API server's own message spells the beginning of the value, so it must never see such a Secret.
@@ -331,10 +303,6 @@ pub(crate) fn unfit_among(
     data.get(key).is_some_and(|value| !is_json_object(&value.0)).then_some(key)
 }
 
-fn json_key(type_: &str) -> Option<&'static str> {
-    JSON_KEYS.into_iter().find(|(json_type, _)| *json_type == type_).map(|(_, key)| key)
-}
-
 /// Reads without keeping anything, so that no copy of a plaintext is left behind.
 fn is_json_object(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
@@ -342,18 +310,12 @@ fn is_json_object(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
-    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target};
+    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, ValueAddress};
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_prefix_is_what_a_sealed_value_begins_with() {
-        let start = base64::prelude::BASE64_STANDARD
-            .encode("age-encryption.org/v1\n-> bulla.dev/v1 strict");
-        assert!(start.starts_with(SEALED_PREFIX));
-    }
+    use crate::API_VERSION;
+    use crate::parsed_value::encode_value;
 
     #[test]
     fn a_docker_config_must_be_a_json_object() {
@@ -397,15 +359,16 @@ mod tests {
     fn judge(spec: &serde_json::Value) -> Vec<String> {
         let age = bulla_sealing::seal(&[b'x'; 100], &binding(), &recipients()).unwrap();
         let mut object = json!({
-            "apiVersion": crate::API_VERSION, "kind": "SealedSecret", "metadata": {"name": "db"}, "spec": spec,
+            "apiVersion": API_VERSION, "kind": "SealedSecret", "metadata": {"name": "db"}, "spec": spec,
         });
-        object["spec"]["sealedData"] = json!({"a": base64::prelude::BASE64_STANDARD.encode(age)});
+        object["spec"]["sealedData"] = json!({"a": encode_value(&age)});
         let sealed_secret = serde_json::from_value(object).unwrap();
-        violations(&sealed_secret).iter().map(ToString::to_string).collect()
+        let values = ParsedValues::of(&sealed_secret);
+        violations(&sealed_secret, &values).iter().map(ToString::to_string).collect()
     }
 
     fn binding() -> Binding {
-        Binding::new(Scope::Strict, &Target::new("prod", "db", "a").unwrap())
+        Binding::new(Scope::Strict, &ValueAddress::new("prod", "db", "a").unwrap())
     }
 
     fn recipients() -> Recipients {

@@ -8,11 +8,9 @@ use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::rules::{MAX_SEALED_BYTES, MAX_VALUES, REFUSED_TYPES, SEALED_PREFIX, needed_keys};
-use crate::template::MAX_TEMPLATE_BYTES;
-
-/// 1 MiB of age files in base64.
-const MAX_SEALED_LENGTH: usize = MAX_SEALED_BYTES.div_ceil(3) * 4;
+use crate::limits::{MAX_SEALED_LENGTH, MAX_TEMPLATE_BYTES, MAX_VALUES};
+use crate::secret_type::{REFUSED_TYPES, needed_keys};
+use crate::well_known::SEALED_PREFIX;
 
 /// A valid data key, as `bulla_sealing::is_data_key` has it.
 const DATA_KEY: &str =

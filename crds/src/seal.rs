@@ -4,55 +4,18 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bulla_sealing::{Binding, InvalidTarget, NoRandomness, Recipients, Scope, Target};
+use bulla_sealing::{Recipients, Scope};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::ObjectMeta;
 use zeroize::Zeroizing;
 
-use crate::rules::{self, Violation};
-use crate::{SealedSecret, SealedSecretSpec, Template, TemplateMetadata, WipedSecret};
-
-/// Why a Secret cannot be sealed. Nothing here quotes a value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// It has no data at all.
-    #[error("there is no data to seal")]
-    Empty,
-    /// The scope binds a namespace and none is named.
-    #[error("no namespace is named, and scope {0} binds one")]
-    NoNamespace(Scope),
-    /// The namespace, name or a key is not valid.
-    #[error("key {key}: {error}")]
-    Target {
-        /// The data key.
-        key: String,
-        /// What is not valid.
-        error: InvalidTarget,
-    },
-    /// The SealedSecret would break a rule.
-    #[error(transparent)]
-    Violation(#[from] Violation),
-    /// A label or annotation repeats a value in the clear.
-    #[error("{mark} contains the value of key {key} in the clear")]
-    InTheClear {
-        /// Which label or annotation. It is named only when its own key is not what contains the value.
-        mark: String,
-        /// The data key.
-        key: String,
-    },
-    /// The value is not valid for the Secret's type.
-    #[error("key {key}: not valid for type {type_}")]
-    Unfit {
-        /// The data key.
-        key: &'static str,
-        /// The Secret's type.
-        type_: String,
-    },
-    /// There is nothing to draw keys from.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-}
+use crate::address::Address;
+use crate::error::SealError;
+use crate::parsed_value::ParsedValues;
+use crate::rules;
+use crate::sealed_secret::{SealedSecret, SealedSecretSpec, Template, TemplateMetadata};
+use crate::wiped::WipedSecret;
 
 /// Seals every value of `secret` for `namespace` and the Secret's own name. Only scope `cluster` binds no
 /// namespace and needs none; one that is given stands in the SealedSecret all the same.
@@ -72,10 +35,10 @@ pub fn seal<'a>(
     let template = template_of(secret);
     check_values(data, &template)?;
 
+    let address = Address { namespace, name };
     let mut sealed_data = BTreeMap::new();
     for (key, value) in data {
-        let sealed = seal_value(&value.0, namespace, name, key, scope, recipients)?;
-        sealed_data.insert(key.clone(), sealed);
+        sealed_data.insert(key.clone(), address.seal(key, &value.0, scope, recipients)?);
     }
     let sealed_secret = SealedSecret {
         metadata: ObjectMeta {
@@ -90,7 +53,8 @@ pub fn seal<'a>(
         },
         status: None,
     };
-    match rules::violations(&sealed_secret).into_iter().next() {
+    // Only templates of data need to know how long the values are, and a Secret has none.
+    match rules::violations(&sealed_secret, &ParsedValues::default()).into_iter().next() {
         Some(violation) => Err(violation.into()),
         None => Ok(sealed_secret),
     }
@@ -126,29 +90,6 @@ pub fn check_values(
     }
 }
 
-/// Seals one value, as it stands in `sealedData`. Only scope `cluster` needs no namespace.
-pub fn seal_value(
-    value: &[u8],
-    namespace: Option<&str>,
-    name: &str,
-    key: &str,
-    scope: Scope,
-    recipients: &Recipients,
-) -> Result<String, SealError> {
-    let namespace = match (namespace, scope) {
-        (Some(namespace), _) => namespace,
-        (None, Scope::Cluster) => UNBOUND_NAMESPACE,
-        (None, _) => return Err(SealError::NoNamespace(scope)),
-    };
-    let target = Target::new(namespace, name, key)
-        .map_err(|error| SealError::Target { key: key.to_owned(), error })?;
-    let file = bulla_sealing::seal(value, &Binding::new(scope, &target), recipients)?;
-    Ok(BASE64_STANDARD.encode(file))
-}
-
-/// Stands where a target wants a namespace and the binding, of scope `cluster`, does not look at it.
-pub(crate) const UNBOUND_NAMESPACE: &str = "any";
-
 /// The shortest value that is searched for: shorter ones stand in everything.
 const MIN_SEARCHED_BYTES: usize = 4;
 
@@ -174,9 +115,10 @@ fn refuse_values_in_the_clear(
         if let Some((kind, mark, _)) =
             marks.iter().find(|(_, mark, text)| contains(text) || contains(mark))
         {
-            let mark = match contains(mark) {
-                true => format!("the key of a {kind}"),
-                false => format!("{kind} {mark}"),
+            let mark = if contains(mark) {
+                format!("the key of a {kind}")
+            } else {
+                format!("{kind} {mark}")
             };
             return Err(SealError::InTheClear { mark, key: key.clone() });
         }

@@ -11,6 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
+/// The path from the object to its sealed values.
+pub const SEALED_DATA_PATH: [&str; 2] = ["spec", "sealedData"];
+
+/// The path from the object to the sealed value of one data key.
+pub fn sealed_value_path(key: &str) -> [&str; 3] {
+    let [spec, sealed_data] = SEALED_DATA_PATH;
+    [spec, sealed_data, key]
+}
+
 /// A Secret whose values only the cluster can open, safe to commit.
 #[derive(
     CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
@@ -49,7 +58,7 @@ pub struct SealedSecretSpec {
 
     /// How the unsealed Secret is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<Target>,
+    pub target: Option<TargetSpec>,
 }
 
 /// What the unsealed Secret looks like beyond its values.
@@ -94,7 +103,7 @@ pub struct TemplateMetadata {
 /// How the unsealed Secret is kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Target {
+pub struct TargetSpec {
     /// Owner, the default: the Secret is created and owned, and goes with the SealedSecret. Orphan: the same,
     /// but it stays when the SealedSecret goes. Merge: our keys are added to a Secret that somebody else owns.
     #[serde(default)]

@@ -20,9 +20,6 @@ use base64::prelude::BASE64_STANDARD;
 use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
 
-/// The most bytes of text in one template.
-pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
-
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 

@@ -4,8 +4,8 @@
 
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
-    Policy, SealError, SealedSecret, Target, Template, TemplateMetadata, UnsealError, WipedSecret,
-    rules, seal, unseal,
+    ParsedValues, Policy, SEALED_PREFIX, SealError, SealedSecret, TargetSpec, Template,
+    TemplateMetadata, UnsealError, WipedSecret, rules, seal, unseal,
 };
 use bulla_sealing::{Identity, KeyType, Keyring, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
@@ -28,7 +28,7 @@ impl Fixture {
     }
 
     fn unseal(&self, sealed_secret: &SealedSecret) -> Result<WipedSecret, UnsealError> {
-        unseal(sealed_secret, &self.keyring)
+        unseal(sealed_secret, &ParsedValues::of(sealed_secret), &self.keyring)
     }
 }
 
@@ -60,13 +60,7 @@ fn the_manifest_is_minimal() {
     assert_eq!(manifest["spec"].as_object().unwrap().keys().collect::<Vec<_>>(), ["sealedData"]);
     assert_eq!(manifest["metadata"], json!({"name": "db", "namespace": "prod"}));
     assert_eq!(manifest.get("status"), None);
-    assert!(
-        sealed_secret
-            .spec
-            .sealed_data
-            .values()
-            .all(|value| value.starts_with(rules::SEALED_PREFIX))
-    );
+    assert!(sealed_secret.spec.sealed_data.values().all(|value| value.starts_with(SEALED_PREFIX)));
 }
 
 #[test]
@@ -205,7 +199,7 @@ fn what_cannot_be_kept_is_not_sealed() {
     manifest["type"] = json!("kubernetes.io/tls");
     assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Violation(_)));
     let manifest = json!({"metadata": {"name": "DB"}, "data": {"user": "YXBw"}});
-    assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Target { .. }));
+    assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Address { .. }));
     let large = "A".repeat(1_400_000);
     let manifest = json!({"metadata": {"name": "db"}, "data": {"blob": large}});
     assert!(matches!(fixture.seal(manifest).unwrap_err(), SealError::Violation(_)));
@@ -229,7 +223,8 @@ fn a_bad_template_is_refused_before_any_value_is_opened() {
     let mut sealed_secret = fixture.seal(db()).unwrap();
     let data = [("url".to_owned(), "{{ user }}\n{{ pass }}".to_owned())].into();
     sealed_secret.spec.template = Some(Template { data, ..Template::default() });
-    let error = unseal(&sealed_secret, &Keyring::default()).unwrap_err();
+    let error =
+        unseal(&sealed_secret, &ParsedValues::of(&sealed_secret), &Keyring::default()).unwrap_err();
     assert_eq!(error.reason(), Reason::TemplateFailed);
     assert_eq!(
         error.to_string(),
@@ -255,8 +250,8 @@ fn a_rendered_docker_config_is_not_judged_by_its_values() {
 fn what_is_merged_has_no_type() {
     let fixture = Fixture::new();
     let mut sealed_secret = fixture.seal(db()).unwrap();
-    sealed_secret.spec.target = Some(Target { policy: Policy::Merge });
+    sealed_secret.spec.target = Some(TargetSpec { policy: Policy::Merge });
     assert_eq!(fixture.unseal(&sealed_secret).unwrap().type_, None);
-    sealed_secret.spec.target = Some(Target { policy: Policy::Orphan });
+    sealed_secret.spec.target = Some(TargetSpec { policy: Policy::Orphan });
     assert_eq!(fixture.unseal(&sealed_secret).unwrap().type_.as_deref(), Some("Opaque"));
 }

@@ -13,7 +13,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 use bulla_sealing::{
     Binding, Identity, KeyType, Keyring, Plaintext, Recipients, Scope, SealedHeader, SealedValue,
-    Target, seal,
+    ValueAddress, seal,
 };
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use hkdf::Hkdf;
@@ -150,7 +150,7 @@ struct Bench {
     identity: String,
     keyring: Keyring,
     recipients: Recipients,
-    target: Target,
+    address: ValueAddress,
     binding: Binding,
     plaintext: Vec<u8>,
     file: Vec<u8>,
@@ -159,8 +159,8 @@ struct Bench {
 
 impl Bench {
     fn new(key_type: KeyType, size: usize) -> Self {
-        let target = Target::new("prod", "db", "password").expect("a valid target");
-        let binding = Binding::new(Scope::Strict, &target);
+        let address = ValueAddress::new("prod", "db", "password").expect("a valid address");
+        let binding = Binding::new(Scope::Strict, &address);
         let identity = Identity::generate(key_type).expect("randomness");
         let recipients = Recipients::new(vec![identity.recipient()]).expect("one recipient");
         let plaintext: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
@@ -168,7 +168,7 @@ impl Bench {
         let text = identity.to_secret_string().to_string();
         let floor = Floor::new(key_type, &text, &file);
         let keyring = Keyring::from_iter([identity]);
-        Self { identity: text, keyring, recipients, target, binding, plaintext, file, floor }
+        Self { identity: text, keyring, recipients, address, binding, plaintext, file, floor }
     }
 
     /// The same identity among `more` others.
@@ -192,7 +192,7 @@ impl Bench {
 
     fn unseal(&self, keyring: &Keyring) -> Plaintext {
         let sealed_value = SealedValue::parse(&self.file).expect("a sealed value");
-        sealed_value.unseal(&self.target, keyring).expect("it opens")
+        sealed_value.unseal(&self.address, keyring).expect("it opens")
     }
 
     fn seal(&self) -> Vec<u8> {
@@ -228,7 +228,7 @@ impl RekeyBench {
 
     fn rekey(&self) -> Vec<u8> {
         let (header, _) = SealedHeader::parse(&self.old.file).expect("a sealed value");
-        header.rekey(&self.old.target, &self.old.keyring, &self.recipients).expect("it opens")
+        header.rekey(&self.old.address, &self.old.keyring, &self.recipients).expect("it opens")
     }
 
     fn floor(&self) -> [u8; 16] {
@@ -242,7 +242,7 @@ impl RekeyBench {
         let sealed_value = SealedValue::parse(&file).expect("a sealed value");
         for identity in &self.identities {
             let keyring = Keyring::from_iter([Identity::parse(identity).expect("it was written")]);
-            let plaintext = sealed_value.unseal(&self.old.target, &keyring).expect("it opens");
+            let plaintext = sealed_value.unseal(&self.old.address, &keyring).expect("it opens");
             assert!(plaintext.as_bytes() == self.old.plaintext);
         }
         let key_type = self.recipients.iter().next().expect("a recipient").key_type();
@@ -300,7 +300,8 @@ struct Floor {
 
 impl Floor {
     fn new(key_type: KeyType, identity: &str, file: &[u8]) -> Self {
-        let payload = SealedValue::parse(file).expect("a sealed value").payload();
+        let sealed_value = SealedValue::parse(file).expect("a sealed value");
+        let payload = sealed_value.payload();
         let payload_at = file.len() - payload.len();
         let lines: Vec<&str> =
             str::from_utf8(&file[..payload_at]).expect("ASCII").lines().collect();

@@ -1,10 +1,13 @@
-//! What a sealed value is for: the binding, its scopes, and the target that it is compared with.
+//! What a sealed value is for: the binding, its scopes, and the address that it is compared with.
 //!
 //! Names are validated here, so that a binding has exactly one encoding. There are no secrets in
 //! this file, and no cryptography: that nobody can change a binding is the header MAC's work.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::address::{InvalidAddress, ValueAddress};
+use crate::names::{is_data_key, is_dns_label};
 
 /// The tag of the binding stanza, which carries the version of the sealed format.
 pub(crate) const TAG: &str = "bulla.dev/v1";
@@ -41,70 +44,14 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Says which part of a target is not a valid Kubernetes name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidTarget {
-    /// Not a DNS label: at most 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit.
-    #[error("the namespace is not a DNS label")]
-    Namespace,
-    /// Not a DNS subdomain: labels joined by dots, at most 253 characters.
-    #[error("the name is not a DNS subdomain")]
-    Name,
-    /// Not a Secret's data key: 1 to 253 of `a-z`, `A-Z`, `0-9`, `-`, `_`, `.`, not beginning with `..`.
-    #[error("the key is not a valid data key of a Secret")]
-    Key,
-}
+impl FromStr for Scope {
+    type Err = &'static str;
 
-/// The place that a value is unsealed for: one data key of one Secret.
-///
-/// A reader takes it from the object that it unseals, never from the sealed value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target {
-    namespace: String,
-    name: String,
-    key: String,
-}
-
-impl Target {
-    /// A target with valid names, or which of them is not valid.
-    ///
-    /// ```
-    /// use bulla_sealing::{InvalidTarget, Target};
-    /// assert!(Target::new("prod", "db.internal", "tls.crt").is_ok());
-    /// assert_eq!(Target::new("Prod", "db", "password"), Err(InvalidTarget::Namespace));
-    /// ```
-    pub fn new(namespace: &str, name: &str, key: &str) -> Result<Self, InvalidTarget> {
-        if !is_dns_label(namespace) {
-            return Err(InvalidTarget::Namespace);
-        }
-        if !is_dns_subdomain(name) {
-            return Err(InvalidTarget::Name);
-        }
-        if !is_data_key(key) {
-            return Err(InvalidTarget::Key);
-        }
-        Ok(Self { namespace: namespace.into(), name: name.into(), key: key.into() })
-    }
-
-    /// The namespace of the Secret.
-    pub fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    /// The name of the Secret.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The data key within the Secret.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "key {} of {}/{}", self.key, self.namespace, self.name)
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        [Self::Strict, Self::Namespace, Self::Cluster]
+            .into_iter()
+            .find(|scope| scope.as_str() == word)
+            .ok_or("a scope is strict, namespace or cluster")
     }
 }
 
@@ -112,7 +59,7 @@ impl fmt::Display for Target {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Binding {
     /// For one data key of one Secret.
-    Strict(Target),
+    Strict(ValueAddress),
     /// For one data key of any Secret in a namespace.
     Namespace {
         /// The namespace.
@@ -128,33 +75,33 @@ pub enum Binding {
 }
 
 impl Binding {
-    /// The binding that permits `target` and what `scope` allows beyond it.
-    pub fn new(scope: Scope, target: &Target) -> Self {
-        let Target { namespace, key, .. } = target.clone();
+    /// The binding that permits `address` and what `scope` allows beyond it.
+    pub fn new(scope: Scope, address: &ValueAddress) -> Self {
+        let (namespace, key) = (address.namespace().to_owned(), address.key().to_owned());
         match scope {
-            Scope::Strict => Self::Strict(target.clone()),
+            Scope::Strict => Self::Strict(address.clone()),
             Scope::Namespace => Self::Namespace { namespace, key },
             Scope::Cluster => Self::Cluster { key },
         }
     }
 
-    /// Whether a value with this binding may be unsealed for `target`.
+    /// Whether a value with this binding may be unsealed for `address`.
     ///
     /// ```
-    /// use bulla_sealing::{Binding, Scope, Target};
-    /// let binding = Binding::new(Scope::Namespace, &Target::new("prod", "db", "password")?);
-    /// assert!(binding.permits(&Target::new("prod", "cache", "password")?));
-    /// assert!(!binding.permits(&Target::new("dev", "db", "password")?));
-    /// assert!(!binding.permits(&Target::new("prod", "db", "user")?));
-    /// # Ok::<(), bulla_sealing::InvalidTarget>(())
+    /// use bulla_sealing::{Binding, Scope, ValueAddress};
+    /// let binding = Binding::new(Scope::Namespace, &ValueAddress::new("prod", "db", "password")?);
+    /// assert!(binding.permits(&ValueAddress::new("prod", "cache", "password")?));
+    /// assert!(!binding.permits(&ValueAddress::new("dev", "db", "password")?));
+    /// assert!(!binding.permits(&ValueAddress::new("prod", "db", "user")?));
+    /// # Ok::<(), bulla_sealing::InvalidAddress>(())
     /// ```
-    pub fn permits(&self, target: &Target) -> bool {
+    pub fn permits(&self, address: &ValueAddress) -> bool {
         match self {
-            Self::Strict(bound) => bound == target,
+            Self::Strict(bound) => bound == address,
             Self::Namespace { namespace, key } => {
-                *namespace == target.namespace && *key == target.key
+                namespace == address.namespace() && key == address.key()
             }
-            Self::Cluster { key } => *key == target.key,
+            Self::Cluster { key } => key == address.key(),
         }
     }
 
@@ -170,7 +117,7 @@ impl Binding {
     /// The namespace, where the scope binds one.
     pub fn namespace(&self) -> Option<&str> {
         match self {
-            Self::Strict(target) => Some(target.namespace()),
+            Self::Strict(address) => Some(address.namespace()),
             Self::Namespace { namespace, .. } => Some(namespace),
             Self::Cluster { .. } => None,
         }
@@ -179,7 +126,7 @@ impl Binding {
     /// The name, where the scope binds one.
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Strict(target) => Some(target.name()),
+            Self::Strict(address) => Some(address.name()),
             Self::Namespace { .. } | Self::Cluster { .. } => None,
         }
     }
@@ -187,7 +134,7 @@ impl Binding {
     /// The data key, which every scope binds.
     pub fn key(&self) -> &str {
         match self {
-            Self::Strict(target) => target.key(),
+            Self::Strict(address) => address.key(),
             Self::Namespace { key, .. } | Self::Cluster { key } => key,
         }
     }
@@ -208,16 +155,18 @@ impl Binding {
             return Err("the binding has not exactly four arguments");
         };
         let invalid = |error| match error {
-            InvalidTarget::Namespace => "the namespace of the binding is not a DNS label",
-            InvalidTarget::Name => "the name of the binding is not a DNS subdomain",
-            InvalidTarget::Key => "the key of the binding is not a valid data key",
+            InvalidAddress::Namespace => "the namespace of the binding is not a DNS label",
+            InvalidAddress::Name => "the name of the binding is not a DNS subdomain",
+            InvalidAddress::Key => "the key of the binding is not a valid data key",
         };
         match (scope, namespace, name) {
-            ("strict", ..) => Target::new(namespace, name, key).map(Self::Strict).map_err(invalid),
-            ("namespace", _, UNBOUND) if !is_dns_label(namespace) => {
-                Err(invalid(InvalidTarget::Namespace))
+            ("strict", ..) => {
+                ValueAddress::new(namespace, name, key).map(Self::Strict).map_err(invalid)
             }
-            ("namespace" | "cluster", ..) if !is_data_key(key) => Err(invalid(InvalidTarget::Key)),
+            ("namespace", _, UNBOUND) if !is_dns_label(namespace) => {
+                Err(invalid(InvalidAddress::Namespace))
+            }
+            ("namespace" | "cluster", ..) if !is_data_key(key) => Err(invalid(InvalidAddress::Key)),
             ("namespace", _, UNBOUND) => {
                 Ok(Self::Namespace { namespace: namespace.into(), key: key.into() })
             }
@@ -231,7 +180,7 @@ impl Binding {
 impl fmt::Display for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Strict(target) => target.fmt(f),
+            Self::Strict(address) => address.fmt(f),
             Self::Namespace { namespace, key } => {
                 write!(f, "key {key} of any Secret in namespace {namespace}")
             }
@@ -240,51 +189,17 @@ impl fmt::Display for Binding {
     }
 }
 
-impl FromStr for Scope {
-    type Err = &'static str;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        [Self::Strict, Self::Namespace, Self::Cluster]
-            .into_iter()
-            .find(|scope| scope.as_str() == word)
-            .ok_or("a scope is strict, namespace or cluster")
-    }
-}
-
-/// Whether `text` is a DNS label (RFC 1123), as a namespace's name must be.
-pub fn is_dns_label(text: &str) -> bool {
-    text.len() <= 63 && is_label(text)
-}
-
-/// Whether `text` is a DNS subdomain as Kubernetes defines it for the names of objects.
-pub fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_label)
-}
-
-/// Whether `text` may be a data key of a Secret.
-pub fn is_data_key(text: &str) -> bool {
-    (1..=253).contains(&text.len())
-        && text != "."
-        && !text.starts_with("..")
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-}
-
-fn is_label(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.bytes().all(allowed) && !text.starts_with('-') && !text.ends_with('-')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_binding_has_one_encoding_that_parses_back() {
-        let target = Target::new("prod", "db.internal", "tls.crt").unwrap();
+        let address = ValueAddress::new("prod", "db.internal", "tls.crt").unwrap();
         for scope in [Scope::Strict, Scope::Namespace, Scope::Cluster] {
-            let binding = Binding::new(scope, &target);
+            let binding = Binding::new(scope, &address);
             assert_eq!(Binding::parse(&binding.args()), Ok(binding.clone()));
-            assert!(binding.permits(&target));
+            assert!(binding.permits(&address));
         }
     }
 
@@ -308,13 +223,5 @@ mod tests {
         ] {
             assert!(Binding::parse(args).is_err(), "{args:?}");
         }
-    }
-
-    #[test]
-    fn names_keep_to_the_limits_of_kubernetes() {
-        assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));
-        assert!(is_dns_subdomain(&"a".repeat(253)) && !is_dns_subdomain(&"a".repeat(254)));
-        assert!(is_data_key(&"A".repeat(253)) && !is_data_key(&"A".repeat(254)));
-        assert!(is_data_key(".dockerconfigjson") && !is_data_key("..data") && !is_data_key("."));
     }
 }

@@ -9,9 +9,10 @@ use std::{fmt, fs};
 
 use sha2::{Digest, Sha256};
 
+use crate::error::Damaged;
 use crate::file_key::FileKey;
 use crate::header::Header;
-use crate::key::{Damaged, Wrapped};
+use crate::key::Wrapped;
 use crate::{Identity, Plaintext, payload};
 
 /// Names of the vectors that are tested, and a test for each.
@@ -278,7 +279,7 @@ impl Vector {
         if payload.len() < 16 {
             return Err(Refusal::Header);
         }
-        payload::open(payload, &file_key).map_err(|payload::Damaged| Refusal::Payload)
+        payload::open(payload, &file_key).map_err(|Damaged| Refusal::Payload)
     }
 
     fn file_key(&self, header: &Header<'_>) -> Result<FileKey, Refusal> {

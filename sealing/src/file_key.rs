@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::key::NoRandomness;
+use crate::error::NoRandomness;
 
 /// The symmetric key that stanzas wrap (C2SP `age.md`, "File key").
 ///

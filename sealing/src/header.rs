@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 
-use crate::sealed_value::ParseError;
+use crate::error::ParseError;
 
 /// The longest header that is read, in bytes: room for 40 post-quantum recipients.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;

@@ -17,10 +17,9 @@ use subtle::{Choice, ConstantTimeEq};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::error::{Damaged, InvalidKey, NoRandomness, ParseError};
 use crate::file_key::FileKey;
 use crate::header::{Stanza, write_stanza};
-use crate::key::{Damaged, InvalidKey, NoRandomness};
-use crate::sealed_value::ParseError;
 use crate::x25519::is_contributory;
 
 pub(crate) const TAG: &str = "mlkem768x25519";
@@ -43,10 +42,10 @@ impl Recipient {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {
         let recipient = XWingRecipient::from_bytes(bytes).map_err(|_| InvalidKey::Corrupt)?;
         let share = bytes.last_chunk().ok_or(InvalidKey::Corrupt)?;
-        match is_contributory(share) {
-            true => Ok(Self(Box::new(recipient))),
-            false => Err(InvalidKey::LowOrder),
+        if !is_contributory(share) {
+            return Err(InvalidKey::LowOrder);
         }
+        Ok(Self(Box::new(recipient)))
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

@@ -7,18 +7,11 @@ use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32, Checksum, Hrp};
 use zeroize::Zeroizing;
 
+use crate::error::{Damaged, InvalidKey, NoRandomness, ParseError};
 use crate::file_key::{FileKey, fill_random};
+use crate::fingerprint::Fingerprint;
 use crate::header::{MAX_STANZAS, Stanza};
-use crate::sealed_value::ParseError;
-use crate::{Fingerprint, hybrid, x25519};
-
-/// The operating system gave no randomness.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no randomness")]
-pub struct NoRandomness;
-
-/// A stanza that is for the identity at hand and was tampered with.
-pub(crate) struct Damaged;
+use crate::{hybrid, x25519};
 
 /// The type of a key. A sealed value never mixes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -58,26 +51,6 @@ impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// Why a text is no key. It never quotes the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
-    /// Not `age1…` or `age1pq1…`.
-    #[error("not an age recipient (age1pq1… or age1…)")]
-    NotARecipient,
-    /// A recipient was expected and this begins like an identity.
-    #[error("this is an identity, which is private; a recipient (age1pq1… or age1…) is wanted")]
-    IdentityGiven,
-    /// Not `AGE-SECRET-KEY-1…` or `AGE-SECRET-KEY-PQ-1…`.
-    #[error("not an age identity (AGE-SECRET-KEY-PQ-1… or AGE-SECRET-KEY-1…)")]
-    NotAnIdentity,
-    /// The checksum, an alphabet or the length is wrong: it was mistyped or cut.
-    #[error("the key is mistyped or cut short")]
-    Corrupt,
-    /// A point that makes every shared secret zero.
-    #[error("the key is a low-order point, which gives no secrecy")]
-    LowOrder,
 }
 
 /// A public key that one seals to.

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::{Fingerprint, Identity, Recipient};
+use crate::fingerprint::Fingerprint;
+use crate::key::{Identity, Recipient};
 
 /// The identities that a reader holds.
 #[derive(Default)]

@@ -7,12 +7,12 @@
 //! callers.
 //!
 //! ```
-//! use bulla_sealing::{Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedValue, Target, seal};
+//! use bulla_sealing::{Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedValue, ValueAddress, seal};
 //!
 //! let identity = Identity::generate(KeyType::Hybrid)?;
 //! let recipients = Recipients::new(vec![identity.recipient()])?;
-//! let target = Target::new("prod", "db", "password")?;
-//! let file = seal(b"correct horse", &Binding::new(Scope::Strict, &target), &recipients)?;
+//! let address = ValueAddress::new("prod", "db", "password")?;
+//! let file = seal(b"correct horse", &Binding::new(Scope::Strict, &address), &recipients)?;
 //!
 //! // Anyone can read what it is for, with no key.
 //! let sealed_value = SealedValue::parse(&file)?;
@@ -20,8 +20,8 @@
 //!
 //! // Only the holder of the identity can open it, and only for what it was sealed for.
 //! let keyring = Keyring::from_iter([identity]);
-//! assert_eq!(sealed_value.unseal(&target, &keyring)?.as_bytes(), b"correct horse");
-//! let elsewhere = Target::new("dev", "db", "password")?;
+//! assert_eq!(sealed_value.unseal(&address, &keyring)?.as_bytes(), b"correct horse");
+//! let elsewhere = ValueAddress::new("dev", "db", "password")?;
 //! assert!(sealed_value.unseal(&elsewhere, &keyring).is_err());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -48,29 +48,31 @@
 //!
 //! [age]: https://c2sp.org/age
 
+mod address;
 mod binding;
 #[cfg(test)]
 mod cctv;
 mod digest;
+mod error;
 mod file_key;
 mod fingerprint;
 mod header;
 mod hybrid;
 mod key;
 mod keyring;
+mod names;
 mod payload;
 mod sealed_value;
 mod x25519;
 
-pub use binding::{
-    Binding, InvalidTarget, Scope, Target, is_data_key, is_dns_label, is_dns_subdomain,
-};
+pub use address::{InvalidAddress, ValueAddress};
+pub use binding::{Binding, Scope};
 pub use digest::digest;
+pub use error::{InvalidKey, NoRandomness, ParseError};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use header::{MAX_HEADER_BYTES, MAX_STANZAS};
-pub use key::{
-    Identity, InvalidKey, KeyType, NoRandomness, Recipient, Recipients, RecipientsError,
-};
+pub use key::{Identity, KeyType, Recipient, Recipients, RecipientsError};
 pub use keyring::Keyring;
+pub use names::{is_data_key, is_dns_label, is_dns_subdomain};
 pub use payload::Plaintext;
-pub use sealed_value::{ParseError, RekeyError, SealedHeader, SealedValue, UnsealError, seal};
+pub use sealed_value::{RekeyError, SealedHeader, SealedValue, UnsealError, seal};

@@ -2,8 +2,8 @@
 
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 
+use crate::error::{Damaged, NoRandomness};
 use crate::file_key::{FileKey, fill_random};
-use crate::key::NoRandomness;
 
 const NONCE_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
@@ -26,9 +26,6 @@ impl Drop for Plaintext {
         zeroize::optimization_barrier(&self.0[..]);
     }
 }
-
-/// The payload does not open under the file key, or is cut.
-pub(crate) struct Damaged;
 
 /// The length of a payload with `plaintext_len` bytes in it.
 pub(crate) fn len(plaintext_len: usize) -> usize {

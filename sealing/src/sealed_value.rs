@@ -1,38 +1,25 @@
 //! The sealed value: a binding, one stanza for each recipient, a MAC over both, and the payload.
 
-use crate::binding::{self, Binding, Target};
+use std::borrow::Cow;
+
+use crate::address::ValueAddress;
+use crate::binding::{self, Binding};
+use crate::error::{Damaged, NoRandomness, ParseError};
 use crate::file_key::FileKey;
+use crate::fingerprint::Fingerprint;
 use crate::header::{self, Header, Stanza};
-use crate::key::{Damaged, Wrapped};
-use crate::{Fingerprint, KeyType, Keyring, NoRandomness, Plaintext, Recipients, payload};
+use crate::key::{KeyType, Recipients, Wrapped};
+use crate::keyring::Keyring;
+use crate::payload::{self, Plaintext};
 
-/// Why bytes are not a sealed value. Nothing here needs a key, and nothing quotes the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ParseError {
-    /// It does not begin with age's version line.
-    #[error("not an age file")]
-    NotAge,
-    /// An age file that breaks the grammar, a limit, or what this format demands beyond it.
-    #[error("malformed at byte {at}: {what}")]
-    Malformed {
-        /// Offset in the file.
-        at: usize,
-        /// What is wrong there, or which part is.
-        what: &'static str,
-    },
-    /// An age file that was not sealed by this tool: it does not say what it is for.
-    #[error("an age file without a binding, so not a sealed value")]
-    NoBinding,
-}
-
-/// Why a sealed value does not open for a target.
+/// Why a sealed value does not open for a address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
     /// It is for something else. No private key was used to find out.
     #[error("sealed for {found}, not for {expected}")]
     WrongBinding {
         /// What it was to be opened for.
-        expected: Box<Target>,
+        expected: Box<ValueAddress>,
         /// What it is bound to.
         found: Box<Binding>,
     },
@@ -83,16 +70,17 @@ fn write_header(
 }
 
 /// The header of a sealed value, read and checked as far as no key is needed.
-pub struct SealedHeader<'a> {
+pub struct SealedHeader {
     binding: Binding,
     recipients: Vec<(Fingerprint, Wrapped)>,
     mac: [u8; 32],
-    mac_input: &'a [u8],
+    /// A copy, so that a header can be kept without the file that it was read from.
+    mac_input: Box<[u8]>,
 }
 
-impl<'a> SealedHeader<'a> {
+impl SealedHeader {
     /// Reads the header at the beginning of `file`; the rest is returned beside it.
-    pub fn parse(file: &'a [u8]) -> Result<(Self, &'a [u8]), ParseError> {
+    pub fn parse(file: &[u8]) -> Result<(Self, &[u8]), ParseError> {
         let (Header { stanzas, mac, mac_input }, rest) = Header::parse(file)?;
         let (first, recipients) = stanzas
             .split_first()
@@ -100,7 +88,7 @@ impl<'a> SealedHeader<'a> {
             .ok_or(ParseError::NoBinding)?;
         let binding = Binding::parse(&first.args).map_err(|what| first.malformed(what))?;
         let recipients = recipients_of(first, recipients)?;
-        Ok((Self { binding, recipients, mac, mac_input }, rest))
+        Ok((Self { binding, recipients, mac, mac_input: mac_input.into() }, rest))
     }
 
     /// What the value is for.
@@ -124,19 +112,19 @@ impl<'a> SealedHeader<'a> {
     /// old identity knew, he still knows.
     pub fn rekey(
         &self,
-        target: &Target,
+        address: &ValueAddress,
         keyring: &Keyring,
         recipients: &Recipients,
     ) -> Result<Vec<u8>, RekeyError> {
-        let file_key = self.file_key(target, keyring)?;
+        let file_key = self.file_key(address, keyring)?;
         Ok(write_header(&self.binding, recipients, &file_key)?)
     }
 
     /// Refuses by binding first: no private key works on a value that is for something else.
-    fn file_key(&self, target: &Target, keyring: &Keyring) -> Result<FileKey, UnsealError> {
-        if !self.binding.permits(target) {
+    fn file_key(&self, address: &ValueAddress, keyring: &Keyring) -> Result<FileKey, UnsealError> {
+        if !self.binding.permits(address) {
             return Err(UnsealError::WrongBinding {
-                expected: target.clone().into(),
+                expected: address.clone().into(),
                 found: self.binding.clone().into(),
             });
         }
@@ -149,15 +137,15 @@ impl<'a> SealedHeader<'a> {
             else {
                 continue;
             };
-            return match file_key.is_header_mac(self.mac_input, &self.mac) {
-                true => Ok(file_key),
-                false => Err(UnsealError::Damaged),
-            };
+            if !file_key.is_header_mac(&self.mac_input, &self.mac) {
+                return Err(UnsealError::Damaged);
+            }
+            return Ok(file_key);
         }
-        match is_held {
-            true => Err(UnsealError::Damaged),
-            false => Err(UnsealError::NoIdentity { fingerprints: self.fingerprints().collect() }),
+        if is_held {
+            return Err(UnsealError::Damaged);
         }
+        Err(UnsealError::NoIdentity { fingerprints: self.fingerprints().collect() })
     }
 }
 
@@ -201,19 +189,24 @@ pub enum RekeyError {
 }
 
 /// A sealed value, read and checked as far as no key is needed.
+///
+/// It borrows the file or owns it, as it was given to [`SealedValue::parse`].
 pub struct SealedValue<'a> {
-    header: SealedHeader<'a>,
-    payload: &'a [u8],
+    file: Cow<'a, [u8]>,
+    header: SealedHeader,
+    header_len: usize,
     plaintext_len: usize,
 }
 
 impl<'a> SealedValue<'a> {
     /// Reads a complete age file, in one linear pass.
-    pub fn parse(file: &'a [u8]) -> Result<Self, ParseError> {
-        let (header, payload) = SealedHeader::parse(file)?;
+    pub fn parse(file: impl Into<Cow<'a, [u8]>>) -> Result<Self, ParseError> {
+        let file = file.into();
+        let (header, payload) = SealedHeader::parse(&file)?;
+        let header_len = file.len() - payload.len();
         let plaintext_len = payload::plaintext_len(payload)
             .ok_or(ParseError::Malformed { at: file.len(), what: "the payload is cut short" })?;
-        Ok(Self { header, payload, plaintext_len })
+        Ok(Self { file, header, header_len, plaintext_len })
     }
 
     /// What the value is for.
@@ -236,21 +229,35 @@ impl<'a> SealedValue<'a> {
         self.plaintext_len
     }
 
+    /// The complete age file.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.file
+    }
+
     /// The header alone, which is what a rekey replaces.
-    pub fn header(&self) -> &SealedHeader<'a> {
+    pub fn header(&self) -> &SealedHeader {
         &self.header
     }
 
-    /// The payload alone, which a rekey keeps.
-    pub fn payload(&self) -> &'a [u8] {
-        self.payload
+    /// The bytes of the header alone.
+    pub fn header_bytes(&self) -> &[u8] {
+        &self.file[..self.header_len]
     }
 
-    /// Opens the value for `target` with whichever identity of `keyring` it names.
+    /// The payload alone, which a rekey keeps.
+    pub fn payload(&self) -> &[u8] {
+        &self.file[self.header_len..]
+    }
+
+    /// Opens the value for `address` with whichever identity of `keyring` it names.
     ///
-    /// The target comes from the object that is being unsealed, never from the value itself.
-    pub fn unseal(&self, target: &Target, keyring: &Keyring) -> Result<Plaintext, UnsealError> {
-        let file_key = self.header.file_key(target, keyring)?;
-        payload::open(self.payload, &file_key).map_err(|payload::Damaged| UnsealError::Damaged)
+    /// The address comes from the object that is being unsealed, never from the value itself.
+    pub fn unseal(
+        &self,
+        address: &ValueAddress,
+        keyring: &Keyring,
+    ) -> Result<Plaintext, UnsealError> {
+        let file_key = self.header.file_key(address, keyring)?;
+        payload::open(self.payload(), &file_key).map_err(|Damaged| UnsealError::Damaged)
     }
 }

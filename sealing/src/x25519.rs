@@ -4,10 +4,9 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
 use zeroize::Zeroizing;
 
+use crate::error::{Damaged, NoRandomness, ParseError};
 use crate::file_key::{FileKey, fill_random, hkdf_sha256};
 use crate::header::{Stanza, decode_exact, encode, write_stanza};
-use crate::key::{Damaged, NoRandomness};
-use crate::sealed_value::ParseError;
 
 pub(crate) const TAG: &str = "X25519";
 const INFO: &[u8] = b"age-encryption.org/v1/X25519";

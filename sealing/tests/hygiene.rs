@@ -23,7 +23,9 @@ fn main() {
 
 #[cfg(target_os = "linux")]
 fn seal_and_unseal(key_type: bulla_sealing::KeyType, hidden: &mut memory::Hidden) {
-    use bulla_sealing::{Binding, Identity, Keyring, Recipients, Scope, SealedValue, Target, seal};
+    use bulla_sealing::{
+        Binding, Identity, Keyring, Recipients, Scope, SealedValue, ValueAddress, seal,
+    };
     use zeroize::Zeroizing;
 
     // Many identities, so that the keyring grows and moves what it holds.
@@ -40,8 +42,8 @@ fn seal_and_unseal(key_type: bulla_sealing::KeyType, hidden: &mut memory::Hidden
     recipients.truncate(20);
     let recipients = Recipients::new(recipients).expect("different recipients");
 
-    let target = Target::new("prod", "db", "password").expect("a valid target");
-    let binding = Binding::new(Scope::Strict, &target);
+    let address = ValueAddress::new("prod", "db", "password").expect("a valid address");
+    let binding = Binding::new(Scope::Strict, &address);
     for size in [32, 1024, 200_000] {
         let mut plaintext = Zeroizing::new(vec![0; size]);
         getrandom::fill(&mut plaintext).expect("randomness");
@@ -49,14 +51,14 @@ fn seal_and_unseal(key_type: bulla_sealing::KeyType, hidden: &mut memory::Hidden
         hidden.add("the end of a plaintext", &plaintext[size - 16..]);
         let file = seal(&plaintext, &binding, &recipients).expect("randomness");
         let sealed_value = SealedValue::parse(&file).expect("it parses");
-        let opened = sealed_value.unseal(&target, &keyring).expect("it opens");
+        let opened = sealed_value.unseal(&address, &keyring).expect("it opens");
         assert!(opened.as_bytes() == &plaintext[..]);
 
         // The last chunk does not open, after others did.
         let mut damaged = file.clone();
         *damaged.last_mut().expect("a payload") ^= 1;
         let sealed_value = SealedValue::parse(&damaged).expect("it parses");
-        assert!(sealed_value.unseal(&target, &keyring).is_err());
+        assert!(sealed_value.unseal(&address, &keyring).is_err());
     }
 }
 

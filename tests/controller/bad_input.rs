@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bulla_crds::WipedSecret;
-use bulla_sealing::{Binding, Scope, Target};
+use bulla_sealing::{Binding, Scope, ValueAddress};
 use bulla_tests::{Status, Verdict, eventually};
 use serde_json::{Value, json};
 
@@ -91,10 +91,10 @@ fn misspelt(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
     let unpadded = BASE64_STANDARD.encode(file).trim_end_matches('=').to_owned();
     let whole = BASE64_STANDARD.encode(long(namespace, "url-safe")?);
     // After the prefix, which the schema checks.
-    let (prefix, rest) = whole.split_at(bulla_crds::rules::SEALED_PREFIX.len());
+    let (prefix, rest) = whole.split_at(bulla_crds::SEALED_PREFIX.len());
     let url_safe = format!("{prefix}{}", rest.replace('+', "-").replace('/', "_"));
     let two_lines = format!("{}\n{}", &whole[..76], &whole[76..]);
-    let prefix = bulla_crds::rules::SEALED_PREFIX.to_owned() + "==";
+    let prefix = bulla_crds::SEALED_PREFIX.to_owned() + "==";
     let begun = b"age-encryption.org/v1\n-> bulla.dev/v1 ".as_slice();
     let no_text = BASE64_STANDARD.encode([begun, b"\xff\xfe\0\n"].concat());
     let no_line = BASE64_STANDARD.encode([begun, &[0; 100]].concat());
@@ -163,7 +163,7 @@ fn too_long(namespace: &TestNamespace) -> Result<Vec<Damaged>> {
 #[test]
 fn an_object_too_large_to_store_is_refused_without_quoting_it() -> Result<()> {
     let namespace = TestNamespace::shared("too-large")?;
-    let prefix = bulla_crds::rules::SEALED_PREFIX;
+    let prefix = bulla_crds::SEALED_PREFIX;
     let plaintext = BASE64_STANDARD.encode(format!("{MARKER}\n"));
     let repeated = |length: usize| plaintext.repeat(length / plaintext.len());
     // The API server reads no request above 3 MiB.
@@ -477,7 +477,7 @@ fn are_left_alone(namespace: &TestNamespace, reasons: &[&str]) -> Result<()> {
 
 /// One value, sealed for this namespace and to the cluster's key.
 fn sealed(namespace: &TestNamespace, name: &str, key: &str, plaintext: &[u8]) -> Result<Vec<u8>> {
-    let binding = Binding::new(Scope::Strict, &Target::new(&namespace.name, name, key)?);
+    let binding = Binding::new(Scope::Strict, &ValueAddress::new(&namespace.name, name, key)?);
     Ok(bulla_sealing::seal(plaintext, &binding, &namespace.recipients)?)
 }
 

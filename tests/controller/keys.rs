@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bulla_sealing::{
-    Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedValue, Target,
+    Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedValue, ValueAddress,
 };
 use bulla_tests::eventually;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn the_first_key_is_generated_and_published_under_its_fingerprint() -> Result<()
     let text = data(&secret)?.remove("identity.txt").context("no identity.txt")?;
     let text = String::from_utf8(text)?;
     let line = text.lines().find(|line| !line.starts_with('#')).context("no identity")?;
-    let target = Target::new("prod", "db", "password")?;
+    let target = ValueAddress::new("prod", "db", "password")?;
     let sealed = bulla_sealing::seal(
         b"break glass",
         &Binding::new(Scope::Strict, &target),

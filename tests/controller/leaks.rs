@@ -118,7 +118,7 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     basic["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
     // Plaintext after the prefix of a sealed value.
     let mut pasted = namespace.seal("pasted", &values)?;
-    let prefix = bulla_crds::rules::SEALED_PREFIX;
+    let prefix = bulla_crds::SEALED_PREFIX;
     pasted["spec"]["sealedData"]["password"] = json!(format!("{prefix}{MARKER}"));
 
     namespace.api.create(&namespace.secrets(), &secret("taken", &values))?;

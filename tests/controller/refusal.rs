@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target};
+use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, ValueAddress};
 use serde_json::{Value, json};
 
 use crate::{
@@ -160,7 +160,7 @@ fn cases(namespace: &TestNamespace, name: &str) -> Result<Vec<Case>> {
             "no-base64",
             {
                 let mut sealed_data = good.clone();
-                sealed_data["password"] = json!(format!("{}###", bulla_crds::rules::SEALED_PREFIX));
+                sealed_data["password"] = json!(format!("{}###", bulla_crds::SEALED_PREFIX));
                 sealed_data
             },
             "NotSealed",
@@ -238,7 +238,7 @@ fn a_value_that_waits_for_a_key_is_unsealed_when_the_key_is_added() -> Result<()
 fn a_value_that_is_not_sealed_is_not_stored_and_not_quoted() -> Result<()> {
     let namespace = TestNamespace::shared("not-sealed")?;
     let identity = Identity::generate(KeyType::X25519)?;
-    let target = Target::new(&namespace.name, "db", "password")?;
+    let target = ValueAddress::new(&namespace.name, "db", "password")?;
     let recipients = Recipients::new(vec![identity.recipient()])?;
     let sealed =
         bulla_sealing::seal(MARKER.as_bytes(), &Binding::new(Scope::Strict, &target), &recipients)?;
@@ -284,7 +284,7 @@ fn a_value_that_is_not_sealed_is_not_stored_and_not_quoted() -> Result<()> {
 fn secret_types_that_the_cluster_trusts_are_not_stored() -> Result<()> {
     let namespace = TestNamespace::shared("types")?;
     let mut sealed_secret = namespace.seal("db", &GOOD)?;
-    for type_ in bulla_crds::rules::REFUSED_TYPES {
+    for type_ in bulla_crds::REFUSED_TYPES {
         sealed_secret["spec"]["template"] = json!({"type": type_});
         let said = refusal(namespace.apply(&sealed_secret))?;
         ensure!(said.contains("a credential that the cluster itself trusts"), "{said}");

@@ -3,12 +3,10 @@
 use std::{collections::BTreeMap, process::Command};
 
 use anyhow::{Context, Result, ensure};
-use bulla_crds::{
-    MAX_REKEY_BYTES, State, decode_value,
-    keys::{encode_value, with_header},
-};
+use bulla_crds::{ParsedValue, State, decode_value, encode_value, limits::MAX_OBJECT_BYTES};
 use bulla_sealing::{
-    Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedValue, Target, seal,
+    Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedValue, ValueAddress,
+    seal,
 };
 use bulla_tests::{Controller, Fault, Proxy, Rule, Status, Verdict, eventually};
 use serde_json::{Value, json};
@@ -84,8 +82,9 @@ fn every_named_holder_gets_its_active_key_and_no_other_holder_does() -> Result<(
         assert_eq!(headers.keys().collect::<Vec<_>>(), VALUES.map(|(key, _)| key));
         let mut rekeyed = Vec::new();
         for ((key, file), (_, value)) in files.iter().zip(VALUES) {
-            let new = with_header(&encode_value(file), &decode_value(&headers[*key])?, &to)?;
-            let target = Target::new(&namespace.name, name, key)?;
+            let old = ParsedValue::parse(&encode_value(file))?;
+            let new = old.with_header(&decode_value(&headers[*key])?, &to)?;
+            let target = ValueAddress::new(&namespace.name, name, key)?;
             for (what, identity, opens) in [
                 ("the new key", &dr_new, true),
                 ("the recovery key", &recovery, true),
@@ -419,7 +418,7 @@ fn an_answer_too_large_to_store_is_refused_and_a_smaller_one_is_given() -> Resul
     // As many as fit, with room for the API server's record of each.
     let (key, header) = &values[100];
     let length = encode_value(header).len() + key.len();
-    let fit = (MAX_REKEY_BYTES - 10_000) / (2 * (length + 30));
+    let fit = (MAX_OBJECT_BYTES - 10_000) / (2 * (length + 30));
     ensure!((100..240).contains(&fit), "{fit} of {length} bytes");
     ask(&namespace.api, &namespace.name, "some", "db", of(fit))?;
     assert_eq!(headers(&answered(&namespace, "some")?)?.len(), fit);
@@ -624,7 +623,7 @@ fn rekey_path(namespace: &str, name: &str) -> String {
 /// An age file with a marked value, for this namespace, name and key.
 fn sealed(scope: Scope, place: [&str; 3], value: &str, to: &Recipients) -> Result<Vec<u8>> {
     let [namespace, name, key] = place;
-    let binding = Binding::new(scope, &Target::new(namespace, name, key)?);
+    let binding = Binding::new(scope, &ValueAddress::new(namespace, name, key)?);
     Ok(seal(marked(value).as_bytes(), &binding, to)?)
 }
 

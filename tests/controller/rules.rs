@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use bulla_crds::{SealedSecret, rules::violations};
+use bulla_crds::{ParsedValues, SealedSecret, rules::violations};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -65,7 +65,8 @@ fn lint_and_the_api_server_refuse_the_same_objects() -> Result<()> {
     for (name, spec) in invalid {
         let manifest = manifest(&spec);
         let said = refusal(namespace.apply(&manifest));
-        let found = violations(&serde_json::from_value::<SealedSecret>(manifest)?);
+        let sealed_secret = serde_json::from_value::<SealedSecret>(manifest)?;
+        let found = violations(&sealed_secret, &ParsedValues::of(&sealed_secret));
         for text in found.iter().map(ToString::to_string).chain(said.as_ref().ok().cloned()) {
             ensure!(!text.contains(value.as_str().unwrap_or_default()), "{name}: {text}");
         }
@@ -85,7 +86,8 @@ fn lint_and_the_api_server_refuse_the_same_objects() -> Result<()> {
     for spec in valid {
         let manifest = manifest(&spec);
         namespace.apply(&manifest)?;
-        let found = violations(&serde_json::from_value::<SealedSecret>(manifest)?);
+        let sealed_secret = serde_json::from_value::<SealedSecret>(manifest)?;
+        let found = violations(&sealed_secret, &ParsedValues::of(&sealed_secret));
         ensure!(found.is_empty(), "{found:?}");
     }
     Ok(())

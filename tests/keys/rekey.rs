@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bulla_crds::{State, decode_value, keys::encode_value};
-use bulla_sealing::{Identity, Keyring, Recipients, SealedHeader, Target};
+use bulla_crds::{State, decode_value, encode_value};
+use bulla_sealing::{Identity, Keyring, Recipients, SealedHeader, ValueAddress};
 use serde_json::{Value, json};
 
 use crate::place::{Place, Run, Says, identity};
@@ -75,7 +75,7 @@ fn headers(spec: &Value, namespace: &str, keyring: &Keyring, to: &Recipients) ->
         let file = decode_value(header.as_str().context("no text")?)?;
         let (header, rest) = SealedHeader::parse(&file)?;
         ensure!(rest.is_empty(), "a payload came along");
-        let new = header.rekey(&Target::new(namespace, name, key)?, keyring, to)?;
+        let new = header.rekey(&ValueAddress::new(namespace, name, key)?, keyring, to)?;
         Ok((key.clone(), Value::from(encode_value(&new))))
     });
     Ok(Value::Object(headers.collect::<Result<_>>()?))

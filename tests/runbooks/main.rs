@@ -8,7 +8,7 @@ use std::{fs, time::Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use bulla_crds::{WipedSecret, decode_value, keys};
+use bulla_crds::{WipedSecret, decode_value, encode_value};
 use bulla_sealing::{Fingerprint, Recipient, Recipients, Scope, SealedValue};
 use bulla_tests::{eventually, steps};
 use k8s_openapi::api::core::v1::Secret;
@@ -467,7 +467,7 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
             expected.iter().all(|fingerprint| fingerprints.contains(fingerprint)),
             "{fingerprints:?}"
         );
-        ensure!(fingerprints.len() == 3 && keys::encode_value(&file).len() > 3, "{fingerprints:?}");
+        ensure!(fingerprints.len() == 3 && encode_value(&file).len() > 3, "{fingerprints:?}");
     }
     for (site, folder) in sites.iter_mut().zip(["eu", "us"]) {
         site.run(&mut desk, &format!("kubectl apply -f {folder} -f both"))?;

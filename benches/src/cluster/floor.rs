@@ -7,9 +7,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bulla_crds::{
-    API_VERSION, Policy, SealedSecretStatus, TARGET_LABEL, TARGET_OWNED, TargetStatus,
+    API_VERSION, ParsedValues, Policy, SealedSecretStatus, TARGET_LABEL, TARGET_OWNED,
+    TargetStatus,
     conditions::{Reason, Situation},
-    fingerprints,
 };
 use bulla_sealing::Identity;
 use jiff::Timestamp;
@@ -51,7 +51,10 @@ pub(crate) async fn measure(args: &Args) -> Result<Floor> {
     let recipient = Identity::generate(args.key_type.into())?.recipient();
     let sealed_secrets = objects::seal_all(args, recipient)?;
     let stored = site.store(&sealed_secrets).await?;
-    let fingerprints: BTreeSet<_> = sealed_secrets.iter().flat_map(fingerprints).collect();
+    let fingerprints: BTreeSet<_> = sealed_secrets
+        .iter()
+        .flat_map(|sealed_secret| ParsedValues::of(sealed_secret).fingerprints())
+        .collect();
     let fingerprints = fingerprints.iter().map(ToString::to_string).collect();
     drop(sealed_secrets);
     attach_watches(&site).await?;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bulla_crds::{
     Rekey, RekeySpec, RekeyStatus,
     conditions::{Reason, Situation},
-    keys::encode_value,
+    encode_value,
 };
 use jiff::Timestamp;
 use serde::de::IgnoredAny;

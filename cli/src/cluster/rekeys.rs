@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use bulla_crds::keys::encode_value;
-use bulla_crds::{Rekey, RekeySpec, RekeyStatus, decode_value};
+use bulla_crds::{Rekey, RekeySpec, RekeyStatus, decode_value, encode_value};
 use futures::{StreamExt, stream};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bulla_crds::AGE_PREFIX;
 use clap::Args;
 use serde_json::json;
 
@@ -19,9 +20,6 @@ use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
 use crate::who::config::{self, Config};
 use crate::who::identities;
-
-/// How a sealed value begins in base64.
-const SEALED_PREFIX: &[u8] = b"YWdlLWVuY3J5cHRpb24ub3JnL";
 
 /// Show what sealed values are for and who can open them, with no key
 ///
@@ -150,7 +148,7 @@ fn single_value(input: &Input) -> Result<Option<Vec<u8>>, Failure> {
     if let Some(file) = identities::age_file(&input.name, &input.bytes)? {
         return Ok(Some(file.to_vec()));
     }
-    if !input.bytes.trim_ascii_start().starts_with(SEALED_PREFIX) {
+    if !input.bytes.trim_ascii_start().starts_with(AGE_PREFIX.as_bytes()) {
         return Ok(None);
     }
     let text: Vec<u8> =

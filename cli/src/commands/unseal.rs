@@ -9,7 +9,9 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 
 use anyhow::anyhow;
-use bulla_crds::{Policy, UnsealError, ValueError, WipedSecret};
+use bulla_crds::{
+    Address, ParsedValue, ParsedValues, Policy, UnsealError, ValueError, WipedSecret,
+};
 use bulla_sealing::Keyring;
 use clap::{Args, ValueEnum};
 use zeroize::Zeroizing;
@@ -178,11 +180,11 @@ fn value(
             .or_hint("name a file with one of them");
     };
     let sealed_secret = manifest::read_sealed_secret(object)?;
-    let name = manifest::name_of(object, &sealed_secret.metadata)?;
+    manifest::name_of(object, &sealed_secret.metadata)?;
     let spec = &sealed_secret.spec;
-    let namespace = sealed_secret.metadata.namespace.as_deref();
     if let Some(sealed) = spec.sealed_data.get(key) {
-        return bulla_crds::unseal_value(namespace, name, key, sealed, keyring)
+        return ParsedValue::parse(sealed)
+            .and_then(|value| Address::of(&sealed_secret).unseal(key, &value, keyring))
             .map(|plaintext| Zeroizing::new(plaintext.as_bytes().to_vec()))
             .map_err(|error| {
                 refusal(object, keyring, &UnsealError::Value { key: key.to_owned(), error })
@@ -216,7 +218,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
         let note = object.mistake(&flaw.steps(), "unknown field, not taken into account");
         output::warning(&note.to_string());
     }
-    let secret = bulla_crds::unseal(&sealed_secret, keyring)
+    let secret = bulla_crds::unseal(&sealed_secret, &ParsedValues::of(&sealed_secret), keyring)
         .map_err(|error| refusal(object, keyring, &error))?;
     if sealed_secret.spec.target.is_some_and(|target| target.policy == Policy::Merge) {
         let note = object.mistake(

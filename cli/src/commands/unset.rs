@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bulla_crds::sealed_value_path;
 use bulla_crds::template::TextTemplate;
 use clap::Args;
 use serde_json::Value;
@@ -37,7 +38,7 @@ impl Unset {
         let patches: Vec<_> = self
             .keys
             .iter()
-            .map(|key| Patch::remove(&picked.object, &["spec", "sealedData", key]))
+            .map(|key| Patch::remove(&picked.object, &sealed_value_path(key)))
             .collect();
         file.replace(&file.patched(&patches)?)?;
         let (name, title) = (self.file.display(), picked.object.title());

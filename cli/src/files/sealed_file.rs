@@ -8,7 +8,7 @@ pub(crate) mod put;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
-use bulla_crds::{json_length, rules};
+use bulla_crds::{ParsedValues, json_length, rules};
 use zeroize::Zeroizing;
 
 use crate::files::input::{self, Input};
@@ -104,14 +104,16 @@ fn complaints(object: &Object<'_>) -> Vec<String> {
     let mut complaints = Vec::new();
     // The rules say it in clearer words than the schema.
     if let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object) {
-        complaints.extend(rules::violations(&sealed_secret).iter().map(ToString::to_string));
+        let values = ParsedValues::of(&sealed_secret);
+        let violations = rules::violations(&sealed_secret, &values);
+        complaints.extend(violations.iter().map(ToString::to_string));
     }
     let flaws = manifest::flaws(object);
     let flaws = flaws.iter().filter(|flaw| flaw.kind == FlawKind::Schema);
     complaints.extend(flaws.map(ToString::to_string));
-    if json_length(object.value) > rules::MAX_MANIFEST_BYTES {
-        complaints.push("more than 1.4 MB, which the API server cannot store; split it".into());
-    }
+    complaints.extend(
+        rules::length_violation(json_length(object.value)).map(|violation| violation.to_string()),
+    );
     complaints
 }
 
@@ -119,6 +121,7 @@ fn complaints(object: &Object<'_>) -> Vec<String> {
 mod tests {
     use std::fs;
 
+    use bulla_crds::{SEALED_DATA_PATH, sealed_value_path};
     use serde_json::json;
 
     use super::*;
@@ -143,12 +146,12 @@ mod tests {
         let (_folder, file) = file(&format!("{OBJECT}{template}"));
         let objects = file.objects().unwrap();
         // That tls.crt and tls.key are missing was so before.
-        let set = Patch::set(&objects[0], &["spec", "sealedData", "tls.crt"], json!("x"));
+        let set = Patch::set(&objects[0], &sealed_value_path("tls.crt"), json!("x"));
         file.patched(&[set]).unwrap();
-        let set = Patch::set(&objects[0], &["spec", "sealedData", "no key"], json!("x"));
+        let set = Patch::set(&objects[0], &sealed_value_path("no key"), json!("x"));
         let refusal = message(file.patched(&[set]).unwrap_err());
         assert!(refusal.ends_with(": db: no key is not a valid data key of a Secret"), "{refusal}");
-        let set = Patch::set(&objects[0], &["spec", "sealedData"], json!({}));
+        let set = Patch::set(&objects[0], &SEALED_DATA_PATH, json!({}));
         let refusal = message(file.patched(&[set]).unwrap_err());
         assert!(refusal.ends_with(": db: sealedData is empty"), "{refusal}");
     }

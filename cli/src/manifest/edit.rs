@@ -8,12 +8,13 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Result, bail};
-use bulla_crds::rules::SEALED_PREFIX;
+use bulla_crds::SEALED_PREFIX;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::files::input::Input;
 use crate::manifest::comments::Comment;
+use crate::manifest::sealed_secret::sealed_value_steps;
 use crate::manifest::stream::{self, Document};
 use crate::manifest::tree::{Step, Tree};
 use crate::manifest::{Object, Position};
@@ -278,7 +279,7 @@ impl Places<'_> {
                 let file = object.document.source.name.clone();
                 Position { file, document, item: item.map(|item| item + 1), line, column: None }
             }
-            _ => object.position(&path(key)),
+            _ => object.position(&sealed_value_steps(key)),
         }
     }
 
@@ -287,15 +288,11 @@ impl Places<'_> {
             [offset] => Some(*offset),
             // Also in a comment, or in another object: the first one behind its key.
             several => {
-                let from = object.offset(&path(key))?;
+                let from = object.offset(&sealed_value_steps(key))?;
                 several.iter().copied().find(|offset| *offset >= from)
             }
         }
     }
-}
-
-fn path(key: &str) -> [Step<'_>; 3] {
-    [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)]
 }
 
 impl Object<'_> {
@@ -384,7 +381,7 @@ mod tests {
         let (objects, others) = file.objects_among_others().unwrap();
         assert_eq!((objects.len(), others), (1, 1));
         let position = file.places().position(&objects[0], "a", &old);
-        assert_eq!(position, objects[0].position(&path("a")));
+        assert_eq!(position, objects[0].position(&sealed_value_steps("a")));
         assert_eq!((position.document, position.line), (2, 9));
     }
 }

@@ -1,12 +1,12 @@
 //! The SealedSecret as it stands in a manifest.
 
 use anyhow::{Result, anyhow, bail};
-use bulla_crds::SealedSecret;
+use bulla_crds::{SEALED_DATA_PATH, SealedSecret, sealed_value_path};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::manifest::schema::flaws;
-use crate::manifest::{FlawKind, Object, ObjectKind};
+use crate::manifest::{FlawKind, Object, ObjectKind, Step};
 
 /// The SealedSecret that `object` describes.
 ///
@@ -36,6 +36,16 @@ pub(crate) fn deserialize(object: &Object<'_>) -> Result<SealedSecret> {
     let sealed_secret = SealedSecret::deserialize(&value)
         .map_err(|_| anyhow!("{}: not as the schema wants it", object.position(&[])))?;
     Ok(SealedSecret { metadata, ..sealed_secret })
+}
+
+/// The steps to the sealed values of an object.
+pub(crate) fn sealed_data_steps() -> [Step<'static>; 2] {
+    SEALED_DATA_PATH.map(Step::Key)
+}
+
+/// The steps to the sealed value of one data key.
+pub(crate) fn sealed_value_steps(key: &str) -> [Step<'_>; 3] {
+    sealed_value_path(key).map(Step::Key)
 }
 
 /// The sealed values as they stand, whatever else is wrong with the object.

@@ -9,7 +9,7 @@ use bulla_crds::{SealError, UnsealError, ValueError};
 use bulla_sealing::{Keyring, UnsealError as ValueUnsealError};
 use serde_json::{Value, json};
 
-use crate::manifest::{MistakeAt, Object, Position, Step};
+use crate::manifest::{self, MistakeAt, Object, Position, Step};
 use crate::report::failure::Failure;
 use crate::report::output::{self, Label};
 
@@ -142,7 +142,7 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
 
 /// What within a SealedSecret an error is about that keeps it from opening.
 pub(crate) fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
-    let sealed = |key| vec![Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+    let sealed = |key| manifest::sealed_value_steps(key).to_vec();
     match error {
         UnsealError::Value { key, .. } => sealed(key.as_str()),
         UnsealError::Unfit { key, .. } => sealed(*key),

@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use bulla_crds::rules::{self, Violation};
-use bulla_crds::{SealError, SealedSecret, WipedSecret};
+use bulla_crds::{LAST_APPLIED_ANNOTATION, SealError, SealedSecret, WipedSecret};
 use bulla_sealing::{Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
@@ -38,17 +38,13 @@ pub(crate) fn seal_whole(
 
 /// Labels and annotations by which other tools track their objects would make them fight over the target.
 pub(crate) fn dropped_marks(secret: &Secret) -> Vec<String> {
-    /// What client-side `kubectl apply` leaves in everything. Nobody misses it.
-    const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let metadata = &secret.metadata;
     let labels = metadata.labels.iter().flatten().map(|(key, _)| ("label", key));
     let annotations = metadata.annotations.iter().flatten().map(|(key, _)| ("annotation", key));
     let dropped = labels.chain(annotations);
     dropped
-        .filter(|(_, key)| rules::is_tracking(key) && *key != APPLIED)
-        .map(|(kind, key)| {
-            format!("{kind} {key} is not taken over: tools track their own objects by it")
-        })
+        .filter(|(_, key)| rules::is_tracking(key) && *key != LAST_APPLIED_ANNOTATION)
+        .map(|(kind, key)| rules::not_taken_over(format_args!("{kind} {key}")))
         .collect()
 }
 
@@ -79,7 +75,7 @@ impl PlainSecret<'_> {
     /// Why it is not sealed, at the place that it is about.
     pub(crate) fn refuse_to_seal(&self, error: &SealError) -> Failure {
         let path: Vec<_> = match error {
-            SealError::Target { key, .. }
+            SealError::Address { key, .. }
             | SealError::InTheClear { key, .. }
             | SealError::Violation(Violation::DataKey(key)) => self.path_of(key),
             SealError::Unfit { key, .. } => self.path_of(key),

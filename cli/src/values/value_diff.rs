@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulla_crds::decode_value;
-use bulla_sealing::{Binding, Fingerprint, SealedValue};
+use bulla_crds::ParsedValue;
+use bulla_sealing::{Binding, Fingerprint};
 
 /// What became of the value of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +66,7 @@ pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
     if old == new {
         return None;
     }
-    let (Ok(old), Ok(new)) = (decode_value(old), decode_value(new)) else {
-        return Some(ValueChange::UNREADABLE);
-    };
-    let (Ok(old), Ok(new)) = (SealedValue::parse(&old), SealedValue::parse(&new)) else {
+    let (Ok(old), Ok(new)) = (ParsedValue::parse(old), ParsedValue::parse(new)) else {
         return Some(ValueChange::UNREADABLE);
     };
     let is_same_binding = old.binding() == new.binding();
@@ -80,7 +77,7 @@ pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
     };
     let binding =
         (!is_same_binding).then(|| Box::new((old.binding().clone(), new.binding().clone())));
-    let less = |all: &SealedValue<'_>, others: &SealedValue<'_>| {
+    let less = |all: &ParsedValue, others: &ParsedValue| {
         let others: BTreeSet<_> = others.fingerprints().collect();
         all.fingerprints().filter(|fingerprint| !others.contains(fingerprint)).collect()
     };
@@ -89,8 +86,7 @@ pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
 
 /// Whom a value is sealed to; nobody, when it is no sealed value.
 pub(crate) fn recipients(value: &str) -> Vec<Fingerprint> {
-    let Ok(file) = decode_value(value) else { return Vec::new() };
-    SealedValue::parse(&file).map(|value| value.fingerprints().collect()).unwrap_or_default()
+    ParsedValue::parse(value).map(|value| value.fingerprints().collect()).unwrap_or_default()
 }
 
 impl ValueChange {
@@ -105,14 +101,15 @@ impl ValueChange {
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
+    use bulla_crds::decode_value;
     use bulla_sealing::{
-        Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, Target, seal,
+        Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, ValueAddress, seal,
     };
 
     use super::*;
 
-    fn target(key: &str) -> Target {
-        Target::new("prod", "db", key).unwrap()
+    fn address(key: &str) -> ValueAddress {
+        ValueAddress::new("prod", "db", key).unwrap()
     }
 
     fn to(identities: &[&Identity]) -> Recipients {
@@ -124,14 +121,14 @@ mod tests {
     }
 
     fn sealed(text: &str, key: &str, recipients: &Recipients) -> String {
-        let binding = Binding::new(Scope::Strict, &target(key));
+        let binding = Binding::new(Scope::Strict, &address(key));
         BASE64_STANDARD.encode(seal(text.as_bytes(), &binding, recipients).unwrap())
     }
 
     fn rekeyed(value: &str, keyring: &Keyring, recipients: &Recipients) -> String {
         let file = decode_value(value).unwrap();
         let (header, payload) = SealedHeader::parse(&file).unwrap();
-        let mut new = header.rekey(&target("a"), keyring, recipients).unwrap();
+        let mut new = header.rekey(&address("a"), keyring, recipients).unwrap();
         new.extend(payload);
         BASE64_STANDARD.encode(new)
     }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulla_crds::unseal_value;
+use bulla_crds::{Address, ParsedValue};
 use bulla_sealing::{Identity, Keyring};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -196,10 +196,12 @@ impl Scene {
             let object: Value = yaml_serde::from_str(document).unwrap();
             let name = |field| object["metadata"][field].as_str().unwrap_or_default();
             let (namespace, name) = (name("namespace"), name("name"));
+            let address = Address { namespace: Some(namespace), name };
             let sealed = object["spec"]["sealedData"].as_object().into_iter().flatten();
             for (key, value) in sealed {
                 let value = value.as_str().unwrap();
-                let opened = unseal_value(Some(namespace), name, key, value, &self.keyring);
+                let parsed = ParsedValue::parse(value).unwrap();
+                let opened = address.unseal(key, &parsed, &self.keyring);
                 let plaintext = String::from_utf8(opened.unwrap().as_bytes().to_vec()).unwrap();
                 let place = format!("{namespace}/{name}: {key}");
                 values.push((place, self.old[path].contains(value), plaintext));

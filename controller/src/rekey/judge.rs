@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_crds::conditions::Reason;
-use bulla_crds::keys::{DeclaredKeys, NoSuccessor, encode_value};
-use bulla_crds::{RekeySpec, ValueError, decode_value};
+use bulla_crds::keys::{DeclaredKeys, NoSuccessor};
+use bulla_crds::{RekeySpec, ValueError, decode_value, encode_value};
 use bulla_sealing::{
-    Fingerprint, InvalidTarget, NoRandomness, Recipient, Recipients, RecipientsError, RekeyError,
-    SealedHeader, Target, UnsealError,
+    Fingerprint, InvalidAddress, NoRandomness, Recipient, Recipients, RecipientsError, RekeyError,
+    SealedHeader, UnsealError, ValueAddress,
 };
 
 /// What is known about keys.
@@ -130,7 +130,7 @@ pub(super) fn judge(
     namespace: &str,
     spec: &RekeySpec,
     keys: &KnownKeys<'_>,
-    mut rekey: impl FnMut(&SealedHeader<'_>, &Target, &Recipients) -> Result<Vec<u8>, RekeyError>,
+    mut rekey: impl FnMut(&SealedHeader, &ValueAddress, &Recipients) -> Result<Vec<u8>, RekeyError>,
 ) -> Result<BTreeMap<String, String>, RekeyRefusal> {
     if spec.headers.is_empty() {
         return Err(RefusalCause::Empty.into());
@@ -138,30 +138,32 @@ pub(super) fn judge(
     let mut files = Vec::with_capacity(spec.headers.len());
     for (key, header) in &spec.headers {
         let file = decode_value(header).map_err(|error| RekeyRefusal::of(key, error))?;
-        let target =
-            Target::new(namespace, &spec.sealed_secret, key).map_err(|error| match error {
-                InvalidTarget::Key => RekeyRefusal::of(key, ValueError::from(error)),
-                InvalidTarget::Namespace | InvalidTarget::Name => {
-                    RefusalCause::from(ValueError::from(error)).into()
-                }
-            })?;
-        files.push((key, file, target));
+        let address =
+            ValueAddress::new(namespace, &spec.sealed_secret, key).map_err(
+                |error| match error {
+                    InvalidAddress::Key => RekeyRefusal::of(key, ValueError::from(error)),
+                    InvalidAddress::Namespace | InvalidAddress::Name => {
+                        RefusalCause::from(ValueError::from(error)).into()
+                    }
+                },
+            )?;
+        files.push((key, file, address));
     }
     let mut permitted = Vec::with_capacity(files.len());
-    for (key, file, target) in &files {
+    for (key, file, address) in &files {
         let header =
-            permitted_header(file, target).map_err(|cause| RekeyRefusal::of(key, cause))?;
-        permitted.push((*key, target, header));
+            permitted_header(file, address).map_err(|cause| RekeyRefusal::of(key, cause))?;
+        permitted.push((*key, address, header));
     }
     let mut planned = Vec::with_capacity(permitted.len());
-    for (key, target, header) in permitted {
+    for (key, address, header) in permitted {
         let recipients = successors(&header, keys).map_err(|cause| RekeyRefusal::of(key, cause))?;
-        planned.push((key, target, header, recipients));
+        planned.push((key, address, header, recipients));
     }
     planned
         .into_iter()
-        .map(|(key, target, header, recipients)| {
-            let new = rekey(&header, target, &recipients).map_err(|error| match error {
+        .map(|(key, address, header, recipients)| {
+            let new = rekey(&header, address, &recipients).map_err(|error| match error {
                 RekeyError::Unseal(error) => RekeyRefusal::of(key, unopened(error, keys.revoked)),
                 RekeyError::NoRandomness(error) => RefusalCause::from(error).into(),
             })?;
@@ -170,11 +172,11 @@ pub(super) fn judge(
         .collect()
 }
 
-/// Parses the header in `file`. Nothing may follow it, and its binding must permit `target`.
-fn permitted_header<'a>(file: &'a [u8], target: &Target) -> Result<SealedHeader<'a>, RefusalCause> {
+/// Parses the header in `file`. Nothing may follow it, and its binding must permit `address`.
+fn permitted_header(file: &[u8], address: &ValueAddress) -> Result<SealedHeader, RefusalCause> {
     let (header, rest) = SealedHeader::parse(file).map_err(ValueError::from)?;
-    if !header.binding().permits(target) {
-        let expected = target.clone().into();
+    if !header.binding().permits(address) {
+        let expected = address.clone().into();
         let found = header.binding().clone().into();
         return Err(ValueError::from(UnsealError::WrongBinding { expected, found }).into());
     }
@@ -182,7 +184,7 @@ fn permitted_header<'a>(file: &'a [u8], target: &Target) -> Result<SealedHeader<
 }
 
 /// The recipients of the new header.
-fn successors(header: &SealedHeader<'_>, keys: &KnownKeys<'_>) -> Result<Recipients, RefusalCause> {
+fn successors(header: &SealedHeader, keys: &KnownKeys<'_>) -> Result<Recipients, RefusalCause> {
     let recipients =
         keys.declared.successors(header.fingerprints()).map_err(RefusalCause::NoSuccessor)?;
     // A SealingKey that was deleted and created again no longer shows the revocation.
@@ -207,8 +209,9 @@ fn unopened(error: UnsealError, revoked: &BTreeSet<Fingerprint>) -> RefusalCause
 
 #[cfg(test)]
 mod tests {
+    use bulla_crds::ParsedValue;
     use bulla_crds::State;
-    use bulla_crds::keys::{DeclaredKey, with_header};
+    use bulla_crds::keys::DeclaredKey;
     use bulla_sealing::{Binding, Identity, KeyType, Keyring, Scope, SealedValue, seal};
     use jiff::Timestamp;
 
@@ -283,15 +286,15 @@ mod tests {
         /// An age file for `place`, sealed to the keys in `to`.
         fn sealed(&self, scope: Scope, place: [&str; 3], to: &[&str]) -> Vec<u8> {
             let [namespace, name, key] = place;
-            let target = Target::new(namespace, name, key).unwrap();
-            let binding = Binding::new(scope, &target);
+            let address = ValueAddress::new(namespace, name, key).unwrap();
+            let binding = Binding::new(scope, &address);
             seal(MARKER.as_bytes(), &binding, &self.recipients(to)).unwrap()
         }
 
         fn judge(&self, spec: &RekeySpec) -> Result<BTreeMap<String, String>, RekeyRefusal> {
             let keys = KnownKeys { declared: &self.declared, revoked: &self.revoked };
-            judge("prod", spec, &keys, |header, target, recipients| {
-                header.rekey(target, &self.held, recipients)
+            judge("prod", spec, &keys, |header, address, recipients| {
+                header.rekey(address, &self.held, recipients)
             })
         }
     }
@@ -331,12 +334,12 @@ mod tests {
                 assert_eq!(answer.len(), 1, "{from:?}");
                 let new = decode_value(&answer["password"]).unwrap();
                 let recipients = world.recipients(to);
-                let value = with_header(&encode_value(&file), &new, &recipients).unwrap();
-                let file = decode_value(&value).unwrap();
-                let value = SealedValue::parse(&file).unwrap();
-                let target = Target::new(HERE[0], HERE[1], HERE[2]).unwrap();
+                let old = ParsedValue::parse(&encode_value(&file)).unwrap();
+                let value = old.with_header(&new, &recipients).unwrap();
+                let value = ParsedValue::parse(&value).unwrap();
+                let address = ValueAddress::new(HERE[0], HERE[1], HERE[2]).unwrap();
                 for (name, identity) in &world.alone {
-                    let opened = value.unseal(&target, identity).ok();
+                    let opened = value.unseal(&address, identity).ok();
                     let is_marker =
                         opened.map(|plaintext| plaintext.as_bytes() == MARKER.as_bytes());
                     assert_eq!(is_marker, to.contains(name).then_some(true), "{name}: {to:?}");
@@ -351,7 +354,8 @@ mod tests {
         let file = world.sealed(Scope::Strict, HERE, &["pq-held"]);
         let answer = world.judge(&asked([("password", header(&file))])).unwrap();
         let new = decode_value(&answer["password"]).unwrap();
-        with_header(&encode_value(&file), &new, &world.recipients(&["pq-new"])).unwrap();
+        let old = ParsedValue::parse(&encode_value(&file)).unwrap();
+        old.with_header(&new, &world.recipients(&["pq-new"])).unwrap();
     }
 
     /// A name, the Rekey, the reason for its refusal, and a helpful part of the message.
@@ -500,7 +504,7 @@ mod tests {
             let last = header.windows(4).rposition(|window| window == b"\n---").unwrap();
             last - 10
         });
-        // The binding was changed to permit the target. Only the MAC shows it.
+        // The binding was changed to permit the address. Only the MAC shows it.
         let readdressed = {
             let file = world.sealed(Scope::Strict, ["dev", "db", "password"], &["old"]);
             let text = String::from_utf8(header(&file)).unwrap();

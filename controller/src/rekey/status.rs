@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bulla_crds::conditions::{Reason, Situation};
-use bulla_crds::{MAX_REKEY_BYTES, Rekey, RekeyStatus, json_length};
+use bulla_crds::limits::MAX_OBJECT_BYTES;
+use bulla_crds::{Rekey, RekeyStatus, json_length};
 use jiff::Timestamp;
 
 use crate::rekey::judge::{RefusalCause, RekeyRefusal};
@@ -22,7 +23,7 @@ pub(super) fn answer(
     let keys = status.headers.keys();
     let noted = NOTED_BYTES + keys.map(|key| key.len() + NOTED_BYTES_PER_KEY).sum::<usize>();
     rekey.status = Some(status);
-    if json_length(&rekey) + noted <= MAX_REKEY_BYTES {
+    if json_length(&rekey) + noted <= MAX_OBJECT_BYTES {
         return (situation, rekey.status.unwrap_or_default());
     }
     let count = rekey.spec.headers.len();

@@ -23,7 +23,7 @@ pub(super) async fn observe(
     let sealed_secret = api::sealed_secret(&ctx.client, object, not_older_than).await?;
     Ok(sealed_secret
         .filter(|sealed_secret| sealed_secret.metadata.deletion_timestamp.is_none())
-        .map(|sealed_secret| Observed { sealed_secret, target }))
+        .map(|sealed_secret| Observed::new(sealed_secret, target)))
 }
 
 async fn target(

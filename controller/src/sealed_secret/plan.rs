@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
-    API_VERSION, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE, TARGET_OWNED,
-    TargetStatus, UnsealError, ValueError, WipedSecret, unseal,
+    API_VERSION, ParsedValues, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE,
+    TARGET_OWNED, TargetStatus, UnsealError, ValueError, WipedSecret, unseal,
 };
 use bulla_sealing::UnsealError::NoIdentity;
 use bulla_sealing::{Fingerprint, Keyring};
@@ -39,7 +39,16 @@ pub(super) enum Reading {
 /// Everything that a decision is made from, besides keys and limits.
 pub(super) struct Observed {
     pub(super) sealed_secret: SealedSecret,
+    /// Its values, decoded once for the plan and the status.
+    pub(super) values: ParsedValues,
     pub(super) target: TargetState,
+}
+
+impl Observed {
+    pub(super) fn new(sealed_secret: SealedSecret, target: TargetState) -> Self {
+        let values = ParsedValues::of(&sealed_secret);
+        Self { sealed_secret, values, target }
+    }
 }
 
 /// What is known about the target.
@@ -150,14 +159,14 @@ pub(super) fn decide(
     revoked: &BTreeSet<Fingerprint>,
     limits: &Limits<'_>,
 ) -> Conclusion {
-    let Observed { sealed_secret, target } = observed;
+    let Observed { sealed_secret, values, target } = observed;
     if let Some(refusal) = limits.refusal(sealed_secret) {
         return Conclusion::CarryOut(refusal);
     }
     if policy(sealed_secret) == Policy::Merge && !target.is_known_by_keys() {
         return Conclusion::ReadMore(Reading::Keys);
     }
-    Conclusion::CarryOut(match unseal(sealed_secret, keyring) {
+    Conclusion::CarryOut(match unseal(sealed_secret, values, keyring) {
         Ok(secret) => plan(sealed_secret, target, secret),
         Err(error) => refuse(&error, revoked),
     })
@@ -427,7 +436,7 @@ fn combined(
 
 #[cfg(test)]
 mod tests {
-    use bulla_crds::Target;
+    use bulla_crds::TargetSpec;
     use bulla_sealing::{Identity, KeyType, Recipients, Scope};
     use serde_json::{Value, json};
 
@@ -459,14 +468,14 @@ mod tests {
         }
 
         fn with_policy(mut self, policy: Policy) -> Self {
-            self.sealed_secret.spec.target = Some(Target { policy });
+            self.sealed_secret.spec.target = Some(TargetSpec { policy });
             self.sealed_secret.spec.template = None;
             self
         }
 
         fn decide(&self, target: TargetState) -> Conclusion {
             let limits = Limits { protected: "bulla-system", ..Limits::default() };
-            let observed = Observed { sealed_secret: self.sealed_secret.clone(), target };
+            let observed = Observed::new(self.sealed_secret.clone(), target);
             decide(&observed, &self.keyring, &BTreeSet::new(), &limits)
         }
 
@@ -706,8 +715,7 @@ mod tests {
     #[test]
     fn labels_that_the_flags_refuse_are_refused() {
         let fixture = PlanFixture::new();
-        let observed =
-            Observed { sealed_secret: fixture.sealed_secret.clone(), target: TargetState::Unseen };
+        let observed = Observed::new(fixture.sealed_secret.clone(), TargetState::Unseen);
         let labels = ["team".to_owned()];
         let limits = Limits { labels: &labels, ..Limits::default() };
         let conclusion = decide(&observed, &fixture.keyring, &BTreeSet::new(), &limits);

@@ -1,7 +1,7 @@
 //! Reports: one status write for each change, and at most one Event for what the status alone does not show.
 
 use bulla_crds::conditions::{READY, Situation};
-use bulla_crds::{SealedSecret, SealedSecretStatus, fingerprints};
+use bulla_crds::{SealedSecret, SealedSecretStatus};
 use jiff::Timestamp;
 
 use crate::api::{self, RequestFailure};
@@ -24,7 +24,7 @@ pub(super) async fn write(
 ) -> Result<(), RequestFailure> {
     let sealed_secret = &observed.sealed_secret;
     let previous = sealed_secret.status.clone().unwrap_or_default();
-    let status = status(ctx, sealed_secret, &previous, situation, change);
+    let status = status(ctx, observed, &previous, situation, change);
     if status != previous {
         let judged = &sealed_secret.metadata;
         match api::patch_status::<SealedSecret>(&ctx.client, judged, &status).await {
@@ -61,18 +61,20 @@ fn remembered(
 
 fn status(
     ctx: &Context,
-    sealed_secret: &SealedSecret,
+    observed: &Observed,
     previous: &SealedSecretStatus,
     situation: &Situation,
     change: Option<&TargetChange>,
 ) -> SealedSecretStatus {
-    let generation = sealed_secret.metadata.generation.unwrap_or_default();
+    let generation = observed.sealed_secret.metadata.generation.unwrap_or_default();
     SealedSecretStatus {
         observed_generation: Some(generation),
         conditions: situation.conditions(generation, &previous.conditions, Timestamp::now()),
         // On a failure the target keeps its last good content, and the status keeps describing that.
         target: change.map(|change| change.target.clone()).or_else(|| previous.target.clone()),
-        fingerprints: fingerprints(sealed_secret)
+        fingerprints: observed
+            .values
+            .fingerprints()
             .into_iter()
             .map(|fingerprint| fingerprint.to_string())
             .collect(),

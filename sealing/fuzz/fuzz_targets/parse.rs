@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bulla_sealing::{
     Fingerprint, Identity, KeyType, Keyring, MAX_HEADER_BYTES, MAX_STANZAS, ParseError,
-    SealedHeader, SealedValue, Target,
+    SealedHeader, SealedValue, ValueAddress,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -45,9 +45,9 @@ fn check(file: &[u8], sealed_value: &SealedValue<'_>) {
     // For what it says that it is for.
     let binding = sealed_value.binding();
     let (namespace, name) = (binding.namespace().unwrap_or("prod"), binding.name().unwrap_or("db"));
-    let target = Target::new(namespace, name, binding.key()).expect("names are checked");
-    assert!(binding.permits(&target));
-    if let Ok(plaintext) = sealed_value.unseal(&target, &KEYRING) {
+    let address = ValueAddress::new(namespace, name, binding.key()).expect("names are checked");
+    assert!(binding.permits(&address));
+    if let Ok(plaintext) = sealed_value.unseal(&address, &KEYRING) {
         assert_eq!(plaintext.as_bytes().len(), sealed_value.plaintext_len());
     }
 

@@ -4,10 +4,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 use bulla_sealing::{
     Binding, KeyType, Keyring, MAX_HEADER_BYTES, MAX_STANZAS, ParseError, Recipients,
-    RecipientsError, Scope, SealedValue, Target, UnsealError, seal,
+    RecipientsError, Scope, SealedValue, UnsealError, ValueAddress, seal,
 };
 
-use crate::support::{KEY_TYPES, edited, header_lines, keys, sealed, sealed_to, target};
+use crate::support::{KEY_TYPES, address, edited, header_lines, keys, sealed, sealed_to};
 
 /// Where the binding stanza begins: behind the version line.
 const BINDING_AT: usize = "age-encryption.org/v1\n".len();
@@ -213,16 +213,16 @@ fn file_that_is_cut_is_refused_as_such() {
 fn every_other_target_is_refused_in_every_scope() {
     let (keyring, recipients) = keys(KeyType::X25519, 1);
     let elsewhere = [
-        ("namespace", Target::new("dev", "db", "password").unwrap()),
-        ("name", Target::new("prod", "cache", "password").unwrap()),
-        ("key", Target::new("prod", "db", "user").unwrap()),
+        ("namespace", ValueAddress::new("dev", "db", "password").unwrap()),
+        ("name", ValueAddress::new("prod", "cache", "password").unwrap()),
+        ("key", ValueAddress::new("prod", "db", "user").unwrap()),
     ];
     for (scope, bound) in [
         (Scope::Strict, &["namespace", "name", "key"][..]),
         (Scope::Namespace, &["namespace", "key"]),
         (Scope::Cluster, &["key"]),
     ] {
-        let binding = Binding::new(scope, &target());
+        let binding = Binding::new(scope, &address());
         let file = seal(b"value", &binding, &recipients).unwrap();
         let sealed_value = SealedValue::parse(&file).unwrap();
         for (field, elsewhere) in &elsewhere {
@@ -244,7 +244,7 @@ fn every_other_target_is_refused_in_every_scope() {
 #[test]
 fn wrong_binding_says_both_places() {
     let (file, keyring) = sealed(KeyType::X25519, 1);
-    let elsewhere = Target::new("dev", "db", "password").unwrap();
+    let elsewhere = ValueAddress::new("dev", "db", "password").unwrap();
     let error = SealedValue::parse(&file).unwrap().unseal(&elsewhere, &keyring).err().unwrap();
     assert_eq!(
         error.to_string(),
@@ -258,7 +258,7 @@ fn unknown_key_names_the_fingerprints() {
     let sealed_value = SealedValue::parse(&file).unwrap();
     let fingerprints: Vec<_> = sealed_value.fingerprints().collect();
     assert!(fingerprints.iter().all(|fingerprint| keyring.is_held(*fingerprint)));
-    let error = sealed_value.unseal(&target(), &keys(KeyType::Hybrid, 3).0).err().unwrap();
+    let error = sealed_value.unseal(&address(), &keys(KeyType::Hybrid, 3).0).err().unwrap();
     assert_eq!(
         error.to_string(),
         format!("no identity is held for {}, {}", fingerprints[0], fingerprints[1])
@@ -277,7 +277,7 @@ fn low_order_share_is_damage() {
             share.last_chunk_mut::<32>().unwrap().fill(0);
             lines[3] = format!("{tag} {}", BASE64.encode(share));
         });
-        let unsealed = SealedValue::parse(&file).unwrap().unseal(&target(), &keyring);
+        let unsealed = SealedValue::parse(&file).unwrap().unseal(&address(), &keyring);
         assert_eq!(unsealed.err(), Some(UnsealError::Damaged));
     }
 }
@@ -300,7 +300,7 @@ fn recipients_are_at_least_one_of_one_type_and_none_twice() {
 #[test]
 fn as_many_recipients_as_promised_fit_with_the_longest_binding() {
     let name = ["a"; 127].join(".");
-    let longest = Target::new(&"n".repeat(63), &name, &"k".repeat(253)).unwrap();
+    let longest = ValueAddress::new(&"n".repeat(63), &name, &"k".repeat(253)).unwrap();
     assert_eq!(name.len(), 253);
     for (key_type, max) in [(KeyType::Hybrid, 40), (KeyType::X25519, MAX_STANZAS - 1)] {
         let (keyring, recipients) = keys(key_type, max);

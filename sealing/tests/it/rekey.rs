@@ -1,14 +1,14 @@
 //! A rekey replaces the header, keeps the payload and the binding, and needs an identity.
 
 use bulla_sealing::{
-    KeyType, Keyring, Recipients, RekeyError, SealedHeader, SealedValue, Target, UnsealError,
+    KeyType, Keyring, Recipients, RekeyError, SealedHeader, SealedValue, UnsealError, ValueAddress,
 };
 
-use crate::support::{KEY_TYPES, edited, keys, sealed, split, target};
+use crate::support::{KEY_TYPES, address, edited, keys, sealed, split};
 
 fn rekeyed(file: &[u8], keyring: &Keyring, recipients: &Recipients) -> Vec<u8> {
     let (header, payload) = SealedHeader::parse(file).unwrap();
-    [&header.rekey(&target(), keyring, recipients).unwrap(), payload].concat()
+    [&header.rekey(&address(), keyring, recipients).unwrap(), payload].concat()
 }
 
 #[test]
@@ -21,10 +21,10 @@ fn new_header_opens_with_the_new_identity_and_not_with_the_old() {
         let file = rekeyed(&file, &old, &recipients);
         let sealed_value = SealedValue::parse(&file).unwrap();
         assert_eq!(sealed_value.key_type(), new_type);
-        assert_eq!(sealed_value.unseal(&target(), &new).unwrap().as_bytes(), b"correct horse");
+        assert_eq!(sealed_value.unseal(&address(), &new).unwrap().as_bytes(), b"correct horse");
         let fingerprints = sealed_value.fingerprints().collect();
         assert_eq!(
-            sealed_value.unseal(&target(), &old).err(),
+            sealed_value.unseal(&address(), &old).err(),
             Some(UnsealError::NoIdentity { fingerprints })
         );
     }
@@ -48,9 +48,9 @@ fn header_alone_is_enough() {
     let (header, payload) = split(&file);
     let (alone, rest) = SealedHeader::parse(header).unwrap();
     assert!(rest.is_empty());
-    let header = alone.rekey(&target(), &old, &recipients).unwrap();
+    let header = alone.rekey(&address(), &old, &recipients).unwrap();
     let file = [&header, payload].concat();
-    assert!(SealedValue::parse(&file).unwrap().unseal(&target(), &new).is_ok());
+    assert!(SealedValue::parse(&file).unwrap().unseal(&address(), &new).is_ok());
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn header_of_another_rekeyed_value_does_not_open() {
         let rekeyed = rekeyed(&one, &keyring, &recipients);
         let file = [split(&rekeyed).0, split(&other).1].concat();
         assert_eq!(
-            SealedValue::parse(&file).unwrap().unseal(&target(), &keyring).err(),
+            SealedValue::parse(&file).unwrap().unseal(&address(), &keyring).err(),
             Some(UnsealError::Damaged)
         );
     }
@@ -71,16 +71,16 @@ fn header_of_another_rekeyed_value_does_not_open() {
 fn refusals_are_those_of_unsealing() {
     let (file, keyring) = sealed(KeyType::X25519, 1);
     let (stranger, recipients) = keys(KeyType::X25519, 1);
-    let rekey = |file: &[u8], target: &Target, keyring: &Keyring| {
-        SealedHeader::parse(file).unwrap().0.rekey(target, keyring, &recipients).err()
+    let rekey = |file: &[u8], address: &ValueAddress, keyring: &Keyring| {
+        SealedHeader::parse(file).unwrap().0.rekey(address, keyring, &recipients).err()
     };
-    let elsewhere = Target::new("dev", "db", "password").unwrap();
+    let elsewhere = ValueAddress::new("dev", "db", "password").unwrap();
     assert!(matches!(
         rekey(&file, &elsewhere, &keyring),
         Some(RekeyError::Unseal(UnsealError::WrongBinding { .. }))
     ));
     assert!(matches!(
-        rekey(&file, &target(), &stranger),
+        rekey(&file, &address(), &stranger),
         Some(RekeyError::Unseal(UnsealError::NoIdentity { .. }))
     ));
     let moved = edited(&file, |lines| lines[1] = lines[1].replace("prod", "dev"));

@@ -1,19 +1,19 @@
 //! What is sealed opens, for every binding, key type, size and number of recipients.
 
-use bulla_sealing::{Binding, KeyType, Scope, SealedValue, Target, seal};
+use bulla_sealing::{Binding, KeyType, Scope, SealedValue, ValueAddress, seal};
 use proptest::prelude::*;
 
-use crate::support::{KEY_TYPES, SCOPES, header_lines, keys, sealed_to, split, target};
+use crate::support::{KEY_TYPES, SCOPES, address, header_lines, keys, sealed_to, split};
 
 /// age's chunks have 64 KiB.
 const CHUNK: usize = 64 * 1024;
 
-fn targets() -> impl Strategy<Value = Target> {
+fn addresses() -> impl Strategy<Value = ValueAddress> {
     let label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
     let name = prop::collection::vec(label, 1..4).prop_map(|labels| labels.join("."));
     (label, name, "[-._a-zA-Z0-9]{1,253}")
-        .prop_filter_map("a valid target", |(namespace, name, key)| {
-            Target::new(&namespace, &name, &key).ok()
+        .prop_filter_map("a valid address", |(namespace, name, key)| {
+            ValueAddress::new(&namespace, &name, &key).ok()
         })
 }
 
@@ -30,14 +30,14 @@ proptest! {
 
     #[test]
     fn sealed_value_opens_with_each_of_its_identities(
-        target in targets(),
+        address in addresses(),
         scope in scopes(),
         key_type in key_types(),
         count in 1_usize..6,
         plaintext in prop::collection::vec(any::<u8>(), 0..300),
     ) {
         let (mut keyring, recipients) = keys(key_type, count);
-        let binding = Binding::new(scope, &target);
+        let binding = Binding::new(scope, &address);
         let file = seal(&plaintext, &binding, &recipients).unwrap();
         let sealed_value = SealedValue::parse(&file).unwrap();
 
@@ -50,7 +50,7 @@ proptest! {
         prop_assert_eq!(&fingerprints, &expected);
         // The first identity that is held is used, so each has its turn.
         for fingerprint in fingerprints {
-            let opened = sealed_value.unseal(&target, &keyring).unwrap();
+            let opened = sealed_value.unseal(&address, &keyring).unwrap();
             prop_assert_eq!(opened.as_bytes(), &plaintext);
             keyring.remove(fingerprint);
         }
@@ -58,19 +58,19 @@ proptest! {
 
     #[test]
     fn binding_permits_what_its_scope_says(
-        bound in targets(),
-        other in targets(),
+        bound in addresses(),
+        other in addresses(),
         (same_namespace, same_name, same_key) in any::<(bool, bool, bool)>(),
     ) {
-        let target = Target::new(
+        let address = ValueAddress::new(
             if same_namespace { bound.namespace() } else { other.namespace() },
             if same_name { bound.name() } else { other.name() },
             if same_key { bound.key() } else { other.key() },
         ).unwrap();
-        let key = target.key() == bound.key();
-        let namespace = target.namespace() == bound.namespace();
-        let name = target.name() == bound.name();
-        let permits = |scope| Binding::new(scope, &bound).permits(&target);
+        let key = address.key() == bound.key();
+        let namespace = address.namespace() == bound.namespace();
+        let name = address.name() == bound.name();
+        let permits = |scope| Binding::new(scope, &bound).permits(&address);
         prop_assert_eq!(permits(Scope::Cluster), key);
         prop_assert_eq!(permits(Scope::Namespace), key && namespace);
         prop_assert_eq!(permits(Scope::Strict), key && namespace && name);
@@ -79,17 +79,17 @@ proptest! {
 
 #[test]
 fn every_size_around_the_chunks_opens() {
-    let target = target();
+    let address = address();
     for key_type in KEY_TYPES {
         let (keyring, recipients) = keys(key_type, 1);
         let sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 1 << 20];
         for size in sizes {
             let plaintext: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
             let file =
-                seal(&plaintext, &Binding::new(Scope::Strict, &target), &recipients).unwrap();
+                seal(&plaintext, &Binding::new(Scope::Strict, &address), &recipients).unwrap();
             let sealed_value = SealedValue::parse(&file).unwrap();
             assert_eq!(sealed_value.plaintext_len(), size);
-            assert!(sealed_value.unseal(&target, &keyring).unwrap().as_bytes() == plaintext);
+            assert!(sealed_value.unseal(&address, &keyring).unwrap().as_bytes() == plaintext);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Sealed values to test on, and their headers as lines that a test can edit.
 
 use bulla_sealing::{
-    Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, Target, seal,
+    Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, ValueAddress, seal,
 };
 
 pub(crate) const KEY_TYPES: [KeyType; 2] = [KeyType::Hybrid, KeyType::X25519];
 pub(crate) const SCOPES: [Scope; 3] = [Scope::Strict, Scope::Namespace, Scope::Cluster];
 
-pub(crate) fn target() -> Target {
-    Target::new("prod", "db", "password").unwrap()
+pub(crate) fn address() -> ValueAddress {
+    ValueAddress::new("prod", "db", "password").unwrap()
 }
 
 /// `count` identities as a keyring, and their recipients.
@@ -19,14 +19,14 @@ pub(crate) fn keys(key_type: KeyType, count: usize) -> (Keyring, Recipients) {
     (Keyring::from_iter(identities), Recipients::new(recipients).unwrap())
 }
 
-/// A small value bound strictly to `target()`, and the keyring that opens it.
+/// A small value bound strictly to `address()`, and the keyring that opens it.
 pub(crate) fn sealed(key_type: KeyType, recipients: usize) -> (Vec<u8>, Keyring) {
     let (keyring, recipients) = keys(key_type, recipients);
     (sealed_to(&recipients), keyring)
 }
 
 pub(crate) fn sealed_to(recipients: &Recipients) -> Vec<u8> {
-    seal(b"correct horse", &Binding::new(Scope::Strict, &target()), recipients).unwrap()
+    seal(b"correct horse", &Binding::new(Scope::Strict, &address()), recipients).unwrap()
 }
 
 /// The file as header and payload.

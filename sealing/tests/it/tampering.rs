@@ -1,20 +1,20 @@
 //! No change to a sealed value opens, and nothing that anybody may feed in panics.
 
 use bulla_sealing::{
-    Binding, KeyType, Keyring, Recipients, Scope, SealedHeader, SealedValue, Target, UnsealError,
-    seal,
+    Binding, KeyType, Keyring, Recipients, Scope, SealedHeader, SealedValue, UnsealError,
+    ValueAddress, seal,
 };
 use proptest::prelude::*;
 
-use crate::support::{KEY_TYPES, edited, header_lines, keys, sealed, sealed_to, split, target};
+use crate::support::{KEY_TYPES, address, edited, header_lines, keys, sealed, sealed_to, split};
 
-/// Whether `file` opens for the target that it was sealed for, or for the one that it claims by now.
+/// Whether `file` opens for the address that it was sealed for, or for the one that it claims by now.
 fn opens(file: &[u8], keyring: &Keyring) -> bool {
     let Ok(sealed_value) = SealedValue::parse(file) else {
         return false;
     };
     let binding = sealed_value.binding();
-    let claimed = Target::new(
+    let claimed = ValueAddress::new(
         binding.namespace().unwrap_or("prod"),
         binding.name().unwrap_or("db"),
         binding.key(),
@@ -22,7 +22,7 @@ fn opens(file: &[u8], keyring: &Keyring) -> bool {
     .unwrap();
     assert!(binding.permits(&claimed));
     let _ = sealed_value.header().rekey(&claimed, keyring, &keys(KeyType::X25519, 1).1).is_ok();
-    [target(), claimed].iter().any(|target| sealed_value.unseal(target, keyring).is_ok())
+    [address(), claimed].iter().any(|address| sealed_value.unseal(address, keyring).is_ok())
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn every_truncation_and_extension_is_refused() {
 fn every_change_of_chunks_is_refused() {
     let (keyring, recipients) = keys(KeyType::X25519, 1);
     let plaintext = vec![7; 3 * 65536];
-    let file = seal(&plaintext, &Binding::new(Scope::Strict, &target()), &recipients).unwrap();
+    let file = seal(&plaintext, &Binding::new(Scope::Strict, &address()), &recipients).unwrap();
     let (header, payload) = split(&file);
     let (nonce, sealed) = payload.split_at(16);
     let chunks: Vec<&[u8]> = sealed.chunks(65536 + 16).collect();
@@ -90,10 +90,10 @@ fn fingerprint_of_another_identity_never_opens() {
 
         let fingerprints = other.fingerprints().collect();
         assert_eq!(
-            sealed_value.unseal(&target(), &mine).err(),
+            sealed_value.unseal(&address(), &mine).err(),
             Some(UnsealError::NoIdentity { fingerprints })
         );
-        assert_eq!(sealed_value.unseal(&target(), &other).err(), Some(UnsealError::Damaged));
+        assert_eq!(sealed_value.unseal(&address(), &other).err(), Some(UnsealError::Damaged));
     }
 }
 
@@ -127,7 +127,7 @@ fn header_and_payload_of_two_values_do_not_open_together() {
             [[forged_header, honest_payload].concat(), [honest_header, forged_payload].concat()]
         {
             let sealed_value = SealedValue::parse(&file).unwrap();
-            assert_eq!(sealed_value.unseal(&target(), &keyring).err(), Some(UnsealError::Damaged));
+            assert_eq!(sealed_value.unseal(&address(), &keyring).err(), Some(UnsealError::Damaged));
         }
     }
 }
@@ -140,7 +140,7 @@ fn stanza_of_one_value_does_not_open_another() {
         let file =
             edited(&sealed_to(&recipients), |lines| lines[3..5].clone_from_slice(&other[3..5]));
         let sealed_value = SealedValue::parse(&file).unwrap();
-        assert_eq!(sealed_value.unseal(&target(), &keyring).err(), Some(UnsealError::Damaged));
+        assert_eq!(sealed_value.unseal(&address(), &keyring).err(), Some(UnsealError::Damaged));
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use bulla_sealing::{
     Binding, Identity, Keyring, MAX_HEADER_BYTES, MAX_STANZAS, ParseError, Recipients, Scope,
-    SealedValue, Target, UnsealError, seal,
+    SealedValue, UnsealError, ValueAddress, seal,
 };
 use sha2::{Digest, Sha256};
 
@@ -18,12 +18,12 @@ use crate::support::{edited, header_lines, split};
 
 const PLAINTEXT: &[u8] = b"correct horse battery staple";
 
-/// What is expected of one file, opened with one identity for one target.
+/// What is expected of one file, opened with one identity for one address.
 #[derive(Default, PartialEq, Debug)]
 struct Vector {
     file: String,
     identity: String,
-    target: String,
+    address: String,
     expect: String,
     /// What a file that parses says of itself.
     binding: Option<String>,
@@ -36,7 +36,7 @@ struct Vector {
 fn every_vector_is_as_expected() {
     let mut outcomes = BTreeSet::new();
     for vector in read_vectors() {
-        assert_eq!(vector, judged(&vector.file, &vector.identity, &vector.target));
+        assert_eq!(vector, judged(&vector.file, &vector.identity, &vector.address));
         outcomes.insert(vector.expect);
     }
     let all =
@@ -80,11 +80,11 @@ fn examples_and_figures_of_the_specification_are_right() {
 }
 
 /// What the crate says of a file.
-fn judged(file: &str, identity: &str, target: &str) -> Vector {
+fn judged(file: &str, identity: &str, address: &str) -> Vector {
     let mut vector = Vector {
         file: file.into(),
         identity: identity.into(),
-        target: target.into(),
+        address: address.into(),
         ..Vector::default()
     };
     let bytes = load(file);
@@ -108,7 +108,7 @@ fn judged(file: &str, identity: &str, target: &str) -> Vector {
     vector.fingerprints = Some(fingerprints.join(" "));
 
     let keyring = Keyring::from_iter([load_identity(identity)]);
-    let unsealed = sealed_value.unseal(&parse_target(target), &keyring);
+    let unsealed = sealed_value.unseal(&parse_target(address), &keyring);
     vector.expect = match &unsealed {
         Ok(_) => "opens",
         Err(UnsealError::WrongBinding { .. }) => "wrong binding",
@@ -134,7 +134,7 @@ fn read_vectors() -> Vec<Vector> {
                 match field {
                     "file" => vector.file = value.into(),
                     "identity" => vector.identity = value.into(),
-                    "target" => vector.target = value.into(),
+                    "address" => vector.address = value.into(),
                     "expect" => vector.expect = value.into(),
                     "binding" => vector.binding = Some(value.into()),
                     "fingerprints" => vector.fingerprints = Some(value.into()),
@@ -160,22 +160,22 @@ fn load_identity(file: &str) -> Identity {
     Identity::parse(text.lines().nth(1).unwrap()).unwrap()
 }
 
-fn parse_target(target: &str) -> Target {
-    let [namespace, name, key] = target.split(' ').collect::<Vec<_>>().try_into().unwrap();
-    Target::new(namespace, name, key).unwrap()
+fn parse_target(address: &str) -> ValueAddress {
+    let [namespace, name, key] = address.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    ValueAddress::new(namespace, name, key).unwrap()
 }
 
 #[test]
 #[ignore = "makes the vectors anew, each time with other randomness"]
 fn write_vectors() {
     let mut text = String::new();
-    for (file, identity, target, bytes) in new_files() {
+    for (file, identity, address, bytes) in new_files() {
         if let Some(bytes) = bytes {
             fs::write(folder().join(file), bytes).unwrap();
         }
         let Vector { expect, binding, fingerprints, plaintext_sha256, .. } =
-            judged(file, identity, target);
-        writeln!(text, "file: {file}\nidentity: {identity}\ntarget: {target}\nexpect: {expect}")
+            judged(file, identity, address);
+        writeln!(text, "file: {file}\nidentity: {identity}\ntarget: {address}\nexpect: {expect}")
             .unwrap();
         for (field, value) in [
             ("binding", binding),
@@ -191,7 +191,7 @@ fn write_vectors() {
     fs::write(folder().join("vectors.txt"), text.trim_end().to_owned() + "\n").unwrap();
 }
 
-/// File, identity, target, and the file's bytes where it is not there already.
+/// File, identity, address, and the file's bytes where it is not there already.
 type NewFile = (&'static str, &'static str, &'static str, Option<Vec<u8>>);
 
 const HERE: &str = "prod db password";
@@ -218,9 +218,9 @@ fn refused(file: &'static str, bytes: Vec<u8>) -> NewFile {
     (file, "x25519.txt", HERE, Some(bytes))
 }
 
-/// The same file once more, for another identity or target.
-fn also(file: &'static str, identity: &'static str, target: &'static str) -> NewFile {
-    (file, identity, target, None)
+/// The same file once more, for another identity or address.
+fn also(file: &'static str, identity: &'static str, address: &'static str) -> NewFile {
+    (file, identity, address, None)
 }
 
 /// What the vectors are made from.

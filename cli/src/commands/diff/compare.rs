@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use bulla_crds::decode_value;
-use bulla_sealing::{Fingerprint, SealedValue};
+use bulla_crds::{LAST_APPLIED_ANNOTATION, ParsedValue};
+use bulla_sealing::Fingerprint;
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
@@ -14,9 +14,6 @@ use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::Failure;
 use crate::values::value_diff::{self, KeyChange, ValueChangeKind};
 use crate::who::config::Config;
-
-/// kubectl's copy of the whole object, which shows nothing that the object does not.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// How many equal lines are shown around those that differ.
 const CONTEXT_LINES: usize = 1;
@@ -271,8 +268,7 @@ fn values_of<'a>(entry: Option<&'a ComparedObject<'_>>) -> HashMap<&'a str, &'a 
 }
 
 fn payload_of(value: &str) -> Option<Vec<u8>> {
-    let file = decode_value(value).ok()?;
-    Some(SealedValue::parse(&file).ok()?.payload().to_vec())
+    Some(ParsedValue::parse(value).ok()?.payload().to_vec())
 }
 
 /// That they differ is all that is said of Secrets in the clear.
@@ -331,7 +327,7 @@ fn shown(object: &Value) -> Value {
         };
         let marks: Map<_, _> = marks
             .iter()
-            .filter(|(key, _)| *key != LAST_APPLIED)
+            .filter(|(key, _)| *key != LAST_APPLIED_ANNOTATION)
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         if !marks.is_empty() {

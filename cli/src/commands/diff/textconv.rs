@@ -5,9 +5,8 @@
 
 use std::path::Path;
 
-use bulla_crds::decode_value;
-use bulla_crds::rules::SEALED_PREFIX;
-use bulla_sealing::{SealedValue, digest};
+use bulla_crds::{ParsedValue, SEALED_PREFIX};
+use bulla_sealing::digest;
 
 use crate::files::input;
 use crate::report::failure::{Answer, Failure};
@@ -41,9 +40,7 @@ fn readable(bytes: &[u8]) -> Vec<u8> {
 /// What is known of a sealed value without a key. The two digests stand for all of its bytes, so two values have one
 /// summary only if they are the same.
 fn summary(value: &[u8]) -> Option<String> {
-    let file = decode_value(str::from_utf8(value).ok()?).ok()?;
-    let value = SealedValue::parse(&file).ok()?;
-    let header = &file[..file.len() - value.payload().len()];
+    let value = ParsedValue::parse(str::from_utf8(value).ok()?).ok()?;
     let fingerprints: Vec<_> =
         value.fingerprints().map(|fingerprint| fingerprint.to_string()).collect();
     Some(format!(
@@ -54,21 +51,21 @@ fn summary(value: &[u8]) -> Option<String> {
         value.plaintext_len(),
         value.key_type().as_str(),
         fingerprints.join(" "),
-        digest(header),
+        digest(value.header_bytes()),
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
-    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target, seal};
+    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, ValueAddress, seal};
 
     use super::*;
 
     fn sealed() -> String {
         let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
-        let target = Target::new("prod", "db", "password").unwrap();
-        let binding = Binding::new(Scope::Strict, &target);
+        let address = ValueAddress::new("prod", "db", "password").unwrap();
+        let binding = Binding::new(Scope::Strict, &address);
         let file = seal(b"hunter2", &binding, &Recipients::new(vec![recipient]).unwrap()).unwrap();
         BASE64_STANDARD.encode(file)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulla_crds::{Template, WipedSecret, check_values};
+use bulla_crds::{Template, WipedSecret, check_values, sealed_value_path};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value, json};
@@ -44,7 +44,7 @@ impl Changes {
         };
         let sealed = patches.len();
         for (key, _) in picked.values().filter(|(key, _)| !edited.values.contains_key(*key)) {
-            patches.push(Patch::remove(&picked.object, &["spec", "sealedData", key]));
+            patches.push(Patch::remove(&picked.object, &sealed_value_path(key)));
         }
         let removed = patches.len() - sealed;
         let old = picked.object.value.pointer("/spec/template");

@@ -6,7 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use anyhow::anyhow;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use bulla_crds::{Policy, SealedSecret, Template, TemplateMetadata, ValueError, WipedSecret};
+use bulla_crds::{
+    Address, ParsedValue, Policy, SealedSecret, Template, TemplateMetadata, ValueError, WipedSecret,
+};
 use bulla_sealing::{Keyring, UnsealError};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -66,6 +68,7 @@ impl<'a> Form<'a> {
         keyring: Option<&Keyring>,
     ) -> Result<Self, Failure> {
         let (name, namespace) = (&picked.name, picked.namespace.as_deref());
+        let address = Address { namespace, name };
         let mut form = Self {
             file: file.to_owned(),
             name: name.clone(),
@@ -76,8 +79,8 @@ impl<'a> Form<'a> {
         };
         let mut not_held = None;
         for (key, value) in &sealed_secret.spec.sealed_data {
-            let opened = keyring
-                .map(|keyring| bulla_crds::unseal_value(namespace, name, key, value, keyring));
+            let opened =
+                keyring.map(|keyring| address.unseal(key, &ParsedValue::parse(value)?, keyring));
             let shown = match opened {
                 Some(Ok(plaintext)) => {
                     FormValue::Value(Zeroizing::new(plaintext.as_bytes().to_vec()))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anstyle::Style;
 use bulla_crds::template::{TemplateError, TextTemplate};
-use bulla_crds::{Policy, SealedSecret, decode_value};
+use bulla_crds::{ParsedValue, Policy, SealedSecret};
 use bulla_sealing::{Binding, Fingerprint, SealedValue};
 use serde_json::{Value, json};
 
@@ -57,8 +57,8 @@ impl InspectReport {
         let target = sealed_secret.spec.target.as_ref();
         let values = manifest::sealed_data(object);
         let seen = |value: &str| {
-            let file = decode_value(value).map_err(|error| error.to_string())?;
-            InspectedValue::new(&file)
+            let value = ParsedValue::parse(value).map_err(|error| error.to_string())?;
+            Ok(InspectedValue::new(&value))
         };
         Ok(Self {
             file: position.file.clone(),
@@ -76,7 +76,9 @@ impl InspectReport {
 
     /// Of a sealed value, in the binary form, that stands in no object.
     pub(super) fn of_value(file: &str, value: &[u8]) -> Self {
-        let seen = InspectedValue::new(value);
+        let seen = SealedValue::parse(value)
+            .map(|value| InspectedValue::new(&value))
+            .map_err(|error| error.to_string());
         let key = seen.as_ref().map_or("?", |seen| seen.binding.key()).to_owned();
         Self { file: file.to_owned(), place: None, values: vec![(key, seen)], rendered: Vec::new() }
     }
@@ -190,15 +192,14 @@ fn rendered(sealed_secret: &SealedSecret) -> Vec<(String, Result<Vec<String>, St
 }
 
 impl InspectedValue {
-    fn new(file: &[u8]) -> Result<Self, String> {
-        let sealed_value = SealedValue::parse(file).map_err(|error| error.to_string())?;
-        Ok(Self {
+    fn new(sealed_value: &SealedValue<'_>) -> Self {
+        Self {
             binding: sealed_value.binding().clone(),
             fingerprints: sealed_value.fingerprints().collect(),
             key_type: sealed_value.key_type().as_str(),
             plaintext_bytes: sealed_value.plaintext_len(),
-            sealed_bytes: file.len(),
-        })
+            sealed_bytes: sealed_value.as_bytes().len(),
+        }
     }
 
     fn to_json(&self, key: &str, config: Option<&Config>) -> Value {

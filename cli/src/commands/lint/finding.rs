@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::commands::lint::rule::{Level, Rule};
 use crate::commands::lint::shown::ShownLine;
-use crate::manifest::{Mark, Object, Position, Step};
+use crate::manifest::{self, Mark, Object, Position, Step};
 use crate::report::escape;
 
 /// Where a finding is: a file, and within it as much as is known. Lines and columns are counted from 1, columns in
@@ -112,7 +112,7 @@ impl Finding {
         key: &str,
         message: impl Into<String>,
     ) -> Self {
-        let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+        let path = manifest::sealed_value_steps(key);
         Self::in_object(object, rule, &path, Some(key), message)
     }
 

@@ -1,10 +1,11 @@
 //! The check of single objects, with no key.
 
-use bulla_crds::rules::{self, MAX_MANIFEST_BYTES, Violation};
+use bulla_crds::rules::{self, Violation};
 use bulla_crds::{
-    BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, SealedSecret, ValueError, decode_value, json_length,
+    AGE_PREFIX, Address, BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, ParsedValues, SealedSecret,
+    ValueError, json_length,
 };
-use bulla_sealing::{Binding, Fingerprint, ParseError, SealedValue, Target};
+use bulla_sealing::{Binding, ParseError, ValueAddress};
 use serde_json::Value;
 
 use crate::commands::lint::context::{FileEnvironment, LintContext};
@@ -134,13 +135,14 @@ impl<'a> ObjectChecker<'a> {
             };
             self.find(object, rule, &flaw.steps(), None, flaw.to_string());
         }
+        let parsed: ParsedValues = manifest::sealed_data(object).collect();
         // What is not as the schema wants it was told already.
         if flaws.iter().all(|flaw| flaw.kind == FlawKind::UnknownField)
             && let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object)
         {
-            self.rules(object, &sealed_secret);
+            self.rules(object, &sealed_secret, &parsed);
         }
-        let (values, bound_namespace) = self.values(object);
+        let (values, bound_namespace) = self.values(object, &parsed);
         self.findings.extend(recipients::check(object, &values, self.home, self.context.keys));
         if let Some(base) = self.context.base {
             self.findings.extend(base.value_changes(object));
@@ -179,9 +181,8 @@ impl<'a> ObjectChecker<'a> {
     /// By the JSON that kubectl sends and keeps.
     fn size(&mut self, object: &Object<'_>) {
         let length = json_length(object.value);
-        if length > MAX_MANIFEST_BYTES {
-            let message = "more than 1.4 MB, which the API server cannot store; split it";
-            self.find(object, Rule::TooLarge, &[], None, message);
+        if let Some(violation) = rules::length_violation(length) {
+            self.find(object, Rule::from(&violation), &[], None, violation.to_string());
         } else if length > LARGE_MANIFEST_BYTES {
             let message =
                 "more than 240 kB, too much for kubectl apply without --server-side; split it";
@@ -189,15 +190,15 @@ impl<'a> ObjectChecker<'a> {
         }
     }
 
-    fn rules(&mut self, object: &Object<'_>, sealed_secret: &SealedSecret) {
+    fn rules(&mut self, object: &Object<'_>, sealed_secret: &SealedSecret, parsed: &ParsedValues) {
         const TEMPLATE: [Step<'_>; 2] = [Step::Key("spec"), Step::Key("template")];
-        for violation in rules::violations(sealed_secret) {
+        for violation in rules::violations(sealed_secret, parsed) {
             let [spec, template] = TEMPLATE;
             let mark =
                 |kind, key| vec![spec, template, Step::Key("metadata"), Step::Key(kind), key];
             let (path, key) = match &violation {
                 Violation::DataKey(key) if sealed_secret.spec.sealed_data.contains_key(key) => {
-                    (vec![spec, Step::Key("sealedData"), Step::Key(key)], Some(key.as_str()))
+                    (manifest::sealed_value_steps(key).to_vec(), Some(key.as_str()))
                 }
                 Violation::DataKey(key)
                 | Violation::KeyTwice(key)
@@ -216,8 +217,9 @@ impl<'a> ObjectChecker<'a> {
                     (vec![spec, template, Step::Key("type")], None)
                 }
                 Violation::Empty | Violation::TooManyValues | Violation::TooLarge => {
-                    (vec![spec, Step::Key("sealedData")], None)
+                    (manifest::sealed_data_steps().to_vec(), None)
                 }
+                Violation::ObjectTooLarge => (Vec::new(), None),
             };
             self.find(object, Rule::from(&violation), &path, key, violation.to_string());
         }
@@ -229,28 +231,31 @@ impl<'a> ObjectChecker<'a> {
             for key in marks.keys().filter(|key| rules::is_tracking(key)) {
                 let [spec, template] = TEMPLATE;
                 let path = [spec, template, Step::Key("metadata"), Step::Key(kind), Step::Key(key)];
-                let message =
-                    format!("{key} will not be taken over: tools track their own objects by it");
+                let message = rules::not_taken_over(key);
                 self.find(object, Rule::DroppedLabel, &path, None, message);
             }
         }
     }
 
     /// The values that can be read, and the namespace that they say they are for.
-    fn values<'o>(&mut self, object: &'o Object<'_>) -> (Vec<ReadValue<'o>>, Option<String>) {
+    fn values<'o>(
+        &mut self,
+        object: &Object<'_>,
+        parsed: &'o ParsedValues,
+    ) -> (Vec<ReadValue<'o>>, Option<String>) {
         let name = object.metadata_field("name");
         let stated = object.metadata_field("namespace");
         let given = self.home.environment.and_then(|environment| environment.namespace.as_deref());
         let namespace = stated.or(given);
         let mut bound_namespace: Option<String> = None;
         let mut read = Vec::new();
-        for (key, text) in manifest::sealed_data(object) {
+        for (key, value) in parsed.iter() {
             self.values += 1;
             let mut find = |rule, message: String| {
                 self.findings.push(Finding::of_value(object, rule, key, message));
             };
-            let (binding, fingerprints) = match parse(text) {
-                Ok(parsed) => parsed,
+            let value = match value {
+                Ok(value) => value,
                 Err(error @ ValueError::Parse(ParseError::Malformed { .. })) => {
                     find(Rule::MalformedValue, error.to_string());
                     continue;
@@ -260,13 +265,18 @@ impl<'a> ObjectChecker<'a> {
                     continue;
                 }
             };
-            read.push(ReadValue { key, fingerprints });
+            let binding = value.binding();
+            read.push(ReadValue { key, fingerprints: value.fingerprints().collect() });
             // Without a namespace in the manifest the value's own is taken, and compared with its siblings'.
-            let place = namespace.or(binding.namespace()).unwrap_or("any");
+            let namespace_of_value = namespace.or(binding.namespace());
             // Names that are not valid were told already.
-            let Some(Ok(target)) = name.map(|name| Target::new(place, name, key)) else { continue };
-            if !binding.permits(&target) {
-                find(Rule::WrongBinding, mismatch(&binding, &target, namespace));
+            let address = name.map(|name| Address { namespace: namespace_of_value, name });
+            let Some(Ok(address)) = address.map(|address| address.value_address(key, binding))
+            else {
+                continue;
+            };
+            if !binding.permits(&address) {
+                find(Rule::WrongBinding, mismatch(binding, &address, namespace));
             }
             let (None, Some(bound)) = (namespace, binding.namespace()) else { continue };
             match bound_namespace.as_deref() {
@@ -289,16 +299,12 @@ impl<'a> ObjectChecker<'a> {
     }
 }
 
-fn parse(value: &str) -> Result<(Binding, Vec<Fingerprint>), ValueError> {
-    let file = decode_value(value)?;
-    let value = SealedValue::parse(&file)?;
-    Ok((value.binding().clone(), value.fingerprints().collect()))
-}
-
-fn mismatch(binding: &Binding, target: &Target, namespace: Option<&str>) -> String {
+fn mismatch(binding: &Binding, address: &ValueAddress, namespace: Option<&str>) -> String {
     match namespace {
-        Some(_) => format!("sealed for {binding}, not for {target}"),
-        None => format!("sealed for {binding}, not for key {} of {}", target.key(), target.name()),
+        Some(_) => format!("sealed for {binding}, not for {address}"),
+        None => {
+            format!("sealed for {binding}, not for key {} of {}", address.key(), address.name())
+        }
     }
 }
 
@@ -313,9 +319,8 @@ fn has_literals(object: &Value) -> bool {
 
 /// Whether a value of `data` is the base64 of an age file, binary or armored.
 fn is_age_file(value: &Value) -> bool {
-    const BEGINNINGS: [&str; 2] =
-        ["YWdlLWVuY3J5cHRpb24ub3JnL3Yx", "LS0tLS1CRUdJTiBBR0UgRU5DUllQVEVEIEZJTEUt"];
+    const ARMORED_PREFIX: &str = "LS0tLS1CRUdJTiBBR0UgRU5DUllQVEVEIEZJTEUt";
     value
         .as_str()
-        .is_some_and(|text| BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)))
+        .is_some_and(|text| text.starts_with(AGE_PREFIX) || text.starts_with(ARMORED_PREFIX))
 }

@@ -204,7 +204,9 @@ impl From<&Violation> for Rule {
     fn from(violation: &Violation) -> Self {
         match violation {
             Violation::Empty | Violation::TooManyValues => Self::Schema,
-            Violation::TooLarge | Violation::RenderedTooLarge => Self::TooLarge,
+            Violation::TooLarge | Violation::ObjectTooLarge | Violation::RenderedTooLarge => {
+                Self::TooLarge
+            }
             Violation::DataKey(_) => Self::InvalidKey,
             Violation::LabelKey(_) | Violation::LabelValue(_) | Violation::AnnotationKey(_) => {
                 Self::InvalidLabel

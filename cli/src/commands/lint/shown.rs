@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use bulla_crds::rules::SEALED_PREFIX;
+use bulla_crds::SEALED_PREFIX;
 use serde_json::Value;
 
-use crate::manifest::{Mark, Step};
+use crate::manifest::{self, Mark, Step};
 use crate::report::escape;
 
 /// As much of a public text as is shown.
@@ -70,8 +70,9 @@ fn value_at<'a>(object: &'a Value, path: &[Step<'_>]) -> Option<&'a Value> {
 }
 
 fn is_sealed(text: &str, path: &[Step<'_>]) -> bool {
-    matches!(path, [Step::Key("spec"), Step::Key("sealedData"), _])
-        && text.starts_with(SEALED_PREFIX)
+    let is_value =
+        matches!(path, [.., Step::Key(key)] if *path == manifest::sealed_value_steps(key));
+    is_value && text.starts_with(SEALED_PREFIX)
 }
 
 fn is_public(path: &[Step<'_>]) -> bool {
@@ -84,6 +85,7 @@ fn is_public(path: &[Step<'_>]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bulla_crds::sealed_value_path;
     use serde_json::json;
 
     use super::*;
@@ -113,9 +115,9 @@ mod tests {
             (1, &["metadata", "labels", "a"], "a: ***"),
             (1, &["data", "a"], "a: ***"),
             (1, &["data", "b"], "b: ***"),
-            (1, &["spec", "sealedData", "a"], "a: ***"),
-            (1, &["spec", "sealedData", "b"], "b: YWdlLWVuY3J5…"),
-            (1, &["spec", "sealedData", "c\u{202e}"], "c\\u{202e}: ***"),
+            (1, &sealed_value_path("a"), "a: ***"),
+            (1, &sealed_value_path("b"), "b: YWdlLWVuY3J5…"),
+            (1, &sealed_value_path("c\u{202e}"), "c\\u{202e}: ***"),
             (7, &["data", "a"], "      a: ***"),
         ] {
             assert_eq!(shown(column, &object, path), text);

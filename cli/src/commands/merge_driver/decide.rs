@@ -104,8 +104,8 @@ mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
     use bulla_crds::decode_value;
     use bulla_sealing::{
-        Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedHeader, Target,
-        seal,
+        Binding, Identity, KeyType, Keyring, Recipient, Recipients, Scope, SealedHeader,
+        ValueAddress, seal,
     };
 
     use super::*;
@@ -130,21 +130,21 @@ mod tests {
         }
 
         fn sealed(&self, numbers: &[usize]) -> String {
-            let binding = Binding::new(Scope::Strict, &target());
+            let binding = Binding::new(Scope::Strict, &address());
             BASE64_STANDARD.encode(seal(b"x", &binding, &self.to(numbers)).unwrap())
         }
 
         fn rekeyed(&self, value: &str, numbers: &[usize]) -> String {
             let file = decode_value(value).unwrap();
             let (header, payload) = SealedHeader::parse(&file).unwrap();
-            let mut new = header.rekey(&target(), &self.keyring, &self.to(numbers)).unwrap();
+            let mut new = header.rekey(&address(), &self.keyring, &self.to(numbers)).unwrap();
             new.extend(payload);
             BASE64_STANDARD.encode(new)
         }
     }
 
-    fn target() -> Target {
-        Target::new("prod", "db", "a").unwrap()
+    fn address() -> ValueAddress {
+        ValueAddress::new("prod", "db", "a").unwrap()
     }
 
     /// On both sides, and with the sides exchanged.

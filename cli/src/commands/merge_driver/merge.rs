@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use bulla_crds::rules::SEALED_PREFIX;
+use bulla_crds::SEALED_PREFIX;
 use zeroize::Zeroizing;
 
 use crate::commands::merge_driver::decide::{Decision, Remark, Side, decide};

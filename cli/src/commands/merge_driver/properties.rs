@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bulla_sealing::{
-    Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, Target, seal,
+    Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, ValueAddress, seal,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -37,15 +37,15 @@ static SEALED: LazyLock<BTreeMap<(usize, Value), String>> = LazyLock::new(|| {
     let mut sealed = BTreeMap::new();
     for (key, payload) in (0..KEYS.len()).flat_map(|key| (0..3).map(move |payload| (key, payload)))
     {
-        let target = Target::new("prod", "db", KEYS[key]).unwrap();
-        let binding = Binding::new(Scope::Strict, &target);
+        let address = ValueAddress::new("prod", "db", KEYS[key]).unwrap();
+        let binding = Binding::new(Scope::Strict, &address);
         let first = Recipients::new(vec![recipients[0].clone()]).unwrap();
         let file = seal(b"x", &binding, &first).unwrap();
         let (header, rest) = SealedHeader::parse(&file).unwrap();
         for bits in 1..4_u8 {
             let to = recipients.iter().zip([1, 2]).filter(|(_, bit)| bits & bit != 0);
             let to = Recipients::new(to.map(|(recipient, _)| recipient.clone()).collect()).unwrap();
-            let file = [header.rekey(&target, &keyring, &to).unwrap(), rest.to_vec()].concat();
+            let file = [header.rekey(&address, &keyring, &to).unwrap(), rest.to_vec()].concat();
             sealed.insert((key, Value { payload, recipients: bits }), BASE64_STANDARD.encode(file));
         }
     }

@@ -143,7 +143,7 @@ fn spec_of<'a>(object: &BitnamiObject<'a>) -> Result<&'a Map<String, Value>, Dia
 /// Why the values are not sealed, at the value that it is about.
 fn not_sealed(object: &BitnamiObject<'_>, error: &SealError) -> Diagnostic {
     let key = match error {
-        SealError::Target { key, .. }
+        SealError::Address { key, .. }
         | SealError::InTheClear { key, .. }
         | SealError::Violation(Violation::DataKey(key)) => Some(key.as_str()),
         SealError::Unfit { key, .. } => Some(*key),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::anyhow;
-use bulla_crds::rules;
+use bulla_crds::{ParsedValues, rules};
 
 use super::bitnami::{self, BitnamiKeys};
 use super::conversion::{Conversion, MigratedObject, MigrationNote};
@@ -168,7 +168,7 @@ fn flaw(object: &Object<'_>) -> Option<String> {
         return Some(flaw.to_string());
     }
     match manifest::read_sealed_secret(object) {
-        Ok(sealed_secret) => rules::violations(&sealed_secret)
+        Ok(sealed_secret) => rules::violations(&sealed_secret, &ParsedValues::of(&sealed_secret))
             .into_iter()
             .next()
             .map(|violation| violation.to_string()),

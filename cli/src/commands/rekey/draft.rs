@@ -1,11 +1,8 @@
 //! What becomes of one file: which of its values need a new header, the headers, and the file with them.
 
 use anyhow::{Context, anyhow};
-use bulla_crds::keys::with_header;
-use bulla_crds::{ValueError, decode_value, target_of};
-use bulla_sealing::{
-    Fingerprint, Keyring, Recipients, RekeyError, SealedHeader, SealedValue, Target, UnsealError,
-};
+use bulla_crds::{Address, ParsedValue, ValueError};
+use bulla_sealing::{Fingerprint, Keyring, Recipients, RekeyError, UnsealError, ValueAddress};
 use serde_json::Value;
 
 use super::recipients::{Demand, FileDemand, RekeyNeed, Today};
@@ -13,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest, RefusedHeaders};
 use crate::files::draft::FileDraft;
 use crate::files::walk::{FileOutcome, FoundFile, SealedSecrets};
-use crate::manifest::{self, NewText, Object, Places, Position, Step};
+use crate::manifest::{self, NewText, Object, Places, Position};
 use crate::report::diagnostic::{self, Place};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::progress::Progress;
@@ -33,9 +30,9 @@ pub(super) struct RekeyDraft {
 pub(super) struct Pending {
     pub(super) place: Place,
     /// Where it stands; none of its parts is taken from the value.
-    target: Target,
+    address: ValueAddress,
     has_namespace: bool,
-    old: String,
+    old: ParsedValue,
     pub(super) sealed_to: Vec<Fingerprint>,
     pub(super) recipients: Recipients,
     /// The place in the file for the new text.
@@ -90,14 +87,15 @@ impl RekeyDraft {
             return Ok(());
         };
         for (key, value) in values {
-            let path = [Step::Key("spec"), Step::Key("sealedData"), Step::Key(key)];
+            let path = manifest::sealed_value_steps(key);
             let Some(old) = value.as_str() else {
                 let place = Place::new(object, &path, Some(key));
                 let diagnostic = place.diagnose("not text, so not a sealed value", None);
                 self.file.diagnostics.push(diagnostic);
                 continue;
             };
-            let at = Where { object, places, namespace, name, key };
+            let address = Address { namespace, name };
+            let at = Where { object, places, address, key };
             match at.judge(old, today, demand) {
                 Ok(None) => self.up_to_date += 1,
                 Ok(Some(pending)) => self.pending.push(pending),
@@ -156,8 +154,7 @@ impl RekeyDraft {
 struct Where<'a> {
     object: &'a Object<'a>,
     places: &'a Places<'a>,
-    namespace: Option<&'a str>,
-    name: &'a str,
+    address: Address<'a>,
     key: &'a str,
 }
 
@@ -169,17 +166,16 @@ impl Where<'_> {
 
     /// What the value needs, found without a key.
     fn judge(&self, old: &str, today: &Today, demand: &Demand) -> Result<Option<Pending>, Failure> {
-        let file = decode_value(old).map_err(unfit)?;
-        let sealed_value = SealedValue::parse(&file).map_err(|error| unfit(error.into()))?;
-        let sealed_to: Vec<_> = sealed_value.fingerprints().collect();
+        let value = ParsedValue::parse(old).map_err(unfit)?;
+        let sealed_to: Vec<_> = value.fingerprints().collect();
         let recipients = match today.need(demand, &sealed_to)? {
             RekeyNeed::UpToDate => return Ok(None),
             RekeyNeed::Header(recipients) => recipients,
         };
-        let binding = sealed_value.binding();
-        let target = target_of(self.namespace, self.name, self.key, binding).map_err(unfit)?;
-        if !binding.permits(&target) {
-            let (expected, found) = (target.into(), binding.clone().into());
+        let binding = value.binding();
+        let address = self.address.value_address(self.key, binding).map_err(unfit)?;
+        if !binding.permits(&address) {
+            let (expected, found) = (address.into(), binding.clone().into());
             return Err(unfit(UnsealError::WrongBinding { expected, found }.into()));
         }
         let new_text = self.places.new_text(self.object, self.key, old, String::new());
@@ -188,9 +184,9 @@ impl Where<'_> {
             .or_hint("write it on one line, plain or in simple quotes")?;
         Ok(Some(Pending {
             place: self.place(old),
-            target,
-            has_namespace: self.namespace.is_some(),
-            old: old.to_owned(),
+            address,
+            has_namespace: self.address.namespace.is_some(),
+            old: value,
             sealed_to,
             recipients,
             new_text,
@@ -201,24 +197,13 @@ impl Where<'_> {
 
 impl Pending {
     fn make_header(&self, keyring: &Keyring) -> Result<Vec<u8>, RekeyError> {
-        // It was parsed before.
-        let file = decode_value(&self.old).map_err(|_| UnsealError::Damaged)?;
-        let (header, _) = SealedHeader::parse(&file).map_err(|_| UnsealError::Damaged)?;
-        header.rekey(&self.target, keyring, &self.recipients)
-    }
-
-    /// The old header alone, which is all that the cluster gets to see.
-    fn old_header(&self) -> Option<Vec<u8>> {
-        let mut file = decode_value(&self.old).ok()?;
-        let payload = SealedValue::parse(&file).ok()?.payload().len();
-        file.truncate(file.len() - payload);
-        Some(file)
+        self.old.header().rekey(&self.address, keyring, &self.recipients)
     }
 
     fn finish(&mut self) -> Result<(), String> {
         let header = self.header.take().ok_or("no new header came for it")?;
         self.new_text.text =
-            with_header(&self.old, &header, &self.recipients).map_err(|error| error.to_string())?;
+            self.old.with_header(&header, &self.recipients).map_err(|error| error.to_string())?;
         Ok(())
     }
 }
@@ -234,7 +219,6 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
         }
         let mut object: Option<(usize, Option<usize>)> = None;
         for (index, pending) in draft.pending.iter().enumerate() {
-            let Some(header) = pending.old_header() else { continue };
             if !pending.has_namespace {
                 let message = "the cluster is asked in the SealedSecret's namespace, and the manifest names none";
                 let place = pending.place.clone();
@@ -245,11 +229,13 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
             let Position { document, item, .. } = pending.place.position;
             if object.replace((document, item)) != Some((document, item)) {
                 requests
-                    .push(HeaderRequest::new(pending.target.namespace(), pending.target.name()));
+                    .push(HeaderRequest::new(pending.address.namespace(), pending.address.name()));
                 sources.push((draft_index, Vec::new()));
             }
             if let (Some(request), Some((_, indices))) = (requests.last_mut(), sources.last_mut()) {
-                request.headers.insert(pending.target.key().to_owned(), header);
+                // The header alone is all that the cluster gets to see.
+                let header = pending.old.header_bytes().to_vec();
+                request.headers.insert(pending.address.key().to_owned(), header);
                 indices.push(index);
             }
         }
@@ -262,13 +248,13 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
             HeaderAnswer::Headers(mut headers) => {
                 for index in indices {
                     let pending = &mut draft.pending[index];
-                    pending.header = headers.remove(pending.target.key());
+                    pending.header = headers.remove(pending.address.key());
                 }
             }
             HeaderAnswer::Refused(RefusedHeaders { key: refused_key, failure }) => {
                 let (message, hint) = failure.into_parts();
                 let is_refused = |index: &&usize| {
-                    refused_key.as_deref() == Some(draft.pending[**index].target.key())
+                    refused_key.as_deref() == Some(draft.pending[**index].address.key())
                 };
                 let refused = indices.iter().find(is_refused).copied();
                 let place = &draft.pending[refused.unwrap_or(indices[0])].place;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulla_crds::{SealedSecret, UnsealError, unseal_value};
+use bulla_crds::{Address, ParsedValues, UnsealError, ValueError};
 use bulla_sealing::Keyring;
 
 use crate::files::walk::{self, FileOutcome};
@@ -68,16 +68,18 @@ impl Tally {
         let sealed_secret = manifest::read_sealed_secret(object)?;
         manifest::name_of(object, &sealed_secret.metadata)?;
         self.values += sealed_secret.spec.sealed_data.len();
-        match bulla_crds::unseal(&sealed_secret, keyring) {
+        let values = ParsedValues::of(&sealed_secret);
+        match bulla_crds::unseal(&sealed_secret, &values, keyring) {
             Ok(_) => {}
             // It tells of one value, and each that does not open is to be told.
             Err(UnsealError::Value { .. }) => {
-                let SealedSecret { metadata, spec, .. } = &sealed_secret;
-                let namespace = metadata.namespace.as_deref();
-                let name = metadata.name.as_deref().unwrap_or_default();
-                for (key, value) in &spec.sealed_data {
-                    if let Err(error) = unseal_value(namespace, name, key, value, keyring) {
-                        let position = places.position(object, key, value);
+                let address = Address::of(&sealed_secret);
+                for (key, text) in &sealed_secret.spec.sealed_data {
+                    let Some(value) = values.get(key) else { continue };
+                    let value = value.as_ref().map_err(ValueError::clone);
+                    let opened = value.and_then(|value| address.unseal(key, value, keyring));
+                    if let Err(error) = opened {
+                        let position = places.position(object, key, text);
                         let place = Place { position, ..Place::new(object, &[], Some(key)) };
                         let hint = diagnostic::hint_for(&error, Some(keyring));
                         self.diagnostics.push(place.diagnose(error, hint));

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use bulla_crds::rules::is_tracking;
 use bulla_crds::{
-    SealError, Template, TemplateMetadata, check_values, decode_value, seal_value, unseal_value,
+    Address, ParsedValue, SealError, Template, TemplateMetadata, check_values, sealed_value_path,
 };
-use bulla_sealing::{Binding, Keyring, Recipients, Scope, SealedValue};
+use bulla_sealing::{Binding, Keyring, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use serde_json::json;
@@ -108,7 +108,8 @@ impl MergedSecret {
                 (None, Some(old)) => old.scope(),
                 (None, None) => scope_of_all(picked, &bindings)?,
             };
-            let wanted = Wanted { namespace, name: &picked.name, key, scope, value: &value.0 };
+            let address = Address { namespace, name: &picked.name };
+            let wanted = Wanted { address, key, scope, value: &value.0 };
             let before = picked.values().find(|(other, _)| other == key).map(|(_, text)| text);
             let kind = match before {
                 None => MergedValueKind::Added,
@@ -116,10 +117,10 @@ impl MergedSecret {
                 Some(_) => MergedValueKind::Changed,
             };
             if kind != MergedValueKind::Kept {
-                let sealed =
-                    seal_value(&value.0, namespace, &picked.name, key, scope, sealer.recipients)
-                        .map_err(|error| refuse(&error))?;
-                let path = ["spec", "sealedData", key];
+                let sealed = address
+                    .seal(key, &value.0, scope, sealer.recipients)
+                    .map_err(|error| refuse(&error))?;
+                let path = sealed_value_path(key);
                 merged.patches.push(Patch::set(&picked.object, &path, json!(sealed)));
             }
             merged.changes.push(MergedValue {
@@ -228,8 +229,7 @@ fn merge_template(
 
 /// A value, and what it is to be sealed for.
 struct Wanted<'a> {
-    namespace: Option<&'a str>,
-    name: &'a str,
+    address: Address<'a>,
     key: &'a str,
     scope: Scope,
     value: &'a [u8],
@@ -239,16 +239,17 @@ impl Wanted<'_> {
     /// Whether the value that is there is equal and sealed as it would be today. Without an identity nobody knows.
     fn is_met_by(&self, text: &str, sealer: Sealer<'_>) -> bool {
         let Some(keyring) = sealer.keyring else { return false };
-        let Ok(file) = decode_value(text) else { return false };
-        let Ok(sealed_value) = SealedValue::parse(&file) else { return false };
-        let mut sealed_to: Vec<_> = sealed_value.fingerprints().collect();
+        let Ok(parsed) = ParsedValue::parse(text) else { return false };
+        let mut sealed_to: Vec<_> = parsed.fingerprints().collect();
         let mut today: Vec<_> =
             sealer.recipients.iter().map(|recipient| recipient.fingerprint()).collect();
         sealed_to.sort_unstable();
         today.sort_unstable();
         sealed_to == today
-            && sealed_value.binding().scope() == self.scope
-            && unseal_value(self.namespace, self.name, self.key, text, keyring)
+            && parsed.binding().scope() == self.scope
+            && self
+                .address
+                .unseal(self.key, &parsed, keyring)
                 .is_ok_and(|plaintext| plaintext.as_bytes() == self.value)
     }
 }

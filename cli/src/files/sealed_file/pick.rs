@@ -1,12 +1,12 @@
 //! The one SealedSecret of a file that a command is about.
 
 use anyhow::anyhow;
-use bulla_crds::{SealError, decode_value};
-use bulla_sealing::{Binding, SealedValue};
+use bulla_crds::{ParsedValue, SealError};
+use bulla_sealing::Binding;
 use clap::Args;
 
 use super::SealedFile;
-use crate::manifest::{self, GivenNamespace, Object, ObjectKind, Step};
+use crate::manifest::{self, GivenNamespace, Object, ObjectKind};
 use crate::report::diagnostic;
 use crate::report::failure::{Failure, OrHint};
 
@@ -99,8 +99,7 @@ impl<'a> Picked<'a> {
     /// What each value is bound to; values that are none are left out.
     pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, Binding)> {
         self.values().filter_map(|(key, value)| {
-            let file = decode_value(value).ok()?;
-            Some((key, SealedValue::parse(&file).ok()?.binding().clone()))
+            Some((key, ParsedValue::parse(value).ok()?.binding().clone()))
         })
     }
 
@@ -111,8 +110,7 @@ impl<'a> Picked<'a> {
 
     /// A failure about this object.
     pub(crate) fn refuse(&self, what: impl std::fmt::Display) -> Failure {
-        let path = [Step::Key("spec"), Step::Key("sealedData")];
-        let position = self.object.position(&path);
+        let position = self.object.position(&manifest::sealed_data_steps());
         Failure::unable(anyhow!("{position}: {}: {what}", self.object.title()))
     }
 }

@@ -4,13 +4,10 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use bulla_crds::{SealedSecret, State, decode_value};
+use bulla_crds::{AGE_PREFIX, SealedSecret, State, decode_value};
 use bulla_sealing::{Fingerprint, SealedHeader};
 
 use crate::cluster::SealingKeys;
-
-/// What every sealed value begins with in base64: age's first line.
-const BEGINNING: &[u8] = b"YWdlLWVuY3J5cHRpb24ub3JnL3Yx";
 
 /// The key that is to go, and those that open without it.
 pub(super) struct Usable {
@@ -105,19 +102,20 @@ impl Need {
 fn values(content: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     // Between two such runs there is another byte, so each is looked at once.
-    content.split(move |byte| !is_base64(byte)).filter(|run| run.starts_with(BEGINNING))
+    content.split(move |byte| !is_base64(byte)).filter(|run| run.starts_with(AGE_PREFIX.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use bulla_crds::keys::encode_value;
-    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, Target, seal};
+    use bulla_crds::encode_value;
+    use bulla_sealing::{Binding, Identity, KeyType, Recipients, Scope, ValueAddress, seal};
 
     use super::*;
 
     fn value(key: &str, recipients: &[&Identity]) -> String {
         let recipients = recipients.iter().map(|identity| identity.recipient()).collect();
-        let binding = Binding::new(Scope::Strict, &Target::new("prod", "db", key).unwrap());
+        let address = ValueAddress::new("prod", "db", key).unwrap();
+        let binding = Binding::new(Scope::Strict, &address);
         let recipients = Recipients::new(recipients).unwrap();
         encode_value(&seal(b"1", &binding, &recipients).unwrap())
     }

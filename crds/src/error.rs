@@ -1,0 +1,90 @@
+//! Why a Secret is not sealed and a SealedSecret not unsealed.
+
+use bulla_sealing::{InvalidAddress, NoRandomness, Scope};
+
+use crate::conditions::Reason;
+use crate::parsed_value::ValueError;
+use crate::rules::Violation;
+
+/// Why a Secret cannot be sealed. Nothing here quotes a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// It has no data at all.
+    #[error("there is no data to seal")]
+    Empty,
+    /// The scope binds a namespace and none is named.
+    #[error("no namespace is named, and scope {0} binds one")]
+    NoNamespace(Scope),
+    /// The namespace, name or a key is not valid.
+    #[error("key {key}: {error}")]
+    Address {
+        /// The data key.
+        key: String,
+        /// What is not valid.
+        error: InvalidAddress,
+    },
+    /// The SealedSecret would break a rule.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// A label or annotation repeats a value in the clear.
+    #[error("{mark} contains the value of key {key} in the clear")]
+    InTheClear {
+        /// Which label or annotation. It is named only when its own key is not what contains the value.
+        mark: String,
+        /// The data key.
+        key: String,
+    },
+    /// The value is not valid for the Secret's type.
+    #[error("key {key}: not valid for type {type_}")]
+    Unfit {
+        /// The data key.
+        key: &'static str,
+        /// The Secret's type.
+        type_: String,
+    },
+    /// There is nothing to draw keys from.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// Why a SealedSecret does not give a Secret. Nothing here quotes a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsealError {
+    /// It breaks a rule that needs no key.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// A value does not open.
+    #[error("key {key}: {error}")]
+    Value {
+        /// The data key.
+        key: String,
+        /// What is wrong with its value.
+        error: ValueError,
+    },
+    /// A plaintext that the API server would refuse for the Secret's type, quoting it.
+    #[error("key {key}: not valid for type {type_}")]
+    Unfit {
+        /// The data key.
+        key: &'static str,
+        /// The Secret's type.
+        type_: String,
+    },
+}
+
+impl UnsealError {
+    /// The reason for the conditions.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Violation(Violation::TypeRefused(_)) => Reason::TypeRefused,
+            Self::Violation(
+                Violation::Template { .. }
+                | Violation::TemplateTooLong(_)
+                | Violation::TemplateNotJson(_)
+                | Violation::RenderedTooLarge,
+            ) => Reason::TemplateFailed,
+            Self::Violation(_) => Reason::Invalid,
+            Self::Unfit { .. } => Reason::InvalidForType,
+            Self::Value { error, .. } => error.reason(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Errors that more than one file of this crate gives.
+
+/// Why bytes are not a sealed value. Nothing here needs a key, and nothing quotes the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// It does not begin with age's version line.
+    #[error("not an age file")]
+    NotAge,
+    /// An age file that breaks the grammar, a limit, or what this format demands beyond it.
+    #[error("malformed at byte {at}: {what}")]
+    Malformed {
+        /// Offset in the file.
+        at: usize,
+        /// What is wrong there, or which part is.
+        what: &'static str,
+    },
+    /// An age file that was not sealed by this tool: it does not say what it is for.
+    #[error("an age file without a binding, so not a sealed value")]
+    NoBinding,
+}
+
+/// Why a text is no key. It never quotes the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// Not `age1…` or `age1pq1…`.
+    #[error("not an age recipient (age1pq1… or age1…)")]
+    NotARecipient,
+    /// A recipient was expected and this begins like an identity.
+    #[error("this is an identity, which is private; a recipient (age1pq1… or age1…) is wanted")]
+    IdentityGiven,
+    /// Not `AGE-SECRET-KEY-1…` or `AGE-SECRET-KEY-PQ-1…`.
+    #[error("not an age identity (AGE-SECRET-KEY-PQ-1… or AGE-SECRET-KEY-1…)")]
+    NotAnIdentity,
+    /// The checksum, an alphabet or the length is wrong: it was mistyped or cut.
+    #[error("the key is mistyped or cut short")]
+    Corrupt,
+    /// A point that makes every shared secret zero.
+    #[error("the key is a low-order point, which gives no secrecy")]
+    LowOrder,
+}
+
+/// The operating system gave no randomness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gave no randomness")]
+pub struct NoRandomness;
+
+/// A stanza that is for the identity at hand and was tampered with.
+pub(crate) struct Damaged;
