@@ -61,15 +61,15 @@ impl ApiError {
         match self {
             Self::Forbidden => Failure::unable(anyhow!("you may not {what}")).hint(right),
             Self::NotFound => {
-                Failure::unable(anyhow!("cannot {what}: the cluster does not know it"))
-                    .hint("is Bulla installed in this cluster, and is it the right context?")
+                Failure::unable(anyhow!("cannot {what}: the cluster has no such object or kind"))
+                    .hint("check that this is the right context, and that Bulla is installed there")
             }
             Self::Conflict => {
-                Failure::unable(anyhow!("cannot {what}: somebody else changed it at the same time"))
-                    .hint("look at it again, with bulla keys list, and then try again")
+                Failure::unable(anyhow!("cannot {what}: someone else changed it at the same time"))
+                    .hint("check it with bulla keys list, then try again")
             }
             Self::Invalid => Failure::unable(anyhow!(
-                "the cluster refuses to {what}: a rule or policy forbids it"
+                "the cluster refused to {what}: a validation rule or policy forbids it"
             ))
             .hint(right),
             Self::Other(failure) => failure,
@@ -156,7 +156,7 @@ async fn in_time<T, E: From<Failure>>(request: impl Future<Output = Result<T, E>
         let seconds = DEADLINE.as_secs();
         let failure =
             Failure::unable(anyhow!("the cluster did not answer within {seconds} seconds"))
-                .hint("is it the right context, and can it be reached from here?");
+                .hint("check that this is the right context, and that you can reach it from here");
         Err(failure.into())
     })
 }
@@ -175,11 +175,11 @@ fn failure(error: &kube::Error, server: &str) -> Failure {
                 .hint("try kubectl with the same context")
         }
         kube::Error::SerdeError(_) => {
-            Failure::unable(anyhow!("{server} sent something else than it was asked for"))
-                .hint("the cluster's version of Bulla may be another")
+            Failure::unable(anyhow!("{server} sent an unexpected answer"))
+                .hint("the cluster may run another version of Bulla")
         }
         error => Failure::unable(anyhow!("cannot reach {server}: {}", innermost(error)))
-            .hint("is it the right context, and can it be reached from here?"),
+            .hint("check that this is the right context, and that you can reach it from here"),
     }
 }
 

@@ -58,7 +58,7 @@ fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(|panic| {
         commands::wipe_plaintext();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let error = Label::Error.line(&format!("a mistake in bulla itself, at {place}"));
+        let error = Label::Error.line(&format!("a bug in bulla, at {place}"));
         output::stderr(&(error + &Label::Hint.line("please report it")));
         std::process::exit(2);
     }));
@@ -89,11 +89,9 @@ fn usage(error: &clap::Error) -> Result<Answer, Failure> {
         // clap repeats the argument that it does not understand.
         _ if escape::holds_identity(&text.to_string()) => Err(Failure::identity_in_arguments()),
         ErrorKind::UnknownArgument if !names_a_flag(error) => Err(Failure::unable(anyhow!(
-            "an argument too many, not shown because it may be a value"
+            "unexpected argument, not shown because it may be a secret"
         ))
-        .hint(
-            "what a command takes is shown by --help; a value that begins with - stands behind --",
-        )),
+        .hint("see --help; put a value that begins with - after --")),
         _ => {
             let text = escape::lines(&text.to_string());
             match text.split_once('\n').map(|(first, rest)| (first.strip_prefix("error: "), rest)) {

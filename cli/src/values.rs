@@ -21,7 +21,7 @@ use crate::report::{output, terminal};
 pub(crate) use sources::{SourceFlags, Values};
 
 /// What an empty value is given with, where it cannot be told from a mistake.
-const EMPTY_VALUE: &str = "an empty value is given with --from-file /dev/null";
+const EMPTY_VALUE: &str = "for an empty value, pass --from-file /dev/null";
 
 /// Where one value comes from.
 #[derive(Args)]
@@ -72,11 +72,12 @@ impl ValueFlags {
                 bytes_of(literal).ok_or_else(|| anyhow!("the value is not Unicode"))?
             }
             ([_], ..) => {
-                return Err(anyhow!("the value is given in two ways")).or_hint("give it in one");
+                return Err(anyhow!("the value is given twice")).or_hint("pass it in one way only");
             }
             (..) => {
-                return Err(anyhow!("more than one VALUE is given"))
-                    .or_hint("a value with blanks in it is quoted; better not to have it among the arguments at all");
+                return Err(anyhow!("more than one VALUE given")).or_hint(
+                    "quote a value that has blanks in it; better, keep it off the command line",
+                );
             }
         };
         Ok(self.chomp.applied(key, value))
@@ -94,7 +95,7 @@ impl Chomp {
             value.truncate(length);
         } else if !line.contains(&b'\n') {
             output::warning(&format!(
-                "the value of {key} ends in a new line, which is sealed with it; --chomp takes it off"
+                "the value of {key} ends in a newline, which is sealed with it; --chomp removes it"
             ));
         }
         value
@@ -115,7 +116,7 @@ pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> 
     } else {
         std::env::var_os(variable)
     };
-    let value = value.ok_or_else(|| anyhow!("there is no environment variable of the name given"));
+    let value = value.ok_or_else(|| anyhow!("no environment variable of that name"));
     let value = value.or_hint("--from-env takes the name of a variable; it must be exported")?;
     let bytes = bytes_of(&value).ok_or_else(|| anyhow!("the value is not Unicode"))?;
     drop(Zeroizing::new(value.into_encoded_bytes()));
@@ -126,7 +127,7 @@ pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> 
 pub(crate) fn typed(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let value = terminal::ask_value(what)?;
     if value.is_empty() {
-        Err(anyhow!("nothing was typed")).or_hint(EMPTY_VALUE)
+        Err(anyhow!("no value was typed")).or_hint(EMPTY_VALUE)
     } else {
         Ok(value)
     }
@@ -135,7 +136,7 @@ pub(crate) fn typed(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 /// Tells that a value stands where others can see it.
 pub(crate) fn warn_about_arguments() {
     output::warning(
-        "a value among the arguments stays in the shell's history, and the process list showed it; better typed, piped in or read from a file",
+        "values on the command line leak into the shell history and ps; type them at the prompt, or use stdin or a file",
     );
 }
 
@@ -147,7 +148,7 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
     let value = from_file(Path::new("-"))?;
     // A script whose stdin is closed is not to empty a password.
     if value.is_empty() {
-        return Err(anyhow!("no value is given, and stdin is empty")).or_hint(EMPTY_VALUE);
+        return Err(anyhow!("no value given, and stdin is empty")).or_hint(EMPTY_VALUE);
     }
     Ok(value)
 }

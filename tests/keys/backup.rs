@@ -42,7 +42,8 @@ fn backups_are_copied_out_read_back_and_reported() -> Result<()> {
     fs::write(place.path("recovery.txt"), recovery.to_secret_string().as_bytes())?;
 
     // One key has no backup. The other backups are written, and the exit code is 1.
-    let missing = format!("error: not backed up, because there is no encrypted copy: {r}\nhint: ");
+    let missing =
+        format!("error: cannot back up {r}: the controller has made no encrypted copy\nhint: ");
     let run = place.refused("backup -o out -i recovery.txt", 1, &missing)?;
     let sealed_to = fingerprint(&recovery);
     assert_eq!(run.stdout, format!("out/{a}.age: sealed to {sealed_to}\n"));
@@ -64,7 +65,7 @@ fn backups_are_copied_out_read_back_and_reported() -> Result<()> {
 
     // A different file stays, because it may be the only backup of another cluster's key.
     fs::write(place.path(&format!("out/{r}.age")), "another")?;
-    place.refused("backup -o out", 2, &format!("error: out/{r}.age is there already\n"))?;
+    place.refused("backup -o out", 2, &format!("error: out/{r}.age already exists\n"))?;
     assert_eq!(fs::read_to_string(place.path(&format!("out/{r}.age")))?, "another");
     place.done("backup -o out --force")?;
     opened(&place, &format!("out/{r}.age"), &for_age(&recovery)?)?;
@@ -110,7 +111,7 @@ fn an_invalid_backup_does_not_count() -> Result<()> {
     // An object that is not a backup is reported, and its key counts as having none.
     replace(json!({"identity.age": "bm90aGluZw=="}))?;
     let run = place.refused("backup -o out", 1, &format!("there is no encrypted copy: {key}\n"))?;
-    let warning = format!("warning: Secret {name} is passed over: not an age file");
+    let warning = format!("warning: Secret {name} is skipped: not an age file");
     assert!(run.stderr.contains(&warning), "{}", run.stderr);
     Ok(())
 }
@@ -130,7 +131,7 @@ fn a_user_who_may_not_write_status_still_gets_the_files() -> Result<()> {
     assert_eq!(
         run.stderr,
         format!(
-            "warning: {key} is backed up, and its SealingKey does not say so: you may not change its status\n"
+            "warning: {key} is backed up, but its SealingKey does not show it: you may not change its status\n"
         )
     );
     assert!(reader.path(&format!("out/{key}.age")).exists());
@@ -150,7 +151,7 @@ fn any_age_opens_a_file_that_a_passphrase_protects() -> Result<()> {
     place.refused(
         "backup -o out --passphrase",
         2,
-        "a passphrase is needed, and there is no terminal\n",
+        "cannot ask for the passphrase without a terminal\n",
     )?;
     let missing = format!("because there is no identity Secret: {from_file}\n");
     let command = "backup -o out --passphrase --passphrase-file passphrase";
@@ -168,7 +169,7 @@ fn any_age_opens_a_file_that_a_passphrase_protects() -> Result<()> {
     place.refused(
         "backup -o out --passphrase --passphrase-file other",
         2,
-        &format!("error: {file} is there already\n"),
+        &format!("error: {file} already exists\n"),
     )?;
     assert_eq!(fs::read(place.path(&file))?, before);
     Ok(())

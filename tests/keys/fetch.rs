@@ -46,7 +46,7 @@ fn a_clusters_keys_are_pinned_and_renewed_after_a_confirmation() -> Result<()> {
         let run = place.typed("fetch --environment prod", typed)?;
         ensure!(run.code == code, "{typed}: {}", run.stdout);
         let (_, shown) = run.stdout.split_once(" [y/N] ").context(run.stdout.clone())?;
-        let is_refused = shown.contains("the answer was not yes, so nothing was done");
+        let is_refused = shown.contains("not confirmed, so nothing was done");
         ensure!(is_refused == (code == 1), "{}", run.stdout);
     }
 
@@ -87,7 +87,7 @@ fn a_clusters_keys_are_pinned_and_renewed_after_a_confirmation() -> Result<()> {
     elsewhere.refused(
         "fetch --environment prod --yes",
         2,
-        "shows none of the keys that are pinned for holder eu\nhint: is it the right context?",
+        "shows none of the keys pinned for holder eu\nhint: check that this is the right context",
     )?;
     ensure!(fs::read_to_string(elsewhere.path("bulla.yaml"))? == after);
     ensure!(fingerprint(&old) == old_key);
@@ -115,7 +115,7 @@ fn a_holder_is_required_when_the_cluster_has_several() -> Result<()> {
     place.refused(
         "fetch --all --holder eu --yes",
         2,
-        "no environment of bulla.yaml pins a key of holder eu\nhint: is it the right context?",
+        "no environment of bulla.yaml pins a key of holder eu\nhint: check that this is the right context",
     )?;
     Ok(())
 }
@@ -173,11 +173,11 @@ fn each_context_shows_the_key_of_its_cluster() -> Result<()> {
     for (line, message) in [
         (
             "fetch --kubeconfig clusters.kubeconfig --context us --environment prod --yes",
-            "shows none of the keys that are pinned in environment prod\nhint: is it the right context? To seal to one more cluster, name it: --holder us\n",
+            "shows none of the keys pinned in environment prod\nhint: check that this is the right context; to seal to one more cluster, pass --holder us\n",
         ),
         (
             "fetch --kubeconfig clusters.kubeconfig --context us --all --yes",
-            "no environment of bulla.yaml pins a key of holder us\nhint: is it the right context?",
+            "no environment of bulla.yaml pins a key of holder us\nhint: check that this is the right context",
         ),
         (
             "fetch --kubeconfig clusters.kubeconfig --context asia --environment prod --yes",

@@ -58,7 +58,11 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
             "SealingKey 0123456789abcdef cannot be trusted",
         )?;
     }
-    place.refused("retire fedcba9876543210", 2, "there is no SealingKey fedcba9876543210\n")?;
+    place.refused(
+        "retire fedcba9876543210",
+        2,
+        "no SealingKey fedcba9876543210 in this cluster\n",
+    )?;
     Ok(())
 }
 

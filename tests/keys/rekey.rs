@@ -122,7 +122,7 @@ fn a_refusal_or_a_wrong_answer_leaves_the_file_unchanged() -> Result<()> {
             &for_others,
             "line 8: rekey-refused/db: key a: the new header is not for the recipients that were expected\n",
         ),
-        (&none, "line 8: rekey-refused/db: key a: no new header came for it\n"),
+        (&none, "line 8: rekey-refused/db: key a: no new header arrived for it\n"),
     ];
     for (status, message) in cases {
         let run = answered(&place, status)?;
@@ -181,13 +181,13 @@ fn pins_that_differ_from_the_cluster_are_reported_before_any_request() -> Result
     fs::write(place.path("bulla.yaml"), pin(&old))?;
     let run = rekey(&place, "")?;
     let message = format!(
-        "error: db.yaml: document 1, line 8: rekey-pins/db: key a: the cluster's Active key of holder eu is {}, which environment prod does not name\n",
+        "error: db.yaml: document 1, line 8: rekey-pins/db: key a: environment prod does not have the cluster's Active key of holder eu, {}\n",
         new.recipient().fingerprint()
     );
     ensure!(run.code == 1 && run.stderr.starts_with(&message), "{}", run.stderr);
     ensure!(
         run.stderr.contains(
-            "hint: look whether it is right, and bulla keys fetch --environment prod --holder eu\n"
+            "hint: check the fingerprint, then run: bulla keys fetch --environment prod --holder eu\n"
         ),
         "{}",
         run.stderr

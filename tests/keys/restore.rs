@@ -37,7 +37,7 @@ fn identities_are_restored_from_files_of_every_kind() -> Result<()> {
         "restore --no-wait backups",
         2,
         &format!(
-            "backups/one.age: sealed to {}, and no such identity is given\n",
+            "backups/one.age: sealed to {}, and none of these identities is given\n",
             fingerprint(&recovery)
         ),
     )?;
@@ -68,7 +68,7 @@ fn identities_are_restored_from_files_of_every_kind() -> Result<()> {
         assert!(String::from_utf8(text)?.contains(&*identity.to_secret_string()));
     }
     let again = place.done(command)?.stdout;
-    assert_eq!(again, run.stdout.replace("restored", "is there already"));
+    assert_eq!(again, run.stdout.replace("restored", "already exists"));
     Ok(())
 }
 
@@ -123,7 +123,7 @@ fn nothing_is_overwritten_and_a_revoked_key_is_refused() -> Result<()> {
         "bulla.dev/revoked=true",
     ])?;
     let run = place.done("restore marked")?;
-    assert_eq!(run.stdout, format!("{name}: is there already, and revoked\n"));
+    assert_eq!(run.stdout, format!("{name}: already exists, and revoked\n"));
     Ok(())
 }
 
@@ -133,7 +133,7 @@ fn waiting_for_a_controller_ends_at_the_timeout() -> Result<()> {
     let [one, active] = [identity()?, identity()?];
     fs::write(place.path("one"), one.to_secret_string().as_bytes())?;
     let message = format!(
-        "error: stored, but not taken up by the controller within 1 seconds: {}\nhint: ",
+        "error: stored, but the controller did not load it within 1 seconds: {}\nhint: ",
         fingerprint(&one)
     );
     place.refused("restore one --timeout 1", 2, &message)?;

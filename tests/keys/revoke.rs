@@ -63,11 +63,8 @@ fn a_key_that_live_objects_need_is_not_revoked() -> Result<()> {
 
     delete_all(&place)?;
     place.create(&sealed_secret(&place, "fine", &[&old, &active])?)?;
-    let run = place.refused(
-        &format!("revoke {key} --no-git"),
-        2,
-        "without a terminal, agree with --yes\n",
-    )?;
+    let run =
+        place.refused(&format!("revoke {key} --no-git"), 2, "without a terminal, pass --yes\n")?;
     assert!(run.stderr.contains("git revert"), "{}", run.stderr);
     assert!(run.stderr.contains("does not undo disclosure"), "{}", run.stderr);
     assert_eq!(place.state(key)?, "Retired");

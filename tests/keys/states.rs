@@ -14,7 +14,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
     let recipient = first.recipient();
     let activate = format!("activate -r {recipient} --holder recovery");
     // A user has to compare the fingerprint, or confirm with --yes.
-    let run = place.refused(&activate, 2, "without a terminal, agree with --yes\n")?;
+    let run = place.refused(&activate, 2, "without a terminal, pass --yes\n")?;
     let shown = format!("from now on  {}\n", recipient.long_fingerprint());
     assert!(run.stderr.contains(&shown), "{}", run.stderr);
     assert!(place.get("sealingkey", &fingerprint(&first)).is_err());
@@ -72,8 +72,8 @@ fn a_key_that_could_not_open_values_is_not_activated() -> Result<()> {
     let revoked = place.declare(&revoked, "eu", State::Revoked, Says::Nothing, 1)?;
     for (key, message) in [
         (missing, format!("the cluster does not hold the identity of {missing}\nhint: ")),
-        (unjudged, format!("the controller has not said whether it holds {unjudged}\nhint: ")),
-        (revoked, format!("key {revoked} is Revoked, and stays so\nhint: ")),
+        (unjudged, format!("the controller has not reported whether it holds {unjudged}\nhint: ")),
+        (revoked, format!("key {revoked} is already revoked; revocation is permanent\nhint: ")),
     ] {
         place.refused(&format!("activate {key}"), 2, &message)?;
     }
@@ -110,7 +110,7 @@ fn an_active_key_is_not_retired_without_a_successor() -> Result<()> {
     place.refused(
         &format!("retire {revoked}"),
         2,
-        &format!("key {revoked} is Revoked, and stays so\n"),
+        &format!("key {revoked} is already revoked; revocation is permanent\n"),
     )?;
     for line in [format!("retire {other} --force"), format!("retire {pending}")] {
         place.done(&line)?;

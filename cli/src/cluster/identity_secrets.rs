@@ -15,7 +15,7 @@ use super::{ApiError, Cluster, MANAGER};
 use crate::report::failure::{Failure, OrHint};
 
 /// Who may read and write identities and their backups.
-const KEEPERS: &str = "an administrator of keys has the Role bulla-keys there";
+const KEEPERS: &str = "this needs the Role bulla-keys there: ask a key administrator";
 
 /// What was found, by the name of the Secret that it was found in.
 type Named<T> = Vec<(String, T)>;
@@ -61,8 +61,8 @@ pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutco
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let request = Request::new(url)
         .create(&params, secret.to_json().to_vec())
-        .map_err(|_| anyhow!("{namespace} is no name of a namespace"))
-        .or_hint("--controller-namespace names it")?;
+        .map_err(|_| anyhow!("{namespace} is not a valid namespace name"))
+        .or_hint("pass a valid one with --controller-namespace")?;
     let created = cluster.ask(cluster.client.request::<PartialObjectMeta<Secret>>(request));
     match created {
         Ok(_) => Ok(StoreOutcome::Created),
@@ -75,9 +75,9 @@ pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutco
 
 fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
     let name = identity.recipient().fingerprint().to_string();
-    let secret = cluster.ask(cluster.own::<Secret>().get(&name)).map_err(|refusal| {
-        refusal.of(format_args!("read Secret {name}, which is there already"), KEEPERS)
-    })?;
+    let secret = cluster
+        .ask(cluster.own::<Secret>().get(&name))
+        .map_err(|refusal| refusal.of(format_args!("read the existing Secret {name}"), KEEPERS))?;
     let secret = WipedSecret::new(secret);
     let is_same =
         keys::identity_of(&secret).is_ok_and(|stored| stored.recipient() == identity.recipient());

@@ -65,7 +65,7 @@ pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure
         .filter(|name| !name.is_empty())
         .cloned()
         .ok_or_else(|| anyhow!("the kubeconfig has no current context"))
-        .or_hint("name one with --context")?;
+        .or_hint("choose one with --context")?;
     refuse_unverified(&kubeconfig, &context)?;
     Ok((kubeconfig, context))
 }
@@ -77,11 +77,11 @@ pub(super) async fn config(
 ) -> Result<Config, Failure> {
     let options = KubeConfigOptions { context: flags.context.clone(), ..Default::default() };
     Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
-        Failure::unable(anyhow!("the kubeconfig cannot be used: {}", trouble_with(&error)))
+        Failure::unable(anyhow!("cannot use the kubeconfig: {}", trouble_with(&error)))
     })
 }
 
-/// The contexts of the kubeconfig, for a shell to complete them: where there is no kubeconfig there are none.
+/// The contexts of the kubeconfig, for a shell to complete them: none if there is no kubeconfig.
 fn contexts() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let command = ClusterFlags::augment_args(Command::new("bulla").no_binary_name(true));
@@ -111,7 +111,7 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
                 if is_list {
                     continue;
                 } else {
-                    Err(anyhow!("there is no kubeconfig {name}"))
+                    Err(anyhow!("kubeconfig {name} does not exist"))
                 }
             }
             Err(KubeconfigError::ReadConfig(error, _)) => {
@@ -121,13 +121,13 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
             Ok(kubeconfig) => match merged.take() {
                 Some(earlier) => earlier
                     .merge(kubeconfig)
-                    .map_err(|_| anyhow!("{name} does not fit the kubeconfigs before it")),
+                    .map_err(|_| anyhow!("cannot merge {name} with the kubeconfigs before it")),
                 None => Ok(kubeconfig),
             },
         };
-        merged = Some(read.or_hint("--kubeconfig names another one")?);
+        merged = Some(read.or_hint("pass another one with --kubeconfig")?);
     }
-    merged.ok_or_else(|| anyhow!("there is no kubeconfig")).or_hint("--kubeconfig names one")
+    merged.ok_or_else(|| anyhow!("no kubeconfig found")).or_hint("pass one with --kubeconfig")
 }
 
 fn paths_of(list: &OsString) -> Vec<PathBuf> {
@@ -146,13 +146,13 @@ fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure>
     let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster);
     let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) else {
         return Err(Failure::unable(anyhow!(
-            "context {name} names a cluster that the kubeconfig has not"
+            "context {name} refers to a cluster that is missing from the kubeconfig"
         )));
     };
     let is_https = cluster.server.as_deref().is_some_and(|server| server.starts_with("https://"));
     if cluster.insecure_skip_tls_verify == Some(true) || !is_https {
-        return Err(anyhow!("context {name} does not verify whom it talks to"))
-            .or_hint("a key that anybody may have sent is not sealed to: use https and certificate-authority-data");
+        return Err(anyhow!("context {name} does not verify the API server's TLS certificate"))
+            .or_hint("an unverified server could send anyone's key: use https and certificate-authority-data");
     }
     Ok(())
 }
@@ -170,6 +170,6 @@ fn trouble_with(error: &KubeconfigError) -> &'static str {
         KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
             "its client certificate or key cannot be loaded"
         }
-        _ => "something in it is not valid",
+        _ => "it is not valid",
     }
 }

@@ -30,7 +30,7 @@ const AT_ONCE: usize = 8;
 const MAX_HEADERS_LENGTH: usize = 128 * 1024;
 
 /// Who may ask.
-const REKEYERS: &str = "an administrator binds the ClusterRole bulla-rekey to you there, or an identity is given with -i";
+const REKEYERS: &str = "ask an administrator to bind the ClusterRole bulla-rekey to you there, or pass an identity with -i";
 
 /// Headers by data key.
 pub(crate) type Headers = BTreeMap<String, Vec<u8>>;
@@ -163,8 +163,8 @@ impl Asking<'_> {
             Ok(created) => created.name_any(),
             Err(ApiError::NotFound) => {
                 let message =
-                    format!("the cluster has no namespace {namespace}, or knows no Rekeys");
-                let failure = Failure::unable(anyhow!(message)).hint("is it the right context?");
+                    format!("the cluster has no namespace {namespace}, or no Rekey kind");
+                let failure = Failure::unable(anyhow!(message)).hint("check that this is the right context");
                 return Err(NoHeaders::Refused(failure.into()));
             }
             Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
@@ -199,7 +199,7 @@ impl Asking<'_> {
                 Ok(rekey) => rekey,
                 Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
                 Err(ApiError::NotFound) => {
-                    let message = anyhow!("somebody deleted the Rekey before it was answered");
+                    let message = anyhow!("someone deleted the Rekey before the controller answered it");
                     let failure = Failure::unable(message).hint("try again");
                     return Err(NoHeaders::Refused(failure.into()));
                 }
@@ -214,11 +214,12 @@ impl Asking<'_> {
             if start.elapsed() > DEADLINE {
                 let seconds = DEADLINE.as_secs();
                 let message = format!(
-                    "nobody answered a Rekey in namespace {namespace} within {seconds} seconds"
+                    "no controller answered a Rekey in namespace {namespace} within {seconds} seconds"
                 );
-                return Err(NoHeaders::GivenUp(Failure::unable(anyhow!(message)).hint(
-                    "does the controller run, and is this one of the namespaces that it works for?",
-                )));
+                return Err(NoHeaders::GivenUp(
+                    Failure::unable(anyhow!(message))
+                        .hint("check that the controller runs, and that it manages this namespace"),
+                ));
             }
         }
     }
@@ -252,7 +253,7 @@ fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, RefusedHeaders>> {
             if condition("Reconciling").is_none_or(|reconciling| reconciling.status != "True") =>
         {
             let message = if ready.message.is_empty() {
-                format!("the cluster refuses it: {}", ready.reason)
+                format!("the cluster refused it: {}", ready.reason)
             } else {
                 ready.message.clone()
             };

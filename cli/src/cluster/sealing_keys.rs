@@ -22,15 +22,14 @@ use crate::who::recipients;
 
 /// What to do when it cannot be told which key is meant.
 const USE_A_FILE: &str =
-    "write the recipients to a file with bulla keys fetch and choose with -R, or name one with -r";
+    "write the recipients to a file with bulla keys fetch and choose with -R, or pass one with -r";
 
 /// Who may read SealingKeys.
 const READERS: &str =
-    "an administrator binds the Role bulla-seal there, or sends you the recipient";
+    "ask an administrator to bind the Role bulla-seal to you there, or to send you the recipient";
 
 /// Who may write SealingKeys.
-const TRUSTED: &str =
-    "an administrator of keys has the Role bulla-keys there, and the verb trust on sealingkeys";
+const TRUSTED: &str = "this needs the Role bulla-keys there, and the verb trust on sealingkeys: ask a key administrator";
 
 /// How long between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -143,7 +142,7 @@ impl SealingKeys {
     pub(crate) fn all_trusted(self) -> Result<Self, Failure> {
         match self.malformed.first() {
             Some((name, error)) => Err(anyhow!("SealingKey {name}: {error}")).or_hint(
-                "a SealingKey is named by its recipient's fingerprint: somebody may have put in a key of his own",
+                "a SealingKey is named after its recipient's fingerprint: someone may have put in a key of their own",
             ),
             None => Ok(self),
         }
@@ -159,8 +158,8 @@ impl SealingKeys {
         self.keys
             .iter()
             .find(|key| key.fingerprint() == fingerprint)
-            .ok_or_else(|| anyhow!("there is no SealingKey {name}"))
-            .or_hint("bulla keys list shows all of them")
+            .ok_or_else(|| anyhow!("no SealingKey {name} in this cluster"))
+            .or_hint("to see all keys, run: bulla keys list")
     }
 
     /// The holders whose keys this cluster has or should have.
@@ -186,7 +185,7 @@ impl SealingKeys {
             Ok(active) => Ok(self.keys.iter().find(|key| key.recipient == active.recipient)),
             Err(NoSuccessor::NoActiveKey(_)) => Ok(None),
             Err(error) => {
-                Err(anyhow!(error)).or_hint("retire all but one: bulla keys list shows them")
+                Err(anyhow!(error)).or_hint("retire all but one; to see them, run: bulla keys list")
             }
         }
     }
@@ -235,8 +234,8 @@ pub(crate) fn all(cluster: &Cluster) -> Result<SealingKeys, Failure> {
         let namespace = cluster.controller_namespace();
         match refusal {
             ApiError::NotFound => {
-                Failure::unable(anyhow!("{} does not know SealingKeys", cluster.server()))
-                    .hint("is Bulla installed in this cluster, and is it the right context?")
+                Failure::unable(anyhow!("{} has no SealingKey kind", cluster.server()))
+                    .hint("check that this is the right context, and that Bulla is installed there")
             }
             refusal => {
                 refusal.of(format_args!("list SealingKeys in namespace {namespace}"), READERS)
@@ -375,8 +374,8 @@ pub(crate) fn mark_taken_out(cluster: &Cluster, fingerprint: Fingerprint) -> Res
 /// That there is nothing to seal to.
 pub(crate) fn no_active_key(cluster: &Cluster) -> Failure {
     let namespace = cluster.controller_namespace();
-    Failure::unable(anyhow!("there is no Active SealingKey in namespace {namespace}"))
-        .hint("does the controller run there? --controller-namespace names another namespace")
+    Failure::unable(anyhow!("no Active SealingKey in namespace {namespace}"))
+        .hint("check that the controller runs there; --controller-namespace sets another namespace")
 }
 
 /// The recipient of the cluster's own Active key.
@@ -387,7 +386,7 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
         Ok((cluster, keys.keys))
     };
     let (cluster, mut keys) = read().map_err(|failure: Failure| {
-        failure.context("no recipient is given with -r or -R, and the cluster's key cannot be had")
+        failure.context("no recipient given with -r or -R, and could not fetch the cluster's key")
     })?;
     keys.retain(|key| key.state == State::Active);
     // Keys of other clusters may lie beside its own; those that it can open are marked.

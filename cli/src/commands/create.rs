@@ -76,8 +76,8 @@ pub(crate) struct Create {
 impl Create {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         if !bulla_sealing::is_dns_subdomain(&self.name) {
-            return Err(anyhow!("{} is not a valid name of a Secret", self.name))
-                .or_hint("a name has small letters, digits, - and . in it");
+            return Err(anyhow!("{} is not a valid Secret name", self.name))
+                .or_hint("a name has only lower-case letters, digits, - and .");
         }
         let files = [self.sources.files(), self.kind.files()].concat();
         let recipients_files = &self.destination.recipients.recipients_files;
@@ -96,9 +96,8 @@ impl Create {
         let type_ = self.kind.read(&mut values)?;
         self.sources.read(&mut values)?;
         if values.is_empty() {
-            return Err(anyhow!("no value is given")).or_hint(
-                "name what to take: --prompt, --from-file, --from-env-file or --from-env",
-            );
+            return Err(anyhow!("no value given"))
+                .or_hint("pass --prompt, --from-file, --from-env-file or --from-env");
         }
         let secret = values.into_secret(|secret| {
             secret.metadata.name = Some(self.name.clone());
@@ -126,7 +125,7 @@ fn marks(kind: &str, given: &[String]) -> Result<Option<BTreeMap<String, String>
         let (key, value) = mark
             .split_once('=')
             .ok_or_else(|| anyhow!("a {kind} without ="))
-            .or_hint(format!("--{kind} KEY=VALUE is wanted"))?;
+            .or_hint(format!("expected --{kind} KEY=VALUE"))?;
         if marks.insert(key.to_owned(), value.to_owned()).is_some() {
             return Err(anyhow!("the {kind} {key} is given twice").into());
         }

@@ -94,7 +94,7 @@ impl Diff {
     fn request(&self) -> Result<Request, Failure> {
         if self.no_index {
             let [old, new] = &self.revisions[..] else {
-                return Err(Failure::unable(anyhow!("two files or folders are to be compared"))
+                return Err(Failure::unable(anyhow!("--no-index compares two files or folders"))
                     .hint("bulla diff --no-index OLD NEW"));
             };
             return Request::of_files(old.into(), new.into());

@@ -135,10 +135,10 @@ impl Edit {
         let storage = Storage::find(self.runtime_folder.as_deref(), &self.shared_folder);
         if let (Storage::Disk(folder), false) = (&storage, self.allow_disk) {
             let question = format!(
-                "There is no storage in memory here, so what you type would be on disk in {} for a while. Go on?",
+                "There is no in-memory storage here, so what you type would be on disk in {} while you edit. Continue?",
                 folder.display()
             );
-            terminal::agree(&question, "without a terminal, agree with --allow-disk")?;
+            terminal::agree(&question, "without a terminal, pass --allow-disk")?;
         }
         Ok(storage)
     }
@@ -160,10 +160,10 @@ impl Edit {
             }
             Err(failure) => Err(failure.hint(match changes::keep(new) {
                 Ok(path) => format!(
-                    "nothing was written to it; with your changes, all values sealed, it is in {}: put it in place by hand",
+                    "nothing was written; the file with your changes, all values sealed, is in {}: copy it by hand",
                     path.display()
                 ),
-                Err(_) => "nothing was written to it, and your changes could not be kept elsewhere".into(),
+                Err(_) => "nothing was written, and your changes could not be saved elsewhere".into(),
             })),
         }
     }
@@ -186,8 +186,7 @@ impl Edit {
         match replaced {
             Replacement::Done => Ok(write::sync_folders_of([self.file.as_path()])?),
             Replacement::ChangedMeanwhile => {
-                Err(anyhow!("{name}: somebody else changed it meanwhile where you changed it too")
-                    .into())
+                Err(anyhow!("{name}: someone else changed the same fields in the meantime").into())
             }
         }
     }
@@ -237,7 +236,7 @@ impl Desk<'_> {
                 }
             }
         }
-        Err(refused.unwrap_or_else(|| anyhow!("no end of editing").into()))
+        Err(refused.unwrap_or_else(|| anyhow!("gave up after {MAX_ROUNDS} rounds").into()))
     }
 
     /// What was changed and the file with it, or nothing if nothing was.
@@ -265,7 +264,7 @@ impl Desk<'_> {
         scratch
             .wipe()
             .with_context(|| format!("cannot remove {}", path.display()))
-            .or_hint("there may be plaintext in it: remove its folder")?;
+            .or_hint("it may hold plaintext: remove its folder")?;
         match (ended?, typed) {
             (Ended::Well, Some(Ok(typed))) => Ok(typed),
             (Ended::Well, Some(Err(error))) if error.kind() != io::ErrorKind::NotFound => {
@@ -281,8 +280,7 @@ impl Desk<'_> {
                     .into())
             }
             (Ended::Signalled(signal), _) => {
-                Err(anyhow!("the editor was ended by signal {signal}, so nothing was written")
-                    .into())
+                Err(anyhow!("signal {signal} ended the editor, so nothing was written").into())
             }
         }
     }

@@ -26,7 +26,7 @@ environments:
 ";
 
 /// What to do with a file that is there.
-const KEEP: &str = "it stays as it is: edit it, or pin keys in it with bulla keys fetch";
+const KEEP: &str = "edit it, or pin keys in it with bulla keys fetch";
 
 /// Write the bulla.yaml of a repository: its environments, their paths and whom their values are sealed to
 ///
@@ -87,11 +87,11 @@ impl Init {
             None => config::default_path()?,
         };
         if path.symlink_metadata().is_ok() {
-            return Err(anyhow!("{} is there already", path.display())).or_hint(KEEP);
+            return Err(anyhow!("{} already exists", path.display())).or_hint(KEEP);
         }
         let text = text(&self.drafts()?);
         let config = config::of_text(&path, &text)
-            .map_err(|failure| failure.context("no bulla.yaml can be written with these flags"))?;
+            .map_err(|failure| failure.context("cannot write a bulla.yaml with these flags"))?;
         let recovery = self.recovery()?;
         let mut renewals = Vec::new();
         for environment in &config.environments {
@@ -122,10 +122,16 @@ impl Init {
         for (name, namespace) in &self.namespaces {
             let draft = drafts.iter_mut().find(|draft| draft.name == name);
             let draft = draft
-                .ok_or_else(|| anyhow!("--namespace is for environment {name}, which is not made"))
-                .or_hint("the environments are those of --environment, or else default")?;
+                .ok_or_else(|| {
+                    anyhow!(
+                        "--namespace names environment {name}, which is not among the environments"
+                    )
+                })
+                .or_hint(
+                    "add it with --environment; without any, the only environment is default",
+                )?;
             if draft.namespace.replace(namespace).is_some_and(|other| other != namespace) {
-                return Err(anyhow!("environment {name} is given two namespaces").into());
+                return Err(anyhow!("environment {name} has two namespaces").into());
             }
         }
         Ok(drafts)
@@ -139,8 +145,8 @@ impl Init {
         let Some(path) = &self.recovery_recipients_file else { return Ok(None) };
         match <[Recipient; 1]>::try_from(recipients::file(path)?) {
             Ok([recipient]) => Ok(Some(recipient)),
-            Err(_) => Err(anyhow!("{}: there are several recipients in it", path.display()))
-                .or_hint("one is pinned for recovery; add others to bulla.yaml, each with a holder of its own"),
+            Err(_) => Err(anyhow!("{}: more than one recipient in this file", path.display()))
+                .or_hint("init pins one for recovery; add others to bulla.yaml, each with its own holder"),
         }
     }
 
@@ -150,8 +156,8 @@ impl Init {
             return Ok(Vec::new());
         }
         let [environment] = &config.environments[..] else {
-            return Err(anyhow!("it is not said which environment is for which of the clusters"))
-                .or_hint("leave --context out, and then fetch for each: bulla keys fetch --environment NAME --context NAME");
+            return Err(anyhow!("cannot match several environments to clusters"))
+                .or_hint("leave --context out, then run for each: bulla keys fetch --environment NAME --context NAME");
         };
         let (contexts, kubeconfig) = (self.contexts.clone(), self.kubeconfig.clone());
         let shown = Shown::by_each(&ClustersFlags { contexts, kubeconfig })?;
@@ -171,7 +177,7 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => {
             Ok((name.to_owned(), value.to_owned()))
         }
-        _ => Err("a name, = and a value are wanted"),
+        _ => Err("expected NAME=VALUE"),
     }
 }
 
@@ -186,7 +192,7 @@ fn text(drafts: &[EnvironmentDraft<'_>]) -> String {
         text.extend(paths.iter().map(|path| format!("      - {}\n", scalar(path))));
         if let Some(namespace) = namespace {
             text.push_str(comment(
-                "    # Of manifests that name none; those that do must agree.\n",
+                "    # For manifests that name no namespace; one that names another is refused.\n",
             ));
             text.push_str(&format!("    namespace: {}\n", scalar(namespace)));
         }
@@ -207,13 +213,13 @@ fn tell(path: &Path, config: &Config, renewals: &[Renewal]) {
         config.environments.iter().map(|environment| environment.name.as_str()).collect();
     let environments = output::count(names.len(), "environment");
     output::summary(&format!(
-        "{}: written with {environments}: {}",
+        "{}: created with {environments}: {}",
         path.display(),
         names.join(", ")
     ));
     if !renewals.iter().any(|renewal| renewal.holder == RECOVERY) {
         output::note(
-            "no recovery recipient is pinned, so what is sealed is lost when the cluster loses its keys: make one with bulla keys generate -o FILE, away from the work tree, and add it with holder recovery",
+            "no recovery recipient is pinned, so values are lost if the cluster loses its keys: make one with bulla keys generate -o FILE, outside the work tree, and add it with holder recovery",
         );
     }
     let is_cluster = |renewal: &&Renewal| renewal.holder != RECOVERY;

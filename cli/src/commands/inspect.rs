@@ -80,7 +80,7 @@ impl Inspect {
         match config::find(self.config.as_deref(), &files) {
             Err(failure) if self.config.is_none() => {
                 let (error, _) = failure.into_parts();
-                output::warning(&format!("holders are not named: {error}"));
+                output::warning(&format!("cannot name the holders of keys: {error}"));
                 Ok(None)
             }
             config => config,

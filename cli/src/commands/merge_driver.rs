@@ -77,7 +77,7 @@ fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
     match str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
         Err(_) => {
-            Err(Failure::no(anyhow!("{name}: a version of it is no text, so nothing is merged")))
+            Err(Failure::no(anyhow!("{name}: a version of it is not text, so nothing is merged")))
                 .or_hint("take one of the two: git checkout --ours, or --theirs")
         }
     }

@@ -88,7 +88,7 @@ impl Rekey {
         let found = walk::manifests(&self.paths)?;
         let (maker, cluster) = if self.identities.identities.is_empty() {
             let cluster = Cluster::connect(&self.cluster).map_err(|failure| {
-                failure.context("no identity is given with -i, and the cluster cannot be asked")
+                failure.context("no identity given with -i, and could not ask the cluster")
             })?;
             let declared = sealing_keys::of_today(&cluster)?.declared();
             (Maker::Cluster(cluster), Some(declared))
@@ -124,8 +124,9 @@ impl Rekey {
         let authority = Authority::find(&self.recipients, self.config.as_deref(), &self.paths)?;
         let has_identity = !self.identities.identities.is_empty();
         match authority {
-            Authority::Cluster if has_identity => Err(anyhow!("it is not said whom values are to be sealed to"))
-                .or_hint("name the recipients with -r or -R, or pin them in a bulla.yaml at the root of the work tree"),
+            Authority::Cluster if has_identity => Err(anyhow!("no recipients given")).or_hint(
+                "pass -r or -R, or pin recipients in a bulla.yaml at the root of the work tree",
+            ),
             authority => Ok(authority),
         }
     }

@@ -1,5 +1,6 @@
 //! `bulla seal`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -116,11 +117,8 @@ impl Seal {
     fn refuse_to_merge_into_itself(&self, output: Option<&Path>) -> Result<(), Failure> {
         let Some(output) = output.filter(|_| !self.force) else { return Ok(()) };
         if self.files.files.iter().any(|file| is_same(file, output)) {
-            Err(anyhow!(
-                "{} is what is to be sealed, and what is written takes its place",
-                output.display()
-            ))
-            .or_hint("agree with --force: without an identity the plaintext is then out of reach")
+            Err(anyhow!("{} would be overwritten by its own sealed copy", output.display()))
+                .or_hint("pass --force; without an identity you cannot recover the plaintext")
         } else {
             Ok(())
         }
@@ -133,13 +131,13 @@ impl Seal {
             let is_replaced = output.is_some_and(|output| is_same(file, output));
             match git::standing(file) {
                 Some(Standing::Tracked) if is_replaced => output::warning(&format!(
-                    "{name} was in the clear and Git tracks it: what is committed stays in the history, so change the values"
+                    "{name} was plaintext and Git tracks it: committed values stay in the history, so change them"
                 )),
                 Some(Standing::Tracked) => output::warning(&format!(
-                    "{name} is in the clear and Git tracks it: take it out with git rm --cached, and if it was pushed, change the values"
+                    "{name} is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values"
                 )),
                 Some(Standing::Untracked) if !is_replaced => output::warning(&format!(
-                    "{name} is in the clear and Git does not ignore it: delete it, or let Git ignore it"
+                    "{name} is plaintext and Git does not ignore it: delete it, or add it to .gitignore"
                 )),
                 Some(Standing::Untracked) | None => {}
             }
@@ -174,5 +172,11 @@ pub(super) fn write_sealed(
         .map(|given| given.seal(scope, sealer.recipients))
         .collect::<Result<Vec<_>, _>>()?;
     let yaml = manifest::to_yaml(&sealed);
-    write::file_or_stdout(output, &yaml, existing, Visibility::Public)
+    write::file_or_stdout(output, &yaml, existing, Visibility::Public)?;
+    let Some(path) = output else { return Ok(()) };
+    for given in given {
+        let values = output::count(given.secret.data.as_ref().map_or(0, BTreeMap::len), "value");
+        output::summary(&format!("{}: created {}, {values}", path.display(), given.title()));
+    }
+    Ok(())
 }

@@ -50,10 +50,8 @@ impl Set {
         let key = &self.key;
         if !bulla_sealing::is_data_key(key) {
             // It may be the value.
-            return Err(anyhow!("what is given as the key is not a valid data key of a Secret"))
-                .or_hint(
-                    "a key has letters, digits, -, _ and . in it, and comes before the value",
-                );
+            return Err(anyhow!("the key argument is not a valid data key of a Secret"))
+                .or_hint("a key has only letters, digits, -, _ and ., and comes before the value");
         }
         self.value.refuse_stdin_twice(&self.destination.recipients.recipients_files)?;
         let file = SealedFile::read(&self.file)?;

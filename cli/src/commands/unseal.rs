@@ -102,8 +102,8 @@ impl Unseal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let has_variables = self.exec || self.format == UnsealFormat::Dotenv;
         if !has_variables && !self.names.is_default() {
-            return Err(anyhow!("--prefix and --names are for variables"))
-                .or_hint("give --exec or --format dotenv too");
+            return Err(anyhow!("--prefix and --names only apply to variables"))
+                .or_hint("pass --exec or --format dotenv too");
         }
         if self.check {
             return check::run(&self.files.files, &self.identities.read_some()?);
@@ -120,7 +120,7 @@ impl Unseal {
             let value = value(&objects, key, &keyring)?;
             if self.output.output.is_none() && io::stdout().is_terminal() && !is_printable(&value) {
                 return Err(anyhow!("key {key}: the value is binary, and stdout is a terminal"))
-                    .or_hint("write it to a file with -o FILE, or insist with -o -");
+                    .or_hint("write it to a file with -o FILE, or pass -o - to print it anyway");
             }
             return self.write(&value);
         }
@@ -176,7 +176,7 @@ fn value(
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let [object] = objects else {
         let count = objects.len();
-        return Err(anyhow!("--key takes a value of one SealedSecret, and here are {count}"))
+        return Err(anyhow!("--key needs exactly one SealedSecret, found {count}"))
             .or_hint("name a file with one of them");
     };
     let sealed_secret = manifest::read_sealed_secret(object)?;
@@ -195,7 +195,7 @@ fn value(
     if !rendered.contains(&key) {
         let keys = spec.sealed_data.keys().map(String::as_str).chain(rendered);
         let keys = keys.collect::<Vec<_>>().join(", ");
-        return Err(anyhow!("{}: {}: there is no key {key}", object.position(&[]), object.title()))
+        return Err(anyhow!("{}: {}: no key {key}", object.position(&[]), object.title()))
             .or_hint(format!("there are: {keys}"));
     }
     let secret = unseal(object, keyring)?;
@@ -215,7 +215,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
     manifest::name_of(object, &sealed_secret.metadata)?;
     // A newer version may have fields that matter for more than the values, which can be had all the same.
     for flaw in manifest::flaws(object).iter().filter(|flaw| flaw.kind == FlawKind::UnknownField) {
-        let note = object.mistake(&flaw.steps(), "unknown field, not taken into account");
+        let note = object.mistake(&flaw.steps(), "unknown field, ignored");
         output::warning(&note.to_string());
     }
     let secret = bulla_crds::unseal(&sealed_secret, &ParsedValues::of(&sealed_secret), keyring)
@@ -223,7 +223,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
     if sealed_secret.spec.target.is_some_and(|target| target.policy == Policy::Merge) {
         let note = object.mistake(
             &[Step::Key("spec"), Step::Key("target"), Step::Key("policy")],
-            "these keys are added to a Secret that is there already; this is not all of it",
+            "these keys are added to an existing Secret; this is not all of it",
         );
         output::note(&note.to_string());
     }

@@ -54,7 +54,7 @@ impl Unset {
         let keys: Vec<&str> =
             values.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
         if let Some(key) = self.keys.iter().find(|key| !keys.contains(&key.as_str())) {
-            let failure = picked.refuse(format!("there is no value of {key}"));
+            let failure = picked.refuse(format!("no value of {key}"));
             return Err(if keys.is_empty() {
                 failure
             } else {
@@ -64,8 +64,8 @@ impl Unset {
         let is_left =
             |key: &str| keys.contains(&key) && !self.keys.iter().any(|removed| removed == key);
         if !keys.iter().any(|key| is_left(key)) {
-            return Err(picked.refuse("no value would be left").hint(
-                "a SealedSecret has one value at least: set another one first, or delete the object",
+            return Err(picked.refuse("this would remove the last value").hint(
+                "a SealedSecret must keep at least one value: set another first, or delete the object",
             ));
         }
         let texts = picked.object.value.pointer("/spec/template/data").and_then(Value::as_object);

@@ -109,7 +109,7 @@ pub(crate) fn report<'a>(
 pub(crate) fn files_left<'a>(files: impl IntoIterator<Item = &'a FileDraft>) -> String {
     match files.into_iter().filter(|file| file.is_refused()).count() {
         0 => String::new(),
-        1 => ", 1 file left as it was".into(),
-        count => format!(", {count} files left as they were"),
+        1 => ", 1 file unchanged".into(),
+        count => format!(", {count} files unchanged"),
     }
 }

@@ -34,10 +34,10 @@ pub(crate) fn is_here() -> Result<bool, Failure> {
         return Ok(false); // nothing is committed yet
     }
     // Git may be missing, or refuse a repository of another user: then files would be overlooked.
-    let here = std::env::current_dir().context("there is no current folder")?;
+    let here = std::env::current_dir().context("cannot find the current folder")?;
     if here.ancestors().any(|folder| folder.join(".git").exists()) {
-        Err(anyhow!("git cannot read the repository here"))
-            .or_hint("try git status; --no-git leaves out what is in Git")
+        Err(anyhow!("git cannot read this repository"))
+            .or_hint("to see why, run git status; --no-git skips the files in Git")
     } else {
         Ok(false)
     }
@@ -77,7 +77,7 @@ pub(crate) fn standing(path: &Path) -> Option<Standing> {
 /// The files of a branch, tag or commit of the repository around the current folder.
 pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
     list(git_ref).or_hint(
-        "run it in the repository, and name a branch, tag or commit that is there; a shallow clone has but some",
+        "run this in the repository, with an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first",
     )
 }
 
@@ -85,12 +85,12 @@ pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
 pub(crate) fn changed_since(git_ref: &str) -> Result<HashSet<PathBuf>, Failure> {
     let commit = format!("{git_ref}^{{commit}}");
     let changed = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &commit])
-        .with_context(|| format!("there is no {git_ref} in Git here"))
+        .with_context(|| no_revision(git_ref))
         .and_then(|commit| {
             let commit = String::from_utf8_lossy(&commit).trim().to_owned();
             run(&["diff-index", "-z", "--name-only", "--no-renames", &commit, "--"])
         })
-        .or_hint("name a branch, tag or commit that is there; a shallow clone has but some")?;
+        .or_hint("name an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first")?;
     Ok(paths(&changed).collect())
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBu
     }
     let mut command = git(&["ls-files", "-z", "--cached", "--ignored", "--exclude-standard"]);
     let output = command.current_dir(folder).output().context("cannot run git")?;
-    ensure!(output.status.success(), "git says no");
+    ensure!(output.status.success(), "git ended with an error");
     let files = paths(&output.stdout).map(|path| folder.join(path));
     Ok(files
         .filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
@@ -119,7 +119,7 @@ fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
 pub(crate) fn staged_files() -> Result<Vec<Blob>, Failure> {
     let list = || {
         let listed = run(&["ls-files", "--stage", "-z", "--full-name", ":/"])
-            .context("cannot list what is staged in Git here")?;
+            .context("cannot list the staged files")?;
         // `<mode> <id> <stage>\t<path>`; in a merge a file has up to three stages, and ours is the second.
         let mut blobs = Vec::new();
         for (about, path) in entries(&listed)? {
@@ -130,7 +130,7 @@ pub(crate) fn staged_files() -> Result<Vec<Blob>, Failure> {
         }
         anyhow::Ok(blobs)
     };
-    list().or_hint("run it in the repository")
+    list().or_hint("run this in the repository")
 }
 
 /// The work tree around the current folder.
@@ -146,7 +146,7 @@ pub(crate) struct WorkTree {
 pub(crate) fn work_tree() -> Result<WorkTree, Failure> {
     let read = || -> anyhow::Result<WorkTree> {
         let places = run(&["rev-parse", "--show-toplevel", "--show-prefix"])
-            .context("there is no Git work tree here")?;
+            .context("not in a Git work tree")?;
         let places = String::from_utf8_lossy(&places);
         let mut places = places.lines();
         let (root, prefix) = (places.next(), places.next());
@@ -163,10 +163,10 @@ pub(crate) fn work_tree() -> Result<WorkTree, Failure> {
         let mut files: Vec<_> = paths(&listed).collect();
         files.sort_unstable();
         files.dedup();
-        let root = root.context("there is no Git work tree here")?.into();
+        let root = root.context("not in a Git work tree")?.into();
         Ok(WorkTree { root, prefix: prefix.unwrap_or_default().into(), files })
     };
-    read().or_hint("run it in the repository")
+    read().or_hint("run this in the repository")
 }
 
 /// Whether Git knows a commit by this name.
@@ -179,7 +179,7 @@ pub(crate) fn is_commit(git_ref: &str) -> bool {
 pub(crate) fn merge_base(one: &str, other: &str) -> Result<String, Failure> {
     let found = run(&["merge-base", "--", one, other])
         .with_context(|| format!("{one} and {other} have no commit in common"));
-    let found = found.or_hint("a shallow clone may lack it: git fetch --unshallow")?;
+    let found = found.or_hint("in a shallow clone, run git fetch --unshallow first")?;
     Ok(String::from_utf8_lossy(&found).trim().to_owned())
 }
 
@@ -198,7 +198,7 @@ impl Blob {
 
 /// Shows each of these files to `look`, less those that are larger than any manifest.
 pub(crate) fn read(blobs: &[Blob], mut look: impl FnMut(&Blob, &[u8])) -> Result<(), Failure> {
-    Ok(read_in_order(blobs, &mut look).context("cannot read files out of Git")?)
+    Ok(read_in_order(blobs, &mut look).context("cannot read files from Git")?)
 }
 
 /// Shows each file that may have sealed values to `look`; what is the same in several commits once.
@@ -218,10 +218,18 @@ pub(crate) fn read_sealed(
     })
 }
 
+/// That a revision does not exist; before the first commit not even HEAD does.
+fn no_revision(git_ref: &str) -> String {
+    match git_ref {
+        "HEAD" => "no commits yet, so nothing to compare with".to_owned(),
+        git_ref => format!("no such revision: {git_ref}"),
+    }
+}
+
 fn list(git_ref: &str) -> anyhow::Result<Vec<Blob>> {
     let tree = format!("{git_ref}^{{tree}}");
     let tree = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &tree])
-        .with_context(|| format!("there is no {git_ref} in Git here"))?;
+        .with_context(|| no_revision(git_ref))?;
     let tree = String::from_utf8_lossy(&tree).trim().to_owned();
     let listed = run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
         .with_context(|| format!("cannot list the files of {git_ref}"))?;
@@ -246,7 +254,7 @@ fn entries(listed: &[u8]) -> anyhow::Result<Vec<([String; 3], String)>> {
         Some((about.try_into().ok()?, path))
     };
     let listed = listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-    listed.map(|bytes| entry(bytes).context("git listed something else than files")).collect()
+    listed.map(|bytes| entry(bytes).context("unexpected output from git")).collect()
 }
 
 /// One process for all files. What is asked and what is answered flow at the same time.
@@ -283,15 +291,15 @@ fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow:
 fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     let mut head = String::new();
     answers.read_line(&mut head)?;
-    let (_, length) = head.trim_end().rsplit_once(" blob ").context("git has not got it")?;
-    let length: u64 = length.parse().context("git has not got it")?;
+    let (_, length) = head.trim_end().rsplit_once(" blob ").context("git does not have it")?;
+    let length: u64 = length.parse().context("git does not have it")?;
     let content = if length > MAX_FILE_BYTES as u64 {
         io::copy(&mut answers.take(length), &mut io::sink())?;
         None
     } else {
         let mut content = Vec::new();
         answers.take(length).read_to_end(&mut content)?;
-        ensure!(content.len() as u64 == length, "git ended early");
+        ensure!(content.len() as u64 == length, "git stopped early");
         Some(content)
     };
     answers.read_exact(&mut [0])?;
@@ -300,7 +308,7 @@ fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
 
 fn run(args: &[&str]) -> anyhow::Result<Vec<u8>> {
     let output = git(args).output().context("cannot run git")?;
-    ensure!(output.status.success(), "git says no");
+    ensure!(output.status.success(), "git ended with an error");
     Ok(output.stdout)
 }
 

@@ -54,7 +54,7 @@ pub(crate) fn paths<'a>(
     }
     refuse_stdin_twice(paths.iter().copied().chain(others.into_iter().map(PathBuf::as_path)))?;
     if files.is_empty() && io::stdin().is_terminal() {
-        bail!("no FILE is given and nothing is piped in");
+        bail!("no FILE given, and nothing is piped in");
     }
     Ok(paths)
 }
@@ -69,7 +69,7 @@ pub(crate) fn refuse_stdin_twice<'a, P: AsRef<Path> + ?Sized + 'a>(
 ) -> Result<()> {
     match paths.into_iter().filter(|path| is_stdin(path.as_ref())).count() {
         0 | 1 => Ok(()),
-        _ => bail!("stdin is to be read more than once"),
+        _ => bail!("'-' (stdin) can be given only once"),
     }
 }
 

@@ -29,7 +29,7 @@ impl SealedFile {
     /// Reads a file that may also be written, so that nobody is asked for a value in vain.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            return Err(anyhow!("stdin cannot be changed in place")).or_hint("name a file");
+            return Err(anyhow!("cannot change stdin in place")).or_hint("name a file");
         }
         let input = input::read(path)?;
         write::check_replaceable(path)?;
@@ -59,9 +59,8 @@ impl SealedFile {
 
     /// The refusal of a change that cannot be made without changing more.
     pub(crate) fn not_edited(&self, error: NotEdited) -> Failure {
-        Failure::unable(anyhow!("{}: {error}", self.path.display())).hint(
-            "an alias or an unusual style stands in the way: write the object plainly, one key on a line",
-        )
+        Failure::unable(anyhow!("{}: {error}", self.path.display()))
+            .hint("write the object without aliases or an unusual style, one key per line")
     }
 
     /// Refuses new content that breaks a rule which the old one did not break: what was wrong before can be put right

@@ -41,7 +41,7 @@ pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
 pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
     let tell = |folder: &Path| {
         output::warning(&format!(
-            "{}: git does not say what it tracks; what .gitignore names is not looked at",
+            "{}: git cannot list the tracked files, so files that .gitignore matches are skipped",
             folder.display()
         ));
     };
@@ -58,7 +58,7 @@ fn found(
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
     for path in paths {
         if path == Path::new("-") {
-            return Err(anyhow!("stdin cannot be looked through as a tree"))
+            return Err(anyhow!("cannot scan stdin as a folder"))
                 .or_hint("name a file or a folder");
         }
         let metadata =
@@ -188,7 +188,7 @@ pub(crate) fn parse(
         Err(_) if !is_ours => Ok(FileOutcome::NotOurs),
         Err(error) => {
             let failure = Failure::from(error).hint(format_args!(
-                "it mentions {mark}, so it is not passed over: correct it, or let Git ignore it"
+                "it mentions {mark}, so it is not skipped: correct it, or add it to .gitignore"
             ));
             Ok(FileOutcome::Unreadable(Diagnostic::of(&name, failure)))
         }
@@ -224,7 +224,7 @@ impl OpenFile {
 
 /// Tells that a file was passed over because it is larger than any manifest.
 pub(crate) fn warn_of_too_large(path: &Path) {
-    output::warning(&format!("{}: larger than 16 MiB, not looked at", path.display()));
+    output::warning(&format!("{}: larger than 16 MiB, skipped", path.display()));
 }
 
 /// Whether a file was not read because it is larger than any manifest.

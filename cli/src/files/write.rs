@@ -25,7 +25,7 @@ pub(crate) enum Existing {
 impl Existing {
     /// What `--force` means for it.
     pub(crate) fn unless(force: bool) -> Self {
-        if force { Self::Replace } else { Self::Keep("write over it with --force") }
+        if force { Self::Replace } else { Self::Keep("to overwrite it, pass --force") }
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn file(
             return Err(anyhow!("{name} is not a regular file").into());
         }
         (Ok(_), Existing::Keep(hint)) => {
-            return Err(anyhow!("{name} is there already")).or_hint(hint);
+            return Err(anyhow!("{name} already exists")).or_hint(hint);
         }
         (Ok(metadata), _) if visibility == Visibility::Public => Some(metadata.permissions()),
         (Ok(_) | Err(_), _) => None,
@@ -107,8 +107,8 @@ impl Replacement {
             Self::Done => Ok(()),
             Self::ChangedMeanwhile => {
                 let name = path.display();
-                Err(anyhow!("{name}: it was changed by somebody else meanwhile"))
-                    .or_hint("nothing was written to it: run the command again")
+                Err(anyhow!("{name}: someone else changed it in the meantime"))
+                    .or_hint("nothing was written; run the command again")
             }
         }
     }
@@ -176,7 +176,7 @@ pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
     match git::root_of(&folder) {
         Some(root) => {
             Err(anyhow!("{} is inside the Git work tree {}", path.display(), root.display()))
-                .or_hint("write it elsewhere, or insist with --force")
+                .or_hint("write it elsewhere, or pass --force")
         }
         None => Ok(()),
     }

@@ -66,8 +66,8 @@ impl From<Diagnostic> for Failure {
 /// A SealedSecret of a version that this tool does not know.
 pub(crate) fn unknown_version(object: &Object<'_>) -> Diagnostic {
     let place = Place::new(object, &[Step::Key("apiVersion")], None);
-    let message = format!("only {} is known", bulla_crds::API_VERSION);
-    place.diagnose(message, Some("a newer bulla may know it".into()))
+    let message = format!("unknown version; this bulla supports {}", bulla_crds::API_VERSION);
+    place.diagnose(message, Some("a newer bulla may support it".into()))
 }
 
 impl Diagnostic {
@@ -124,16 +124,16 @@ pub(crate) fn report(diagnostics: &[Diagnostic]) {
 pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<String> {
     let hint = match error {
         ValueError::Unseal(ValueUnsealError::WrongBinding { .. }) => {
-            "a sealed value opens only where it was sealed for: seal it again for its new place"
+            "a sealed value opens only in the place it was sealed for: seal it again for its new place"
         }
         ValueError::Unseal(ValueUnsealError::NoIdentity { .. }) => {
             return keyring.map(|keyring| format!("-i holds {}", held(keyring)));
         }
         ValueError::Unseal(ValueUnsealError::Damaged) => {
-            "take the value from an earlier commit, or seal it again"
+            "restore the value from an earlier commit, or seal it again"
         }
         ValueError::NoNamespace(_) => {
-            "give the SealedSecret the metadata.namespace that it is deployed to"
+            "set metadata.namespace to the namespace that it is deployed to"
         }
         _ => return None,
     };
@@ -157,13 +157,13 @@ pub(crate) fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
 pub(crate) fn hint_for_sealing(error: &SealError) -> Option<&'static str> {
     match error {
         SealError::NoNamespace(_) => {
-            Some("name it with -n; the kubeconfig's current namespace is not used")
+            Some("pass -n; the kubeconfig's current namespace is not used")
         }
         SealError::InTheClear { .. } => {
-            Some("labels and annotations are not sealed: take the value out of them")
+            Some("labels and annotations are not sealed: remove the value from them")
         }
         SealError::Violation(Violation::TypeRefused(_)) => {
-            Some("the cluster makes such Secrets itself; they do not belong in Git")
+            Some("the cluster makes such Secrets itself; keep them out of Git")
         }
         _ => None,
     }

@@ -61,8 +61,8 @@ impl Failure {
 
     /// An identity stands where the shell history and the process list can see it.
     pub(crate) fn identity_in_arguments() -> Self {
-        Self::unable(anyhow::anyhow!("an identity stands among the arguments")).hint(
-            "an identity is read from a file: -i FILE. This one is in the shell's history now: renew it",
+        Self::unable(anyhow::anyhow!("an identity was passed as an argument")).hint(
+            "pass it in a file: -i FILE. This identity is in the shell's history now: renew it",
         )
     }
 

@@ -14,7 +14,7 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::{escape, output};
 
 /// What to do where nobody can type a passphrase.
-const USE_A_FILE: &str = "without a terminal it is read from a file: --passphrase-file FILE";
+const USE_A_FILE: &str = "without a terminal, pass --passphrase-file FILE";
 
 /// Whether a person has to be asked.
 #[derive(Args)]
@@ -27,14 +27,15 @@ pub(crate) struct Consent {
 impl Consent {
     /// Asks, unless the answer was given already. Anything but yes ends the command.
     pub(crate) fn ask(&self, question: &str) -> Result<(), Failure> {
-        if self.yes { Ok(()) } else { agree(question, "without a terminal, agree with --yes") }
+        if self.yes { Ok(()) } else { agree(question, "without a terminal, pass --yes") }
     }
 }
 
 /// Asks. Anything but yes ends the command; the hint says how to agree where nobody can be asked.
 pub(crate) fn agree(question: &str, otherwise: &str) -> Result<(), Failure> {
     if !is_attended() {
-        return Err(anyhow!("nobody can be asked: {}", escape::line(question))).or_hint(otherwise);
+        return Err(anyhow!("not a terminal, cannot confirm: {}", escape::line(question)))
+            .or_hint(otherwise);
     }
     output::stderr(&format!("{} [y/N] ", escape::line(question)));
     let mut answer = String::new();
@@ -43,7 +44,7 @@ pub(crate) fn agree(question: &str, otherwise: &str) -> Result<(), Failure> {
         .context("cannot read from the terminal")?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
-        _ => Err(Failure::no(anyhow!("the answer was not yes, so nothing was done"))),
+        _ => Err(Failure::no(anyhow!("not confirmed, so nothing was done"))),
     }
 }
 
@@ -71,11 +72,11 @@ impl PassphraseFlags {
             return Ok(passphrase);
         }
         let passphrase = ask_unseen("New passphrase: ")?;
-        let again = ask_unseen("The same passphrase again: ")?;
+        let again = ask_unseen("Repeat the passphrase: ")?;
         if passphrase.expose_secret() == again.expose_secret() {
             Ok(passphrase)
         } else {
-            Err(Failure::unable(anyhow!("two different passphrases were typed")))
+            Err(Failure::unable(anyhow!("the two passphrases differ")))
         }
     }
 
@@ -83,10 +84,10 @@ impl PassphraseFlags {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
         let file = input::read(path)?;
         let Ok(text) = str::from_utf8(&file.bytes) else {
-            bail!("{}: not a text, so no passphrase", file.name);
+            bail!("{}: not a text file, so it has no passphrase", file.name);
         };
         match text.lines().next().unwrap_or_default() {
-            "" => bail!("{}: its first line is empty, so there is no passphrase", file.name),
+            "" => bail!("{}: the first line, which holds the passphrase, is empty", file.name),
             line => Ok(Some(line.to_owned().into())),
         }
     }
@@ -94,13 +95,13 @@ impl PassphraseFlags {
 
 fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
     if !is_attended() {
-        return Err(anyhow!("a passphrase is needed, and there is no terminal"))
+        return Err(anyhow!("cannot ask for the passphrase without a terminal"))
             .or_hint(USE_A_FILE);
     }
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let mut typed = Zeroizing::new(typed.or_hint(USE_A_FILE)?);
     if typed.is_empty() {
-        Err(Failure::unable(anyhow!("an empty passphrase protects nothing")))
+        Err(Failure::unable(anyhow!("the passphrase is empty")))
     } else {
         Ok(std::mem::take(&mut *typed).into())
     }
@@ -111,7 +112,7 @@ pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let prompt = format!("{}, typed unseen: ", escape::line(what));
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let typed = typed
-        .or_hint("without a terminal a value is read from a file, stdin or the environment")?;
+        .or_hint("without a terminal, pass the value in a file, on stdin or in the environment")?;
     Ok(Zeroizing::new(typed.into_bytes()))
 }
 

@@ -9,7 +9,7 @@ use crate::report::failure::Failure;
 
 type Pairs = Vec<(String, Zeroizing<Vec<u8>>)>;
 
-const QUOTE_IT: &str = "put the value in single quotes, in which nothing has a meaning of its own";
+const QUOTE_IT: &str = "put the value in single quotes";
 
 /// The keys and values of a file in order; `name` is what messages call it. A value is the rest of its line, or stands in single or double quotes, also over
 /// several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` stand for one character each.
@@ -54,13 +54,13 @@ impl<'a> EnvReader<'a> {
     fn pair(&mut self) -> Result<(String, Zeroizing<Vec<u8>>), Failure> {
         let line_len = self.rest.find('\n').unwrap_or(self.rest.len());
         let Some(equals) = self.rest[..line_len].find('=') else {
-            let hint = "KEY=VALUE is wanted; --from-env takes a value from the environment";
+            let hint = "expected KEY=VALUE; --from-env takes a value from the environment";
             return Err(self.failure("a line without =", hint));
         };
         let key = self.rest[..equals].trim();
         let key = key.strip_prefix("export ").unwrap_or(key).trim_start();
         if !bulla_sealing::is_data_key(key) {
-            return Err(self.failure("what stands before the = is not a valid data key", None));
+            return Err(self.failure("the text before = is not a valid data key", None));
         }
         let key = key.to_owned();
         self.advance(equals + 1);
@@ -77,13 +77,13 @@ impl<'a> EnvReader<'a> {
         let line = self.rest.lines().next().unwrap_or_default();
         let value = line.trim_end();
         if value.contains(" #") || value.contains("\t#") || value.starts_with('#') {
-            return Err(self.failure("a # that some readers take for a comment", QUOTE_IT));
+            return Err(self.failure("a # that some parsers read as a comment", QUOTE_IT));
         }
         if has_variable(value) {
-            return Err(self.failure("a $ that some readers take for a variable", QUOTE_IT));
+            return Err(self.failure("a $ that some parsers read as a variable", QUOTE_IT));
         }
         if value.contains(['\'', '"', '\\', '`']) {
-            let what = "a quote or backslash that some readers take for their own";
+            let what = "a quote or backslash that some parsers interpret";
             return Err(self.failure(what, QUOTE_IT));
         }
         let value = Zeroizing::new(value.as_bytes().to_vec());
@@ -97,7 +97,7 @@ impl<'a> EnvReader<'a> {
         let mut characters = body.char_indices();
         let end = loop {
             let Some((offset, character)) = characters.next() else {
-                return Err(self.failure("a quote that is not closed", None));
+                return Err(self.failure("an unclosed quote", None));
             };
             match character {
                 _ if character == quote => break offset,
@@ -107,19 +107,19 @@ impl<'a> EnvReader<'a> {
                     Some((_, 't')) => b'\t',
                     Some((_, escaped @ ('"' | '\\' | '$'))) => escaped as u8,
                     _ => {
-                        let what = "a backslash before something that has no meaning there";
+                        let what = "an unknown escape after a backslash";
                         return Err(self.failure(what, QUOTE_IT));
                     }
                 }),
                 '$' if quote == '"' && is_variable(&body[offset..]) => {
-                    return Err(self.failure("a $ that some readers take for a variable", QUOTE_IT));
+                    return Err(self.failure("a $ that some parsers read as a variable", QUOTE_IT));
                 }
                 _ => value.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
             }
         };
         let after = body[end + 1..].lines().next().unwrap_or_default();
         if !after.trim().is_empty() && !after.trim_start().starts_with('#') {
-            return Err(self.failure("something behind the closing quote", None));
+            return Err(self.failure("text after the closing quote", None));
         }
         self.advance(end + 2);
         self.skip_line();

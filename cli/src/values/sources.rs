@@ -51,10 +51,10 @@ impl Values {
     fn refuse_key(&self, key: &str) -> Result<(), Failure> {
         if !bulla_sealing::is_data_key(key) {
             return Err(anyhow!("{key} is not a valid data key of a Secret"))
-                .or_hint("a key has letters, digits, -, _ and . in it; name one: KEY=…");
+                .or_hint("a key has only letters, digits, -, _ and .; set one: KEY=…");
         }
         if self.0.data.as_ref().is_some_and(|data| data.contains_key(key)) {
-            return Err(anyhow!("a value of {key} is given twice").into());
+            return Err(anyhow!("the value of {key} is given twice").into());
         }
         Ok(())
     }
@@ -95,10 +95,8 @@ impl SourceFlags {
             let key = match key {
                 Some(key) => key.to_owned(),
                 None if input::is_stdin(path) => {
-                    return Err(anyhow!(
-                        "stdin has no name, so it is not said which key it is for"
-                    ))
-                    .or_hint("name it: --from-file KEY=-");
+                    return Err(anyhow!("stdin has no file name that could be its key"))
+                        .or_hint("set the key: --from-file KEY=-");
                 }
                 None => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             };
@@ -119,10 +117,10 @@ impl SourceFlags {
             // What has no valid key may be the value alone.
             let Some(key) = key.filter(|key| bulla_sealing::is_data_key(key)) else {
                 return Err(anyhow!(
-                    "number {} of --from-literal begins with no valid data key",
+                    "--from-literal number {} does not begin with a valid data key",
                     index + 1
                 ))
-                .or_hint("KEY=VALUE is wanted");
+                .or_hint("expected KEY=VALUE");
             };
             let value = bytes_of(value).ok_or_else(|| anyhow!("the value is not Unicode"))?;
             values.add(key, &mut self.chomp.applied(key, value))?;
@@ -158,7 +156,7 @@ fn read_env_file(path: &Path, values: &mut Values) -> Result<(), Failure> {
     };
     let pairs = dotenv::parse(name, text)?;
     if pairs.is_empty() {
-        return Err(anyhow!("{name}: there is no KEY=VALUE line in it").into());
+        return Err(anyhow!("{name}: no KEY=VALUE line in this file").into());
     }
     for (key, mut value) in pairs {
         values.add(&key, &mut value)?;

@@ -97,8 +97,10 @@ impl Config {
             (Some(one), Some(other)) => {
                 let (name, config) = (file.display(), self.path.display());
                 let [one, other] = [self.claim(one, path)?, self.claim(other, path)?];
-                Err(anyhow!("{name}: {config} has it in two environments, {one} and {other}"))
-                    .or_hint("a file belongs to one environment: make their paths disjoint")
+                Err(anyhow!(
+                    "{name}: two environments of {config} cover this file, {one} and {other}"
+                ))
+                .or_hint("a file belongs to one environment: make their paths disjoint")
             }
             (None, Some(_)) => Ok(None), // never: the first comes first
         }
@@ -168,20 +170,24 @@ impl Environment {
     }
 }
 
-/// A path without links, also of a file that is not there yet.
+/// A path without links, also of a file that does not exist yet.
 fn real_path(path: &Path) -> Result<PathBuf> {
-    let real = match std::fs::canonicalize(path) {
+    match std::fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = match path.parent() {
                 Some(folder) if folder != Path::new("") => folder,
                 _ => Path::new("."),
             };
-            std::fs::canonicalize(folder)
-                .map(|folder| folder.join(path.file_name().unwrap_or_default()))
+            let real = std::fs::canonicalize(folder).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => {
+                    anyhow!("{}: folder {} does not exist", path.display(), folder.display())
+                }
+                _ => anyhow!(error).context(format!("cannot read {}", folder.display())),
+            })?;
+            Ok(real.join(path.file_name().unwrap_or_default()))
         }
-        real => real,
-    };
-    real.with_context(|| format!("cannot read {}", path.display()))
+        real => real.with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl Destination {
             .ok_or_else(|| {
                 anyhow!("{}: environment {name} has no Active recipient", config.path.display())
             })
-            .or_hint(format!("pin one: bulla keys fetch --environment {name}"))?;
+            .or_hint(format!("to pin one, run: bulla keys fetch --environment {name}"))?;
         let namespace = environment.namespace.clone();
         Ok(Self { recipients, environment: Some(name.clone()), namespace })
     }
@@ -151,10 +151,14 @@ impl DestinationFlags {
         }
         let (name, names) = (config.path.display(), config.names());
         match file {
-            Some(file) => Err(anyhow!("{}: {name} has it in no environment", file.display()))
-                .or_hint(format!("name one with --environment, or give one its path: {names}")),
-            None => Err(anyhow!("it is not said which environment of {name} this is for"))
-                .or_hint(format!("name one with --environment: {names}")),
+            Some(file) => {
+                Err(anyhow!("{}: no environment of {name} covers this file", file.display()))
+                    .or_hint(format!(
+                        "add its path to an environment, or pass --environment: {names}"
+                    ))
+            }
+            None => Err(anyhow!("without one input file, {name} cannot decide on the environment"))
+                .or_hint(format!("choose with --environment: {names}")),
         }
     }
 }

@@ -36,7 +36,7 @@ const DAMAGED: &str = "damaged: it was changed after it was encrypted";
 const WRONG_PASSPHRASE: &str = "the passphrase is wrong";
 
 /// What to do about a file that none of the identities opens.
-const GIVE_ANOTHER: &str = "give the identity that opens it with another -i";
+const GIVE_ANOTHER: &str = "pass the identity that opens it with another -i";
 
 /// The identities that a command opens with. Not required here: some commands can do without.
 #[derive(Args)]
@@ -60,7 +60,7 @@ impl IdentityFlags {
     /// The same for a command that needs one.
     pub(crate) fn read_some(&self) -> Result<Keyring, Failure> {
         if self.identities.is_empty() {
-            Err(anyhow!("no identity is given")).or_hint("name its file with -i")
+            Err(anyhow!("no identity given")).or_hint("pass its file with -i")
         } else {
             self.read()
         }
@@ -184,10 +184,10 @@ impl Closed {
         match &self.to {
             To::Sealed(to) => {
                 let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                anyhow!("{}: sealed to {to}, and no such identity is given", self.name)
+                anyhow!("{}: sealed to {to}, and none of these identities is given", self.name)
             }
             To::Others => anyhow!(
-                "{}: encrypted to a key that is not given, or is none of type x25519",
+                "{}: encrypted to a key that is not given, or not of type x25519",
                 self.name
             ),
         }
@@ -212,7 +212,7 @@ impl File {
             Err(error) => return Err(anyhow!("{name}: {error}").into()),
         }
         if bytes.len() > MAX_ENCRYPTED_BYTES {
-            return Err(anyhow!("{name}: larger than 64 KiB, so no file of identities").into());
+            return Err(anyhow!("{name}: larger than 64 KiB, so not an identity file").into());
         }
         let decryptor = Decryptor::new_buffered(bytes.as_slice())
             .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
@@ -287,9 +287,9 @@ fn parse(name: &str, file: &[u8]) -> Result<Vec<Identity>> {
 /// Our own words: the library's are for its own program.
 fn trouble_with(error: &DecryptError, otherwise: &'static str) -> &'static str {
     match error {
-        DecryptError::ExcessiveWork { .. } => "it demands more work than any passphrase needs",
+        DecryptError::ExcessiveWork { .. } => "it demands more work than a passphrase needs",
         DecryptError::InvalidHeader | DecryptError::UnknownFormat => {
-            "it is no age file of a version that is known here"
+            "not an age file of a known version"
         }
         DecryptError::InvalidMac => DAMAGED,
         _ => otherwise,

@@ -10,7 +10,7 @@ use crate::report::failure::{Failure, OrHint};
 use crate::who::config::{Environment, Pin, PinState, RECOVERY, Renewal};
 
 /// What to ask oneself.
-const WRONG: &str = "is it the right context?";
+const WRONG: &str = "check that this is the right context";
 
 /// The keys of a cluster, and how it was asked for them.
 pub(crate) struct Shown {
@@ -52,7 +52,7 @@ impl Shown {
         match holders[..] {
             [holder] => Ok(holder),
             _ => Err(anyhow!("{} has keys of several holders: {}", self.by, holders.join(", ")))
-                .or_hint("name the one that is meant with --holder; repeat it for several"),
+                .or_hint("choose one with --holder; repeat it for several"),
         }
     }
 }
@@ -91,8 +91,8 @@ fn add<'a>(
             Some(same) if same.key.recipient == key.recipient => same.shown.push(cluster),
             Some(other) => {
                 let (one, other) = (other.by(), &cluster.by);
-                return Err(anyhow!("different Active keys of holder {holder} are shown by {one} and by {other}"))
-                    .or_hint("each cluster has a holder of its own, which BULLA_HOLDER of its controller names");
+                return Err(anyhow!("{one} and {other} show different Active keys of holder {holder}"))
+                    .or_hint("each cluster needs a holder name of its own: set BULLA_HOLDER of its controller");
             }
         }
     }
@@ -100,7 +100,7 @@ fn add<'a>(
     is_found
         .then_some(())
         .ok_or_else(|| anyhow!("holder {holder} has no Active key in {}", by.join(", ")))
-        .or_hint("bulla keys list shows what there is; an administrator declares the keys of other holders")
+        .or_hint("to see all keys, run bulla keys list; an administrator declares the keys of other holders")
 }
 
 impl HolderKey<'_> {
@@ -127,8 +127,8 @@ impl HolderKey<'_> {
         let is_pinned =
             |key: &ClusterKey| of_holder.iter().any(|pin| pin.recipient == key.recipient);
         if !of_holder.is_empty() && !self.is_shown(|key| key.holder == holder && is_pinned(key)) {
-            return Err(anyhow!("{by} shows none of the keys that are pinned for holder {holder}"))
-                .or_hint(format!("{WRONG} If the cluster was built anew without its keys, delete the pins of this holder first"));
+            return Err(anyhow!("{by} shows none of the keys pinned for holder {holder}"))
+                .or_hint(format!("{WRONG}; if the cluster was rebuilt without its keys, delete this holder's pins first"));
         }
         // A recovery recipient may be the same everywhere, so it shows nothing.
         let others = || pinned.pins.iter().filter(|pin| pin.holder != RECOVERY);
@@ -138,10 +138,8 @@ impl HolderKey<'_> {
             && others().count() > 0
             && !self.is_shown(is_other)
         {
-            return Err(anyhow!(
-                "{by} shows none of the keys that are pinned in environment {environment}"
-            ))
-            .or_hint(format!("{WRONG} To seal to one more cluster, name it: --holder {holder}"));
+            return Err(anyhow!("{by} shows none of the keys pinned in environment {environment}"))
+                .or_hint(format!("{WRONG}; to seal to one more cluster, pass --holder {holder}"));
         }
         let is_taken = |pin: &&Pin| pin.recipient == *recipient && pin.holder != holder;
         if let Some(Pin { holder: other, .. }) = pinned.pins.iter().find(is_taken) {
@@ -149,7 +147,7 @@ impl HolderKey<'_> {
             return Err(anyhow!(
                 "the Active key of holder {holder}, {fingerprint}, is pinned for holder {other}"
             ))
-            .or_hint("correct the holder of the pin, after you have found out whose key it is");
+            .or_hint("find out whose key it is, then correct the holder of the pin");
         }
         Ok(Renewal::of_today(environment, holder, recipient.clone()))
     }

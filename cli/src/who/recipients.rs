@@ -33,9 +33,9 @@ pub(crate) fn together(recipients: Vec<Recipient>) -> Result<Recipients, Failure
         let failure = Failure::unable(error);
         match error {
             RecipientsError::Mixed(..) => failure.hint(
-                "age forbids both types in one file: seal to keys of one type, and renew the others as that type",
+                "age allows one type per file: seal to keys of one type, and renew the others as that type",
             ),
-            RecipientsError::Twice(_) => failure.hint("name each recipient once, across -r and -R"),
+            RecipientsError::Twice(_) => failure.hint("pass each recipient once, across -r and -R"),
             RecipientsError::None | RecipientsError::TooMany { .. } => failure,
         }
     })
@@ -53,7 +53,7 @@ pub(crate) fn argument(
     }
     let parsed = text.parse().map_err(|error| anyhow!("{name}: {error}"));
     if Path::new(recipient).is_file() {
-        parsed.or_hint(format!("a file of recipients is given with {file_flag}"))
+        parsed.or_hint(format!("to read a file of recipients, pass {file_flag}"))
     } else {
         parsed.map_err(Failure::from)
     }
@@ -63,7 +63,7 @@ pub(crate) fn argument(
 pub(crate) fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
     let Input { name, bytes } = input::read(path)?;
     let Ok(text) = str::from_utf8(&bytes) else {
-        return Err(anyhow!("{name}: not a text, so not a recipients file").into());
+        return Err(anyhow!("{name}: not a text file, so not a recipients file").into());
     };
     let mut recipients = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -75,14 +75,14 @@ pub(crate) fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
             let failure = Failure::unable(anyhow!("{name}: line {}: {error}", index + 1));
             match error {
                 InvalidKey::IdentityGiven => {
-                    failure.hint("the recipient stands in the comment above the identity")
+                    failure.hint("the recipient is in the comment above the identity")
                 }
                 _ => failure,
             }
         })?);
     }
     if recipients.is_empty() {
-        Err(anyhow!("{name}: there is no recipient in it").into())
+        Err(anyhow!("{name}: no recipient in this file").into())
     } else {
         Ok(recipients)
     }

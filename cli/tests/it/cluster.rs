@@ -39,24 +39,30 @@ fn an_unusable_kubeconfig_is_told_and_not_repeated() {
         kubeconfig("https://127.0.0.1:1", json!({"certificate-authority-data": "marked-token"})),
     );
     for (args, message) in [
-        (&["--kubeconfig", "nowhere"][..], "error: there is no kubeconfig nowhere\n"),
+        (&["--kubeconfig", "nowhere"][..], "error: kubeconfig n does not existowhere\n"),
         (&["--kubeconfig", "broken"], "error: broken is not a kubeconfig\n"),
         (
             &["--kubeconfig", "no-context"],
-            "error: the kubeconfig has no current context\nhint: name one with --context\n",
+            "error: the kubeconfig has no current context\nhint: choose one with --context\n",
         ),
         (
             &["--kubeconfig", "closed", "--context", "there"],
             "error: the kubeconfig has no context there\nhint: it has: here\n",
         ),
-        (&["--kubeconfig", "insecure"], "error: context here does not verify whom it talks to\n"),
-        (&["--kubeconfig", "plain"], "error: context here does not verify whom it talks to\n"),
+        (
+            &["--kubeconfig", "insecure"],
+            "error: context here does not verify the API server's TLS certificate\n",
+        ),
+        (
+            &["--kubeconfig", "plain"],
+            "error: context here does not verify the API server's TLS certificate\n",
+        ),
         (
             &["--kubeconfig", "no-ca"],
-            "error: the kubeconfig cannot be used: its certificate authority cannot be loaded\n",
+            "error: cannot use the kubeconfig: its certificate authority cannot be loaded\n",
         ),
         (&["--kubeconfig", "closed"], "error: cannot reach 127.0.0.1:1: "),
-        (&[], "error: there is no kubeconfig "),
+        (&[], "error: no kubeconfig found "),
     ] {
         let run = sandbox.run(&[&["keys", "fetch"], args].concat());
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);
@@ -75,7 +81,7 @@ fn seal_asks_a_cluster_only_when_no_recipient_is_named() {
     sandbox.done(&["seal", "-R", "hybrid.pub", "--kubeconfig", "nowhere", "secret.yaml"]);
     let run = sandbox.run(&["seal", "--kubeconfig", "nowhere", "secret.yaml"]);
     assert_eq!(run.code, 2);
-    let expected = "error: no recipient is given with -r or -R, and the cluster's key cannot be had\n  caused by: there is no kubeconfig nowhere\nhint: --kubeconfig names another one\n";
+    let expected = "error: no recipient given with -r or -R, and could not fetch the cluster's key\n  caused by: kubeconfig n does not existowhere\nhint: pass another one with --kubeconfig\n";
     assert_eq!(run.stderr, expected);
 }
 

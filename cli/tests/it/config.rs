@@ -46,7 +46,7 @@ fn values_are_rekeyed_to_the_pins_of_their_environment() {
     );
     let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
     assert_eq!((run.code, run.stdout.as_str()), (1, "tree/prod/db.yaml: 1 value rekeyed\n"));
-    let error = "error: tree/dev/db.yaml: document 1, line 1: prod/db: no environment of tree/bulla.yaml has this file, so it is not said whom its values are for\nhint: add its path to an environment, or name the recipients with -r or -R\n";
+    let error = "error: tree/dev/db.yaml: document 1, line 1: prod/db: no environment of tree/bulla.yaml covers this file\nhint: add its path to an environment, or pass -r or -R\n";
     assert!(run.stderr.starts_with(error), "{}", run.stderr);
     assert_eq!(sandbox.read("tree/dev/db.yaml"), sealed);
     sandbox.done(&["unseal", "-i", "new.txt", "tree/prod/db.yaml"]);
@@ -61,7 +61,7 @@ fn an_environment_without_an_active_pin_seals_nothing() {
     sandbox.write("tree/bulla.yaml", format!("{HEAD}{}", pin(&old, "eu", "Retired")));
     let run = sandbox.run(&["rekey", "-i", "old.txt", "tree"]);
     assert_eq!(run.code, 1);
-    let error = "error: tree/prod/db.yaml: document 1, line 1: prod/db: tree/bulla.yaml: environment prod has no Active recipient\nhint: pin one: bulla keys fetch --environment prod\n";
+    let error = "error: tree/prod/db.yaml: document 1, line 1: prod/db: tree/bulla.yaml: environment prod has no Active recipient\nhint: to pin one, run: bulla keys fetch --environment prod\n";
     assert!(run.stderr.starts_with(error), "{}", run.stderr);
 }
 
@@ -109,7 +109,7 @@ fn paths_of_two_work_trees_are_not_taken_together() {
     assert_eq!(run.code, 2);
     assert_eq!(
         run.stderr,
-        "error: the paths do not lie in one Git work tree, and each may have a bulla.yaml\nhint: run the command for each of them, or say with --config or -r what counts\n"
+        "error: the paths are in different Git work trees, and each may have its own bulla.yaml\nhint: run the command for each of them, or decide with --config or -r\n"
     );
     sandbox.done(&[&rekey[..], &["-r", &new]].concat());
 }
@@ -126,7 +126,7 @@ fn a_file_belongs_to_one_environment() {
     assert_eq!(run.code, 2);
     assert_eq!(
         run.stderr,
-        "error: tree/prod/db.yaml: tree/bulla.yaml has it in two environments, other (line 9) and prod (line 3)\nhint: a file belongs to one environment: make their paths disjoint\n"
+        "error: two environments of tree/prod/db.yaml: tree/bulla.yaml cover this file, other (line 9) and prod (line 3)\nhint: a file belongs to one environment: make their paths disjoint\n"
     );
 }
 
@@ -145,42 +145,42 @@ fn what_is_wrong_is_refused_with_its_line() {
         (format!("{good}---\n{good}"), "tree/bulla.yaml: there is more than one document in it"),
         (
             "environments: []\n".into(),
-            "tree/bulla.yaml: document 1, line 1: environments: not a mapping of names to environments",
+            "tree/bulla.yaml: document 1, line 1: environments: expected a mapping of names to environments",
         ),
         (
             format!("commands: [rm]\n{good}"),
-            "tree/bulla.yaml: document 1, line 1: commands: unknown field\nhint: known here: environments, lint\n",
+            "tree/bulla.yaml: document 1, line 1: commands: unknown field\nhint: known fields: environments, lint\n",
         ),
         (
             wrong("    paths", "    run: x\n    paths"),
-            "line 3: environments.prod.run: unknown field\nhint: known here: paths, namespace, recipients\n",
+            "line 3: environments.prod.run: unknown field\nhint: known fields: paths, namespace, recipients\n",
         ),
         (
             wrong("      state", "      url: x\n      state"),
-            "line 7: environments.prod.recipients[0].url: unknown field\nhint: known here: recipient, holder, state, fetched\n",
+            "line 7: environments.prod.recipients[0].url: unknown field\nhint: known fields: recipient, holder, state, fetched\n",
         ),
         (
             wrong("prod:", "Prod:"),
-            "line 2: environments.Prod: the name of an environment has lower-case letters, digits and -",
+            "line 2: environments.Prod: the name of an environment has only lower-case letters, digits and -",
         ),
-        (wrong("[prod/**]", "[]"), "line 3: environments.prod.paths: a list of paths is wanted"),
+        (wrong("[prod/**]", "[]"), "line 3: environments.prod.paths: expected a list of paths"),
         (
             wrong("prod/**", "../prod/**"),
-            "line 3: environments.prod.paths[0]: a path that leads out of the repository",
+            "line 3: environments.prod.paths[0]: this path leads out of the repository",
         ),
         (
             wrong("prod/**", "/prod/**"),
-            "line 3: environments.prod.paths[0]: an absolute path, where one relative to this file is wanted",
+            "line 3: environments.prod.paths[0]: expected a path relative to this file, found an absolute path",
         ),
         (wrong("prod/**", "'C:/prod'"), "line 3: environments.prod.paths[0]: an absolute path"),
         (wrong("prod/**", "'https://a.example/prod'"), "line 3: environments.prod.paths[0]: a URL"),
         (
             wrong("prod/**", "prod\\x"),
-            "line 3: environments.prod.paths[0]: folders are separated by /",
+            "line 3: environments.prod.paths[0]: separate folders with /",
         ),
         (
             wrong("prod/**", "prod/"),
-            "line 3: environments.prod.paths[0]: a path without . and empty parts is wanted",
+            "line 3: environments.prod.paths[0]: expected a path without . and empty parts",
         ),
         (
             wrong("prod/**", "'prod/[!a]'"),
@@ -195,11 +195,11 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             wrong("Active", "Pending"),
-            "line 7: environments.prod.recipients[0].state: neither Active nor Retired",
+            "line 7: environments.prod.recipients[0].state: expected Active or Retired",
         ),
         (
             wrong("2026-11-21", "yesterday"),
-            "line 8: environments.prod.recipients[0].fetched: not a day, like 2026-11-21",
+            "line 8: environments.prod.recipients[0].fetched: expected a date, such as 2026-11-21",
         ),
         (
             wrong("      fetched: 2026-11-21\n", ""),
@@ -207,7 +207,7 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             with(&pin(&new, "us", "Retired")),
-            "line 9: environments.prod.recipients[1]: a recipient that stands there twice\nhint: a recipient has one holder",
+            "line 9: environments.prod.recipients[1]: this recipient is listed twice\nhint: a recipient has one holder",
         ),
         (
             with(&pin(&old, "eu", "Active")),
@@ -216,27 +216,27 @@ fn what_is_wrong_is_refused_with_its_line() {
         (with(&pin(&hybrid, "us", "Active")), "line 4: environments.prod.recipients: "),
         (
             with(&pin(&hybrid, "us", "Active")),
-            " the recipients of one value must be of one type\nhint: age forbids both types in one file: the Active recipients of an environment are of one type\n",
+            " the recipients of one value must be of one type\nhint: age allows one type per file: the Active recipients of an environment must share it\n",
         ),
         (with("  prod: {paths: [other/**]}\n"), "line 9, column 3: a key stands twice"),
         (with("    paths: [other/**]\n"), "line 9, column 5: a key stands twice"),
         (
             with("    namespace: Prod\n"),
-            "line 9: environments.prod.namespace: not a valid name of a namespace",
+            "line 9: environments.prod.namespace: not a valid namespace name",
         ),
         (with("    namespace: [a]\n"), "line 9: environments.prod.namespace: not a valid name"),
-        ("a: 1\n".into(), "line 1: a: unknown field\nhint: known here: environments, lint\n"),
+        ("a: 1\n".into(), "line 1: a: unknown field\nhint: known fields: environments, lint\n"),
         (
             "{}\n".into(),
-            "line 1: environments is missing\nhint: bulla init writes a file to begin with\n",
+            "line 1: environments is missing\nhint: to write a first file, run bulla init\n",
         ),
         (
             "environments: {a: 5}\n".into(),
-            "line 1: environments.a: a mapping with paths, namespace, recipients is wanted",
+            "line 1: environments.a: expected a mapping with paths, namespace, recipients",
         ),
         (
             with("  other: {paths: [prod/db.yaml]}\n"),
-            "environments.other.paths[0]: prod/** of environment prod names the same paths\nhint: a file belongs to one environment",
+            "environments.other.paths[0]: prod/** of environment prod covers the same paths\nhint: a file belongs to one environment",
         ),
     ] {
         sandbox.write("tree/bulla.yaml", &config);
@@ -351,7 +351,7 @@ fn pinning_needs_a_file_an_environment_and_a_cluster() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
         String::from_utf8(output.stderr).unwrap()
     };
-    let error = "error: there is no bulla.yaml at the root of a Git work tree here\nhint: bulla init writes one; --config names another file\n";
+    let error = "error: no bulla.yaml at the root of a Git work tree here\nhint: to write one, run bulla init; for another file, pass --config\n";
     assert_eq!(fetch(&["prod"], "tree/prod"), error);
     let config = format!("{HEAD}{}", pin(&new, "eu", "Active"));
     sandbox.write("tree/bulla.yaml", &config);
@@ -361,7 +361,7 @@ fn pinning_needs_a_file_an_environment_and_a_cluster() {
     );
     assert!(
         fetch(&["prod", "--yes", "--kubeconfig", "nowhere"], "tree")
-            .starts_with("error: there is no kubeconfig nowhere")
+            .starts_with("error: kubeconfig n does not existowhere")
     );
     assert!(fetch(&["prod", "-o", "x"], "tree").starts_with("error: the argument"));
     assert_eq!(sandbox.read("tree/bulla.yaml"), config);

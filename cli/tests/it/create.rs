@@ -87,7 +87,7 @@ fn certificates_and_passwords_of_registries_get_their_type() {
         (run.code, run.stderr.as_str()),
         (
             2,
-            "error: key.pem: there is no CERTIFICATE in PEM in it\nhint: --cert takes the certificate, --key the private key\n"
+            "error: key.pem: no CERTIFICATE in PEM in this file\nhint: --cert takes the certificate, --key the private key\n"
         )
     );
 
@@ -114,28 +114,31 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
     let sandbox = Sandbox::with_keys();
     sandbox.write("app.env", "A=1\nB=hunter$two\n");
     for (args, message) in [
-        (&[][..], "no value is given\nhint: name what to take"),
+        (&[][..], "no value given\nhint: name what to take"),
         (
             &["--from-literal", "hunter two=x"],
-            "number 1 of --from-literal begins with no valid data key",
+            "--from-literal number 1 does not begin with a valid data key",
         ),
-        (&["--from-literal", "hunter"], "number 1 of --from-literal begins with no valid data key"),
+        (
+            &["--from-literal", "hunter"],
+            "--from-literal number 1 does not begin with a valid data key",
+        ),
         (
             &["--from-file", "-"],
-            "it is not said which key it is for\nhint: name it: --from-file KEY=-",
+            "it is not said which key it is for\nhint: set the key: --from-file KEY=-",
         ),
-        (&["--from-file", "a=-", "--from-env-file", "-"], "stdin is to be read more than once"),
-        (&["--from-file", "a=-", "--docker-username", "me"], "stdin is to be read more than once"),
+        (&["--from-file", "a=-", "--from-env-file", "-"], "'-' (stdin) can be given only once"),
+        (&["--from-file", "a=-", "--docker-username", "me"], "'-' (stdin) can be given only once"),
         (&["--from-file", "nowhere"], "cannot read nowhere"),
-        (&["--from-env", "BULLA_NOT_SET"], "there is no environment variable of the name given"),
+        (&["--from-env", "BULLA_NOT_SET"], "no environment variable of that name"),
         (
             &["--from-env-file", "app.env"],
-            "app.env: line 2: a $ that some readers take for a variable\nhint: put the value in single quotes",
+            "app.env: line 2: a $ that some parsers read as a variable\nhint: put the value in single quotes",
         ),
-        (&["--from-literal", "a=b", "--from-literal", "a=c"], "a value of a is given twice"),
+        (&["--from-literal", "a=b", "--from-literal", "a=c"], "the value of a is given twice"),
         // Before anybody is asked for the first.
         (&["--prompt", "a", "--prompt", "b c"], "b c is not a valid data key of a Secret"),
-        (&["--from-literal", "a=b", "--prompt", "a"], "a value of a is given twice"),
+        (&["--from-literal", "a=b", "--prompt", "a"], "the value of a is given twice"),
         (
             &["--from-literal", "a=b", "--label", "team"],
             "a label without =\nhint: --label KEY=VALUE",
@@ -163,7 +166,7 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
         assert!(!run.stderr.contains("hunter"), "{}", run.stderr);
     }
     let run = sandbox.run(&["create", "DB", "-R", "x25519.pub", "--from-literal", "a=b"]);
-    assert!(run.stderr.starts_with("error: DB is not a valid name of a Secret\nhint: "));
+    assert!(run.stderr.starts_with("error: DB is not a valid Secret name\nhint: "));
     let run = sandbox.run(&["create", "db", "-R", "x25519.pub", "--from-literal", "a=b"]);
     assert!(
         run.stderr
@@ -190,12 +193,12 @@ fn a_file_gets_one_more_object_and_keeps_what_it_has() {
     assert_eq!(create(&sandbox, &new, "").code, 0);
     let text = sandbox.read("f.yaml");
     assert!(text.starts_with(&format!("{other}\n---\napiVersion: bulla.dev/v1alpha1\n")), "{text}");
-    // Who is there already is not changed by the way, and nobody is asked for a value in vain.
+    // Who already exists is not changed by the way, and nobody is asked for a value in vain.
     let run = create(&sandbox, &["--prompt", "b", "-o", "f.yaml"], "");
     assert_eq!(run.code, 2);
     assert_eq!(
         run.stderr,
-        "error: f.yaml: document 2, line 12: prod/db: it is there already\nhint: bulla set changes one of its values; --merge adds to it what is given\n"
+        "error: f.yaml: document 2, line 12: prod/db: already exists in this file\nhint: to change one value, run bulla set; to merge these values into it, pass --merge\n"
     );
     assert_eq!(sandbox.read("f.yaml"), text);
     assert_eq!(

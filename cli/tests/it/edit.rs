@@ -186,33 +186,33 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
         ),
         (
             "sed 's|^  user: .*|&x|'",
-            "stringData.user: a placeholder that was changed is no value",
+            "stringData.user: a changed placeholder is not a value",
             "write the new value alone, or bulla.dev/sealed/user/",
         ),
         (
             "sed 's|^  user: bulla|  user: ulla|'",
-            "stringData.user: a placeholder that was changed is no value",
+            "stringData.user: a changed placeholder is not a value",
             "write the new value alone, or bulla.dev/sealed/user/",
         ),
         (
             "sed 's|^  user: .*|  user: BULLA.dev/Sealed/user/|'",
-            "stringData.user: a placeholder that was changed is no value",
+            "stringData.user: a changed placeholder is not a value",
             "write the new value alone",
         ),
         (
             "sed 's|^  user: \\(.*\\)|  user: \"old is \\1, new is app2\"|'",
-            "stringData.user: a placeholder that was changed is no value",
+            "stringData.user: a changed placeholder is not a value",
             "write the new value alone",
         ),
         (
             "sed 's|team: storage|team: bulla.dev/sealed/user/x|'",
-            "metadata.labels.team: a placeholder stands for a value under stringData alone",
-            "template.data names a value as {{ key }}",
+            "metadata.labels.team: a placeholder stands for a value only under stringData",
+            "template.data refers to a value as {{ key }}",
         ),
         (
             "cat - template",
-            "template.data.url: a placeholder stands for a value under stringData alone",
-            "template.data names a value as {{ key }}",
+            "template.data.url: a placeholder stands for a value only under stringData",
+            "template.data refers to a value as {{ key }}",
         ),
         (
             "sed 's|^stringData|data|'",
@@ -366,7 +366,7 @@ fn who_changes_nothing_writes_nothing() {
             "echo 'stringData: {x: typed}' > \"$1\"; exit 3",
             "error: the editor ended with exit code 3, so nothing was written\n",
         ),
-        ("kill -KILL $$", "error: the editor was ended by signal 9, so nothing was written\n"),
+        ("kill -KILL $$", "error: signal 9 ended the editor, so nothing was written\n"),
         ("rm \"$1\"", "error: the editor removed the file, so nothing was written\n"),
     ] {
         let run = desk.edit(script, &["db.yaml"]);
@@ -385,9 +385,9 @@ fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
         ("sed 's|^  user: .*|  user: typed\\n  user: twice|'", "a key stands twice"),
         (
             "sed 's|^  user: .*|  user: 5|'",
-            "stringData.user: a number where text is wanted; quote it",
+            "stringData.user: expected a number where text; quote it",
         ),
-        ("sed 's|^  user: .*|&\\ndata: {user: eHg=}|'", "data.user: stands under stringData too"),
+        ("sed 's|^  user: .*|&\\ndata: {user: eHg=}|'", "data.user: is under stringData too"),
         ("sed 's|^  user: .*|&\\n  no key: typed|'", "key no key: "),
         ("sed 's|^  user: .*|&\\nspec: typed|'", "spec: unknown field"),
         (
@@ -460,11 +460,11 @@ fn the_editor_is_what_is_named() {
     for (editor, message) in [
         (
             "/nowhere/ed",
-            "error: cannot run /nowhere/ed\n  caused by: No such file or directory (os error 2)\nhint: name one in VISUAL or EDITOR, or with --editor\n",
+            "error: cannot run /nowhere/ed\n  caused by: No such file or directory (os error 2)\nhint: set VISUAL or EDITOR, or pass --editor\n",
         ),
         (
             "vi '",
-            "error: the name of the editor ends within quotes\nhint: name one in VISUAL or EDITOR, or with --editor\n",
+            "error: the editor command has an unclosed quote\nhint: set VISUAL or EDITOR, or pass --editor\n",
         ),
     ] {
         let output = desk.command("", &["db.yaml", "--editor", editor]).output().unwrap();
@@ -509,7 +509,7 @@ fn without_storage_in_memory_a_person_is_asked() {
     let (code, said) = edit(&[]);
     assert_eq!(code, Some(2));
     assert!(said.contains("There is no storage in memory here"), "{said}");
-    assert!(said.contains("hint: without a terminal, agree with --allow-disk"), "{said}");
+    assert!(said.contains("hint: without a terminal, pass --allow-disk"), "{said}");
     assert_eq!(desk.sandbox.read("db.yaml"), before);
     let (code, said) = edit(&["--allow-disk"]);
     assert_eq!(code, Some(0), "{said}");
@@ -534,7 +534,7 @@ fn one_of_several_is_named_and_the_others_stay() {
     assert_eq!(before[..start], after[..start]);
     let run = desk.edit("true", &["-"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("stdin cannot be changed in place"), "{}", run.stderr);
+    assert!(run.stderr.contains("cannot change stdin in place"), "{}", run.stderr);
 }
 
 #[test]
@@ -571,7 +571,7 @@ fn what_somebody_else_changed_meanwhile_stays() {
     let before = desk.sandbox.read("db.yaml");
     let run = desk.edit(&format!("sed -i '/^    user: /d' db.yaml; {edit}"), &["db.yaml"]);
     assert_eq!(run.code, 2);
-    let message = "error: db.yaml: somebody else changed it meanwhile where you changed it too\nhint: nothing was written to it; with your changes, all values sealed, it is in ";
+    let message = "error: db.yaml: someone else changed the same fields in the meantime\nhint: nothing was written to it; with your changes, all values sealed, it is in ";
     assert!(run.stderr.starts_with(message), "{}", run.stderr);
     let theirs = desk.sandbox.read("db.yaml");
     assert!(!theirs.contains("    user: "), "{theirs}");

@@ -82,7 +82,7 @@ fn what_does_not_open_is_told_without_the_passphrase() {
         (
             &["-i", "key.age"][..],
             2,
-            "error: a passphrase is needed, and there is no terminal\nhint: without a terminal it is read from a file: --passphrase-file FILE\n",
+            "error: cannot ask for the passphrase without a terminal\nhint: without a terminal, pass --passphrase-file FILE\n",
         ),
         (
             &["-i", "key.age", "--passphrase-file", "wrong"],
@@ -92,12 +92,12 @@ fn what_does_not_open_is_told_without_the_passphrase() {
         (
             &["-i", "key.age", "--passphrase-file", "none"],
             2,
-            "error: none: its first line is empty, so there is no passphrase\n",
+            "error: none: the first line, which holds the passphrase, is empty\n",
         ),
         (
             &["-i", "costly.age", "--passphrase-file", "right"],
             1,
-            "error: costly.age: it demands more work than any passphrase needs\n",
+            "error: costly.age: it demands more work than a passphrase needs\n",
         ),
         (
             &["-i", "cut.age", "--passphrase-file", "right"],
@@ -112,7 +112,7 @@ fn what_does_not_open_is_told_without_the_passphrase() {
         (
             &["-i", "large.age", "--passphrase-file", "right"],
             2,
-            "error: large.age: larger than 64 KiB, so no file of identities\n",
+            "error: large.age: larger than 64 KiB, so not an identity file\n",
         ),
     ] {
         let run = unseal(&sandbox, "x25519", flags);
@@ -152,16 +152,18 @@ fn a_backup_and_an_age_file_are_opened_by_the_other_identities_in_any_order() {
     for (flags, message) in [
         (
             &["-i", "backup.age"][..],
-            format!("error: backup.age: sealed to {fingerprint}, and no such identity is given\n"),
+            format!(
+                "error: backup.age: sealed to {fingerprint}, and none of these identities is given\n"
+            ),
         ),
         (
             &["-i", "plain.age", "-i", "hybrid.txt"],
-            "error: plain.age: encrypted to a key that is not given, or is none of type x25519\n"
+            "error: plain.age: encrypted to a key that is not given, or not of type x25519\n"
                 .to_owned(),
         ),
     ] {
         let run = unseal(&sandbox, "x25519", flags);
-        let expected = format!("{message}hint: give the identity that opens it with another -i\n");
+        let expected = format!("{message}hint: pass the identity that opens it with another -i\n");
         assert_eq!((run.code, run.stderr), (2, expected));
     }
 }

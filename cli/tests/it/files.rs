@@ -77,11 +77,11 @@ fn an_existing_file_stays_unless_forced() {
     for (args, refusal) in [
         (
             &["seal", "-R", "hybrid.pub", "secret.yaml", "-o", "out.yaml"][..],
-            "error: out.yaml: document 1, line 1: not a Kubernetes object\nhint: write the file anew with --force\n",
+            "error: out.yaml: document 1, line 1: not a Kubernetes object\nhint: to replace the whole file, pass --force\n",
         ),
         (
             &["unseal", "-i", "hybrid.txt", "sealed.yaml", "-o", "out.yaml"],
-            "error: out.yaml is there already\nhint: write over it with --force\n",
+            "error: out.yaml already exists\nhint: to overwrite it, pass --force\n",
         ),
     ] {
         sandbox.write("out.yaml", "old");
@@ -136,13 +136,13 @@ fn what_cannot_be_read_or_written_is_named() {
             &["seal", "-R", "hybrid.pub", "secret.yaml", "-o", "no/where.yaml"],
             "error: cannot write no/where.yaml\n",
         ),
-        (&["seal", "-R", "hybrid.pub", "-", "-"], "error: stdin is to be read more than once\n"),
-        (&["unseal", "-i", "-", "-"], "error: stdin is to be read more than once\n"),
-        (&["rekey", "-i", "-", "-R", "-", "x.yaml"], "error: stdin is to be read more than once\n"),
-        (&["edit", "-i", "-", "-R", "-", "x.yaml"], "error: stdin is to be read more than once\n"),
+        (&["seal", "-R", "hybrid.pub", "-", "-"], "error: '-' (stdin) can be given only once\n"),
+        (&["unseal", "-i", "-", "-"], "error: '-' (stdin) can be given only once\n"),
+        (&["rekey", "-i", "-", "-R", "-", "x.yaml"], "error: '-' (stdin) can be given only once\n"),
+        (&["edit", "-i", "-", "-R", "-", "x.yaml"], "error: '-' (stdin) can be given only once\n"),
         (
             &["migrate", "--from-key", "-", "-R", "-", "x.yaml"],
-            "error: stdin is to be read more than once\n",
+            "error: '-' (stdin) can be given only once\n",
         ),
     ] {
         let run = sandbox.run(args);

@@ -44,13 +44,13 @@ fn it_goes_to_the_root_of_the_work_tree_and_stays() {
     assert_eq!(run.stdout, "");
     let root = fs::canonicalize(sandbox.path("tree")).unwrap();
     let first = run.stderr.lines().next().unwrap();
-    assert_eq!(first, format!("{}/bulla.yaml: written with 1 environment: prod", root.display()));
+    assert_eq!(first, format!("{}/bulla.yaml: created with 1 environment: prod", root.display()));
     let written = sandbox.read("tree/bulla.yaml");
     let run = run_in(&sandbox, "tree", &["init"]);
     assert_eq!(run.code, 2);
     assert_eq!(
         run.stderr,
-        "error: bulla.yaml is there already\nhint: it stays as it is: edit it, or pin keys in it with bulla keys fetch\n"
+        "error: bulla.yaml already exists\nhint: edit it, or pin keys in it with bulla keys fetch\n"
     );
     assert_eq!(sandbox.read("tree/bulla.yaml"), written);
 }
@@ -88,7 +88,7 @@ fn what_it_writes_is_sealed_to_and_found_right() {
     let run = done_in(&sandbox, "tree", &[&["init"][..], &flags].concat());
     assert_eq!(
         run.stderr,
-        "bulla.yaml: written with 1 environment: prod\nnext: pin the cluster's key with bulla keys fetch --environment prod\n"
+        "bulla.yaml: created with 1 environment: prod\nnext: pin the cluster's key with bulla keys fetch --environment prod\n"
     );
     let config = sandbox.read("tree/bulla.yaml");
     let pin = format!(
@@ -130,7 +130,7 @@ fn without_flags_the_whole_work_tree_is_one_environment() {
         let run = run_in(&sandbox, "tree", &["seal", "-n", "a", file]);
         assert_eq!(
             run.stderr,
-            "error: bulla.yaml: environment default has no Active recipient\nhint: pin one: bulla keys fetch --environment default\n"
+            "error: bulla.yaml: environment default has no Active recipient\nhint: to pin one, run: bulla keys fetch --environment default\n"
         );
     }
     done_in(&sandbox, "tree", &["init", "--quiet", "--config", "quiet.yaml"]);
@@ -151,22 +151,22 @@ fn nothing_is_written_when_anything_is_wrong() {
     for (args, message) in [
         (
             &["--recovery-recipients-file", "../both.pub"][..],
-            "error: ../both.pub: there are several recipients in it\nhint: one is pinned for recovery",
+            "error: ../both.pub: more than one recipient in this file\nhint: one is pinned for recovery",
         ),
         (
             &["--recovery-recipients-file", "../identity.txt"],
-            "hint: the recipient stands in the comment above the identity\n",
+            "hint: the recipient is in the comment above the identity\n",
         ),
-        (&["--recovery-recipient", identity], "error: an identity stands among the arguments\n"),
+        (&["--recovery-recipient", identity], "error: an identity was passed as an argument\n"),
         (
             &["--environment", "prod=../elsewhere/**"],
-            "error: no bulla.yaml can be written with these flags\n  caused by: bulla.yaml: document 1, line 7: environments.prod.paths[0]: a path that leads out of the repository\n",
+            "error: cannot write a bulla.yaml with these flags\n  caused by: bulla.yaml: document 1, line 7: environments.prod.paths[0]: this path leads out of the repository\n",
         ),
+        (&["--environment", "a: {}\n  b=x"], "error: cannot write a bulla.yaml with these flags\n"),
         (
-            &["--environment", "a: {}\n  b=x"],
-            "error: no bulla.yaml can be written with these flags\n",
+            &["--context", "eu", "--kubeconfig", "nowhere"],
+            "error: kubeconfig n does not existowhere",
         ),
-        (&["--context", "eu", "--kubeconfig", "nowhere"], "error: there is no kubeconfig nowhere"),
     ] {
         let run = run_in(&sandbox, "tree", &[&["init"][..], args].concat());
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args:?}");

@@ -200,7 +200,7 @@ fn a_stream_is_judged_object_by_object() {
     let run = sandbox.run(&["lint", "sealed.yaml"]);
     assert_eq!(
         run.stderr,
-        "1 SealedSecret, 2 values: 3 errors, 0 warnings; 2 objects of other kinds not judged\n"
+        "1 SealedSecret, 2 values: 3 errors, 0 warnings; 2 objects of other kinds skipped\n"
     );
 }
 

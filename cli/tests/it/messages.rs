@@ -73,7 +73,7 @@ fn quiet_leaves_the_data_the_errors_and_the_exit_code() {
     // An error, with its hint.
     let run = run(&["-q", "unseal", sealed], &[]);
     assert_eq!(run.code, 2);
-    assert_eq!(run.stderr, "error: no identity is given\nhint: name its file with -i\n");
+    assert_eq!(run.stderr, "error: no identity given\nhint: pass its file with -i\n");
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn a_rekeyed_file_opens_with_the_new_identity_alone() {
         assert_eq!((run.code, run.stdout.as_str()), (0, "db.yaml: 2 values rekeyed\n"));
         assert_eq!(
             run.stderr,
-            "1 file, 1 SealedSecret: 2 values rekeyed, 0 up to date, 0 refused\n"
+            "1 SealedSecret in 1 file scanned: 2 values rekeyed, 0 up to date, 0 refused\n"
         );
         assert_eq!(sandbox.done(&["unseal", "-i", "new.txt", "db.yaml"]), before);
         let run = sandbox.run(&["unseal", "-i", "old.txt", "db.yaml"]);
@@ -239,7 +239,7 @@ fn what_cannot_be_rekeyed_is_named_and_its_file_stays_while_others_are_done() {
             "hint: name the namespace that the SealedSecret is deployed to with -n",
         ),
         ("no-name", good.replace("  name: db\n", ""), ""),
-        ("newer", good.replace("v1alpha1", "v9"), "hint: a newer bulla may know it"),
+        ("newer", good.replace("v1alpha1", "v9"), "hint: a newer bulla may support it"),
         (
             "escaped",
             good.replace(
@@ -273,7 +273,7 @@ fn what_cannot_be_rekeyed_is_named_and_its_file_stays_while_others_are_done() {
         );
         assert!(run.stderr.starts_with("error: bad.yaml: "), "{name}: {}", run.stderr);
         assert!(run.stderr.contains(hint), "{name}: {}", run.stderr);
-        assert!(run.stderr.contains("1 file left as it was"), "{name}: {}", run.stderr);
+        assert!(run.stderr.contains("1 file unchanged"), "{name}: {}", run.stderr);
         assert!(!run.stderr.contains("YWdl"), "{name}: {}", run.stderr);
         assert_eq!(sandbox.read("bad.yaml"), content, "{name}");
         assert_ne!(sandbox.read("good.yaml"), good, "{name}");
@@ -325,7 +325,7 @@ fn a_tree_holds_other_things_too() {
     );
     assert_eq!(
         run.stderr,
-        "9 files, 1 SealedSecret: 2 values rekeyed, 0 up to date, 0 refused; 2 objects of other kinds not judged\n"
+        "1 SealedSecret in 9 files scanned: 2 values rekeyed, 0 up to date, 0 refused; 2 objects of other kinds skipped\n"
     );
 }
 
@@ -352,11 +352,11 @@ fn what_was_asked_for_and_makes_no_sense_is_refused_with_nothing_written() {
         ),
         (
             &["rekey", "-i", "old.txt", "-R", "new.pub", "db.yaml", "-"],
-            "error: stdin cannot be looked through as a tree\nhint: name a file or a folder\n",
+            "error: cannot scan stdin as a folder\nhint: name a file or a folder\n",
         ),
         (
             &["rekey", "-i", "old.txt", "db.yaml"],
-            "error: it is not said whom values are to be sealed to\nhint: name the recipients with -r or -R, or pin them in a bulla.yaml",
+            "error: no recipients given\nhint: name the recipients with -r or -R, or pin them in a bulla.yaml",
         ),
         (&["rekey", "-i", "new.pub", "-R", "new.pub", "db.yaml"], "error: new.pub: line 1: "),
         (&["rekey", "-i", "old.txt", "-R", "new.pub", "-R", "hybrid.pub", "db.yaml"], "error: "),
@@ -366,7 +366,7 @@ fn what_was_asked_for_and_makes_no_sense_is_refused_with_nothing_written() {
         ),
         (
             &["rekey", "--kubeconfig", "nowhere", "db.yaml"],
-            "error: no identity is given with -i, and the cluster cannot be asked\n  caused by: there is no kubeconfig nowhere\nhint: --kubeconfig names another one\n",
+            "error: no identity given with -i, and could not ask the cluster\n  caused by: kubeconfig n does not existowhere\nhint: pass another one with --kubeconfig\n",
         ),
     ] {
         let run = sandbox.run(args);

@@ -95,10 +95,7 @@ fn with_an_identity_equal_values_stay() {
     assert_eq!(starts(&differences(&out, &anew).1), ["    a:", "    b:"]);
     sandbox.write("out.yaml", &out);
     let told = seal_done(&sandbox, FIRST, &["-i", "x25519.txt"]);
-    assert_eq!(
-        told,
-        "out.yaml: prod/db: a: equal, left as it is\nout.yaml: prod/db: b: equal, left as it is\n"
-    );
+    assert_eq!(told, "out.yaml: prod/db: a: unchanged\nout.yaml: prod/db: b: unchanged\n");
     assert_eq!(sandbox.read("out.yaml"), out);
     // Another value, other recipients, another scope, another identity: each is written anew.
     let changed = FIRST.replace("one", "eins");
@@ -138,7 +135,7 @@ fn what_the_file_has_not_is_added_at_its_end() {
         (run.code, run.stderr.as_str()),
         (
             2,
-            "error: out.yaml: it is JSON, behind which no further object can stand\nhint: write to a file of its own\n"
+            "error: out.yaml: cannot add a second object to a JSON file\nhint: write it to another file\n"
         )
     );
     assert_eq!(sandbox.read("out.yaml"), json);
@@ -177,10 +174,9 @@ fn a_manifest_without_a_namespace_is_for_that_of_its_values() {
     assert!(!sandbox.read("out.yaml").contains("namespace:"));
     let run = seal(&sandbox, &EXPORTED.replace("prod", "dev"), &[]);
     assert_eq!(run.code, 2);
-    assert!(
-        run.stderr
-            .contains("the value of a is sealed for namespace prod, so no other can be for dev")
-    );
+    assert!(run.stderr.contains(
+        "the value of a is sealed for namespace prod, so the others cannot be sealed for dev"
+    ));
     // All values anew are for whatever they are given for.
     sandbox.write("out.yaml", &bare);
     seal_done(&sandbox, &FIRST.replace("prod", "dev"), &[]);
@@ -203,17 +199,12 @@ fn what_does_not_fit_together_is_refused_and_changes_nothing() {
             &out,
             EXPORTED,
             &["--scope", "cluster"][..],
-            "the value of a, which stays, has scope strict, and --scope says cluster\nhint: leave --scope out",
+            "the existing value of a has scope strict, but --scope is cluster\nhint: leave --scope out",
         ),
         (&out, EXPORTED, &["-n", "dev"], "the manifest names prod and -n names dev"),
-        (
-            &plain,
-            EXPORTED,
-            &[],
-            "prod/db: a Secret in the clear stands in the file\nhint: seal it too",
-        ),
-        (&twice, EXPORTED, &[], "the object stands twice\nhint: take one of them out"),
-        (&future, EXPORTED, &[], "only bulla.dev/v1alpha1 is known"),
+        (&plain, EXPORTED, &[], "prod/db: the file has a plaintext Secret\nhint: seal it too"),
+        (&twice, EXPORTED, &[], "the file has this object twice\nhint: take one of them out"),
+        (&future, EXPORTED, &[], "unknown version; this bulla supports bulla.dev/v1alpha1"),
         (
             &alias,
             EXPORTED,
@@ -224,7 +215,7 @@ fn what_does_not_fit_together_is_refused_and_changes_nothing() {
             &out,
             &format!("{FIRST}---\n{FIRST}"),
             &[],
-            "<stdin>: document 2, line 6: prod/db: it is given twice",
+            "<stdin>: document 2, line 6: prod/db: given twice",
         ),
         (
             &out,
@@ -271,7 +262,7 @@ fn plaintext_in_place_gives_way_as_a_whole_or_not_at_all() {
         (run.code, run.stderr.as_str()),
         (
             2,
-            "error: ./secret.yaml is what is to be sealed, and what is written takes its place\nhint: agree with --force: without an identity the plaintext is then out of reach\n"
+            "error: ./secret.yaml would be overwritten by its own sealed copy\nhint: pass --force; without an identity you cannot recover the plaintext\n"
         )
     );
     assert_eq!(sandbox.read("secret.yaml"), FIRST);
@@ -307,13 +298,13 @@ fn plaintext_that_git_would_take_is_warned_of() {
     };
     assert_eq!(
         told("tree/sub/plain.yaml", &[]),
-        "warning: tree/sub/plain.yaml is in the clear and Git does not ignore it: delete it, or let Git ignore it\n"
+        "warning: tree/sub/plain.yaml is plaintext and Git does not ignore it: delete it, or add it to .gitignore\n"
     );
     assert_eq!(told("tree/sub/ignored.yaml", &[]), "");
     let tracked = told("tree/sub/[t]racked.yaml", &["-o", "tree/sealed.yaml"]);
     assert_eq!(
         tracked,
-        "warning: tree/sub/[t]racked.yaml is in the clear and Git tracks it: take it out with git rm --cached, and if it was pushed, change the values\n"
+        "warning: tree/sub/[t]racked.yaml is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values\n"
     );
     // Replaced, it no longer stays; what was committed does.
     let in_place = ["-o", "tree/sub/plain.yaml", "--force"];

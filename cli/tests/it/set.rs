@@ -146,10 +146,10 @@ fn a_new_line_at_the_end_is_told_and_taken_off_when_asked() {
 fn what_gives_no_value_or_two_is_refused_without_repeating_it() {
     let (sandbox, sealed) = sealed();
     for (args, input, message) in [
-        (&["a"][..], "", "no value is given, and stdin is empty"),
-        (&["a", "hunter2", "hunter3"], "", "more than one VALUE is given"),
-        (&["a", "hunter2", "--from-file", "f"], "", "the value is given in two ways"),
-        (&["a", "--from-env", "hunter2"], "", "there is no environment variable of the name given"),
+        (&["a"][..], "", "no value given, and stdin is empty"),
+        (&["a", "hunter2", "hunter3"], "", "more than one VALUE given"),
+        (&["a", "hunter2", "--from-file", "f"], "", "the value is given twice"),
+        (&["a", "--from-env", "hunter2"], "", "no environment variable of that name"),
         (&["a", "--from-env", "hunter=2"], "", "there is no environment variable"),
         (&["a", "--from-file", "nowhere"], "", "cannot read nowhere"),
         (&["hunter2 x"], "x", "is not a valid data key"),
@@ -162,7 +162,7 @@ fn what_gives_no_value_or_two_is_refused_without_repeating_it() {
         assert_eq!(sandbox.read("sealed.yaml"), sealed);
     }
     let run = sandbox.run_with_input(&["set", "-R", "-", "sealed.yaml", "a"], b"x");
-    assert!(run.stderr.contains("stdin is to be read more than once"), "{}", run.stderr);
+    assert!(run.stderr.contains("'-' (stdin) can be given only once"), "{}", run.stderr);
 }
 
 #[test]
@@ -231,14 +231,10 @@ fn what_would_break_a_rule_is_not_written() {
         ),
         (
             &["unset", "sealed.yaml", "a", "b"],
-            "prod/db: no value would be left",
+            "prod/db: this would remove the last value",
             Some("set another one first"),
         ),
-        (
-            &["unset", "sealed.yaml", "a", "c"],
-            "prod/db: there is no value of c",
-            Some("it has: a, b"),
-        ),
+        (&["unset", "sealed.yaml", "a", "c"], "prod/db: no value of c", Some("it has: a, b")),
         (
             &["set", "-R", "x25519.pub", "-n", "dev", "sealed.yaml", "a", "x"],
             "the manifest names prod and -n names dev",
@@ -271,7 +267,7 @@ fn one_of_several_objects_is_named() {
         (run.code, run.stderr.as_str()),
         (
             2,
-            "error: sealed.yaml: there are 2 SealedSecrets that may be meant\nhint: name one with --name, and its namespace with -n: prod/db, prod/web\n"
+            "error: sealed.yaml: 2 SealedSecrets match\nhint: choose one with --name, and its namespace with -n: prod/db, prod/web\n"
         )
     );
     sandbox.done(&["unset", "--name", "web", "sealed.yaml", "a"]);
@@ -346,7 +342,7 @@ fn a_link_out_of_the_folder_and_what_is_no_file_are_refused() {
     assert!(sandbox.path("tree/in.yaml").is_symlink());
     assert_ne!(sandbox.read("tree/sub/real.yaml"), sealed);
     for (file, message) in [
-        ("-", "stdin cannot be changed in place"),
+        ("-", "cannot change stdin in place"),
         ("tree", "cannot read tree"),
         ("no", "cannot read no"),
     ] {
@@ -404,7 +400,7 @@ fn a_file_that_changes_meanwhile_stays_as_it_is_then() {
     let mut stderr = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
     assert_eq!(status.code(), Some(2));
-    assert!(stderr.contains("it was changed by somebody else meanwhile"), "{stderr}");
+    assert!(stderr.contains("someone else changed it in the meantime"), "{stderr}");
     assert_eq!(sandbox.read("sealed.yaml"), changed);
 }
 
@@ -441,7 +437,7 @@ fn without_a_terminal_nobody_is_asked() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         stderr,
-        "error: no value is given, and stdin is empty\nhint: an empty value is given with --from-file /dev/null\n"
+        "error: no value given, and stdin is empty\nhint: for an empty value, pass --from-file /dev/null\n"
     );
     assert_eq!(sandbox.read("sealed.yaml"), sealed);
 }

@@ -141,22 +141,25 @@ fn variables_are_refused_that_have_no_name_or_two_values_or_decide_on_code() {
     for (args, message) in [
         (
             &["--exec", "sealed.yaml", "other.yaml", "--", "true"][..],
-            "error: key password: there are two values for the variable password\n",
+            "error: key password: two values for the variable password\n",
         ),
         (
             &["--format=dotenv", "dotted.yaml"],
-            "error: key ca.crt: ca.crt is no name of an environment variable\n",
+            "error: key ca.crt: ca.crt is not a valid environment variable name\n",
         ),
         (
             &["--exec", "path.yaml", "--", "true"],
-            "error: key LD_PRELOAD: the variable LD_PRELOAD decides which code runs, and is not taken from a file\n",
+            "error: key LD_PRELOAD: the variable LD_PRELOAD decides which code runs, so it is not taken from a file\n",
         ),
         (
             &["--exec", "nul.yaml", "--", "true"],
-            "error: nul: this value cannot stand in an environment\n",
+            "error: nul: this value does not fit in an environment\n",
         ),
-        (&["--prefix", "A_", "sealed.yaml"], "error: --prefix and --names are for variables\n"),
-        (&["--exec", "sealed.yaml", "--", "./absent"], "error: there is no command ./absent\n"),
+        (
+            &["--prefix", "A_", "sealed.yaml"],
+            "error: --prefix and --names only apply to variables\n",
+        ),
+        (&["--exec", "sealed.yaml", "--", "./absent"], "error: no such command: ./absent\n"),
     ] {
         let (code, stdout, stderr) = raw(&sandbox, args);
         assert_eq!((code, stdout), (2, Vec::new()), "{stderr}");

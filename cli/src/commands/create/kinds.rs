@@ -76,7 +76,8 @@ impl KindFlags {
     fn docker_config(&self, username: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let what = format!("Password of {username} at {}", self.docker_server);
         let password = values::typed_or_piped(&what)?;
-        let password = str::from_utf8(&password).map_err(|_| anyhow!("the password is no text"))?;
+        let password =
+            str::from_utf8(&password).map_err(|_| anyhow!("the password is not text"))?;
         // What pipes add, as docker login --password-stdin takes it.
         let password = password.strip_suffix('\n').unwrap_or(password);
         let password = password.strip_suffix('\r').unwrap_or(password);
@@ -111,7 +112,7 @@ fn pem(path: &Path, kind: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if is_there {
         Ok(bytes)
     } else {
-        Err(anyhow!("{}: there is no {} in PEM in it", path.display(), kind.trim_end_matches('-')))
+        Err(anyhow!("{}: no {} in PEM in this file", path.display(), kind.trim_end_matches('-')))
             .or_hint("--cert takes the certificate, --key the private key")
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
 
 fn object(object: &ObjectChange) -> String {
     let kind = object.kind.as_str();
-    let clear = if object.is_in_the_clear { ": **a Secret in the clear**" } else { "" };
+    let clear = if object.is_in_the_clear { ": **a plaintext Secret**" } else { "" };
     let mut text = format!(
         "\n#### {} {kind}{clear}\n\n{}\n",
         code(&object.title),
@@ -48,7 +48,7 @@ fn object(object: &ObjectChange) -> String {
         text.push_str(&format!("\nTarget policy: {} → {}\n", code(old), code(new)));
     }
     for field in &object.other_fields {
-        text.push_str(&format!("\n{}: another value\n", code(field)));
+        text.push_str(&format!("\n{}: changed\n", code(field)));
     }
     if !object.lines.is_empty() {
         text.push_str(&block(&object.lines));
@@ -62,7 +62,7 @@ fn row(report: &KeyReport) -> String {
         about.push(format!("from {}, key {}", cell(object), cell(key)));
     }
     if let Some((old, new)) = &report.binding {
-        about.push(format!("was for {}, is for {}", cell(old), cell(new)));
+        about.push(format!("was for {}, now for {}", cell(old), cell(new)));
     }
     let holder = |sign: &str, Holder { fingerprint, name }: &Holder| match name {
         Some(name) => format!("{sign} `{fingerprint}` ({})", cell(name)),

@@ -24,7 +24,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
 fn object_text(object: &ObjectChange) -> String {
     let title = styled(TITLE, &escape::line(&object.title));
     let kind = styled(style_of_object(object.kind), object.kind.as_str());
-    let clear = if object.is_in_the_clear { ", a Secret in the clear" } else { "" };
+    let clear = if object.is_in_the_clear { ", a plaintext Secret" } else { "" };
     let place = escape::line(&place(object));
     let mut text = format!("{title}: {kind}{clear} ({place})\n");
     let keys: Vec<_> = object.keys.iter().map(|key| escape::line(&key.key)).collect();
@@ -44,7 +44,7 @@ fn object_text(object: &ObjectChange) -> String {
         text.push_str(&line);
     }
     for field in &object.other_fields {
-        text.push_str(&format!("  {}: another value\n", escape::line(field)));
+        text.push_str(&format!("  {}: changed\n", escape::line(field)));
     }
     for line in &object.lines {
         let style = match line.as_bytes().first() {
@@ -72,7 +72,7 @@ fn key_details(report: &KeyReport) -> String {
         parts.push(format!("from {}, key {}", escape::line(object), escape::line(key)));
     }
     if let Some((old, new)) = &report.binding {
-        parts.push(format!("was for {old}, is for {new}"));
+        parts.push(format!("was for {old}, now for {new}"));
     }
     // Who could open what is gone says nothing any more.
     if report.kind != KeyReportKind::Removed {
@@ -131,7 +131,7 @@ pub(super) fn summary(comparison: &Comparison) -> String {
         }
     }
     if in_the_clear > 0 {
-        parts.push(format!("{} in the clear", count(in_the_clear, "Secret")));
+        parts.push(count(in_the_clear, "plaintext Secret"));
     }
     if !comparison.diagnostics.is_empty() {
         parts.push(format!("{} could not be read", comparison.diagnostics.len()));

@@ -38,7 +38,7 @@ impl Request {
     /// Two files or folders.
     pub(super) fn of_files(old: PathBuf, new: PathBuf) -> Result<Self, Failure> {
         if [&old, &new].iter().all(|path| *path == Path::new("-")) {
-            return Err(anyhow!("stdin is to be read more than once").into());
+            return Err(anyhow!("'-' (stdin) can be given only once").into());
         }
         Ok(Self::Files { old, new })
     }
@@ -66,9 +66,9 @@ impl Request {
         let new = match (new, staged) {
             (Some(_), true) => {
                 return Err(Failure::unable(anyhow!(
-                    "what is staged is compared with one revision, and two are given"
+                    "--staged compares with one revision, and two are given"
                 ))
-                .hint("leave --staged out, or name one"));
+                .hint("leave --staged out, or name one revision"));
             }
             (Some(new), false) => new,
             (None, true) => Newer::Staged,
@@ -90,14 +90,14 @@ fn commit_named(name: &str) -> Result<String, Failure> {
     if git::is_commit(name) {
         return Ok(name.to_owned());
     }
-    let error = anyhow!("there is no commit {name} in Git here");
+    let error = anyhow!("no such revision: {name}");
     if name == "-" || Path::new(name).exists() {
         Err(error).or_hint(
-            "two files or folders: bulla diff --no-index OLD NEW; in Git: bulla diff -- PATH",
+            "for two files or folders, run bulla diff --no-index OLD NEW; for a path in Git, bulla diff -- PATH",
         )
     } else {
         Err(error)
-            .or_hint("name a branch, tag or commit that is there; a shallow clone has but some")
+            .or_hint("name an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first")
     }
 }
 
@@ -116,7 +116,7 @@ fn from_root(prefix: &Path, path: &Path) -> Result<PathBuf, Failure> {
         };
         if !is_within {
             return Err(anyhow!("{} is not in the work tree", path.display()))
-                .or_hint("name it from the current folder");
+                .or_hint("name it relative to the current folder");
         }
     }
     Ok(from_root)
@@ -173,9 +173,8 @@ impl Sides {
         for path in paths {
             let mut all = old_blobs.iter().map(|blob| blob.path.as_path()).chain(new_paths.clone());
             if !all.any(|file| file.starts_with(path)) {
-                return Err(anyhow!("{} is on neither side", path.display())).or_hint(
-                    "name a file or folder that is in one of the two, from the current folder",
-                );
+                return Err(anyhow!("{} exists on neither side", path.display()))
+                    .or_hint("name a file or folder of one side, relative to the current folder");
             }
         }
         let is_wanted = |path: &Path| {
@@ -295,7 +294,7 @@ fn told<T>(config: Result<T, Failure>) -> Option<T> {
         Ok(config) => Some(config),
         Err(failure) => {
             let (message, _) = failure.into_parts();
-            output::warning(&format!("the holders of keys are not named: {message}"));
+            output::warning(&format!("cannot name the holders of keys: {message}"));
             None
         }
     }

@@ -80,7 +80,7 @@ impl Changes {
     pub(super) fn warn(&self) {
         for key in &self.with_line_break {
             output::warning(&format!(
-                "the value of {key} ends in a new line, which is sealed with it"
+                "the value of {key} ends in a newline, which is sealed with it"
             ));
         }
     }

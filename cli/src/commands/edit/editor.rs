@@ -13,7 +13,7 @@ use crate::report::output;
 /// What POSIX has everywhere.
 const DEFAULT: &str = "vi";
 
-const NAME_ONE: &str = "name one in VISUAL or EDITOR, or with --editor";
+const NAME_ONE: &str = "set VISUAL or EDITOR, or pass --editor";
 
 /// An editor with its arguments, before the name of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,16 +38,16 @@ impl Editor {
     pub(super) fn parse(command: Option<&str>) -> Result<Self, Failure> {
         let command = command.filter(|command| !command.trim().is_empty()).unwrap_or(DEFAULT);
         let mut words = shlex::split(command)
-            .ok_or_else(|| anyhow!("the name of the editor ends within quotes"))
+            .ok_or_else(|| anyhow!("the editor command has an unclosed quote"))
             .or_hint(NAME_ONE)?
             .into_iter();
         // A comment alone has no word.
-        let program = words.next().context("the name of the editor is empty").or_hint(NAME_ONE)?;
+        let program = words.next().context("the editor command is empty").or_hint(NAME_ONE)?;
         let given: Vec<_> = words.collect();
         let kind = EditorKind::of(&program);
         if kind == EditorKind::KeepsHistory {
             output::warning(
-                "this editor keeps a history of the files that it saves, on disk and in the clear: \
+                "this editor keeps a plaintext history of the files that it saves, on disk: \
                  turn its local history off, or use another editor",
             );
         }

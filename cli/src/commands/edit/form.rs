@@ -99,7 +99,7 @@ impl<'a> Form<'a> {
         let is_nothing_open = form.notes.len() == form.shown.len();
         match not_held.filter(|_| is_nothing_open) {
             Some((key, error)) => Err(Failure::no(anyhow!("{file}: {name}: key {key}: {error}")))
-                .or_hint("give the identity that opens it, or none, to edit without seeing values"),
+                .or_hint("pass the identity that opens it, or none to edit without seeing values"),
             None => Ok(form),
         }
     }
@@ -164,7 +164,7 @@ impl<'a> Form<'a> {
                 line(&format!("hint: {hint}"));
             }
             line(
-                "Nothing is written yet. Correct it; or leave it as it is, or empty the file, to give up.",
+                "Nothing is written yet. Correct it; or leave it unchanged, or empty the file, to give up.",
             );
             line("");
         }
@@ -173,10 +173,10 @@ impl<'a> Form<'a> {
             None => self.name.clone(),
         };
         line(&format!(
-            "The Secret {title} that {} describes. Save and close it to have it sealed and written;",
+            "The Secret {title} that {} describes. Save and close it to seal and write it;",
             self.file
         ));
-        line("leave it as it is, or empty the file, to change nothing.");
+        line("leave it unchanged, or empty the file, to change nothing.");
         line("");
         if self.shown.values().any(|shown| matches!(shown, FormValue::Placeholder(_))) {
             line(&format!(
@@ -210,8 +210,8 @@ impl<'a> Form<'a> {
         let file = ManifestFile::parse(Input { name: NAME.into(), bytes })?;
         let objects = file.objects()?;
         let [object] = &objects[..] else {
-            return Err(anyhow!("{NAME}: there is more than one object in it"))
-                .or_hint("one SealedSecret is edited at a time: name another with --name");
+            return Err(anyhow!("{NAME}: more than one object"))
+                .or_hint("edit one SealedSecret at a time; choose another with --name");
         };
         if object.kind() != ObjectKind::Secret {
             return Err(object.unsupported("the Secret of v1 that it was").into());
@@ -238,9 +238,9 @@ impl<'a> Form<'a> {
             if was != is {
                 let path = [Step::Key("metadata"), Step::Key(field)];
                 let was = was.map_or("none", String::as_str);
-                let what = format!("was {was}, and cannot be changed here");
+                let what = format!("cannot be changed here; it was {was}");
                 return Err(object.mistake(&path, &what)).or_hint(
-                    "sealed values are bound to it: for another one seal the values again, with bulla create",
+                    "sealed values are bound to it; to change it, seal the values again with bulla create",
                 );
             }
         }
@@ -249,9 +249,7 @@ impl<'a> Form<'a> {
         match fields.into_iter().flatten().find(|(field, _)| !known.contains(&field.as_str())) {
             Some((field, _)) => {
                 let path = [Step::Key("metadata"), Step::Key(field)];
-                Err(object
-                    .mistake(&path, "only labels and annotations can be given to the Secret")
-                    .into())
+                Err(object.mistake(&path, "the Secret can only get labels and annotations").into())
             }
             None => Ok(()),
         }
@@ -290,7 +288,7 @@ impl<'a> Form<'a> {
         let as_text: BTreeSet<&String> = keys("stringData").map(|(key, _)| key).collect();
         if let Some((key, _)) = keys("data").find(|(key, _)| as_text.contains(key)) {
             let path = [Step::Key("data"), Step::Key(key)];
-            return Err(object.mistake(&path, "stands under stringData too").into());
+            return Err(object.mistake(&path, "is under stringData too").into());
         }
         let mut values = BTreeMap::new();
         for (key, value) in secret.data.iter().flatten() {
@@ -329,7 +327,7 @@ impl<'a> Form<'a> {
         let own = placeholders().find(|(other, _)| *other == key).map(|(_, own)| own);
         if let Some((other, _)) = placeholders().find(|(_, placeholder)| *placeholder == text) {
             let what = format!(
-                "here stands the placeholder of key {other}, whose sealed value is bound to it"
+                "this is the placeholder of key {other}, whose sealed value is bound to that key"
             );
             return Err(object.mistake(&path, &what))
                 .or_hint(format!("put it back under {other}, and give {key} a value of its own"));
@@ -341,9 +339,12 @@ impl<'a> Form<'a> {
         if !typed.contains(MARK) && !placeholders().any(|(_, it)| has_digits_of(it)) {
             return Ok(());
         }
-        Err(object.mistake(&path, "a placeholder that was changed is no value")).or_hint(match own {
-            Some(own) => format!("write the new value alone, or {own} to keep the old one"),
-            None => "write the value alone; one that begins like a placeholder can stand in base64 under data".into(),
+        Err(object.mistake(&path, "a changed placeholder is not a value")).or_hint(match own {
+            Some(own) => format!("write only the new value, or {own} to keep the old one"),
+            None => {
+                "write only the value; one that begins like a placeholder goes in base64 under data"
+                    .into()
+            }
         })
     }
 
@@ -380,8 +381,10 @@ fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), F
     match marks.chain(texts).find(|(_, _, text)| text.contains(MARK)) {
         Some(([outer, inner], key, _)) => {
             let path = [Step::Key(outer), Step::Key(inner), Step::Key(key)];
-            Err(object.mistake(&path, "a placeholder stands for a value under stringData alone"))
-                .or_hint("template.data names a value as {{ key }}; labels and annotations cannot")
+            Err(object.mistake(&path, "a placeholder stands for a value only under stringData"))
+                .or_hint(
+                    "template.data refers to a value as {{ key }}; labels and annotations cannot",
+                )
         }
         None => Ok(()),
     }
@@ -395,7 +398,7 @@ fn texts_of_template(object: &Object<'_>) -> Result<BTreeMap<String, String>, Fa
         Some(Value::Object(template)) => {
             if let Some(field) = template.keys().find(|field| *field != "data") {
                 let path = [top[0], Step::Key(field)];
-                return Err(object.mistake(&path, "unknown field; type, immutable, labels and annotations stand where a Secret has them").into());
+                return Err(object.mistake(&path, "unknown field; put type, immutable, labels and annotations where a Secret has them").into());
             }
             template.get("data")
         }

@@ -60,7 +60,7 @@ impl Activate {
         match (&self.recipient, &self.holder, self.fingerprint) {
             (Some(recipient), Some(holder), _) => self.declare(&parse(recipient)?, holder),
             (_, _, Some(fingerprint)) => self.activate(fingerprint),
-            _ => Err(Failure::unable(anyhow!("no key is named"))),
+            _ => Err(Failure::unable(anyhow!("no key given"))),
         }
     }
 
@@ -92,8 +92,8 @@ impl Activate {
         let fingerprint = recipient.fingerprint();
         let is_own = keys.own_holders().contains(&holder);
         if is_own && !self.force {
-            return Err(anyhow!("{holder} is the cluster's own holder, and it does not hold {fingerprint}"))
-                .or_hint("what is sealed to it would not open here. bulla keys restore brings in the identity; --force insists");
+            return Err(anyhow!("{holder} is the cluster's own holder, and the cluster does not hold {fingerprint}"))
+                .or_hint("values sealed to it would not open here; bring in the identity with bulla keys restore, or pass --force");
         }
         let name = fingerprint.to_string();
         let is_declared = keys.keys.iter().any(|key| key.fingerprint() == fingerprint)
@@ -102,7 +102,7 @@ impl Activate {
             let key = keys.find(fingerprint)?;
             if key.holder != holder {
                 return Err(Failure::unable(anyhow!(
-                    "SealingKey {fingerprint} is declared already, for holder {}",
+                    "SealingKey {fingerprint} is already declared, for holder {}",
                     key.holder
                 )));
             }
@@ -116,7 +116,7 @@ impl Activate {
             None => "none".into(),
         };
         output::stderr(&escape::lines(&format!(
-            "holder       {holder}\nsealed to    {old}\nfrom now on  {}\n",
+            "holder       {holder}\ncurrent key  {old}\nnew key      {}\n",
             recipient.long_fingerprint()
         )));
         let question = format!("Is {} the key of {holder}?", recipient.long_fingerprint());
@@ -183,8 +183,10 @@ fn done(key: &ClusterKey) -> Result<Answer, Failure> {
 
 fn refuse_revoked(key: &ClusterKey) -> Result<(), Failure> {
     match key.state {
-        State::Revoked => Err(anyhow!("key {} is Revoked, and stays so", key.fingerprint()))
-            .or_hint("bulla keys renew makes a new one"),
+        State::Revoked => {
+            Err(anyhow!("key {} is already revoked; revocation is permanent", key.fingerprint()))
+                .or_hint("to make a new key, run: bulla keys renew")
+        }
         _ => Ok(()),
     }
 }
@@ -197,12 +199,12 @@ fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
         Possession::Missing => Err(anyhow!(
             "the cluster does not hold the identity of {fingerprint}"
         ))
-        .or_hint("what is sealed to it would not open here. bulla keys restore brings it back"),
+        .or_hint("values sealed to it would not open here; bring it back with bulla keys restore"),
         Possession::Unknown if is_own => Err(anyhow!(
-            "the controller has not said whether it holds {fingerprint}"
+            "the controller has not reported whether it holds {fingerprint}"
         ))
         .or_hint(
-            "does it run? What is sealed to a key that is not held does not open; --force insists",
+            "check that it runs; values sealed to a key that it does not hold do not open. To activate it anyway, pass --force",
         ),
         Possession::Unknown => Ok(()),
     }

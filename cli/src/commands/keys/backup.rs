@@ -80,8 +80,9 @@ impl BackupKeys {
         let held: BTreeSet<_> = held.map(ClusterKey::fingerprint).collect();
         let copied: BTreeSet<_> = copies.iter().map(|copy| copy.of).collect();
         if held.is_empty() && copied.is_empty() {
-            return Err(anyhow!("the cluster holds no key that could be backed up"))
-                .or_hint("does the controller run? bulla keys list shows what it holds");
+            return Err(anyhow!("the cluster holds no key to back up")).or_hint(
+                "check that the controller runs; to see what it holds, run: bulla keys list",
+            );
         }
         // All is known to be in order before the first file is written.
         for copy in &copies {
@@ -98,11 +99,13 @@ impl BackupKeys {
         }
         let missing = missing.join(", ");
         Err(if self.passphrase {
-            Failure::no(anyhow!("not backed up, because there is no identity Secret: {missing}"))
-    .hint("an identity that the controller reads from a file is backed up where the file comes from")
+            Failure::no(anyhow!("cannot back up {missing}: no identity Secret"))
+                .hint("the controller reads it from a file; back up that file")
         } else {
-            Failure::no(anyhow!("not backed up, because there is no encrypted copy: {missing}"))
-    .hint("name a recovery recipient to the controller with --recovery-recipient, or use --passphrase")
+            Failure::no(anyhow!(
+                "cannot back up {missing}: the controller has made no encrypted copy"
+            ))
+            .hint("set BULLA_RECOVERY_RECIPIENTS of the controller, or pass --passphrase")
         })
     }
 
@@ -112,7 +115,7 @@ impl BackupKeys {
         for (name, identity) in identity_secrets::identities(cluster)? {
             match identity {
                 Ok(identity) => found.push(identity),
-                Err(error) => warn(&format!("Secret {name} is passed over: {error}")),
+                Err(error) => warn(&format!("Secret {name} is skipped: {error}")),
             }
         }
         if found.is_empty() {
@@ -168,14 +171,14 @@ impl BackupKeys {
                 Existing::Replace
             } else {
                 Existing::Keep(
-                    "it holds something else: choose another folder, or write over it with --force",
+                    "it holds something else: choose another folder, or pass --force to overwrite it",
                 )
             };
             write::file(&path, &copy.armored, existing, Visibility::Secret)?;
         }
         let name = path.display();
         let not_the_same =
-            || anyhow!("{name} was written, and does not read back as the backup of {}", copy.of);
+            || anyhow!("{name} was written, but does not read back as the backup of {}", copy.of);
         let read = input::read(&path)?;
         let file = identities::age_file(&read.name, &read.bytes)?.ok_or_else(not_the_same)?;
         let how = match &copy.content {
@@ -203,7 +206,7 @@ fn sealed(cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
     let mut copies = Vec::new();
     for (name, file) in identity_secrets::backups(cluster)? {
         let Some(file) = file else {
-            warn(&format!("Secret {name} is passed over: there is no backup in it"));
+            warn(&format!("Secret {name} is skipped: no backup in it"));
             continue;
         };
         match keys::read_backup(&file) {
@@ -213,12 +216,9 @@ fn sealed(cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
                 content: KeyCopyContent::Sealed { file, recovery: backup.recovery },
             }),
             Ok(backup) => {
-                warn(&format!(
-                    "Secret {name} is passed over: it holds the backup of {}",
-                    backup.of
-                ));
+                warn(&format!("Secret {name} is skipped: it holds the backup of {}", backup.of));
             }
-            Err(error) => warn(&format!("Secret {name} is passed over: {error}")),
+            Err(error) => warn(&format!("Secret {name} is skipped: {error}")),
         }
     }
     Ok(copies)
@@ -235,17 +235,17 @@ fn check(keys: &SealingKeys, copy: &KeyCopy, recovery: &Keyring) -> Result<(), F
         let failure = Failure::no(anyhow!("the backup of {of} does not open: {error}"));
         match error {
             OpenBackupError::Unseal(UnsealError::NoIdentity { .. }) => {
-                failure.hint("give the recovery identity with -i")
+                failure.hint("pass the recovery identity with -i")
             }
             _ => failure.hint(
-                "do not rely on it: delete the backup Secret, and the controller makes it again",
+                "do not rely on it; delete the backup Secret, and the controller makes it again",
             ),
         }
     })?;
     let declared = keys.keys.iter().find(|key| key.fingerprint() == of);
     match declared {
         Some(key) if key.recipient != identity.recipient() => Err(Failure::no(anyhow!(
-            "the backup of {of} holds an identity of another recipient than its SealingKey"
+            "the identity in the backup of {of} does not match its SealingKey"
         ))),
         _ => Ok(()),
     }
@@ -260,10 +260,10 @@ fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
     let trouble = match sealing_keys::mark_taken_out(cluster, of) {
         Ok(()) => return,
         Err(ApiError::Forbidden) => "you may not change its status",
-        Err(ApiError::Conflict) => "somebody else keeps changing it",
+        Err(ApiError::Conflict) => "someone else keeps changing it",
         Err(_) => "its status could not be changed",
     };
-    warn(&format!("{of} is backed up, and its SealingKey does not say so: {trouble}"));
+    warn(&format!("{of} is backed up, but its SealingKey does not show it: {trouble}"));
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {

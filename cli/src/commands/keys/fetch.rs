@@ -96,8 +96,8 @@ impl Fetch {
     /// Writes the holders' Active keys into `bulla.yaml`.
     fn pin(&self) -> Result<(), Failure> {
         let config = config::find(self.config.as_deref(), &[])?
-            .ok_or_else(|| anyhow!("there is no bulla.yaml at the root of a Git work tree here"))
-            .or_hint("bulla init writes one; --config names another file")?;
+            .ok_or_else(|| anyhow!("no bulla.yaml at the root of a Git work tree here"))
+            .or_hint("to write one, run bulla init; for another file, pass --config")?;
         let mut named = Vec::new();
         for name in &self.environments {
             named.push(config.environment(name)?);
@@ -125,7 +125,9 @@ impl Fetch {
         }
         self.consent.ask(&format!("pin these in {name}?"))?;
         write::replace(&config.path, &config.file.bytes(), &new)?;
-        output::summary(&format!("pinned in {name}; bulla rekey seals what is there to them"));
+        output::summary(&format!(
+            "pinned in {name}. Existing values still use the old key; run bulla rekey"
+        ));
         Ok(())
     }
 }
@@ -146,7 +148,7 @@ fn where_pinned<'a, 'k>(
         if places.len() == before {
             let name = config.path.display();
             return Err(anyhow!("no environment of {name} pins a key of holder {holder}")).or_hint(
-                "is it the right context? To pin its key for the first time, use --environment",
+                "check that this is the right context; to pin its key for the first time, pass --environment",
             );
         }
     }

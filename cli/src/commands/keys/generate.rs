@@ -43,7 +43,7 @@ impl Generate {
         match path {
             Some(path) => {
                 let existing =
-                    Existing::Keep("an identity is never written over: choose another name");
+                    Existing::Keep("bulla never overwrites an identity: choose another name");
                 write::file(path, file.as_bytes(), existing, Visibility::Secret)?;
                 output::stdout(format!("{recipient}\n").as_bytes())?;
             }

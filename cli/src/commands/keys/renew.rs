@@ -34,16 +34,18 @@ impl Renew {
         let holder = self.holder(&keys)?;
         let Some(old) = keys.active(holder)? else {
             return Err(anyhow!("holder {holder} has no Active key to renew"))
-                .or_hint("bulla keys activate makes one Active that is there");
+                .or_hint("to make an existing key Active, run: bulla keys activate");
         };
         if !old.is_held() {
             return Err(anyhow!("the cluster does not hold the Active key of {holder}"))
-                .or_hint("only the controller of the holder's own cluster renews its key");
+                .or_hint("only the controller of the holder's own cluster can renew it");
         }
         let fingerprint = old.fingerprint();
         sealing_keys::ask_to_renew(&cluster, old)?;
         let Some(deadline) = self.wait.deadline() else {
-            output::stdout(format!("{holder}: {fingerprint} is to be renewed\n").as_bytes())?;
+            output::stdout(
+                format!("{holder}: asked the controller to renew {fingerprint}\n").as_bytes(),
+            )?;
             return Ok(Answer::Yes);
         };
         let new = sealing_keys::wait_for(&cluster, deadline, |keys| {
@@ -52,9 +54,10 @@ impl Renew {
         })?;
         let Some(new) = new else {
             let seconds = self.wait.timeout;
-            return Err(anyhow!("the controller has not renewed the key within {seconds} seconds")).or_hint(
-                "does it run, and does its log say why? It renews when it can: bulla keys list shows it",
-            );
+            return Err(anyhow!("the controller has not renewed the key within {seconds} seconds"))
+                .or_hint(
+                    "the request stays; check that the controller runs, then bulla keys list",
+                );
         };
         let text = format!(
             "{holder}: {fingerprint} is Retired and still opens\n{holder}: {new} is Active\n"
@@ -69,10 +72,10 @@ impl Renew {
         }
         match keys.own_holders()[..] {
             [holder] => Ok(holder),
-            [] => Err(anyhow!("no SealingKey says that the cluster holds its identity"))
-                .or_hint("does the controller run? --holder names the holder"),
+            [] => Err(anyhow!("no SealingKey shows that the cluster holds its identity"))
+                .or_hint("check that the controller runs, or pass --holder"),
             ref holders => Err(anyhow!("the cluster has keys of {}", holders.join(", ")))
-                .or_hint("say with --holder which one is to be renewed"),
+                .or_hint("choose one with --holder"),
         }
     }
 }

@@ -20,8 +20,7 @@ use crate::report::{escape, output};
 use crate::who::identities::IdentityFlags;
 
 /// What a revoked key is good for.
-const REVOKED: &str =
-    "a revoked key opens nothing, and stays revoked; --force stores its identity all the same";
+const REVOKED: &str = "a revoked key opens nothing, and revocation is permanent; to store its identity anyway, pass --force";
 
 /// Bring identities back into a cluster
 ///
@@ -68,8 +67,8 @@ impl Restore {
             let stored = identity_secrets::store(&cluster, &found.identity)?;
             let text = match stored {
                 StoreOutcome::Created => "restored",
-                StoreOutcome::Already => "is there already",
-                StoreOutcome::Revoked => "is there already, and revoked",
+                StoreOutcome::Already => "already exists",
+                StoreOutcome::Revoked => "already exists, and is revoked",
                 StoreOutcome::Taken => "another Secret has its name",
             };
             output::stdout(format!("{fingerprint}: {text}\n").as_bytes())?;
@@ -88,7 +87,7 @@ impl Restore {
             Ok(Answer::Yes)
         } else {
             Err(anyhow!("not restored, because another Secret has its name: {}", taken.join(", ")))
-                .or_hint("find out whose it is; nothing that is there is ever written over")
+                .or_hint("find out whose it is; bulla never overwrites it")
         }
     }
 
@@ -151,13 +150,13 @@ impl Restore {
         let Some(held) = held else {
             let seconds = self.wait.timeout;
             let missing = missing.join(", ");
-            return Err(anyhow!("stored, but not taken up by the controller within {seconds} seconds: {missing}"))
-                .or_hint("does it run? It takes them up as soon as it does: bulla keys list shows what is held");
+            return Err(anyhow!("stored, but the controller did not load it within {seconds} seconds: {missing}"))
+                .or_hint("check that it runs; it loads them when it starts. To see what it holds, run: bulla keys list");
         };
         for (fingerprint, state) in held {
             let text = match state {
                 State::Active => "is held, and Active",
-                _ => "is held: it opens. Only bulla keys activate makes it one that is sealed to",
+                _ => "opens old values; it is not used for new ones",
             };
             output::note(&format!("{fingerprint} {text}"));
         }
@@ -176,7 +175,7 @@ fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, FoundIdentity>) {
     for (fingerprint, found) in found {
         text.push_str(&format!("  {fingerprint} from {}\n", found.file));
     }
-    let warning = "while two clusters live with one key, who can read Secrets in one opens what is sealed for the other";
+    let warning = "while two clusters share a key, anyone who can read Secrets in one can open values sealed for the other";
     // A question follows, so it is said however quiet the rest is.
     output::stderr(&(escape::lines(&text) + &Label::Warning.line(warning)));
 }
@@ -193,9 +192,8 @@ fn backups_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     paths.sort();
     if paths.is_empty() {
-        Err(anyhow!("there is no backup in {name}")).or_hint(
-            "bulla keys backup writes files that end with .age; others are named one by one",
-        )
+        Err(anyhow!("no backup in {name}"))
+            .or_hint("bulla keys backup writes files that end in .age; name other files one by one")
     } else {
         Ok(paths)
     }

@@ -36,7 +36,10 @@ impl Retire {
         match key.state {
             State::Retired => {}
             State::Revoked => {
-                return Err(anyhow!("key {fingerprint} is Revoked, and stays so").into());
+                return Err(anyhow!(
+                    "key {fingerprint} is already revoked; revocation is permanent"
+                )
+                .into());
             }
             State::Active => {
                 let is_of_another = key.possession() == Possession::OfAnotherHolder
@@ -46,10 +49,10 @@ impl Retire {
                 match (is_of_another, self.force) {
                     (true, true) => sealing_keys::set_state(&cluster, key, State::Retired)?,
                     (true, false) => return Err(failure).or_hint(
-                        "activate another of its keys instead, or leave the holder without one by --force",
+                        "activate another of its keys, or pass --force to leave the holder without one",
                     ),
                     (false, _) => return Err(failure).or_hint(
-                        "nothing could be sealed any more: bulla keys renew or activate retires it in favour of another",
+                        "nothing could be sealed without it; bulla keys renew or activate replaces it with another",
                     ),
                 }
             }

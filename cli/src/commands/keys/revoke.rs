@@ -66,7 +66,7 @@ impl Revoke {
             }
             State::Active => {
                 return Err(anyhow!("key {fingerprint} is the Active key of {}", key.holder))
-                    .or_hint("first bulla keys renew, or activate another; then bulla rekey what is sealed to this one");
+                    .or_hint("first run bulla keys renew, or activate another; then bulla rekey the values sealed to this one");
             }
             State::Pending | State::Retired => {}
         }
@@ -96,12 +96,12 @@ impl Revoke {
         match listed {
             Ok(()) => Ok(need),
             Err(ApiError::Forbidden) if self.force => {
-                warn("live SealedSecrets were not looked at: you may not list them in all namespaces");
+                warn("live SealedSecrets were not checked: you may not list them in all namespaces");
                 Ok(need)
             }
             Err(refusal) => Err(refusal.of(
                 "list SealedSecrets in all namespaces",
-                "the ClusterRole bulla-view gives that right; without it nobody knows what needs the key, and only --force revokes",
+                "the ClusterRole bulla-view allows it; to revoke without knowing what needs the key, pass --force",
             )),
         }
     }
@@ -115,7 +115,7 @@ impl Revoke {
         let default = ["HEAD".to_owned()];
         let git_refs = match &self.git_refs[..] {
             [] if !git::is_here()? => {
-                output::note("there is no Git repository here, so no files were looked at");
+                output::note("no Git repository here, so no files were checked");
                 return Ok(need);
             }
             [] => &default,
@@ -129,7 +129,7 @@ impl Revoke {
     fn refuse(&self, what: &str, need: &Need) -> Result<(), Failure> {
         if need.unreadable() > 0 {
             warn(&format!(
-                "{} values in {what} cannot be read, so nobody knows what they need",
+                "{} values in {what} cannot be read, so they may still need the key",
                 need.unreadable()
             ));
         }
@@ -147,7 +147,7 @@ impl Revoke {
                 "key {} is still needed by {count} values in {what}",
                 self.fingerprint
             ))
-            .hint("bulla rekey moves them to today's keys; --force revokes all the same"))
+            .hint("bulla rekey moves them to today's keys; to revoke anyway, pass --force"))
         }
     }
 }

@@ -90,8 +90,7 @@ pub(super) fn of_comments(
         let place = FindingPlace { columns, ..FindingPlace::line(file, *line) };
         let lines = documents.iter().find(|lines| lines.contains(line));
         let extent = Extent::Lines(lines.cloned().unwrap_or(1..usize::MAX));
-        let allow =
-            text.strip_prefix("allow ").ok_or("it says nothing after bulla-lint: that is known");
+        let allow = text.strip_prefix("allow ").ok_or("unknown word after bulla-lint:");
         match allow.and_then(read) {
             Ok((rule, reason)) => {
                 allowances.push(Allowance { rule, reason, extent, place, is_used: false });
@@ -130,7 +129,7 @@ fn read(text: &str) -> Result<(Rule, String), &'static str> {
     let (id, reason) = text.split_once(':').unwrap_or((text, ""));
     let rule = rule(id.trim())?;
     match reason.trim() {
-        "" => Err("there is no reason given"),
+        "" => Err("the reason is missing"),
         reason => Ok((rule, reason.to_owned())),
     }
 }
@@ -138,7 +137,7 @@ fn read(text: &str) -> Result<(Rule, String), &'static str> {
 /// A rule that can be allowed.
 pub(super) fn rule(id: &str) -> Result<Rule, &'static str> {
     match Rule::parse(id) {
-        None => Err("there is no such rule"),
+        None => Err("no such rule"),
         Some(rule) if rule.basis() == Basis::Allowances => {
             Err("this rule is about allowances themselves, and cannot be allowed")
         }

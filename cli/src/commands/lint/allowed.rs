@@ -23,7 +23,7 @@ pub(super) fn apply(report: &mut FileReport, context: &LintContext<'_>) {
         |allowance: &&Allowance| !allowance.is_used && context.has(allowance.rule.basis());
     let unused = allowances.iter().filter(|allowance| !*is_unreadable && is_unused(allowance));
     findings.extend(unused.map(|allowance| {
-        let message = format!("{} is allowed here, and there is none", allowance.rule);
+        let message = format!("{} is allowed here, but not found", allowance.rule);
         Finding::at(Rule::UnusedAllowance, allowance.place.clone(), message)
     }));
 }
@@ -58,7 +58,7 @@ pub(super) fn apply_config(reports: &mut [FileReport], context: &LintContext<'_>
             }
         }
         if is_looked_at && !is_used && context.has(rule.basis()) {
-            tell(Rule::UnusedAllowance, format!("{rule} is allowed here, and there is none"));
+            tell(Rule::UnusedAllowance, format!("{rule} is allowed here, but not found"));
         }
     }
     findings

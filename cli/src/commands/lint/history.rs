@@ -40,9 +40,11 @@ impl Base {
     /// Reads bulla.yaml, and of the files that are not as they were the SealedSecrets.
     pub(super) fn read(git_ref: &str, config: Option<&Config>) -> Result<Self, Failure> {
         let here = std::env::current_dir().and_then(std::fs::canonicalize);
-        let root = git::root_of(&here.context("there is no current folder")?)
-            .ok_or_else(|| anyhow!("there is no Git work tree here to compare with {git_ref}"))
-            .or_hint("run it in the repository")?;
+        let root = git::root_of(&here.context("cannot find the current folder")?)
+            .ok_or_else(|| {
+                anyhow!("not in a Git work tree, so there is no {git_ref} to compare with")
+            })
+            .or_hint("run this in the repository")?;
         let config_path = match config {
             Some(config) => path_in(&root, &config.path).unwrap_or_default(),
             None => PathBuf::from(config::NAME),
@@ -147,7 +149,7 @@ impl Base {
                     vec![(Rule::ValueChanged, message)]
                 }
                 KeyChange::Removed => {
-                    let message = format!("the value that {git_ref} has is gone");
+                    let message = format!("the value of {git_ref} is removed");
                     vec![(Rule::ValueChanged, message)]
                 }
                 KeyChange::Value(change) => of_value(&change, git_ref),

@@ -79,8 +79,8 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
         let Spot { line, column } = spot(text, offset);
         let end = column + prefix.len() + digits;
         let what = match key_type {
-            KeyType::Hybrid => "a post-quantum age identity, in the clear",
-            KeyType::X25519 => "an age identity, in the clear",
+            KeyType::Hybrid => "a plaintext post-quantum age identity",
+            KeyType::X25519 => "a plaintext age identity",
         };
         let place = FindingPlace { columns: Some(column..end), ..FindingPlace::line(file, line) };
         let shown = ShownLine::of_identity(column, prefix);

@@ -37,13 +37,13 @@ impl LintReport {
             .map(|(count, one)| output::count(count, one))
             .collect();
         if !others.is_empty() {
-            parts.push(format!("{} of other kinds not judged", others.join(" and ")));
+            parts.push(format!("{} of other kinds skipped", others.join(" and ")));
         }
         let leaks = self.allowed.iter().filter(|finding| finding.rule.is_leak()).count();
         if !self.allowed.is_empty() {
             let of_leaks = match leaks {
                 0 => String::new(),
-                leaks => format!(", {leaks} of them with a secret in the clear"),
+                leaks => format!(", {leaks} of them with a plaintext secret"),
             };
             let allowed = output::count(self.allowed.len(), "finding");
             parts.push(format!("{allowed} allowed with a reason{of_leaks}"));

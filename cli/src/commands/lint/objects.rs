@@ -59,11 +59,12 @@ impl<'a> ObjectChecker<'a> {
             ObjectKind::Secret => self.secret(object),
             ObjectKind::OtherOfOurs if object.is_unknown_version() => {
                 let path = [Step::Key("apiVersion")];
-                let message = format!("only {} is known", bulla_crds::API_VERSION);
+                let message =
+                    format!("unknown version; this bulla supports {}", bulla_crds::API_VERSION);
                 self.find(object, Rule::UnknownVersion, &path, None, message);
             }
             ObjectKind::Other if has_literals(object.value) => {
-                let message = "a generator of Secrets with values in the clear";
+                let message = "a generator of Secrets with plaintext values";
                 let path = [Step::Key("secretGenerator")];
                 self.find(object, Rule::SecretGenerator, &path, None, message);
             }
@@ -91,7 +92,7 @@ impl<'a> ObjectChecker<'a> {
         let type_ = object.value.get("type").and_then(Value::as_str);
         match (["data", "stringData"].into_iter().find(has_values), type_) {
             (Some(field), Some(IDENTITY_SECRET_TYPE)) => {
-                let message = "an identity of the controller, in the clear";
+                let message = "a plaintext identity of the controller";
                 self.find(object, Rule::PrivateIdentity, &[Step::Key(field)], None, message);
             }
             (Some("data"), Some(BACKUP_SECRET_TYPE))
@@ -100,7 +101,7 @@ impl<'a> ObjectChecker<'a> {
                 self.other_objects += 1;
             }
             (Some(field), _) => {
-                let message = "a Secret in the clear; seal it with bulla seal";
+                let message = "a plaintext Secret; seal it with bulla seal";
                 self.find(object, Rule::PlaintextSecret, &[Step::Key(field)], None, message);
                 self.see(object, "Secret", None);
             }
@@ -136,7 +137,7 @@ impl<'a> ObjectChecker<'a> {
             self.find(object, rule, &flaw.steps(), None, flaw.to_string());
         }
         let parsed: ParsedValues = manifest::sealed_data(object).collect();
-        // What is not as the schema wants it was told already.
+        // What does not match the schema is reported already.
         if flaws.iter().all(|flaw| flaw.kind == FlawKind::UnknownField)
             && let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object)
         {
@@ -159,21 +160,22 @@ impl<'a> ObjectChecker<'a> {
                     Rule::InvalidName,
                     &path("name"),
                     None,
-                    "not a valid name of an object",
+                    "not a valid object name",
                 );
             }
             (Some(_), _) => {}
             (None, Some(_)) => {
-                let message = "generateName gives a name that no value can be sealed for";
+                let message =
+                    "generateName makes a random name, and a value is sealed for one name";
                 self.find(object, Rule::InvalidName, &path("generateName"), None, message);
             }
             (None, None) => {
-                self.find(object, Rule::InvalidName, &path("name"), None, "there is no name");
+                self.find(object, Rule::InvalidName, &path("name"), None, "the name is missing");
             }
         }
         if object.metadata_field("namespace").is_some_and(|name| !bulla_sealing::is_dns_label(name))
         {
-            let message = "not a valid name of a namespace";
+            let message = "not a valid namespace name";
             self.find(object, Rule::InvalidNamespace, &path("namespace"), None, message);
         }
     }
@@ -282,7 +284,7 @@ impl<'a> ObjectChecker<'a> {
             match bound_namespace.as_deref() {
                 Some(first) if first != bound => {
                     let message =
-                        format!("sealed for namespace {bound}, and values before it for {first}");
+                        format!("sealed for namespace {bound}, but values before it for {first}");
                     find(Rule::MixedNamespaces, message);
                 }
                 Some(_) => {}

@@ -31,7 +31,7 @@ pub(super) fn check(
     let FileEnvironment { config, environment, has_path } = home;
     let mut findings = Vec::new();
     if let (Some(config), None, true) = (config, environment, has_path) {
-        let message = format!("{} has this file in no environment", config.path.display());
+        let message = format!("no environment of {} covers this file", config.path.display());
         let path = [Step::Key("kind")];
         findings.push(Finding::in_object(object, Rule::NoEnvironment, &path, None, message));
     }
@@ -120,7 +120,7 @@ fn against_pins(
         .map(|pin| named(pin.recipient.fingerprint(), &pin.holder))
         .collect();
     let wrong = [
-        (Rule::UnknownKey, "sealed to a key that bulla.yaml does not know: ", unknown),
+        (Rule::UnknownKey, "sealed to a key that is not in bulla.yaml: ", unknown),
         (Rule::UnexpectedRecipient, "sealed to ", unexpected),
         (Rule::MissingRecipient, "not sealed to ", missing),
         (Rule::RetiredKey, "sealed to a retired key: ", retired),

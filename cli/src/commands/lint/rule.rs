@@ -82,17 +82,17 @@ rules! {
     /// A generator of Secrets with values in the clear.
     SecretGenerator, "secret-generator", Error, File, "put the values into a SealedSecret, and change them: they stay in Git's history";
     /// A Secret with the controller's own identity.
-    PrivateIdentity, "private-identity", Error, File, "take it out of Git, and renew the key: whoever read it can open every value sealed to it";
+    PrivateIdentity, "private-identity", Error, File, "remove it from Git, and renew the key: anyone who read it can open every value sealed to it";
     /// An age identity.
-    AgeIdentity, "age-identity", Error, File, "take it out of Git, and renew the key: whoever read it can open every value sealed to it";
+    AgeIdentity, "age-identity", Error, File, "remove it from Git, and renew the key: anyone who read it can open every value sealed to it";
     /// No YAML, and it speaks of Secrets.
-    MalformedManifest, "malformed-manifest", Error, File, "correct it: what cannot be read cannot be judged";
+    MalformedManifest, "malformed-manifest", Error, File, "correct it, so that it can be checked";
     /// A template of manifests that speaks of Secrets.
-    UnrenderedTemplate, "unrendered-template", Warning, File, "judge what it renders to: helm template … | bulla lint -";
+    UnrenderedTemplate, "unrendered-template", Warning, File, "check the rendered manifests: helm template … | bulla lint -";
     /// A field that the API server does not know.
-    UnknownField, "unknown-field", Error, File, "correct the field's name, or take it out";
+    UnknownField, "unknown-field", Error, File, "correct the field's name, or remove it";
     /// A version of our API that this tool does not know.
-    UnknownVersion, "unknown-version", Error, File, "a newer bulla may know it";
+    UnknownVersion, "unknown-version", Error, File, "a newer bulla may support it";
     /// The schema does not allow it.
     Schema, "schema", Error, File, "correct it: the API server refuses the object";
     /// The name is missing or not one that an object can have.
@@ -108,49 +108,49 @@ rules! {
     /// The type demands a key that is not there.
     MissingKey, "missing-key", Error, File, "add the key with bulla set, or correct spec.template.type";
     /// A text of `template.data` that cannot be rendered.
-    BadTemplate, "bad-template", Error, File, "correct spec.template.data; docs/templates.md says what can stand there";
+    BadTemplate, "bad-template", Error, File, "correct spec.template.data; see docs/templates.md";
     /// A data key that is both sealed and rendered.
-    DuplicateKey, "duplicate-key", Error, File, "take one of the two out";
+    DuplicateKey, "duplicate-key", Error, File, "remove one of the two";
     /// A template with more than data, for a Secret that somebody else owns.
-    MergeTemplate, "merge-template", Error, File, "take the field out, or the policy Merge";
+    MergeTemplate, "merge-template", Error, File, "remove the field, or the policy Merge";
     /// A value that is no sealed value at all.
     NotSealed, "not-sealed", Error, File, "seal it with bulla set; if it was a secret, change it: it stays in Git's history";
     /// A sealed value that is cut or breaks the format.
-    MalformedValue, "malformed-value", Error, File, "take the value from an earlier commit, or seal it again";
+    MalformedValue, "malformed-value", Error, File, "restore the value from an earlier commit, or seal it again";
     /// A value that is for another namespace, name or key.
-    WrongBinding, "wrong-binding", Error, File, "a sealed value opens only where it was sealed for: seal it again for its new place";
+    WrongBinding, "wrong-binding", Error, File, "a sealed value opens only in the place it was sealed for: seal it again for its new place";
     /// Values of one object that are for different namespaces.
     MixedNamespaces, "mixed-namespaces", Error, File, "seal all of them for the same namespace";
     /// The manifest names no namespace to compare with.
-    NamespaceNotChecked, "namespace-not-checked", Note, File, "kustomize build … | bulla lint - judges what is deployed";
+    NamespaceNotChecked, "namespace-not-checked", Note, File, "check what is deployed: kustomize build … | bulla lint -";
     /// The same object twice.
-    DuplicateObject, "duplicate-object", Warning, File, "delete one of them: whichever is applied last wins";
+    DuplicateObject, "duplicate-object", Warning, File, "delete one of them: the one applied last wins";
     /// A label or annotation of the template that will not be taken over.
-    DroppedLabel, "dropped-label", Warning, File, "take it out of spec.template.metadata";
+    DroppedLabel, "dropped-label", Warning, File, "remove it from spec.template.metadata";
     /// More than client-side `kubectl apply` can take.
     LargeManifest, "large-manifest", Warning, File, "split it, or apply it with --server-side";
     /// More than the API server can take.
     TooLarge, "too-large", Error, File, "split it";
     /// A SealedSecret that no environment has.
-    NoEnvironment, "no-environment", Error, Pins, "give an environment of bulla.yaml its path";
+    NoEnvironment, "no-environment", Error, Pins, "add its path to an environment of bulla.yaml";
     /// Another namespace than the environment's.
     NamespaceMismatch, "namespace-mismatch", Error, Pins, "correct metadata.namespace, or move the file to its environment";
     /// Sealed to a key of another environment.
-    UnexpectedRecipient, "unexpected-recipient", Error, Pins, "find out who sealed it to that key; bulla rekey seals it to the pinned ones alone";
+    UnexpectedRecipient, "unexpected-recipient", Error, Pins, "find out who sealed it to that key; to seal it only to the pinned ones, run bulla rekey";
     /// Not sealed to a key that the environment pins.
-    MissingRecipient, "missing-recipient", Error, Pins, "bulla rekey seals it to the pinned ones";
+    MissingRecipient, "missing-recipient", Error, Pins, "to seal it to the pinned ones, run bulla rekey";
     /// Sealed to a key that is retired.
-    RetiredKey, "retired-key", Warning, Pins, "bulla rekey seals it to today's key";
+    RetiredKey, "retired-key", Warning, Pins, "to seal it to today's key, run bulla rekey";
     /// Sealed to a key that nobody knows.
-    UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; bulla rekey seals it to the pinned ones alone";
+    UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; to seal it only to the pinned ones, run bulla rekey";
     /// Sealed to a key that the cluster has revoked.
     RevokedKey, "revoked-key", Error, Cluster, "change what the value is a credential for, then seal the new one";
     /// Sealed to no key that the cluster has.
-    KeyNotHeld, "key-not-held", Error, Cluster, "bulla rekey with another identity, or restore the key";
+    KeyNotHeld, "key-not-held", Error, Cluster, "rekey it with another identity, or restore the key";
     /// bulla.yaml seals to other keys than it did.
     RecipientsChanged, "recipients-changed", Warning, History, "compare the fingerprints with those that bulla keys list shows for the cluster";
     /// The value is for another place than it was.
-    BindingChanged, "binding-changed", Warning, History, "check that the value is to be used in its new place";
+    BindingChanged, "binding-changed", Warning, History, "check that the value belongs in its new place";
     /// Another value.
     ValueChanged, "value-changed", Note, History, "nothing, if it was meant";
     /// The same value for other keys.

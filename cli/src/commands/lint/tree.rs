@@ -56,8 +56,8 @@ pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<LintSource>, Failure> {
     input::refuse_stdin_twice(paths)?;
     let is_stdin = |path: &&PathBuf| input::is_stdin(path);
     if paths.is_empty() && is_piped() {
-        return Err(anyhow::anyhow!("no FILE is given and something is piped in"))
-            .or_hint("name - to judge what is piped in, or . to judge the current folder");
+        return Err(anyhow::anyhow!("no FILE given, but something is piped in"))
+            .or_hint("pass - to check the piped input, or . to check the current folder");
     }
     let mut sources: Vec<LintSource> = Vec::new();
     let has_stdin = paths.iter().any(|path| input::is_stdin(path));
@@ -167,8 +167,9 @@ impl FileReport {
             return;
         };
         if words.has_placeholders {
-            let message =
-                format!("a template that mentions {mention}; what it renders to is not judged");
+            let message = format!(
+                "a template that mentions {mention}; the rendered manifests are not checked"
+            );
             let place = FindingPlace::line(&self.name, line);
             self.findings.push(Finding::at(Rule::UnrenderedTemplate, place, message));
             return;
@@ -177,7 +178,7 @@ impl FileReport {
             Some(place) => (place.position.clone().into(), diagnostic.message.as_str()),
             None => (FindingPlace::line(&self.name, line), "not a text in UTF-8"),
         };
-        let message = format!("it mentions {mention} and cannot be judged: {what}");
+        let message = format!("it mentions {mention} and cannot be checked: {what}");
         self.findings.push(Finding::at(Rule::MalformedManifest, place, message));
     }
 
@@ -211,7 +212,7 @@ pub(super) fn find_duplicates(reports: &mut [FileReport]) {
             let key = (extent, kind, namespace, name);
             if let Some(earlier) = first.get(&key) {
                 let FindingPlace { file, line, .. } = earlier;
-                let message = format!("the same {kind} stands in {file}, line {line}");
+                let message = format!("the same {kind} is in {file}, line {line}");
                 let finding = Finding::at(Rule::DuplicateObject, place, message);
                 findings.push(Finding { object: Some(title), ..finding });
             } else {
@@ -246,7 +247,7 @@ fn read(path: Option<&Path>, is_manifest: bool) -> anyhow::Result<Input> {
     };
     match read() {
         Ok(bytes) => Ok(Input { name, bytes }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("{name} is gone"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("{name} no longer exists"),
         Err(error) => Err(error).context(format!("cannot read {name}")),
     }
 }

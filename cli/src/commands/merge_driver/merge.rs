@@ -52,7 +52,8 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &ConflictStyle)
             if merged.conflicts > 0 { vec![Conflict::Text(merged.conflicts)] } else { vec![] };
         Merged { text: merged.text, conflicts, notes: Vec::new() }
     };
-    let not_read = "a version of it cannot be read as a manifest with each object once, so it was merged as text";
+    let not_read =
+        "a version of it is not a manifest with each object once, so it was merged as text";
     let (Some(base_version), Some(ours_version), Some(theirs_version)) =
         (FileVersion::read(base), FileVersion::read(ours), FileVersion::read(theirs))
     else {

@@ -16,7 +16,7 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::progress::Progress;
 
 const NAME_THE_NAMESPACE: &str =
-    "name the namespace that the SealedSecret is deployed to with -n, or in the manifest";
+    "pass the namespace that the SealedSecret is deployed to with -n, or set it in the manifest";
 
 /// A file, and what is to be done with it.
 pub(super) struct RekeyDraft {
@@ -143,7 +143,7 @@ impl RekeyDraft {
             Err(error) => {
                 let error = anyhow!("{}: {error}", self.file.name);
                 self.file.trouble(Failure::unable(error).hint(
-                    "does a sealed value stand in it elsewhere too, by an alias or in another field?",
+                    "check whether a sealed value is in it twice, by an alias or in another field",
                 ));
             }
         }
@@ -180,8 +180,8 @@ impl Where<'_> {
         }
         let new_text = self.places.new_text(self.object, self.key, old, String::new());
         let new_text = new_text
-            .context("the value does not stand in the file as it is, but with escapes or line breaks in it")
-            .or_hint("write it on one line, plain or in simple quotes")?;
+            .context("the value is written with escapes or line breaks")
+            .or_hint("write it on one line, plain or in single quotes")?;
         Ok(Some(Pending {
             place: self.place(old),
             address,
@@ -201,7 +201,7 @@ impl Pending {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        let header = self.header.take().ok_or("no new header came for it")?;
+        let header = self.header.take().ok_or("no new header arrived for it")?;
         self.new_text.text =
             self.old.with_header(&header, &self.recipients).map_err(|error| error.to_string())?;
         Ok(())
@@ -220,7 +220,8 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
         let mut object: Option<(usize, Option<usize>)> = None;
         for (index, pending) in draft.pending.iter().enumerate() {
             if !pending.has_namespace {
-                let message = "the cluster is asked in the SealedSecret's namespace, and the manifest names none";
+                let message =
+                    "a rekey through the cluster needs a namespace, and the manifest names none";
                 let place = pending.place.clone();
                 let hint = Some(NAME_THE_NAMESPACE.to_owned());
                 draft.file.diagnostics.push(place.diagnose(message, hint));

@@ -75,10 +75,8 @@ impl Today {
         let Some(environment) = config.environment_of(file)? else {
             let name = config.path.display();
             return Ok(FileDemand::Unknown(objection(
-                format_args!(
-                    "no environment of {name} has this file, so it is not said whom its values are for"
-                ),
-                "add its path to an environment, or name the recipients with -r or -R",
+                format_args!("no environment of {name} covers this file"),
+                "add its path to an environment, or pass -r or -R",
             )));
         };
         match Destination::pinned(config, environment) {
@@ -138,16 +136,16 @@ impl Today {
         let fetch = |holder: &str| match &demand.environment {
             Some(environment) => {
                 format!(
-                    "look whether it is right, and bulla keys fetch --environment {environment} --holder {holder}"
+                    "check the fingerprint, then run: bulla keys fetch --environment {environment} --holder {holder}"
                 )
             }
-            None => "leave -r and -R out, or give an identity with -i".into(),
+            None => "leave -r and -R out, or pass an identity with -i".into(),
         };
         if let Some(fingerprint) = only_in(successors, demanded) {
             let holder = cluster.get(fingerprint).map_or("?", |key| key.holder.as_str());
             return objection(
                 format_args!(
-                    "the cluster's Active key of holder {holder} is {fingerprint}, which {by} does not name"
+                    "{by} does not have the cluster's Active key of holder {holder}, {fingerprint}"
                 ),
                 fetch(holder),
             );
@@ -162,9 +160,9 @@ impl Today {
         };
         objection(
             format_args!(
-                "{by} names {whom}, whom the value is not sealed for; a rekey through the cluster adds nobody"
+                "{by} names {whom}, but the value is not sealed to that holder; a rekey through the cluster adds no holders"
             ),
-            "give an identity with -i, or seal the value again",
+            "pass an identity with -i, or seal the value again",
         )
     }
 
@@ -192,14 +190,14 @@ fn sorted(fingerprints: &[Fingerprint]) -> Vec<Fingerprint> {
 fn no_successor(error: &NoSuccessor) -> Failure {
     let hint = match error {
         NoSuccessor::UnknownFingerprint(_) => {
-            "is it the right context? Else an administrator declares the key, or an identity is given with -i"
+            "check that this is the right context; an administrator declares the key with bulla keys activate -r, or pass an identity with -i"
         }
         NoSuccessor::NoActiveKey(_) => {
-            "bulla keys list shows the holder's keys; an administrator activates one"
+            "to see the holder's keys, run bulla keys list; an administrator activates one"
         }
-        NoSuccessor::SeveralActiveKeys(_) => "an administrator retires all but one of them",
+        NoSuccessor::SeveralActiveKeys(_) => "ask an administrator to retire all but one of them",
         NoSuccessor::Recipients(_) => {
-            "age forbids both types in one file: the holders' Active keys must be of one type"
+            "age allows one type per file: the holders' Active keys must share it"
         }
     };
     objection(error, hint)
@@ -280,7 +278,7 @@ mod tests {
             assert_eq!(
                 need(Some(&[&old, &recovery]), &sealed),
                 Err(format!(
-                    "the cluster's Active key of holder eu is {}, which environment prod does not name",
+                    "environment prod does not have the cluster's Active key of holder eu, {}",
                     fingerprint(&new)
                 ))
             );

@@ -114,7 +114,7 @@ impl RekeyReport<'_> {
         let verb = if self.is_dry_run { "would be rekeyed" } else { "rekeyed" };
         let others = match others {
             0 => String::new(),
-            others => format!("; {} of other kinds not judged", count(others, "object")),
+            others => format!("; {} of other kinds skipped", count(others, "object")),
         };
         let nothing = match (rekeyed, refused) {
             (0, 0) => "nothing needs a rekey; ",
@@ -122,9 +122,9 @@ impl RekeyReport<'_> {
         };
         let left = draft::files_left(self.drafts.iter().map(|draft| &draft.file));
         format!(
-            "{nothing}{}, {}: {} {verb}, {up_to_date} up to date, {refused} refused{left}{others}\n",
-            count(self.drafts.len(), "file"),
+            "{nothing}{} in {} scanned: {} {verb}, {up_to_date} up to date, {refused} refused{left}{others}\n",
             count(sealed_secrets, "SealedSecret"),
+            count(self.drafts.len(), "file"),
             count(rekeyed, "value"),
         )
     }

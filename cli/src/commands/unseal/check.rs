@@ -97,7 +97,7 @@ impl Tally {
     fn summary(&self, files: usize) -> String {
         let others = match self.others {
             0 => String::new(),
-            others => format!("; {} of other kinds not judged", output::count(others, "object")),
+            others => format!("; {} of other kinds skipped", output::count(others, "object")),
         };
         let verdict = match self.diagnostics.len() {
             0 => "everything opens".into(),

@@ -17,10 +17,8 @@ pub(super) fn write(variables: &Variables<'_>) -> Result<Zeroizing<Vec<u8>>, Fai
     let mut text = Zeroizing::new(Vec::with_capacity(capacity));
     for (name, value) in variables {
         let quote = quote_of(value)
-            .ok_or_else(|| {
-                anyhow!("{name}: no dotenv text for this value is read the same everywhere")
-            })
-            .or_hint("take it as it is with --key, pass it with --exec, or take --format json")?;
+            .ok_or_else(|| anyhow!("{name}: dotenv parsers would read this value differently"))
+            .or_hint("use --key, --exec or --format json")?;
         text.extend_from_slice(name.as_bytes());
         text.push(b'=');
         text.extend(quote);

@@ -13,21 +13,21 @@ use crate::report::failure::{Answer, Failure, OrHint};
 /// Runs a command; how it ends is how the process ends. Returns only when it could not be started.
 pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Answer, Failure> {
     let Some((program, args)) = command.split_first() else {
-        return Err(anyhow!("no command is given")).or_hint("it stands behind --");
+        return Err(anyhow!("no command given")).or_hint("put it after --");
     };
     let mut started = Command::new(program);
     started.args(args);
     for (name, value) in variables {
         let value = value_of(value)
-            .ok_or_else(|| anyhow!("{name}: this value cannot stand in an environment"))
-            .or_hint("it is binary: take it as it is with --key")?;
+            .ok_or_else(|| anyhow!("{name}: this value does not fit in an environment"))
+            .or_hint("it is binary: use --key")?;
         started.env(name, value);
     }
     core_file::allow_again();
     let error = become_it(&mut started);
     let program = program.to_string_lossy();
     match error.kind() {
-        io::ErrorKind::NotFound => Err(anyhow!("there is no command {program}").into()),
+        io::ErrorKind::NotFound => Err(anyhow!("no such command: {program}").into()),
         io::ErrorKind::PermissionDenied => Err(anyhow!("{program} may not be run").into()),
         io::ErrorKind::ArgumentListTooLong => Err(anyhow!(
             "{program}: its arguments and environment are larger than the system allows"

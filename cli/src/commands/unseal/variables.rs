@@ -45,8 +45,8 @@ impl Names {
         for (key, value) in secrets.iter().flat_map(|secret| secret.data.iter().flatten()) {
             let name = self.name_of(key)?;
             if variables.insert(name.clone(), &value.0).is_some() {
-                return Err(anyhow!("key {key}: there are two values for the variable {name}"))
-                    .or_hint("name one file, or one key with --key");
+                return Err(anyhow!("key {key}: two values for the variable {name}"))
+                    .or_hint("pass one file, or choose one key with --key");
             }
         }
         Ok(variables)
@@ -60,14 +60,14 @@ impl Names {
             }
         };
         if !is_name(&name) {
-            return Err(anyhow!("key {key}: {name} is no name of an environment variable"))
+            return Err(anyhow!("key {key}: {name} is not a valid environment variable name"))
                 .or_hint(
-                    "--names upper makes one of it, in capitals and with _ for - and .; --prefix puts something before it",
+                    "use --names upper to convert it (db.user → DB_USER), or put text before it with --prefix",
                 );
         }
         if decides_on_code(&name) {
             return Err(anyhow!(
-                "key {key}: the variable {name} decides which code runs, and is not taken from a file"
+                "key {key}: the variable {name} decides which code runs, so it is not taken from a file"
             ))
             .or_hint("give the variables another name with --prefix");
         }

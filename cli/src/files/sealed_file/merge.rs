@@ -69,7 +69,7 @@ impl MergedSecret {
                 MergedValueKind::Added => "added",
                 MergedValueKind::Changed => "changed",
                 MergedValueKind::Kept => {
-                    output::summary(&format!("{place}: {key}: equal, left as it is"));
+                    output::summary(&format!("{place}: {key}: unchanged"));
                     continue;
                 }
             };
@@ -155,10 +155,10 @@ fn namespace_beside<'a>(
             )),
             Some(namespace) => {
                 let what = format!(
-                    "the value of {key} is sealed for namespace {bound}, so no other can be for {namespace}"
+                    "the value of {key} is sealed for namespace {bound}, so the others cannot be sealed for {namespace}"
                 );
                 return Err(picked.refuse(what).hint(
-                    "all values of an object are for one namespace: leave -n out, or give all of them anew",
+                    "all values of an object are sealed for one namespace: leave -n out, or set all of them again",
                 ));
             }
             None => namespace = Some(bound),
@@ -175,8 +175,8 @@ fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, Binding)]) -> Result<Sco
         [] => Ok(Scope::Strict),
         [scope] => Ok(scope),
         _ => Err(picked
-            .refuse("its values are of several scopes, and it is not said which a new one has")
-            .hint("name it with --scope")),
+            .refuse("its values have several scopes, so the new value needs one of its own")
+            .hint("pass --scope")),
     }
 }
 
@@ -192,7 +192,7 @@ fn merge_template(
         // The library's message can quote a value.
         Some(value) => Template::deserialize(value).map_err(|_| {
             let path = [Step::Key("spec"), Step::Key("template")];
-            picked.object.mistake(&path, "not as the schema wants it")
+            picked.object.mistake(&path, "does not match the schema")
         })?,
     };
     let mut set = |path: &[&str], value| {

@@ -57,21 +57,19 @@ impl PickFlags {
         match (<[Object<'_>; 1]>::try_from(meant), &self.name) {
             (Ok([object]), _) => Picked::new(object, self),
             (Err(_), _) if titles.is_empty() => {
-                Err(anyhow!("{file}: there is no SealedSecret in it"))
-                    .or_hint("bulla create makes one, bulla seal turns a Secret into one")
+                Err(anyhow!("{file}: no SealedSecret in this file"))
+                    .or_hint("to make one, run bulla create, or bulla seal for an existing Secret")
             }
             (Err(_), Some(name)) if count == 0 => {
-                Err(anyhow!("{file}: there is no SealedSecret {name} in it"))
+                Err(anyhow!("{file}: no SealedSecret {name} in this file"))
                     .or_hint(format!("it has: {titles}"))
             }
             (Err(_), None) if count == 0 => {
-                Err(anyhow!("{file}: there is no SealedSecret of that namespace in it"))
+                Err(anyhow!("{file}: no SealedSecret of that namespace in this file"))
                     .or_hint(format!("it has: {titles}"))
             }
-            (Err(_), _) => {
-                Err(anyhow!("{file}: there are {count} SealedSecrets that may be meant"))
-                    .or_hint(format!("name one with --name, and its namespace with -n: {titles}"))
-            }
+            (Err(_), _) => Err(anyhow!("{file}: {count} SealedSecrets match"))
+                .or_hint(format!("choose one with --name, and its namespace with -n: {titles}")),
         }
     }
 }
@@ -147,7 +145,7 @@ mod tests {
         assert_eq!(pick(&one, Some("db"), Some("prod")).unwrap(), "prod db");
         assert_eq!(pick(&one, Some("web"), None).unwrap_err(), "it has: db");
         let two = one + &object(", namespace: dev", "db") + &object(", namespace: prod", "web");
-        let hint = "name one with --name, and its namespace with -n: db, dev/db, prod/web";
+        let hint = "choose one with --name, and its namespace with -n: db, dev/db, prod/web";
         assert_eq!(pick(&two, None, None).unwrap_err(), hint);
         assert_eq!(pick(&two, Some("web"), None).unwrap(), "prod web");
         assert_eq!(pick(&two, Some("db"), None).unwrap_err(), hint);
@@ -159,6 +157,6 @@ mod tests {
             "leave -n out, or correct the manifest"
         );
         let none = pick(others, None, None).unwrap_err();
-        assert_eq!(none, "bulla create makes one, bulla seal turns a Secret into one");
+        assert_eq!(none, "to make one, run bulla create, or bulla seal for an existing Secret");
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Put {
 }
 
 /// What makes a file one that is written anew, and not added to.
-const WRITE_ANEW: &str = "write the file anew with --force";
+const WRITE_ANEW: &str = "to replace the whole file, pass --force";
 
 /// Reads a file that Secrets are to be sealed into.
 pub(crate) fn read_to_put(path: &Path) -> Result<SealedFile, Failure> {
@@ -56,7 +56,7 @@ pub(crate) fn put(
     let mut seen = HashSet::new();
     for given in given {
         if !seen.insert((given.namespace.as_deref(), given.name())) {
-            return Err(given.refuse(&[], "it is given twice"));
+            return Err(given.refuse(&[], "given twice"));
         }
         let namespace = given.namespace.as_deref();
         let Some(picked) = same(&objects, given.name(), namespace)? else {
@@ -113,9 +113,9 @@ fn objects_to_add_to(file: &SealedFile) -> Result<Vec<Object<'_>>, Failure> {
         }
         let has_values = |field| object.value.get(field).is_some_and(|values| !values.is_null());
         if object.kind() == ObjectKind::Secret && (has_values("data") || has_values("stringData")) {
-            let what = format!("{}: a Secret in the clear stands in the file", object.title());
+            let what = format!("{}: the file has a plaintext Secret", object.title());
             return Err(object.mistake(&[], &what)).or_hint(
-                "seal it too, and take it out: what is sealed is not written beside plaintext",
+                "seal it too, and remove it: sealed values are not written next to plaintext",
             );
         }
     }
@@ -147,11 +147,11 @@ fn same<'a>(
             name: name.to_owned(),
             namespace: object.metadata_field("namespace").or(namespace).map(Into::into),
         })),
-        [_, other, ..] => {
-            Err(other
-                .mistake(&[Step::Key("metadata"), Step::Key("name")], "the object stands twice"))
-            .or_hint("take one of them out of the file")
-        }
+        [_, other, ..] => Err(other.mistake(
+            &[Step::Key("metadata"), Step::Key("name")],
+            "the file has this object twice",
+        ))
+        .or_hint("remove one of them"),
     }
 }
 
@@ -166,16 +166,16 @@ fn appended(
     let name = file.path.display();
     let manifests = ManifestFile::parse(Input { name: name.to_string(), bytes: new })?;
     if manifests.is_json() {
-        return Err(anyhow!("{name}: it is JSON, behind which no further object can stand"))
-            .or_hint("write to a file of its own");
+        return Err(anyhow!("{name}: cannot add a second object to a JSON file"))
+            .or_hint("write it to another file");
     }
     manifests.appended(documents).map_err(|error| file.not_edited(error))
 }
 
 fn refuse_to_merge(picked: &Picked<'_>) -> Failure {
     picked
-        .refuse("it is there already")
-        .hint("bulla set changes one of its values; --merge adds to it what is given")
+        .refuse("already exists in this file")
+        .hint("to change one value, run bulla set; to merge these values into it, pass --merge")
 }
 
 /// A scope that is asked for must be that of the values that stay, too: it is said of the whole Secret.
@@ -190,10 +190,9 @@ fn refuse_other_scope(
     match other {
         Some((key, binding)) => {
             let (there, scope) = (binding.scope().as_str(), scope.as_str());
-            let what = format!(
-                "the value of {key}, which stays, has scope {there}, and --scope says {scope}"
-            );
-            Err(picked.refuse(what).hint("leave --scope out, or give all of its values"))
+            let what =
+                format!("the existing value of {key} has scope {there}, but --scope is {scope}");
+            Err(picked.refuse(what).hint("leave --scope out, or pass all of its values"))
         }
         None => Ok(()),
     }

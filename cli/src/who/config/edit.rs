@@ -43,12 +43,12 @@ pub(crate) fn renewed(config: &Config, renewals: &[Renewal]) -> Result<Option<Ve
     }
     let bytes = config.file.patched(&patches).map_err(|NotEdited| {
         let name = config.path.display();
-        Failure::unable(anyhow!("{name}: recipients cannot be changed in the form that they are in"))
-            .hint("an anchor, an alias or a text of several lines cannot be edited: write the recipients without it")
+        Failure::unable(anyhow!("{name}: cannot edit the recipients in their current form"))
+            .hint("write the recipients without anchors, aliases and multi-line text")
     })?;
     let name = config.path.display().to_string();
     parse(&config.path, Input { name, bytes: bytes.clone() })
-        .map_err(|failure| failure.context("the new recipients do not fit"))?;
+        .map_err(|failure| failure.context("the new recipients are not valid"))?;
     Ok(Some(bytes.to_vec()))
 }
 
@@ -242,10 +242,7 @@ mod tests {
         let other = recipient(KeyType::X25519);
         let (message, hint) =
             super::renewed(&config(&alias), &[renewal("eu", &other)]).unwrap_err().into_parts();
-        assert_eq!(
-            message,
-            "bulla.yaml: recipients cannot be changed in the form that they are in"
-        );
+        assert_eq!(message, "bulla.yaml: cannot edit the recipients in their current form");
         assert!(hint.unwrap().starts_with("an anchor, an alias"));
         // Another holder of another type.
         let block = format!(
@@ -253,7 +250,7 @@ mod tests {
         );
         let (message, hint) =
             super::renewed(&config(&block), &[renewal("us", &new)]).unwrap_err().into_parts();
-        assert!(message.starts_with("the new recipients do not fit: bulla.yaml: document 1, line 4: environments.prod.recipients: "), "{message}");
+        assert!(message.starts_with("the new recipients are not valid: bulla.yaml: document 1, line 4: environments.prod.recipients: "), "{message}");
         assert!(hint.unwrap().starts_with("age forbids both types"));
         // The type of all of them changes at once.
         assert!(renewed(&block, &[renewal("eu", &new)]).contains("state: Retired"));

@@ -27,15 +27,17 @@ pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Con
     match &roots[..] {
         [Some(root)] => of_work_tree(root)?.map(|path| read(&path)).transpose(),
         [] | [None] => Ok(None),
-        _ => Err(anyhow!("the paths do not lie in one Git work tree, and each may have a {NAME}"))
-            .or_hint("run the command for each of them, or say with --config or -r what counts"),
+        _ => Err(anyhow!(
+            "the paths are in different Git work trees, and each may have its own {NAME}"
+        ))
+        .or_hint("run the command for each of them, or decide with --config or -r"),
     }
 }
 
 /// That an environment is named, and there is no file that could have it.
 pub(crate) fn none_for_environment() -> Failure {
-    Failure::unable(anyhow!("there is no bulla.yaml, so no environment"))
-        .hint("run it in the Git work tree that has one, or name it with --config")
+    Failure::unable(anyhow!("no bulla.yaml found, so there is no environment"))
+        .hint("run this in the Git work tree that has one, or pass --config")
 }
 
 /// Reads one file.
@@ -57,8 +59,8 @@ pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Config,
 /// Where the file of the work tree around the current folder stands or is to be written.
 pub(crate) fn default_path() -> Result<PathBuf, Failure> {
     let root = git::root_of(&real_path(Path::new("."))?)
-        .ok_or_else(|| anyhow!("this is no Git work tree, at whose root a {NAME} is found"))
-        .or_hint("begin one with git init, or name the file with --config")?;
+        .ok_or_else(|| anyhow!("not in a Git work tree, which would have {NAME} at its root"))
+        .or_hint("run git init, or pass --config")?;
     Ok(of_work_tree(&root)?.unwrap_or_else(|| shortest(&root.join(NAME))))
 }
 
@@ -71,7 +73,7 @@ fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
     match other {
         Some(other) => Err(anyhow!("{} is not at the root of the work tree", other.display()))
             .or_hint(format!(
-                "there is one {NAME}, in {}; name another file with --config",
+                "a work tree has one {NAME}, in {}; for another file, pass --config",
                 root.display()
             )),
         None => Ok(config.is_file().then(|| shortest(&config))),

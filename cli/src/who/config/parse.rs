@@ -53,10 +53,10 @@ impl ConfigReader<'_> {
         let Some(environments) = whole.get("environments") else {
             return Err(self
                 .mistake(&[], "environments is missing")
-                .hint("bulla init writes a file to begin with"));
+                .hint("to write a first file, run bulla init"));
         };
         let Value::Object(environments) = environments else {
-            return Err(self.mistake(&path, "not a mapping of names to environments"));
+            return Err(self.mistake(&path, "expected a mapping of names to environments"));
         };
         let mut globs = Vec::new();
         let mut read = Vec::new();
@@ -75,7 +75,7 @@ impl ConfigReader<'_> {
     ) -> Result<Environment, Failure> {
         let path = [Step::Key("environments"), Step::Key(name)];
         if !is_dns_label(name) {
-            let what = "the name of an environment has lower-case letters, digits and -";
+            let what = "the name of an environment has only lower-case letters, digits and -";
             return Err(self.mistake(&path, what));
         }
         let map = self.mapping(value, &path, &["paths", "namespace", "recipients"])?;
@@ -93,7 +93,7 @@ impl ConfigReader<'_> {
                 Some(GivenNamespace::by_environment(namespace, name, self.path))
             }
             Some(_) => {
-                return Err(self.mistake(&at("namespace"), "not a valid name of a namespace"));
+                return Err(self.mistake(&at("namespace"), "not a valid namespace name"));
             }
         };
         let pins = match map.get("recipients") {
@@ -102,11 +102,11 @@ impl ConfigReader<'_> {
                 let what = format!("more than {MAX_PINS} recipients");
                 return Err(self
                     .mistake(&at("recipients"), &what)
-                    .hint("delete what was retired long ago"));
+                    .hint("delete those retired long ago"));
             }
             Some(Value::Array(pins)) => self.pins(at("recipients"), pins)?,
             Some(_) => {
-                return Err(self.mistake(&at("recipients"), "a list of recipients is wanted"));
+                return Err(self.mistake(&at("recipients"), "expected a list of recipients"));
             }
         };
         Ok(Environment { name: name.to_owned(), globs: set, namespace, pins })
@@ -119,7 +119,7 @@ impl ConfigReader<'_> {
         paths: Option<&Value>,
     ) -> Result<(GlobSet, Vec<globset::Glob>), Failure> {
         let Some(Value::Array(paths)) = paths.filter(|paths| has_items(paths)) else {
-            return Err(self.mistake(at, "a list of paths is wanted"));
+            return Err(self.mistake(at, "expected a list of paths"));
         };
         let mut set = GlobSetBuilder::new();
         let mut globs = Vec::new();
@@ -147,7 +147,7 @@ impl ConfigReader<'_> {
             let pin = self.pin(at(index), value)?;
             if pins.iter().any(|earlier| earlier.recipient == pin.recipient) {
                 return Err(self
-                    .mistake(&at(index), "a recipient that stands there twice")
+                    .mistake(&at(index), "this recipient is listed twice")
                     .hint("a recipient has one holder and one state: delete the other item"));
             }
             let is_active =
@@ -167,7 +167,7 @@ impl ConfigReader<'_> {
                 let failure = self.mistake(&path, &error.to_string());
                 Err(match error {
                     RecipientsError::Mixed(..) => failure.hint(
-                        "age forbids both types in one file: the Active recipients of an environment are of one type",
+                        "age allows one type per file: the Active recipients of an environment must share it",
                     ),
                     _ => failure,
                 })
@@ -189,17 +189,17 @@ impl ConfigReader<'_> {
             .map_err(|error| self.mistake(&at("recipient"), &format!("{error}")))?;
         let holder = text("holder")?.to_owned();
         if !is_dns_label(&holder) {
-            let what = "the name of a holder has lower-case letters, digits and -";
+            let what = "the name of a holder has only lower-case letters, digits and -";
             return Err(self.mistake(&at("holder"), what));
         }
         let state = match text("state")? {
             "Active" => PinState::Active,
             "Retired" => PinState::Retired,
-            _ => return Err(self.mistake(&at("state"), "neither Active nor Retired")),
+            _ => return Err(self.mistake(&at("state"), "expected Active or Retired")),
         };
         let fetched: Date = text("fetched")?
             .parse()
-            .map_err(|_| self.mistake(&at("fetched"), "not a day, like 2026-11-21"))?;
+            .map_err(|_| self.mistake(&at("fetched"), "expected a date, such as 2026-11-21"))?;
         Ok(Pin { recipient, holder, state, fetched })
     }
 
@@ -211,7 +211,7 @@ impl ConfigReader<'_> {
         let items = match map.get("allow") {
             None | Some(Value::Null) => return Ok(Vec::new()),
             Some(Value::Array(items)) => items,
-            Some(_) => return Err(self.mistake(&path, "a list of rules is wanted")),
+            Some(_) => return Err(self.mistake(&path, "expected a list of rules")),
         };
         let read = |(index, item): (usize, &Value)| {
             let path = [path[0], path[1], Step::Index(index)];
@@ -219,7 +219,7 @@ impl ConfigReader<'_> {
             let at = |field| [path[0], path[1], path[2], Step::Key(field)];
             let text = |field| match map.get(field).and_then(Value::as_str).map(str::trim) {
                 Some(text) if !text.is_empty() => Ok(text.to_owned()),
-                _ => Err(self.mistake(&at(field), &format!("a {field} is wanted"))),
+                _ => Err(self.mistake(&at(field), &format!("expected a {field}"))),
             };
             let (rule, reason) = (text("rule")?, text("reason")?);
             let (globs, _) = self.paths(&at("paths"), map.get("paths"))?;
@@ -237,12 +237,12 @@ impl ConfigReader<'_> {
     ) -> Result<&'v Map<String, Value>, Failure> {
         let known = fields.join(", ");
         let Value::Object(map) = value else {
-            return Err(self.mistake(path, &format!("a mapping with {known} is wanted")));
+            return Err(self.mistake(path, &format!("expected a mapping with {known}")));
         };
         match map.keys().find(|field| !fields.contains(&field.as_str())) {
             Some(field) => {
                 let path = [path, &[Step::Key(field)]].concat();
-                Err(self.mistake(&path, "unknown field").hint(format!("known here: {known}")))
+                Err(self.mistake(&path, "unknown field").hint(format!("known fields: {known}")))
             }
             None => Ok(map),
         }
@@ -267,7 +267,7 @@ impl ConfigReader<'_> {
                     Step::Index(glob.index),
                 ];
                 let what = format!(
-                    "{} of environment {} names the same paths",
+                    "{} of environment {} covers the same paths",
                     escape::line(&other.text),
                     other.environment
                 );
@@ -287,23 +287,21 @@ fn has_items(value: &Value) -> bool {
 /// Why a path cannot be one of the repository.
 fn unfit_path(text: &str) -> Option<&'static str> {
     if text.contains("://") {
-        return Some("a URL, where a path within the repository is wanted");
+        return Some("expected a path within the repository, found a URL");
     }
     if text.contains("[!") || text.contains("[^") {
-        return Some("a class that excludes would stand for / too: say what is meant");
+        return Some("a class that excludes would match / too: list what to match");
     }
     if text.contains('\\') {
-        return Some("folders are separated by /");
+        return Some("separate folders with /");
     }
     if text.starts_with('/') || text.as_bytes().get(1) == Some(&b':') {
-        return Some("an absolute path, where one relative to this file is wanted");
+        return Some("expected a path relative to this file, found an absolute path");
     }
     let mut parts = text.split('/');
     match parts.find(|part| ["", ".", ".."].contains(part)) {
-        Some("..") => Some("a path that leads out of the repository"),
-        Some(_) => {
-            Some("a path without . and empty parts is wanted; a folder is written folder/**")
-        }
+        Some("..") => Some("this path leads out of the repository"),
+        Some(_) => Some("expected a path without . and empty parts; write a folder as folder/**"),
         None => None,
     }
 }

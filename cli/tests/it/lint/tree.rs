@@ -182,7 +182,7 @@ fn streams_are_judged_as_tools_print_them() {
         (run.code, run.stdout + &run.stderr)
     };
     let summary =
-        "1 SealedSecret, 2 values: 0 errors, 0 warnings; 2 objects of other kinds not judged\n";
+        "1 SealedSecret, 2 values: 0 errors, 0 warnings; 2 objects of other kinds skipped\n";
     assert_eq!(lint(&["-"], &kustomize), (0, summary.to_owned()));
     assert_eq!(lint(&["-e", "prod", "-"], &kustomize), (0, summary.to_owned()));
     let (code, text) = lint(&["-e", "dev", "-"], &kustomize);
@@ -192,12 +192,12 @@ fn streams_are_judged_as_tools_print_them() {
     let (code, text) = lint(&["-"], &helm);
     assert_eq!(code, 1);
     let line = helm.lines().position(|line| line.starts_with("stringData")).unwrap() + 1;
-    let start = format!("<stdin>:{line}:1: error: document 2, prod/db: a Secret in the clear");
+    let start = format!("<stdin>:{line}:1: error: document 2, prod/db: a plaintext Secret");
     assert!(text.starts_with(&start), "{text}");
     let twice = format!("{sealed}---\n{sealed}");
     let (code, text) = lint(&["-"], &twice);
     assert_eq!(code, 0);
-    assert!(text.contains("warning: document 2, prod/db: the same SealedSecret stands in <stdin>, line 1 [duplicate-object]"), "{text}");
+    assert!(text.contains("warning: document 2, prod/db: the same SealedSecret is in <stdin>, line 1 [duplicate-object]"), "{text}");
     // What cannot be read is not passed over.
     let (code, text) = lint(&["-"], "a: b: c\n");
     assert_eq!(code, 2);
@@ -207,7 +207,7 @@ fn streams_are_judged_as_tools_print_them() {
         (code, text.as_str()),
         (
             2,
-            "error: no FILE is given and something is piped in\nhint: name - to judge what is piped in, or . to judge the current folder\n"
+            "error: no FILE given, but something is piped in\nhint: pass - to check the piped input, or . to check the current folder\n"
         )
     );
     let (code, text) = lint(&["-e", "test", "-"], &kustomize);
@@ -344,7 +344,7 @@ fn what_is_allowed_has_a_reason_and_is_counted() {
     assert_eq!((run.code, run.stdout.as_str()), (0, ""));
     assert_eq!(
         run.stderr,
-        "0 SealedSecrets, 0 values: 0 errors, 0 warnings; 2 findings allowed with a reason, 2 of them with a secret in the clear\n"
+        "0 SealedSecrets, 0 values: 0 errors, 0 warnings; 2 findings allowed with a reason, 2 of them with a plaintext secret\n"
     );
 }
 
@@ -371,15 +371,11 @@ fn bulla_yaml_allows_for_whole_files() {
     assert_eq!(code, 1);
     assert!(found.contains(&("bad-allowance".into(), "bulla.yaml".into())), "{found:?}");
     let run = sandbox.run(&["lint", "--format", "concise", "tests"]);
-    assert!(
-        run.stdout.starts_with("bulla.yaml:3:6: error: there is no such rule"),
-        "{}",
-        run.stdout
-    );
+    assert!(run.stdout.starts_with("bulla.yaml:3:6: error: no such rule"), "{}", run.stdout);
     for (wrong, message) in [
         (allow.replace("reason", "because"), "unknown field"),
-        (allow.replace("a fixture", "''"), "a reason is wanted"),
-        (allow.replace("[tests/**]", "[../x]"), "a path that leads out of the repository"),
+        (allow.replace("a fixture", "''"), "expected a reason"),
+        (allow.replace("[tests/**]", "[../x]"), "this path leads out of the repository"),
     ] {
         sandbox.write("bulla.yaml", format!("lint:\n  allow:\n{wrong}\nenvironments: {{}}\n"));
         let run = sandbox.run(&["lint", "tests"]);
