@@ -1,8 +1,8 @@
 //! A cluster, asked through its API server.
 //!
-//! The only module that talks to an API server, and only when a command has no other way to know what it must.
-//! Its children say what is asked; here is how. Errors are our own phrases: a client library's can repeat a
-//! kubeconfig or a credential plugin's output, and an API server's what it was sent.
+//! The only module that talks to an API server, and only when a command cannot work offline. This file connects and
+//! sends requests; its children know the objects. Errors are fixed phrases: a client library's text can repeat a
+//! kubeconfig or a credential plugin's output, and an API server's text can repeat what it received.
 
 pub(crate) mod identity_secrets;
 pub(crate) mod kubeconfig;
@@ -40,23 +40,23 @@ pub(crate) struct Cluster {
     controller_namespace: String,
 }
 
-/// Why a cluster did not do what it was asked.
+/// Why a cluster refused a request.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// The user has not the right, or a policy of the cluster forbids it.
+    /// The user lacks the right, or a policy of the cluster forbids it.
     Forbidden,
-    /// The object, or its kind, is not there.
+    /// The object, or its kind, does not exist.
     NotFound,
-    /// Somebody else was faster: the object is there already, or has changed.
+    /// Someone else was faster: the object already exists, or has changed.
     Conflict,
-    /// What was sent breaks a rule of its kind or of a policy.
+    /// The object breaks a rule of its kind or of a policy.
     Invalid,
-    /// Whatever has nothing to do with what was asked.
+    /// Trouble that has nothing to do with the request.
     Other(Failure),
 }
 
 impl ApiError {
-    /// What the refusal means, where nothing better is known: `what` was to be done, `right` tells who may.
+    /// A message for the user: `what` could not be done, and `right` says who may do it.
     pub(crate) fn of(self, what: impl fmt::Display, right: impl fmt::Display) -> Failure {
         match self {
             Self::Forbidden => Failure::unable(anyhow!("you may not {what}")).hint(right),
@@ -104,7 +104,7 @@ impl Cluster {
         &self.controller_namespace
     }
 
-    /// The kubeconfig context by which it is asked.
+    /// The kubeconfig context.
     pub(crate) fn context(&self) -> &str {
         &self.context
     }
@@ -161,7 +161,7 @@ async fn in_time<T, E: From<Failure>>(request: impl Future<Output = Result<T, E>
     })
 }
 
-/// What has nothing to do with what was asked.
+/// Trouble that has nothing to do with the request.
 fn failure(error: &kube::Error, server: &str) -> Failure {
     match error {
         kube::Error::Api(status) if status.code == 401 => {
@@ -183,7 +183,7 @@ fn failure(error: &kube::Error, server: &str) -> Failure {
     }
 }
 
-/// The last cause, which says what happened to the connection.
+/// The last cause, which tells what happened to the connection.
 fn innermost(error: &kube::Error) -> String {
     let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {

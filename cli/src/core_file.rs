@@ -1,4 +1,4 @@
-//! No core file of a process that holds plaintext or identities: it would have all of them in it, on a disk.
+//! No core file for a process that holds plaintext or identities: it would write all of them to a disk.
 
 #[cfg(unix)]
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ pub(crate) fn forbid() {
     #[cfg(unix)]
     {
         let before = BEFORE.get_or_init(|| getrlimit(Resource::Core));
-        // A limit that cannot be set stays as it is; to crash is not what is planned.
+        // A limit that cannot be set is unchanged; a crash is unlikely.
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: before.maximum });
     }
 }

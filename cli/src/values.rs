@@ -1,5 +1,5 @@
-//! Values in the clear, as people give them: typed unseen, from stdin, a file or the environment. Byte for byte, and
-//! wiped when dropped; no temporary file, no copy in the arguments of another process.
+//! Plaintext values, as people enter them: typed unseen, from stdin, a file or the environment. They are kept byte for
+//! byte and wiped when dropped; no temporary file, no copy in the arguments of another process.
 
 mod dotenv;
 pub(crate) mod plain_secret;
@@ -20,7 +20,7 @@ use crate::report::{output, terminal};
 
 pub(crate) use sources::{SourceFlags, Values};
 
-/// What an empty value is given with, where it cannot be told from a mistake.
+/// How to pass an empty value, where it could be a mistake.
 const EMPTY_VALUE: &str = "for an empty value, pass --from-file /dev/null";
 
 /// Where one value comes from.
@@ -133,7 +133,7 @@ pub(crate) fn typed(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     }
 }
 
-/// Tells that a value stands where others can see it.
+/// Warns that a value is where others can see it.
 pub(crate) fn warn_about_arguments() {
     output::warning(
         "values on the command line leak into the shell history and ps; type them at the prompt, or use stdin or a file",
@@ -153,7 +153,7 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
     Ok(value)
 }
 
-/// The bytes of an argument or variable; none on systems where it is no bytes.
+/// The bytes of an argument or variable; none on systems where it is not bytes.
 pub(crate) fn bytes_of(text: &OsStr) -> Option<Zeroizing<Vec<u8>>> {
     if cfg!(unix) || text.to_str().is_some() {
         Some(Zeroizing::new(text.as_encoded_bytes().to_vec()))

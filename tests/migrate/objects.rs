@@ -356,7 +356,11 @@ fn the_result_of_one_file_can_be_written_elsewhere() -> Result<()> {
     let run = with(&["new.yaml"])?;
     ensure!(run.code == 0 && site.values("new.yaml")?["a"] == b"hunter2", "{}", run.stderr);
     let run = with(&["new.yaml"])?;
-    ensure!(run.code == 2 && run.stderr.contains("write over it with --force"), "{}", run.stderr);
+    ensure!(
+        run.code == 2 && run.stderr.contains("to overwrite it, pass --force"),
+        "{}",
+        run.stderr
+    );
     ensure!(with(&["new.yaml", "--force"])?.code == 0);
     let run = with(&["-"])?;
     ensure!(

@@ -14,26 +14,26 @@ use kube::core::{PartialObjectMeta, Request};
 use super::{ApiError, Cluster, MANAGER};
 use crate::report::failure::{Failure, OrHint};
 
-/// Who may read and write identities and their backups.
+/// The right to read and write identities and their backups.
 const KEEPERS: &str = "this needs the Role bulla-keys there: ask a key administrator";
 
-/// What was found, by the name of the Secret that it was found in.
+/// What was found, with the name of its Secret.
 type Named<T> = Vec<(String, T)>;
 
-/// What became of an identity that was to be stored.
+/// What became of an identity to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreOutcome {
-    /// It is there now.
+    /// It was created.
     Created,
-    /// It was there.
+    /// It existed already.
     Already,
-    /// It was there, with the note that its key was revoked.
+    /// It existed already, marked as revoked.
     Revoked,
-    /// Something else is there under its name.
+    /// Something else has its name.
     Taken,
 }
 
-/// The encrypted copies, the age file in each Secret, if there is one.
+/// The encrypted copies: the age file in each Secret, if it has one.
 pub(crate) fn backups(cluster: &Cluster) -> Result<Named<Option<Vec<u8>>>, Failure> {
     let secrets = secrets(cluster, BACKUP_SECRET_TYPE)?;
     let backup = |secret: WipedSecret| {
@@ -53,7 +53,7 @@ pub(crate) fn identities(
 }
 
 /// Creates the Secret of an identity. By POST: client-side apply would repeat it in an annotation, and
-/// whatever is there already is to stay.
+/// an existing Secret must stay.
 pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
     let namespace = cluster.controller_namespace();
     let secret = keys::identity_secret(identity, namespace);

@@ -1,4 +1,4 @@
-//! The kubeconfig: which file, which context, and whether it says whom it talks to.
+//! The kubeconfig: which file, which context, and whether it verifies its server.
 
 use std::ffi::OsString;
 use std::io;
@@ -57,7 +57,7 @@ impl ClustersFlags {
     }
 }
 
-/// Reads the kubeconfig that the flags name, and which context counts; one that does not verify its server is refused.
+/// Reads the kubeconfig and the name of its context. A context that does not verify its server is refused.
 pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure> {
     let kubeconfig = kubeconfig(flags)?;
     let context = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
@@ -70,7 +70,7 @@ pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure
     Ok((kubeconfig, context))
 }
 
-/// What a client needs of it.
+/// The client's configuration.
 pub(super) async fn config(
     kubeconfig: Kubeconfig,
     flags: &ClusterFlags,
@@ -134,7 +134,7 @@ fn paths_of(list: &OsString) -> Vec<PathBuf> {
     std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
 }
 
-/// A key that came over an unverified connection may be anybody's.
+/// A key from an unverified connection could be anyone's.
 fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure> {
     let context = kubeconfig.contexts.iter().find(|context| context.name == name);
     let Some(context) = context.and_then(|context| context.context.as_ref()) else {

@@ -1,5 +1,5 @@
-//! New headers through the cluster: a Rekey for each SealedSecret, answered by the controller, and deleted whatever
-//! becomes of it. Only headers go there, and only headers come back.
+//! New headers through the cluster: the controller answers a Rekey for each SealedSecret, and the Rekey is deleted
+//! in any case. Only headers are sent, and only headers come back.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -23,19 +23,19 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// How long to wait before the first look, and at most between two.
 const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
-/// How many are asked for at once.
+/// How many requests run at once.
 const AT_ONCE: usize = 8;
 
 /// What the headers of one Rekey may take in base64: far less than what the API server takes, answer included.
 const MAX_HEADERS_LENGTH: usize = 128 * 1024;
 
-/// Who may ask.
+/// The right to create Rekeys.
 const REKEYERS: &str = "ask an administrator to bind the ClusterRole bulla-rekey to you there, or pass an identity with -i";
 
 /// Headers by data key.
 pub(crate) type Headers = BTreeMap<String, Vec<u8>>;
 
-/// New headers that are wanted for values of one SealedSecret.
+/// A request for new headers for values of one SealedSecret.
 pub(crate) struct HeaderRequest {
     namespace: String,
     sealed_secret: String,
@@ -50,7 +50,7 @@ impl HeaderRequest {
         Self { namespace, sealed_secret, headers: Headers::new() }
     }
 
-    /// Its Rekeys: as many as its headers need.
+    /// As many Rekeys as its headers need.
     fn rekeys(&self) -> Vec<Rekey> {
         let mut parts: Vec<BTreeMap<String, String>> = Vec::new();
         let mut length = 0;
@@ -98,7 +98,7 @@ impl From<Failure> for RefusedHeaders {
     }
 }
 
-/// Why there are no new headers: for one request, or for none of them.
+/// Why new headers are missing: for one request, or for all of them.
 enum NoHeaders {
     Refused(RefusedHeaders),
     GivenUp(Failure),
@@ -117,7 +117,7 @@ pub(crate) fn new_headers(
         done();
         answer
     });
-    // All of them to their ends, so that nothing of theirs is left in the cluster.
+    // All of them run to their end, so that no Rekey is left in the cluster.
     let answers: Vec<_> = cluster.runtime.block_on(answers.buffered(AT_ONCE).collect());
     asking.signals.deliver();
     answers
@@ -133,7 +133,7 @@ pub(crate) fn new_headers(
 struct Asking<'a> {
     cluster: &'a Cluster,
     signals: HeldSignals,
-    /// Whether another request met what would meet all of them.
+    /// Whether another request failed in a way that would stop all of them.
     is_over: Cell<bool>,
 }
 
@@ -224,7 +224,7 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether there is still reason to.
+    /// Fails if a signal came, or if another request failed for all of them.
     fn go_on(&self) -> Result<(), NoHeaders> {
         if self.signals.is_received() || self.is_over.get() {
             Err(NoHeaders::GivenUp(Failure::unable(anyhow!("interrupted; nothing was written"))))
@@ -234,7 +234,7 @@ impl Asking<'_> {
     }
 }
 
-/// The answer in a status, if it is the last word.
+/// The answer in a status, if it is final.
 fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, RefusedHeaders>> {
     let condition =
         |type_: &str| status.conditions.iter().find(|condition| condition.type_ == type_);

@@ -20,40 +20,40 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::who::recipients;
 
-/// What to do when it cannot be told which key is meant.
+/// What to do when several keys could be meant.
 const USE_A_FILE: &str =
     "write the recipients to a file with bulla keys fetch and choose with -R, or pass one with -r";
 
-/// Who may read SealingKeys.
+/// The right to read SealingKeys.
 const READERS: &str =
     "ask an administrator to bind the Role bulla-seal to you there, or to send you the recipient";
 
-/// Who may write SealingKeys.
+/// The right to write SealingKeys.
 const TRUSTED: &str = "this needs the Role bulla-keys there, and the verb trust on sealingkeys: ask a key administrator";
 
-/// How long between two looks at what is waited for.
+/// How long to wait between two reads.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Far longer than a key takes to take over from another.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// How often a write is tried that somebody else's got in the way of.
+/// How often a write is tried when another one gets in its way.
 const ATTEMPTS: usize = 5;
 
 /// Whether the cluster has the private half of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Possession {
-    /// It has.
+    /// It has it.
     Held,
-    /// It should, and has not.
+    /// It should have it, and does not.
     Missing,
-    /// Somebody else should.
+    /// Another holder should have it.
     OfAnotherHolder,
-    /// The controller has not said yet.
+    /// The controller has not reported yet.
     Unknown,
 }
 
-/// A SealingKey that can be trusted, and what the cluster says of it.
+/// A SealingKey that can be trusted, and its status.
 pub(crate) struct ClusterKey {
     declared: DeclaredKey,
     object: SealingKey,
@@ -73,17 +73,17 @@ impl ClusterKey {
         self.recipient.fingerprint()
     }
 
-    /// Whether the controller says that it has the private half.
+    /// Whether the controller reports that it has the private half.
     pub(crate) fn is_held(&self) -> bool {
         self.possession() == Possession::Held
     }
 
-    /// What the controller says of the private half.
+    /// What the controller reports about the private half.
     pub(crate) fn possession(&self) -> Possession {
         match self.condition(HELD) {
             Some(held) if held.status == "True" => Possession::Held,
             Some(held) if held.reason == "OfAnotherHolder" => Possession::OfAnotherHolder,
-            // Of a revoked key it is not said whose it was.
+            // A revoked key does not say which holder it had.
             Some(held) if held.status == "False" && held.reason != "Revoked" => Possession::Missing,
             _ => Possession::Unknown,
         }
@@ -108,7 +108,7 @@ impl ClusterKey {
         Some(self.object.status.as_ref()?.sealed_secrets.as_ref()?.count)
     }
 
-    /// The conditions, with one that says that a copy of the identity is out of the cluster.
+    /// The conditions, with the one that records a copy of the identity outside of the cluster.
     fn conditions_when_taken_out(&self) -> Vec<Condition> {
         let status = self.object.status.as_ref();
         let mut conditions = status.map(|status| status.conditions.clone()).unwrap_or_default();
@@ -148,7 +148,7 @@ impl SealingKeys {
         }
     }
 
-    /// The key of this fingerprint, or why there is none that can be used.
+    /// The key of this fingerprint, or why it cannot be used.
     pub(crate) fn find(&self, fingerprint: Fingerprint) -> Result<&ClusterKey, Failure> {
         let name = fingerprint.to_string();
         if let Some((_, error)) = self.malformed.iter().find(|(malformed, _)| *malformed == name) {
@@ -198,7 +198,7 @@ impl SealingKeys {
         self.keys.iter().any(|key| key.successor().is_some() && !is_active(&key.holder))
     }
 
-    /// Says on stderr which ones cannot be trusted.
+    /// Warns about the ones that cannot be trusted.
     pub(crate) fn warn_of_malformed(&self) {
         for (name, error) in &self.malformed {
             let warning = format!("SealingKey {name} is malformed and not trusted: {error}");
@@ -206,7 +206,7 @@ impl SealingKeys {
         }
     }
 
-    /// Those that can be trusted, as rules speak of them.
+    /// The trusted keys, in the form that the rules need.
     pub(crate) fn declared(&self) -> DeclaredKeys {
         self.keys.iter().map(|key| key.declared.clone()).collect()
     }
@@ -245,7 +245,7 @@ pub(crate) fn all(cluster: &Cluster) -> Result<SealingKeys, Failure> {
     Ok(listed.items.into_iter().collect())
 }
 
-/// All SealingKeys, to seal to: not in the moment in which one takes over from another.
+/// All SealingKeys, to seal to: waits while one key takes over from another.
 pub(crate) fn of_today(cluster: &Cluster) -> Result<SealingKeys, Failure> {
     let start = Instant::now();
     loop {
@@ -257,7 +257,7 @@ pub(crate) fn of_today(cluster: &Cluster) -> Result<SealingKeys, Failure> {
     }
 }
 
-/// The SealingKeys, looked at again and again until `seen` finds something in them. `None` after the deadline.
+/// Reads the SealingKeys until `seen` finds something in them. `None` after the deadline.
 pub(crate) fn wait_for<T>(
     cluster: &Cluster,
     deadline: Duration,
@@ -281,7 +281,7 @@ pub(crate) fn declare(
     recipient: &Recipient,
     holder: &str,
 ) -> Result<(), Failure> {
-    // Nothing is decided by it on this machine; order and age of keys are for people.
+    // Nothing is decided by this clock; order and age of keys are for people.
     let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
     let namespace = cluster.controller_namespace();
     let key = sealing_key(recipient, namespace, holder, created, State::Pending);
@@ -292,8 +292,8 @@ pub(crate) fn declare(
     })
 }
 
-/// Changes the state of a key, if nobody else has changed the key since it was read. What was asked of it in
-/// its old state is over.
+/// Changes the state of a key, unless someone else changed the key since it was read. Requests for its old state
+/// end with it.
 pub(crate) fn set_state(cluster: &Cluster, key: &ClusterKey, state: State) -> Result<(), Failure> {
     let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
     change(
@@ -351,7 +351,7 @@ fn change(cluster: &Cluster, key: &ClusterKey, mut change: Value) -> Result<(), 
         .map_err(|refusal| refusal.of(format_args!("change SealingKey {name}"), TRUSTED))
 }
 
-/// Says in a key's status that its backup was taken out of the cluster and read back.
+/// Records in a key's status that its backup was taken out of the cluster and read back.
 pub(crate) fn mark_taken_out(cluster: &Cluster, fingerprint: Fingerprint) -> Result<(), ApiError> {
     let name = fingerprint.to_string();
     let api = cluster.own::<SealingKey>();
@@ -371,7 +371,7 @@ pub(crate) fn mark_taken_out(cluster: &Cluster, fingerprint: Fingerprint) -> Res
     }
 }
 
-/// That there is nothing to seal to.
+/// The failure when no key can be sealed to.
 pub(crate) fn no_active_key(cluster: &Cluster) -> Failure {
     let namespace = cluster.controller_namespace();
     Failure::unable(anyhow!("no Active SealingKey in namespace {namespace}"))
@@ -389,7 +389,7 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
         failure.context("no recipient given with -r or -R, and could not fetch the cluster's key")
     })?;
     keys.retain(|key| key.state == State::Active);
-    // Keys of other clusters may lie beside its own; those that it can open are marked.
+    // Keys of other clusters may be declared beside its own; the ones that it can open are marked as held.
     if keys.len() > 1 && keys.iter().any(ClusterKey::is_held) {
         keys.retain(ClusterKey::is_held);
     }

@@ -1,7 +1,7 @@
-//! What a shell can complete beyond flags and paths: data keys, environments, fingerprints and contexts.
+//! What a shell can complete beyond flags and paths: data keys, environments and fingerprints.
 //!
-//! All of it is read from files; no cluster is asked, no stdin is read and nothing is said: where something cannot be
-//! read there are no candidates.
+//! All of it is read from files. Completion asks no cluster, reads no stdin and prints nothing: an unreadable file has
+//! no candidates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -71,7 +71,7 @@ fn keys(of: fn(&Object<'_>) -> Vec<String>) -> Vec<CompletionCandidate> {
         let ours = objects.iter().filter(|object| object.kind() == ObjectKind::SealedSecret);
         keys.extend(ours.flat_map(of));
     }
-    // What is no data key could be anything, and stands on a terminal next.
+    // A text that is not a data key could be anything, and would be printed on a terminal.
     let keys = keys.into_iter().filter(|key| bulla_sealing::is_data_key(key));
     keys.map(CompletionCandidate::new).collect()
 }

@@ -20,12 +20,12 @@ use crate::who::recipients;
 
 /// What the file begins with.
 const HEAD: &str = "\
-# Whom the values in this repository are sealed to. A file belongs to the one environment whose paths match it.
-# Whoever is among its Active recipients can read what is sealed from then on: review changes here accordingly.
+# The recipients that values in this repository are sealed to. A file belongs to the environment whose paths match it.
+# An Active recipient can read every value sealed from then on: review changes here accordingly.
 environments:
 ";
 
-/// What to do with a file that is there.
+/// What to do with an existing file.
 const KEEP: &str = "edit it, or pin keys in it with bulla keys fetch";
 
 /// Write the bulla.yaml of a repository: its environments, their paths and whom their values are sealed to
@@ -150,7 +150,7 @@ impl Init {
         }
     }
 
-    /// What the clusters show, after somebody agreed.
+    /// The clusters' keys, once the user has confirmed them.
     fn fetched(&self, config: &Config) -> Result<Vec<Renewal>, Failure> {
         if self.contexts.is_empty() {
             return Ok(Vec::new());
@@ -207,7 +207,7 @@ fn scalar(text: &str) -> String {
     String::from_utf8_lossy(&manifest::to_yaml([&Value::from(text)])).trim().to_owned()
 }
 
-/// Says what there is now and what comes next.
+/// Reports what was written and what to do next.
 fn tell(path: &Path, config: &Config, renewals: &[Renewal]) {
     let names: Vec<_> =
         config.environments.iter().map(|environment| environment.name.as_str()).collect();

@@ -73,7 +73,7 @@ impl Inspect {
         Ok(if is_all_read { Answer::Yes } else { Answer::No })
     }
 
-    /// It only gives names to keys, so that none can be had does not end the command unless it was asked for.
+    /// It only names the holders of keys, so an unreadable one ends the command only if --config asked for it.
     fn config(&self) -> Result<Option<Config>, Failure> {
         let is_file = |path: &&PathBuf| path.as_path() != Path::new("-");
         let files: Vec<_> = self.files.iter().filter(is_file).cloned().collect();

@@ -1,7 +1,7 @@
 //! `bulla lint`.
 //!
-//! Each file is read and judged by itself, on all processors; then what spans files is judged, then what is allowed
-//! is set apart, then all of it is told at once.
+//! Files are read and checked one by one, on all processors. Then come the checks across files and the allowances, and
+//! one report at the end.
 
 mod allowance;
 mod allowed;

@@ -71,7 +71,7 @@ impl MergeDriver {
     }
 }
 
-/// A version as text. One that is none cannot be merged, and stays as it is.
+/// A version as text. A version that is not text cannot be merged, and is unchanged.
 fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
     let bytes = input::read(path)?.bytes;
     match str::from_utf8(&bytes) {

@@ -65,7 +65,7 @@ impl Seal {
         let recipients_files = &self.destination.recipients.recipients_files;
         let others = recipients_files.iter().chain(&self.identities.identities);
         let paths = input::paths(&self.files.files, others)?;
-        // What becomes of the values decides; without a file for them, where they come from.
+        // The file that gets the values decides; without one, the file that they come from.
         let output = self.output.file();
         let file = match (output, &self.files.files[..]) {
             (Some(output), _) => Some(output),
@@ -113,7 +113,7 @@ impl Seal {
         Ok(PlainSecret { object: Some(object), secret, namespace })
     }
 
-    /// A manifest in the clear gives way to what is sealed as a whole, or not at all: no plaintext stays beside it.
+    /// A plaintext manifest is replaced as a whole or not at all: no plaintext stays beside sealed values.
     fn refuse_to_merge_into_itself(&self, output: Option<&Path>) -> Result<(), Failure> {
         let Some(output) = output.filter(|_| !self.force) else { return Ok(()) };
         if self.files.files.iter().any(|file| is_same(file, output)) {
@@ -124,7 +124,7 @@ impl Seal {
         }
     }
 
-    /// Plaintext that Git would take with it must not stay behind unnoticed.
+    /// Warns about plaintext files that Git tracks or would add.
     fn warn_of_what_is_left(&self, output: Option<&Path>) {
         for file in self.files.files.iter().filter(|file| *file != Path::new("-")) {
             let name = file.display();
@@ -151,7 +151,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
     real(one).is_some_and(|one| real(other) == Some(one))
 }
 
-/// Writes what is given, sealed: to stdout or a new file, or into a file that is there.
+/// Seals and writes what is given: to stdout, to a new file, or into an existing file.
 pub(super) fn write_sealed(
     given: &[PlainSecret<'_>],
     sealer: Sealer<'_>,

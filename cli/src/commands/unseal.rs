@@ -168,7 +168,7 @@ fn to_json(secrets: &[WipedSecret]) -> Zeroizing<Vec<u8>> {
     json
 }
 
-/// One value of the one SealedSecret that there is. That others do not open is no reason to keep it back.
+/// One value of the only SealedSecret. The other values need not open.
 fn value(
     objects: &[Object<'_>],
     key: &str,
@@ -203,7 +203,7 @@ fn value(
     Ok(Zeroizing::new(value.map(|value| value.0.clone()).unwrap_or_default()))
 }
 
-/// Whether a terminal shows it as it is.
+/// Whether a terminal shows it unchanged.
 fn is_printable(value: &[u8]) -> bool {
     str::from_utf8(value).is_ok_and(|text| {
         text.split(['\n', '\t']).all(|part| !part.chars().any(escape::is_harmful))
@@ -213,7 +213,7 @@ fn is_printable(value: &[u8]) -> bool {
 fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure> {
     let sealed_secret = manifest::read_sealed_secret(object)?;
     manifest::name_of(object, &sealed_secret.metadata)?;
-    // A newer version may have fields that matter for more than the values, which can be had all the same.
+    // Unknown fields of a newer version may matter, but the values can still be opened.
     for flaw in manifest::flaws(object).iter().filter(|flaw| flaw.kind == FlawKind::UnknownField) {
         let note = object.mistake(&flaw.steps(), "unknown field, ignored");
         output::warning(&note.to_string());
@@ -230,7 +230,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
     Ok(secret)
 }
 
-/// Why an object does not open: an answer when it was understood, an inability when it is malformed.
+/// Why an object does not open: exit code 1 if it was understood, 2 if it is malformed.
 fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failure {
     let position = object.position(&diagnostic::path_of(error));
     let message = anyhow!("{position}: {}: {error}", object.title());

@@ -49,7 +49,7 @@ impl Unset {
     }
 
     fn refuse_what_is_needed(&self, picked: &Picked<'_>) -> Result<(), Failure> {
-        // Also what is no sealed value can be removed.
+        // A value that is not sealed can be removed too.
         let values = picked.object.value.pointer("/spec/sealedData").and_then(Value::as_object);
         let keys: Vec<&str> =
             values.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
@@ -70,7 +70,7 @@ impl Unset {
         }
         let texts = picked.object.value.pointer("/spec/template/data").and_then(Value::as_object);
         for (name, text) in texts.into_iter().flatten() {
-            // What is no template is told by lint.
+            // Lint reports a text that is not a template.
             let template = text.as_str().and_then(|text| TextTemplate::parse(text).ok());
             let used = template.and_then(|template| {
                 template.keys().find(|key| self.keys.iter().any(|removed| removed == key))

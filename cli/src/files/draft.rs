@@ -1,5 +1,5 @@
-//! Files that a command works out anew: each is replaced as a whole or not at all, and what is wrong in one does not
-//! end the work on the others.
+//! Files that a command changes: each is replaced as a whole or not at all, and trouble with one does not stop the
+//! others.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::report::output::{self, Label};
 use crate::report::progress::Progress;
 use crate::signals::HeldSignals;
 
-/// A file that was read, what is wrong in it, and what it is to hold from now on.
+/// A file that was read, what is wrong in it, and its new content.
 #[derive(Default)]
 pub(crate) struct FileDraft {
     pub(crate) path: PathBuf,

@@ -1,4 +1,4 @@
-//! What Git has: the files of a commit, asked of the `git` program.
+//! Files and revisions in Git, through the `git` program.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -33,7 +33,7 @@ pub(crate) fn is_here() -> Result<bool, Failure> {
     if is_repository.is_ok_and(|output| output.status.success()) {
         return Ok(false); // nothing is committed yet
     }
-    // Git may be missing, or refuse a repository of another user: then files would be overlooked.
+    // Git may be missing, or may refuse another user's repository: then files would be overlooked.
     let here = std::env::current_dir().context("cannot find the current folder")?;
     if here.ancestors().any(|folder| folder.join(".git").exists()) {
         Err(anyhow!("git cannot read this repository"))
@@ -43,13 +43,13 @@ pub(crate) fn is_here() -> Result<bool, Failure> {
     }
 }
 
-/// The root of the work tree that a path without links lies in.
+/// The root of the work tree that holds a path without links.
 pub(crate) fn root_of(real: &Path) -> Option<PathBuf> {
     // A file in place of the folder marks a linked work tree or a submodule.
     real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
 }
 
-/// What Git makes of a file that it does not ignore.
+/// The state of a file that Git does not ignore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It is in the index, so it is or will be committed.
@@ -58,7 +58,7 @@ pub(crate) enum Standing {
     Untracked,
 }
 
-/// What Git makes of a file; nothing if it ignores it, or if there is no Git here.
+/// The state of a file; `None` if Git ignores it, or outside of a work tree.
 pub(crate) fn standing(path: &Path) -> Option<Standing> {
     let real = path.canonicalize().ok()?;
     root_of(&real)?;
@@ -81,7 +81,7 @@ pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
     )
 }
 
-/// The files of the work tree that are not as a branch, tag or commit has them, from the root of the work tree.
+/// The files that differ from a branch, tag or commit, relative to the root of the work tree.
 pub(crate) fn changed_since(git_ref: &str) -> Result<HashSet<PathBuf>, Failure> {
     let commit = format!("{git_ref}^{{commit}}");
     let changed = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &commit])
@@ -94,7 +94,7 @@ pub(crate) fn changed_since(git_ref: &str) -> Result<HashSet<PathBuf>, Failure> 
     Ok(paths(&changed).collect())
 }
 
-/// The files in a folder that Git tracks although it was told to ignore them.
+/// The files in a folder that Git tracks although a .gitignore matches them.
 pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let git_folder = root_of(&std::fs::canonicalize(folder)?).map(|root| root.join(".git"));
     let is_repository = |folder: PathBuf| folder.is_file() || folder.join("HEAD").exists();
@@ -175,7 +175,7 @@ pub(crate) fn is_commit(git_ref: &str) -> bool {
         .is_ok()
 }
 
-/// The commit from which two went their own ways.
+/// The last common commit of two revisions.
 pub(crate) fn merge_base(one: &str, other: &str) -> Result<String, Failure> {
     let found = run(&["merge-base", "--", one, other])
         .with_context(|| format!("{one} and {other} have no commit in common"));
@@ -183,7 +183,7 @@ pub(crate) fn merge_base(one: &str, other: &str) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&found).trim().to_owned())
 }
 
-/// Whether people want to see the common ancestor in a conflict.
+/// Whether conflicts should show the common ancestor.
 pub(crate) fn conflicts_show_base() -> bool {
     let style = run(&["config", "--get", "merge.conflictStyle"]).unwrap_or_default();
     ["diff3", "zdiff3"].contains(&String::from_utf8_lossy(&style).trim())
@@ -257,7 +257,7 @@ fn entries(listed: &[u8]) -> anyhow::Result<Vec<([String; 3], String)>> {
     listed.map(|bytes| entry(bytes).context("unexpected output from git")).collect()
 }
 
-/// One process for all files. What is asked and what is answered flow at the same time.
+/// One process for all files. Requests and answers flow at the same time.
 fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow::Result<()> {
     let mut child = git(&["cat-file", "--batch"])
         .stdin(Stdio::piped())
@@ -269,7 +269,7 @@ fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow:
     let (mut stdin, stdout) = stdin.zip(stdout).context("cannot talk to git")?;
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // If git ends early, what is missing is noticed where it is read.
+            // If git ends early, the reader notices.
             blobs.iter().try_for_each(|blob| writeln!(stdin, "{}", blob.id))
         });
         let mut answers = BufReader::new(stdout);
@@ -279,7 +279,7 @@ fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow:
             }
             anyhow::Ok(())
         });
-        // So that git, and with it the writer, comes to an end when reading does.
+        // So that git, and with it the writer, ends when reading ends.
         drop(answers);
         read
     })?;
@@ -312,7 +312,7 @@ fn run(args: &[&str]) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Git, which changes nothing and asks nobody.
+/// A git command that changes nothing and asks no questions.
 fn git(args: &[&str]) -> Command {
     let mut command = Command::new("git");
     command

@@ -1,5 +1,5 @@
-//! A file with SealedSecrets that is changed in place: read whole, the object picked, the change judged, and the file
-//! exchanged at once, or left as it was.
+//! A file with SealedSecrets that is changed in place: it is read, the object is picked, the change is checked, and the
+//! file is replaced as a whole, or not at all.
 
 mod merge;
 mod pick;
@@ -26,7 +26,7 @@ pub(crate) struct SealedFile {
 }
 
 impl SealedFile {
-    /// Reads a file that may also be written, so that nobody is asked for a value in vain.
+    /// Reads a file and checks that it can be written, so that no value is asked for in vain.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Err(anyhow!("cannot change stdin in place")).or_hint("name a file");
@@ -63,8 +63,7 @@ impl SealedFile {
             .hint("write the object without aliases or an unusual style, one key per line")
     }
 
-    /// Refuses new content that breaks a rule which the old one did not break: what was wrong before can be put right
-    /// step by step.
+    /// Refuses new content that breaks a rule which the old one did not break: old faults can be fixed step by step.
     pub(crate) fn judge(&self, new: &[u8]) -> Result<(), Failure> {
         let name = self.path.display().to_string();
         let bytes = Zeroizing::new(new.to_vec());
@@ -88,7 +87,7 @@ impl SealedFile {
         Ok(())
     }
 
-    /// Writes the new content, if the file still is what was read. Nothing is written when nothing changes.
+    /// Writes the new content, if nobody changed the file since it was read. Nothing is written if nothing changes.
     pub(crate) fn replace(&self, new: &[u8]) -> Result<(), Failure> {
         let old = self.manifests.bytes();
         if *old == *new {
@@ -98,7 +97,7 @@ impl SealedFile {
     }
 }
 
-/// Everything that stands between a SealedSecret and the API server, as far as it needs no key.
+/// Every reason for the API server to refuse a SealedSecret, as far as it is known without a key.
 fn complaints(object: &Object<'_>) -> Vec<String> {
     let mut complaints = Vec::new();
     // The rules say it in clearer words than the schema.
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_change_makes_wrong_is_refused() {
+    fn only_new_faults_are_refused() {
         let template = "  template: {type: kubernetes.io/tls}\n";
         let (_folder, file) = file(&format!("{OBJECT}{template}"));
         let objects = file.objects().unwrap();
@@ -156,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_while_it_is_what_was_read() {
+    fn a_file_that_changed_since_it_was_read_is_not_replaced() {
         let (_folder, file) = file(OBJECT);
         file.replace(OBJECT.as_bytes()).unwrap();
         fs::write(file.path(), "changed").unwrap();
-        // Nothing is to be written, so nothing is looked at.
+        // There is nothing to write, so the file is not read again.
         file.replace(OBJECT.as_bytes()).unwrap();
         let refusal = message(file.replace(b"new").unwrap_err());
-        assert!(refusal.contains("changed by somebody else"), "{refusal}");
+        assert!(refusal.contains("someone else changed it"), "{refusal}");
         assert_eq!(fs::read(file.path()).unwrap(), b"changed");
     }
 }

@@ -1,8 +1,7 @@
 //! The manifests in files and folders.
 //!
-//! In a folder these are the files that end like manifests, less what Git ignores and
-//! does not track. Links are not followed: what
-//! they lead to lies in the tree and is found by itself, or it is none of the tree's business.
+//! In a folder these are the files with a manifest's extension, without those that Git ignores and does not track.
+//! Links are not followed: a target in the tree is found by itself, and a target outside does not belong to the tree.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,14 +20,14 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::report::progress::Progress;
 
-/// How the name of a manifest ends.
+/// The extensions of manifests.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// A file to look at.
+/// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundFile {
     pub(crate) path: PathBuf,
-    /// Whether it was named itself, and not found in a folder.
+    /// Whether it was named on the command line, and not found in a folder.
     pub(crate) is_named: bool,
 }
 
@@ -37,21 +36,21 @@ pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
     found(paths, is_manifest, |_| {})
 }
 
-/// The same for files of every kind. Where git does not say what it tracks, that is told.
+/// The same for files of every kind. Warns if git cannot list the tracked files.
 pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
-    let tell = |folder: &Path| {
+    let warn = |folder: &Path| {
         output::warning(&format!(
             "{}: git cannot list the tracked files, so files that .gitignore matches are skipped",
             folder.display()
         ));
     };
-    found(paths, |_| true, tell)
+    found(paths, |_| true, warn)
 }
 
 fn found(
     paths: &[PathBuf],
-    is_wanted: fn(&Path) -> bool,
-    tell_untold: impl Fn(&Path),
+    is_selected: fn(&Path) -> bool,
+    on_unlisted: impl Fn(&Path),
 ) -> Result<Vec<FoundFile>, Failure> {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };
@@ -67,18 +66,18 @@ fn found(
             found.push(FoundFile { path: path.clone(), is_named: true });
             continue;
         }
-        let mut paths = files(path, is_wanted)?;
-        // What Git ignores and tracks all the same, because somebody added it first or insisted: it is in every clone.
+        let mut paths = files(path, is_selected)?;
+        // A tracked file is in every clone, even if a .gitignore matches it.
         match git::tracked_though_ignored(path) {
             Ok(tracked) => {
-                let wanted = tracked.iter().filter(|path| is_wanted(path));
-                paths.extend(wanted.map(|path| without_dot(path)));
+                let selected = tracked.iter().filter(|path| is_selected(path));
+                paths.extend(selected.map(|path| without_dot(path)));
             }
-            Err(_) => tell_untold(path),
+            Err(_) => on_unlisted(path),
         }
         found.extend(paths.into_iter().map(|path| FoundFile { path, is_named: false }));
     }
-    // A named file that a folder holds too is a named one.
+    // A named file stays named if a folder holds it too.
     found.sort_by_key(|found| !found.is_named);
     found.retain(|found| {
         seen.insert(fs::canonicalize(&found.path).unwrap_or_else(|_| found.path.clone()))
@@ -87,14 +86,14 @@ fn found(
     Ok(found)
 }
 
-/// Which files of a tree are of interest. One that was named itself always is.
+/// Which files of a tree are of interest. A named file always is.
 #[derive(Clone, Copy)]
 pub(crate) struct Interest {
     /// A file without any of these words is not parsed.
     pub(crate) words: &'static [&'static str],
     /// A file with this word must be readable.
     pub(crate) mark: &'static str,
-    /// Whether a file may have documents that are no objects even if it was named.
+    /// Whether even a named file may have documents that are not objects.
     pub(crate) may_hold_others: fn(&ManifestFile) -> bool,
 }
 
@@ -106,7 +105,7 @@ pub(crate) const OURS: Interest =
 pub(crate) enum FileOutcome {
     /// Nothing in it is of interest.
     NotOurs,
-    /// It should be a manifest, and is none.
+    /// It should be a manifest, and is not.
     Unreadable(Diagnostic),
     /// It has objects.
     Objects(OpenFile),
@@ -115,7 +114,7 @@ pub(crate) enum FileOutcome {
 /// A file whose objects can be read.
 pub(crate) struct OpenFile {
     pub(crate) manifests: ManifestFile,
-    /// How many of its documents are no objects.
+    /// How many of its documents are not objects.
     pub(crate) other_documents: usize,
 }
 
@@ -166,7 +165,7 @@ fn open(found: &FoundFile, interest: Interest) -> Result<FileOutcome, Failure> {
     parse(input, found.is_named, interest)
 }
 
-/// Parses a file. One that was named must hold nothing but objects; another one counts only if it has the mark.
+/// Parses a file. A named file must hold only objects; another one counts only if it has the mark.
 pub(crate) fn parse(
     input: Input,
     is_named: bool,
@@ -222,7 +221,7 @@ impl OpenFile {
     }
 }
 
-/// Tells that a file was passed over because it is larger than any manifest.
+/// Warns that a file is skipped because it is larger than any manifest.
 pub(crate) fn warn_of_too_large(path: &Path) {
     output::warning(&format!("{}: larger than 16 MiB, skipped", path.display()));
 }
@@ -233,8 +232,7 @@ pub(crate) fn is_too_large(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
 }
 
-/// Whether a word stands in a file. What does not name our group, whatever follows it, need not be parsed to know
-/// that nothing in it is ours.
+/// Whether a file has a word in it. A file without our API group need not be parsed: it has none of our objects.
 pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
     match str::from_utf8(bytes) {
         Ok(text) => text.contains(word),
@@ -244,8 +242,8 @@ pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
     }
 }
 
-/// The regular files in a folder that are wanted, less what Git ignores.
-pub(crate) fn files(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+/// The selected regular files in a folder, without those that Git ignores.
+pub(crate) fn files(folder: &Path, is_selected: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let walk = WalkBuilder::new(folder)
         .standard_filters(false)
         .parents(true)
@@ -260,7 +258,7 @@ pub(crate) fn files(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<
         let entry = entry
             .map_err(|error| anyhow!(error).context(format!("cannot read {}", folder.display())))?;
         let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if is_file && is_wanted(entry.path()) {
+        if is_file && is_selected(entry.path()) {
             files.push(without_dot(entry.path()));
         }
     }
@@ -268,13 +266,13 @@ pub(crate) fn files(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<
     Ok(files)
 }
 
-/// Whether a file is called like a manifest.
+/// Whether a file has a manifest's extension.
 pub(crate) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
-/// As people write it.
+/// Without `./` in front, as people write it.
 fn without_dot(path: &Path) -> PathBuf {
     path.strip_prefix("./").unwrap_or(path).to_owned()
 }
@@ -291,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_its_manifests_less_what_git_ignores() {
+    fn a_folder_is_its_manifests_without_ignored_files() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         for path in [

@@ -13,12 +13,12 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::signals::HeldSignals;
 
-/// Whether a file that is there may be written over.
+/// What to do with an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
-    /// It stays as it is, and the command fails with this hint.
+    /// It is unchanged, and the command fails with this hint.
     Keep(&'static str),
-    /// It is replaced at once by a new one.
+    /// A new file replaces it at once.
     Replace,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn file_or_stdout(
     }
 }
 
-/// Writes `data` to `path` so that there is the old file or the new one at every moment, and never half.
+/// Writes `data` to `path`. At every moment the path has the old file or the new one, never a part.
 pub(crate) fn file(
     path: &Path,
     data: &[u8],
@@ -114,21 +114,21 @@ impl Replacement {
     }
 }
 
-/// Writes `new` over one file that holds `old`, for good.
+/// Writes `new` over one file that holds `old`, and makes it last through a power failure.
 pub(crate) fn replace(path: &Path, old: &[u8], new: &[u8]) -> Result<(), Failure> {
     replace_if_unchanged(path, old, new)?.or_failure(path)?;
     Ok(sync_folders_of([path])?)
 }
 
-/// Writes `new` over a file that holds `old`, and only while it does. Its mode is kept. There is the old file or
-/// the new one at every moment; that it is the new one after a power failure is for [`sync_folders_of`].
+/// Writes `new` over a file if it still holds `old`, and keeps its mode. At every moment the path has the old file or
+/// the new one; [`sync_folders_of`] makes it last through a power failure.
 pub(crate) fn replace_if_unchanged(path: &Path, old: &[u8], new: &[u8]) -> Result<Replacement> {
     let name = path.display();
     let path = follow(path)?;
     let folder = folder_of(&path);
     let signals = HeldSignals::new();
     let write = || -> io::Result<Replacement> {
-        // To rename over a file that may not be written to would be to get round its mode.
+        // Renaming over a file that may not be written would bypass its mode.
         let mode = File::options().write(true).open(&path)?.metadata()?.permissions();
         let mut file = temporary_file(folder, Visibility::Public)?;
         file.write_all(new)?;
@@ -145,7 +145,7 @@ pub(crate) fn replace_if_unchanged(path: &Path, old: &[u8], new: &[u8]) -> Resul
     result
 }
 
-/// Refuses a file that [`replace_if_unchanged`] could not write, before there is anything to write.
+/// Refuses a file that [`replace_if_unchanged`] could not write, before anything is worked out.
 pub(crate) fn check_replaceable(path: &Path) -> Result<()> {
     let name = path.display();
     let real = follow(path)?;
@@ -168,7 +168,7 @@ pub(crate) fn sync_folders_of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> 
     Ok(())
 }
 
-/// Refuses a place in which `git add` would find a private file.
+/// Refuses a path where `git add` would find a private file.
 pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
     let real = follow(path)?;
     let folder = fs::canonicalize(folder_of(&real))
@@ -182,8 +182,8 @@ pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// The file itself when `path` is a link, so that the link survives. It may not lead out of its folder: what
-/// seems to lie in a repository would be written somewhere else.
+/// The file itself when `path` is a link, so that the link survives. It may not lead out of its folder, or a file
+/// that seems to be in a repository would be written elsewhere.
 fn follow(path: &Path) -> Result<PathBuf> {
     if !path.is_symlink() {
         return Ok(path.to_owned());
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_there_stays_unless_it_is_to_be_replaced() {
+    fn an_existing_file_stays_unless_it_may_be_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         write(&path, KEEP, Visibility::Public).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_never_replaced() {
+    fn only_a_regular_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         assert!(write(folder.path(), Existing::Replace, Visibility::Public).is_err());
         assert!(folder.path().is_dir());

@@ -1,5 +1,5 @@
-//! What was refused, where it stands and what to do about it. Among many files one does not end the work on the
-//! others, so refusals are collected and told at the end.
+//! Trouble in a file: what is wrong, where, and what to do about it. With many files, one does not stop the others, so
+//! diagnostics are collected and printed at the end.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ use crate::report::output::{self, Label};
 pub(crate) struct Diagnostic {
     pub(crate) file: String,
     pub(crate) place: Option<Box<Place>>,
-    /// With its place in it, if `place` is none.
+    /// Without a `place`, it names the place itself.
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
 }
@@ -45,7 +45,7 @@ impl Place {
         Diagnostic { file, place: Some(self.into()), message: message.to_string(), hint }
     }
 
-    /// The trouble with what is there.
+    /// The trouble at this place.
     pub(crate) fn trouble(self, trouble: impl Into<Failure>) -> Diagnostic {
         let (message, hint) = trouble.into().into_parts();
         self.diagnose(message, hint)

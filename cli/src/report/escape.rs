@@ -19,7 +19,7 @@ pub(crate) fn lines(text: &str) -> String {
     text.lines().map(|text| line(text) + "\n").collect()
 }
 
-/// Whether an age identity, or the beginning of one, stands in `text`.
+/// Whether `text` has an age identity in it, or the beginning of one.
 pub(crate) fn holds_identity(text: &str) -> bool {
     const PREFIX: &str = "AGE-SECRET-KEY-";
     /// More than `PQ-1`, with which messages of our own speak of identities.

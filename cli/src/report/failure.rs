@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use crate::report::output::Label;
 use crate::report::{escape, output};
 
-/// What a command that did its work has to say.
+/// How a command that did its work ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Done, and nothing is wrong.
     Yes,
-    /// Done, and the answer, which is already printed, is no.
+    /// Done, and the answer is "no", which is already printed.
     No,
     /// The command line was not understood, as is already printed.
     NotUnderstood,
@@ -32,7 +32,7 @@ impl From<Answer> for ExitCode {
 /// Whether a failure is an answer or an inability; it decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
-    /// The answer is no: exit code 1.
+    /// The answer is "no": exit code 1.
     No,
     /// It could not be done: exit code 2.
     Unable,
@@ -49,7 +49,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The answer is no.
+    /// The answer is "no".
     pub(crate) fn no(error: impl Into<anyhow::Error>) -> Self {
         Self { kind: FailureKind::No, error: error.into(), hint: None }
     }
@@ -59,20 +59,20 @@ impl Failure {
         Self { kind: FailureKind::Unable, error: error.into(), hint: None }
     }
 
-    /// An identity stands where the shell history and the process list can see it.
+    /// An identity is where the shell history and the process list can see it.
     pub(crate) fn identity_in_arguments() -> Self {
         Self::unable(anyhow::anyhow!("an identity was passed as an argument")).hint(
             "pass it in a file: -i FILE. This identity is in the shell's history now: renew it",
         )
     }
 
-    /// Says what there is to do.
+    /// Adds what to do.
     pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
         self
     }
 
-    /// Says what there is to do, if anything is.
+    /// Adds what to do, if anything.
     pub(crate) fn maybe_hint(self, hint: Option<impl fmt::Display>) -> Self {
         match hint {
             Some(hint) => self.hint(hint),
@@ -80,7 +80,7 @@ impl Failure {
         }
     }
 
-    /// Says what it means here; what it was becomes the cause.
+    /// Adds what it means here; the old message becomes the cause.
     pub(crate) fn context(self, context: &'static str) -> Self {
         Self { error: self.error.context(context), ..self }
     }
@@ -120,9 +120,9 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Adds a hint to whatever fails.
+/// Adds a hint to an error.
 pub(crate) trait OrHint<T> {
-    /// Says what there is to do when it fails.
+    /// Adds what to do when it fails.
     fn or_hint(self, hint: impl fmt::Display) -> Result<T, Failure>;
 }
 

@@ -10,7 +10,7 @@ pub(crate) use self::messages::{
     Label, MessageFlags, is_quiet, note, stderr, styled, summary, warning,
 };
 
-/// Writes data to stdout. A reader that has seen enough is no failure.
+/// Writes data to stdout. A closed pipe is not an error.
 pub(crate) fn stdout(data: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     to_stdout(stdout.write_all(data).and_then(|()| stdout.flush()))

@@ -1,4 +1,4 @@
-//! How far long work has come, on a terminal.
+//! The progress of long work, on a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::report::output;
 
-/// A line on the terminal that goes when the work is done. Where stderr is no terminal, or
-/// nobody wants to hear more than errors, there is none.
+/// A line on the terminal that disappears when the work is done. There is none if stderr is not a terminal, or with
+/// --quiet.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {

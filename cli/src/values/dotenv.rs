@@ -1,6 +1,5 @@
-//! Files of `KEY=VALUE` lines, read with care: dialects differ in quotes, comments and variables, and a secret that
-//! one of them would read otherwise is refused rather than guessed. A crate for this puts variables into values,
-//! which a password with a `$` in it does not survive.
+//! Files of `KEY=VALUE` lines, read strictly: dialects differ in quotes, comments and variables, and a value that they
+//! would read differently is refused. The crates for this expand variables, which breaks a password with a `$`.
 
 use anyhow::anyhow;
 use zeroize::Zeroizing;
@@ -11,8 +10,8 @@ type Pairs = Vec<(String, Zeroizing<Vec<u8>>)>;
 
 const QUOTE_IT: &str = "put the value in single quotes";
 
-/// The keys and values of a file in order; `name` is what messages call it. A value is the rest of its line, or stands in single or double quotes, also over
-/// several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` stand for one character each.
+/// The keys and values of a file in order; `name` is what messages call it. A value is the rest of its line, or text
+/// in single or double quotes, also over several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` stand for one character each.
 pub(super) fn parse(name: &str, text: &str) -> Result<Pairs, Failure> {
     let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = EnvReader { name, rest, line: 1 };

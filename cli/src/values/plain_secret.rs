@@ -1,4 +1,4 @@
-//! A Secret in the clear that is to be sealed: from a manifest, or put together on the command line.
+//! A plaintext Secret to be sealed: from a manifest, or put together on the command line.
 
 use anyhow::anyhow;
 use bulla_crds::rules::{self, Violation};

@@ -2,7 +2,7 @@
 //!
 //! A rekey replaces a value's header and keeps its payload, so the payload bytes decide between a value that was
 //! only rekeyed and one that was changed. A file key is never used for two payloads, so nobody can have changed a
-//! value and kept these bytes. The header says whom a value is for, and is the sealer's claim.
+//! value and kept these bytes. The header names the recipients, and is only the sealer's claim.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,9 +12,9 @@ use bulla_sealing::{Binding, Fingerprint};
 /// What became of the value of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyChange {
-    /// The key was not there before.
+    /// The key is new.
     Added,
-    /// The key is not there any more.
+    /// The key was removed.
     Removed,
     /// The key has another text.
     Value(ValueChange),
@@ -24,7 +24,7 @@ pub(crate) enum KeyChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ValueChange {
     pub(crate) kind: ValueChangeKind,
-    /// What it was for and what it is for, if these differ.
+    /// The old and the new binding, if they differ.
     pub(crate) binding: Option<Box<(Binding, Binding)>>,
     /// The recipients that came, in the order of their stanzas.
     pub(crate) came: Vec<Fingerprint>,
@@ -37,11 +37,11 @@ pub(crate) struct ValueChange {
 pub(crate) enum ValueChangeKind {
     /// Another payload: it was sealed again, to the same plaintext or to another.
     Changed,
-    /// The same payload behind a header with another binding, which no command of ours makes.
+    /// The same payload behind a header with another binding, which no bulla command makes.
     Rebound,
     /// The same payload and binding behind a new header.
     Rekeyed,
-    /// The one or the other is no sealed value, so they differ and no more can be said.
+    /// One of the two is not a sealed value, so only that they differ is known.
     Unreadable,
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
     Some(ValueChange { kind, binding, came: less(&new, &old), went: less(&old, &new) })
 }
 
-/// Whom a value is sealed to; nobody, when it is no sealed value.
+/// The recipients of a value; none if it is not a sealed value.
 pub(crate) fn recipients(value: &str) -> Vec<Fingerprint> {
     ParsedValue::parse(value).map(|value| value.fingerprints().collect()).unwrap_or_default()
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn another_binding_is_told() {
+    fn another_binding_is_reported() {
         let one = identity();
         let old = sealed("x", "a", &to(&[&one]));
         let other = sealed("x", "b", &to(&[&one]));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sealed_value_is_only_different() {
+    fn an_invalid_value_is_only_different() {
         let old = sealed("x", "a", &to(&[&identity()]));
         for new in ["hunter2", "", "aHVudGVyMg==", &old[..40], &old[4..]] {
             let change = of_value(&old, new).unwrap();

@@ -1,8 +1,7 @@
-//! `bulla.yaml`: which paths of a repository belong to which environment, and whom their values are sealed to.
+//! `bulla.yaml`: which paths of a repository belong to which environment, and the recipients of their values.
 //!
-//! It is data, and one file at the root of the Git work tree: a second one would be an override that nobody sees
-//! in a review of the first. The recipients in it are pins, whole and not by fingerprint, so whoever reviews the
-//! file decides who can read.
+//! It is plain data, in one file at the root of the Git work tree: a second file could override the first unseen in a
+//! review. Recipients are pinned whole, not by fingerprint, so the reviewer of the file decides who can read values.
 
 mod edit;
 mod load;
@@ -25,10 +24,10 @@ pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_te
 /// What the file is called.
 pub(crate) const NAME: &str = "bulla.yaml";
 
-/// Who holds the recovery recipients, which are kept away from clusters.
+/// The holder of recovery recipients, which are kept away from clusters.
 pub(crate) const RECOVERY: &str = "recovery";
 
-/// A file that was read and found to be right.
+/// A valid file.
 pub(crate) struct Config {
     pub(crate) path: PathBuf,
     /// Where its globs begin, without links.
@@ -39,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) file: ManifestFile,
 }
 
-/// Some paths of the repository, and whom their values are sealed to.
+/// Some paths of the repository, and the recipients of their values.
 pub(crate) struct Environment {
     pub(crate) name: String,
     globs: GlobSet,
@@ -123,7 +122,7 @@ impl Config {
             .or_hint(format!("it has: {}", self.names()))
     }
 
-    /// Where the recipients of an environment stand, or the environment if it has none.
+    /// The place of an environment's recipients, or of the environment if it has none.
     pub(crate) fn mark_of(&self, environment: &str) -> Option<Mark> {
         self.file.only().ok()?.mark(&["environments", environment, "recipients"].map(Step::Key))
     }
@@ -148,7 +147,7 @@ impl Config {
         self.file.only().ok()?.mark(&[&item[..], &[Step::Key("rule")]].concat())
     }
 
-    /// Who holds the key of this fingerprint, as far as any pin says so.
+    /// The holder of a key, if any pin names it.
     pub(crate) fn holder_of(&self, fingerprint: Fingerprint) -> Option<&str> {
         let mut pins = self.environments.iter().flat_map(|environment| &environment.pins);
         let pin = pins.find(|pin| pin.recipient.fingerprint() == fingerprint)?;
@@ -157,10 +156,10 @@ impl Config {
 }
 
 impl Environment {
-    /// Whom values are sealed to today; `None` as long as nothing is pinned.
+    /// The recipients of new values; `None` as long as nothing is pinned.
     pub(crate) fn recipients(&self) -> Option<Recipients> {
         let active = self.pins.iter().filter(|pin| pin.state == PinState::Active);
-        // That they fit together was found when they were read.
+        // They were checked together when they were read.
         Recipients::new(active.map(|pin| pin.recipient.clone()).collect()).ok()
     }
 

@@ -1,4 +1,4 @@
-//! Where a sealed value goes: whom it is sealed to, and the namespace that it is for if nothing else names one.
+//! Where a sealed value goes: its recipients, and its namespace if nothing else names one.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::report::failure::{Failure, OrHint};
 use crate::who::config::{self, Config, Environment};
 use crate::who::recipients;
 
-/// What decides on whom values are sealed to.
+/// The flags that decide the recipients of values.
 #[derive(Args)]
 pub(crate) struct DestinationFlags {
     #[command(flatten)]
@@ -33,13 +33,13 @@ pub(crate) struct DestinationFlags {
     pub(crate) cluster: ClusterFlags,
 }
 
-/// Whom values are sealed to, and for which namespace.
+/// The recipients of values, and their namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     pub(crate) recipients: Recipients,
     /// The environment of bulla.yaml that pins them.
     pub(crate) environment: Option<String>,
-    /// What bulla.yaml says; a manifest or `-n` that names another is a mistake.
+    /// From bulla.yaml; a manifest or `-n` that names another is an error.
     pub(crate) namespace: Option<GivenNamespace>,
 }
 
@@ -71,7 +71,7 @@ impl Destination {
     }
 }
 
-/// What decides whom values are sealed to: the flags, else bulla.yaml, else the cluster.
+/// What decides the recipients of values: the flags, else bulla.yaml, else the cluster.
 pub(crate) enum Authority {
     /// The flags, or a cluster that was asked: these recipients for every value.
     Recipients(Recipients),
@@ -109,7 +109,7 @@ impl DestinationFlags {
     pub(crate) fn authority(&self, paths: &[PathBuf]) -> Result<Authority, Failure> {
         let mut authority = Authority::find(&self.recipients, self.config.as_deref(), paths)?;
         if matches!(authority, Authority::Cluster) && !paths.is_empty() {
-            // A file from elsewhere: whoever works in a repository with pins seals to them and to nothing else.
+            // A file from elsewhere: in a repository with pins, values are sealed to them and to nothing else.
             authority = Authority::find(&self.recipients, None, &[])?;
         }
         if !matches!(authority, Authority::Cluster) {
@@ -121,7 +121,7 @@ impl DestinationFlags {
         sealing_keys::own_key(&self.cluster).map(Authority::Recipients)
     }
 
-    /// Whom the values of one of the files are sealed to.
+    /// The recipients for one of the files.
     pub(crate) fn destination(
         &self,
         authority: &Authority,

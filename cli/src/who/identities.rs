@@ -72,7 +72,7 @@ impl IdentityFlags {
     }
 }
 
-/// Identities, in the forms that the two readers of encrypted files want.
+/// Identities, in the forms that the two readers of encrypted files need.
 #[derive(Default)]
 pub(crate) struct Held {
     pub(crate) keyring: Keyring,
@@ -175,7 +175,7 @@ struct Closed {
 enum To {
     /// A backup, sealed to these.
     Sealed(Vec<Fingerprint>),
-    /// age does not say to whom a file is encrypted.
+    /// An age file does not name its recipients.
     Others,
 }
 
@@ -207,7 +207,7 @@ impl File {
             Ok(backup) => {
                 return Ok(Self::Closed(Closed { name, bytes, to: To::Sealed(backup.recovery) }));
             }
-            // Not one of ours, so whatever else age knows.
+            // Not a backup, so another kind of age file.
             Err(OpenBackupError::Parse(ParseError::NoBinding | ParseError::NotAge)) => {}
             Err(error) => return Err(anyhow!("{name}: {error}").into()),
         }
@@ -284,7 +284,7 @@ fn parse(name: &str, file: &[u8]) -> Result<Vec<Identity>> {
     keys::parse_identity_file(file).map_err(|error| anyhow!("{name}: {error}"))
 }
 
-/// Our own words: the library's are for its own program.
+/// Fixed phrases: the library's texts are for its own program.
 fn trouble_with(error: &DecryptError, otherwise: &'static str) -> &'static str {
     match error {
         DecryptError::ExcessiveWork { .. } => "it demands more work than a passphrase needs",

@@ -1,5 +1,4 @@
-//! The keys that clusters show, to be pinned in `bulla.yaml`: whose they are, and whether the cluster is the one that
-//! is meant.
+//! The keys that clusters show, to be pinned in `bulla.yaml`: their holders, and whether it is the right cluster.
 
 use anyhow::anyhow;
 
@@ -9,7 +8,7 @@ use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
 use crate::who::config::{Environment, Pin, PinState, RECOVERY, Renewal};
 
-/// What to ask oneself.
+/// What to check first.
 const WRONG: &str = "check that this is the right context";
 
 /// The keys of a cluster, and how it was asked for them.
@@ -24,7 +23,7 @@ pub(crate) struct HolderKey<'a> {
     key: &'a ClusterKey,
     /// The clusters that show it.
     shown: Vec<&'a Shown>,
-    /// Whether a person named the holder.
+    /// Whether the command line names the holder.
     is_named: bool,
 }
 
@@ -232,7 +231,7 @@ mod tests {
         ] {
             assert_eq!(renewals(pins, &one(&[eu, retired]), &[]), eu_now);
         }
-        // Who names the holder means the cluster.
+        // Naming the holder confirms the cluster.
         assert_eq!(renewals(&[(&other, "us")], &one(&[eu]), &["eu"]), eu_now);
         let fingerprint = new.fingerprint();
         for (pins, declared, named, message) in [
@@ -240,7 +239,7 @@ mod tests {
                 &[(&other, "eu")][..],
                 &[eu, retired][..],
                 &["eu"][..],
-                "context one shows none of the keys that are pinned for holder eu".to_owned(),
+                "context one shows none of the keys pinned for holder eu".to_owned(),
             ),
             (
                 &[(&other, "us"), (&recovery, RECOVERY)],
@@ -252,7 +251,7 @@ mod tests {
                 &[(&other, "us"), (&recovery, RECOVERY)],
                 &[eu, (&recovery, RECOVERY, State::Retired)],
                 &[],
-                "context one shows none of the keys that are pinned in environment prod".into(),
+                "context one shows none of the keys pinned in environment prod".into(),
             ),
             (
                 &[(&old, "eu")],
@@ -294,8 +293,7 @@ mod tests {
         let clash = shown("context four", &[key(&other, "eu")]);
         assert_eq!(
             renewals(&[], &[one(), clash], &[]),
-            Err("different Active keys of holder eu are shown by context one and by context four"
-                .into())
+            Err("context one and context four show different Active keys of holder eu".into())
         );
         assert_eq!(
             renewals(&[], &[one(), two()], &["asia"]),

@@ -27,7 +27,7 @@ pub(crate) fn read(flags: &RecipientFlags) -> Result<Option<Recipients>, Failure
     together(recipients).map(Some)
 }
 
-/// Checks what a sealed value demands of its recipients.
+/// Checks that the recipients can share a sealed value.
 pub(crate) fn together(recipients: Vec<Recipient>) -> Result<Recipients, Failure> {
     Recipients::new(recipients).map_err(|error| {
         let failure = Failure::unable(error);
@@ -41,7 +41,7 @@ pub(crate) fn together(recipients: Vec<Recipient>) -> Result<Recipients, Failure
     })
 }
 
-/// A recipient on the command line, which messages call `name`. Files have a flag of their own.
+/// A recipient on the command line, which messages call `name`. Files have their own flag.
 pub(crate) fn argument(
     recipient: &OsString,
     name: &str,
@@ -59,7 +59,7 @@ pub(crate) fn argument(
     }
 }
 
-/// One recipient on a line; blank lines and lines that begin with `#` are passed over.
+/// One recipient on a line; blank lines and lines that begin with `#` are skipped.
 pub(crate) fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
     let Input { name, bytes } = input::read(path)?;
     let Ok(text) = str::from_utf8(&bytes) else {

@@ -171,28 +171,28 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
     for (filter, message, hint) in [
         (
             swap,
-            "stringData.password: here stands the placeholder of key user,",
+            "stringData.password: this is the placeholder of key user,",
             "put it back under user",
         ),
         (
             "sed 's|^  user: \\(.*\\)|&\\n  copy: \\1|'",
-            "stringData.copy: here stands the placeholder of key user,",
+            "stringData.copy: this is the placeholder of key user,",
             "put it back under user",
         ),
         (
             "sed 's|^  user:|  login:|'",
-            "stringData.login: here stands the placeholder of key user,",
+            "stringData.login: this is the placeholder of key user,",
             "put it back under user",
         ),
         (
             "sed 's|^  user: .*|&x|'",
             "stringData.user: a changed placeholder is not a value",
-            "write the new value alone, or bulla.dev/sealed/user/",
+            "write only the new value, or bulla.dev/sealed/user/",
         ),
         (
             "sed 's|^  user: bulla|  user: ulla|'",
             "stringData.user: a changed placeholder is not a value",
-            "write the new value alone, or bulla.dev/sealed/user/",
+            "write only the new value, or bulla.dev/sealed/user/",
         ),
         (
             "sed 's|^  user: .*|  user: BULLA.dev/Sealed/user/|'",
@@ -571,11 +571,11 @@ fn what_somebody_else_changed_meanwhile_stays() {
     let before = desk.sandbox.read("db.yaml");
     let run = desk.edit(&format!("sed -i '/^    user: /d' db.yaml; {edit}"), &["db.yaml"]);
     assert_eq!(run.code, 2);
-    let message = "error: db.yaml: someone else changed the same fields in the meantime\nhint: nothing was written to it; with your changes, all values sealed, it is in ";
+    let message = "error: db.yaml: someone else changed the same fields in the meantime\nhint: nothing was written; the file with your changes, all values sealed, is in ";
     assert!(run.stderr.starts_with(message), "{}", run.stderr);
     let theirs = desk.sandbox.read("db.yaml");
     assert!(!theirs.contains("    user: "), "{theirs}");
-    let kept = run.stderr[message.len()..].split(": put it in place").next().unwrap();
+    let kept = run.stderr[message.len()..].split(": copy it by hand").next().unwrap();
     let kept = fs::read_to_string(kept).unwrap();
     assert!(!kept.contains("typed-value"), "{kept}");
     assert_eq!(differences(&before, &kept).0.len(), 1);

@@ -112,7 +112,11 @@ fn what_it_writes_is_sealed_to_and_found_right() {
     );
     let run = run_in(&sandbox, "tree", &["seal", "secret.yaml"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("bulla.yaml has it in no environment"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("secret.yaml: no environment of bulla.yaml covers this file"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]

@@ -125,5 +125,5 @@ fn a_folder_is_looked_through_and_holders_are_named() {
     sandbox.write("bulla.yaml", "nonsense: 1\n");
     let run = sandbox.run(&["inspect", "prod/sub"]);
     assert_eq!(run.code, 0);
-    assert!(run.stderr.starts_with("warning: holders are not named: "), "{}", run.stderr);
+    assert!(run.stderr.starts_with("warning: cannot name the holders of keys: "), "{}", run.stderr);
 }

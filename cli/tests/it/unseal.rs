@@ -75,9 +75,7 @@ fn one_value_opens_beside_a_damaged_one_and_not_when_it_is_rendered_from_it() {
     let (code, _, stderr) = raw(&sandbox, &["--key", "pass", "damaged.yaml"]);
     assert_eq!(code, 2);
     assert!(
-        stderr.ends_with(
-            "prod/db: there is no key pass\nhint: there are: password, user, fixed, url\n"
-        ),
+        stderr.ends_with("prod/db: no key pass\nhint: there are: password, user, fixed, url\n"),
         "{stderr}"
     );
 }

@@ -1,4 +1,4 @@
-//! What differs between two sides, as data: how it is shown is the reports' business.
+//! What differs between two sides, as data. The reports decide how to show it.
 
 use std::collections::HashMap;
 
@@ -31,17 +31,17 @@ pub(super) struct ObjectChange {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
     pub(super) title: String,
-    pub(super) is_in_the_clear: bool,
+    pub(super) is_plaintext: bool,
     pub(super) kind: ObjectChangeKind,
     pub(super) old: Option<Position>,
     pub(super) new: Option<Position>,
-    /// Whether it stands in another file of the tree than before.
+    /// Whether it moved to another file of the tree.
     pub(super) is_moved: bool,
     pub(super) keys: Vec<KeyReport>,
     pub(super) policy: Option<(String, String)>,
     /// Labels, annotations and template: lines that begin with `-`, `+` or a blank.
     pub(super) lines: Vec<String>,
-    /// Paths of other fields that differ. Nobody knows what is in them, so they are not shown.
+    /// Paths of other fields that differ. Their content could be secret, so it is not shown.
     pub(super) other_fields: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub(super) enum ObjectChangeKind {
     Added,
     Removed,
     Changed,
-    /// It only stands somewhere else.
+    /// It only moved to another file.
     Moved,
 }
 
@@ -70,9 +70,9 @@ impl ObjectChangeKind {
 pub(super) struct KeyReport {
     pub(super) key: String,
     pub(super) kind: KeyReportKind,
-    /// Where the payload stood before, if it was moved.
+    /// Where the payload was before, if it moved.
     pub(super) from: Option<(String, String)>,
-    /// What it was for and what it is for, if these differ.
+    /// The old and the new binding, if they differ.
     pub(super) binding: Option<(String, String)>,
     pub(super) came: Vec<Holder>,
     pub(super) went: Vec<Holder>,
@@ -82,7 +82,7 @@ pub(super) struct KeyReport {
 pub(super) enum KeyReportKind {
     Added,
     Removed,
-    /// Its payload was the one of another key that is gone.
+    /// Its payload belonged to another key that was removed.
     Moved,
     Changed,
     Rebound,
@@ -104,7 +104,7 @@ impl KeyReportKind {
     }
 }
 
-/// A key, and who holds it as far as a bulla.yaml says so.
+/// A key, and its holder as far as a bulla.yaml names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) fingerprint: Fingerprint,
@@ -117,7 +117,7 @@ pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
     let old = objects::parse(&sides.old, &mut diagnostics)?;
     let new = objects::parse(&sides.new, &mut diagnostics)?;
     let (old, new) = (old.entries(&mut diagnostics), new.entries(&mut diagnostics));
-    // What was named must be readable; among the files of a tree one does not end the work on the others.
+    // A named file must be readable; in a tree, one unreadable file does not stop the others.
     if !sides.are_trees && !diagnostics.is_empty() {
         return Err(diagnostics.swap_remove(0).into());
     }
@@ -134,7 +134,7 @@ pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
 struct Comparer<'a> {
     configs: &'a [Config],
     are_trees: bool,
-    /// The payloads of values that are not in their place any more: the object's title and the key.
+    /// Payloads that are no longer in their place, with the object's title and the key.
     gone: HashMap<Vec<u8>, (String, String)>,
 }
 
@@ -153,14 +153,14 @@ impl Comparer<'_> {
 
     fn object(&self, pair: &ObjectPair<'_>) -> Option<ObjectChange> {
         let entry = pair.new.or(pair.old)?;
-        let is_in_the_clear = entry.kind == ObjectKind::Secret;
+        let is_plaintext = entry.kind == ObjectKind::Secret;
         let is_moved =
             self.are_trees && pair.old.zip(pair.new).is_some_and(|(old, new)| old.path != new.path);
         let mut change = ObjectChange {
             namespace: entry.object.metadata_field("namespace").map(str::to_owned),
             name: entry.object.metadata_field("name").map(str::to_owned),
             title: entry.object.title(),
-            is_in_the_clear,
+            is_plaintext,
             kind: ObjectChangeKind::Changed,
             old: pair.old.map(|old| old.object.position(&[])),
             new: pair.new.map(|new| new.object.position(&[])),
@@ -171,7 +171,7 @@ impl Comparer<'_> {
             other_fields: Vec::new(),
         };
         let mut is_different = false;
-        if is_in_the_clear {
+        if is_plaintext {
             is_different = is_other_secret(pair)
         } else {
             self.fill(&mut change, pair)
@@ -271,7 +271,7 @@ fn payload_of(value: &str) -> Option<Vec<u8>> {
     Some(ParsedValue::parse(value).ok()?.payload().to_vec())
 }
 
-/// That they differ is all that is said of Secrets in the clear.
+/// Of plaintext Secrets only that they differ is shown.
 fn is_other_secret(ObjectPair { old, new }: &ObjectPair<'_>) -> bool {
     let about = |entry: &ComparedObject<'_>| {
         let mut value = entry.object.value.clone();
@@ -318,7 +318,7 @@ fn lines_between(
     lines
 }
 
-/// What of an object is public by what it is.
+/// The fields of an object that are public by nature.
 fn shown(object: &Value) -> Value {
     let mut shown = Map::new();
     for field in ["labels", "annotations"] {
@@ -341,7 +341,7 @@ fn shown(object: &Value) -> Value {
     Value::Object(shown)
 }
 
-/// Fields beside those that are compared by themselves. What the cluster writes is none of them.
+/// The other fields, without those that the cluster writes.
 fn other_fields(old: &Value, new: &Value) -> Vec<String> {
     const OF_OBJECT: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
     const OF_SPEC: [&str; 3] = ["sealedData", "template", "target"];

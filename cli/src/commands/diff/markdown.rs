@@ -1,14 +1,14 @@
 //! Differences as markdown, for a comment in a review.
 //!
-//! Whatever comes from a file stands in a code span or a code block, whose fence is longer than any in it: there it
-//! can neither be markup nor a link nor call anybody by name.
+//! Text from a file goes into a code span or code block with a fence longer than any in it, so that it cannot be
+//! markup or a link, and cannot mention anyone.
 
 use crate::commands::diff::compare::{Comparison, Holder, KeyReport, KeyReportKind, ObjectChange};
 use crate::commands::diff::report;
 use crate::report::escape;
 use crate::report::output::count;
 
-/// A comment on GitHub and on GitLab holds more, but other things may stand in it too.
+/// A comment on GitHub or GitLab can be larger, but it may hold other text too.
 const MAX_BYTES: usize = 60_000;
 
 /// A table for each object.
@@ -34,7 +34,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
 
 fn object(object: &ObjectChange) -> String {
     let kind = object.kind.as_str();
-    let clear = if object.is_in_the_clear { ": **a plaintext Secret**" } else { "" };
+    let clear = if object.is_plaintext { ": **a plaintext Secret**" } else { "" };
     let mut text = format!(
         "\n#### {} {kind}{clear}\n\n{}\n",
         code(&object.title),

@@ -22,7 +22,7 @@ pub(super) struct ComparedObject<'a> {
     pub(super) kind: ObjectKind,
 }
 
-/// An object before and after; one of the two is there at least.
+/// An object before and after; at least one of the two exists.
 pub(super) struct ObjectPair<'a> {
     pub(super) old: Option<&'a ComparedObject<'a>>,
     pub(super) new: Option<&'a ComparedObject<'a>>,

@@ -24,7 +24,7 @@ pub(super) fn text(comparison: &Comparison) -> String {
 fn object_text(object: &ObjectChange) -> String {
     let title = styled(TITLE, &escape::line(&object.title));
     let kind = styled(style_of_object(object.kind), object.kind.as_str());
-    let clear = if object.is_in_the_clear { ", a plaintext Secret" } else { "" };
+    let clear = if object.is_plaintext { ", a plaintext Secret" } else { "" };
     let place = escape::line(&place(object));
     let mut text = format!("{title}: {kind}{clear} ({place})\n");
     let keys: Vec<_> = object.keys.iter().map(|key| escape::line(&key.key)).collect();
@@ -57,7 +57,7 @@ fn object_text(object: &ObjectChange) -> String {
     text
 }
 
-/// Where it stands, and where it stood if that is another file.
+/// Where it is, and where it was if that is another file.
 pub(super) fn place(object: &ObjectChange) -> String {
     match (&object.old, &object.new) {
         (Some(old), Some(new)) if object.is_moved => format!("{} -> {}", old.file, new),
@@ -74,7 +74,7 @@ fn key_details(report: &KeyReport) -> String {
     if let Some((old, new)) = &report.binding {
         parts.push(format!("was for {old}, now for {new}"));
     }
-    // Who could open what is gone says nothing any more.
+    // The recipients of a removed value do not matter any more.
     if report.kind != KeyReportKind::Removed {
         parts.extend(report.went.iter().map(|key| styled(REMOVED, &format!("-{}", holder(key)))));
         parts.extend(report.came.iter().map(|key| styled(ADDED, &format!("+{}", holder(key)))));
@@ -107,14 +107,14 @@ fn style_of_key(kind: KeyReportKind) -> Style {
     }
 }
 
-/// One line: how many objects and values are told of.
+/// One line that counts objects and values.
 pub(super) fn summary(comparison: &Comparison) -> String {
     let objects = &comparison.objects;
     if objects.is_empty() && comparison.diagnostics.is_empty() {
         return "no differences".to_owned();
     }
-    let in_the_clear = objects.iter().filter(|object| object.is_in_the_clear).count();
-    let mut parts = vec![count(objects.len() - in_the_clear, "SealedSecret")];
+    let plaintext = objects.iter().filter(|object| object.is_plaintext).count();
+    let mut parts = vec![count(objects.len() - plaintext, "SealedSecret")];
     for kind in [
         KeyReportKind::Added,
         KeyReportKind::Removed,
@@ -130,8 +130,8 @@ pub(super) fn summary(comparison: &Comparison) -> String {
             number => parts.push(format!("{} {}", count(number, "value"), kind.as_str())),
         }
     }
-    if in_the_clear > 0 {
-        parts.push(count(in_the_clear, "plaintext Secret"));
+    if plaintext > 0 {
+        parts.push(count(plaintext, "plaintext Secret"));
     }
     if !comparison.diagnostics.is_empty() {
         parts.push(format!("{} could not be read", comparison.diagnostics.len()));
@@ -159,7 +159,7 @@ fn object_json(object: &ObjectChange) -> Value {
         })
     };
     json!({
-        "kind": if object.is_in_the_clear { "Secret" } else { "SealedSecret" },
+        "kind": if object.is_plaintext { "Secret" } else { "SealedSecret" },
         "namespace": object.namespace,
         "name": object.name,
         "change": object.kind.as_str(),

@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// A revision, or what else was likely meant.
+/// A revision, or a hint at what else was likely meant.
 fn commit_named(name: &str) -> Result<String, Failure> {
     if git::is_commit(name) {
         return Ok(name.to_owned());
@@ -101,7 +101,7 @@ fn commit_named(name: &str) -> Result<String, Failure> {
     }
 }
 
-/// A path as Git names it. That it is in the tree is not asked: it may be there on one side only.
+/// A path as Git names it. It may exist on one side only.
 fn from_root(prefix: &Path, path: &Path) -> Result<PathBuf, Failure> {
     let mut from_root = prefix.components().as_path().to_owned();
     for component in path.components() {
@@ -124,7 +124,7 @@ fn from_root(prefix: &Path, path: &Path) -> Result<PathBuf, Failure> {
 
 /// A file of one side.
 pub(super) struct SideFile {
-    /// Under which name the other side would have it.
+    /// The path under which the other side would have it.
     pub(super) path: PathBuf,
     /// Whether it was named itself, and so must be a manifest.
     pub(super) is_named: bool,
@@ -144,7 +144,7 @@ pub(super) struct Sides {
     pub(super) new: Vec<SideFile>,
     /// Of the new side first.
     pub(super) configs: Vec<Config>,
-    /// Whether it means anything that an object stands in another file than before.
+    /// Whether it matters that an object moved to another file.
     pub(super) are_trees: bool,
 }
 
@@ -177,14 +177,14 @@ impl Sides {
                     .or_hint("name a file or folder of one side, relative to the current folder");
             }
         }
-        let is_wanted = |path: &Path| {
+        let is_selected = |path: &Path| {
             walk::is_manifest(path)
                 && (paths.is_empty() || paths.iter().any(|wanted| path.starts_with(wanted)))
         };
-        let (old_files, old_config) = read_blobs(&old_blobs, &new_blobs, is_wanted)?;
+        let (old_files, old_config) = read_blobs(&old_blobs, &new_blobs, is_selected)?;
         let (new, new_config) = match &work_tree {
-            Some(work_tree) => (read_work_tree(work_tree, is_wanted)?, config_here()),
-            None => read_blobs(&new_blobs, &old_blobs, is_wanted)?,
+            Some(work_tree) => (read_work_tree(work_tree, is_selected)?, config_here()),
+            None => read_blobs(&new_blobs, &old_blobs, is_selected)?,
         };
         let configs = new_config.into_iter().chain(old_config).collect();
         Ok(Self { old: old_files, new, configs, are_trees: true })
@@ -209,18 +209,18 @@ impl Sides {
     }
 }
 
-/// The wanted files of a commit that the other one has not got as they are, and its bulla.yaml.
+/// The selected files of a commit that differ from the other side, and its bulla.yaml.
 fn read_blobs(
     blobs: &[Blob],
     others: &[Blob],
-    is_wanted: impl Fn(&Path) -> bool,
+    is_selected: impl Fn(&Path) -> bool,
 ) -> Result<(Vec<SideFile>, Option<Config>), Failure> {
     let others: BTreeMap<_, _> = others.iter().map(|blob| (&blob.path, blob)).collect();
     let is_config = |blob: &Blob| blob.path == Path::new(config::NAME);
     let is_same = |blob: &Blob| others.get(&blob.path).is_some_and(|other| other.is_same(blob));
     let wanted: Vec<Blob> = blobs
         .iter()
-        .filter(|blob| is_config(blob) || is_wanted(&blob.path) && !is_same(blob))
+        .filter(|blob| is_config(blob) || is_selected(&blob.path) && !is_same(blob))
         .cloned()
         .collect();
     let (mut files, mut config) = (Vec::new(), None);
@@ -242,12 +242,12 @@ fn read_blobs(
 
 fn read_work_tree(
     work_tree: &WorkTree,
-    is_wanted: impl Fn(&Path) -> bool,
+    is_selected: impl Fn(&Path) -> bool,
 ) -> Result<Vec<SideFile>, Failure> {
     let mut files = Vec::new();
-    for path in work_tree.files.iter().filter(|path| is_wanted(path)) {
+    for path in work_tree.files.iter().filter(|path| is_selected(path)) {
         let real = work_tree.root.join(path);
-        // A link leads to what is found by itself; a file may be deleted and still be listed.
+        // The target of a link is found by itself; a deleted file may still be listed.
         if !fs::symlink_metadata(&real).is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
@@ -288,7 +288,7 @@ fn config_here() -> Option<Config> {
     told(config::find(None, &[])).flatten()
 }
 
-/// A bulla.yaml only gives names here, so one that cannot be read is no reason to stop.
+/// A bulla.yaml only provides names here, so an unreadable one does not stop the command.
 fn told<T>(config: Result<T, Failure>) -> Option<T> {
     match config {
         Ok(config) => Some(config),

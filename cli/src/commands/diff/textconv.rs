@@ -1,7 +1,7 @@
-//! What `git diff` and `git log -p` show in place of a sealed value, which nobody can read.
+//! What `git diff` and `git log -p` show in place of a sealed value, which is unreadable.
 //!
-//! Each value becomes one short line of what can be known of it without a key. The rest of the file stays as it is,
-//! whatever it is: Git asks for every version that there ever was.
+//! Each value becomes one short line with what is known without a key. The rest of the file is unchanged, whatever
+//! it is: Git asks for every version that ever existed.
 
 use std::path::Path;
 
@@ -37,8 +37,8 @@ fn readable(bytes: &[u8]) -> Vec<u8> {
     readable
 }
 
-/// What is known of a sealed value without a key. The two digests stand for all of its bytes, so two values have one
-/// summary only if they are the same.
+/// What is known of a sealed value without a key. The two digests cover all of its bytes, so two values share a
+/// summary only if they are equal.
 fn summary(value: &[u8]) -> Option<String> {
     let value = ParsedValue::parse(str::from_utf8(value).ok()?).ok()?;
     let fingerprints: Vec<_> =
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_sealed_values_are_exchanged() {
+    fn only_sealed_values_are_replaced() {
         let value = sealed();
         let summary = shown(&value);
         assert!(summary.starts_with("sealed(strict, key password of prod/db; value "), "{summary}");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_none_stays_as_it_is() {
+    fn other_text_is_unchanged() {
         let cut = &sealed()[..200];
         for text in ["", "a: b\n", "kind: [", SEALED_PREFIX, cut] {
             assert_eq!(readable(text.as_bytes()), text.as_bytes());

@@ -26,7 +26,7 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// What it takes to make the SealedSecret what a person wants it to be.
+    /// The changes that turn the SealedSecret into what the person wrote.
     pub(super) fn between(
         picked: &Picked<'_>,
         form: &Form<'_>,
@@ -71,12 +71,12 @@ impl Changes {
         &self.patches
     }
 
-    /// The same changes of the object as it is now, unless somebody else changed one of these fields.
+    /// The same changes for the object as it is now, unless someone else changed one of these fields.
     pub(super) fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Vec<Patch>> {
         self.patches.iter().map(|patch| patch.moved(old, new)).collect()
     }
 
-    /// Tells what was likely not meant.
+    /// Warns about likely mistakes.
     pub(super) fn warn(&self) {
         for key in &self.with_line_break {
             output::warning(&format!(
@@ -97,7 +97,7 @@ impl Changes {
     }
 }
 
-/// What a person gave a new value, and nothing else of the Secret.
+/// The new values only.
 fn new_values(edited: &Edited) -> WipedSecret {
     let new = edited.values.iter().filter_map(|(key, content)| match content {
         EditedValue::New(value) => Some((key.clone(), ByteString(value.to_vec()))),
@@ -126,8 +126,7 @@ fn compare(
     }
 }
 
-/// The template as it is to stand in the SealedSecret: fields that this version does not know stay, and no mapping
-/// stays that has nothing in it, unless it was there before.
+/// The new template: unknown fields stay, and an empty mapping is dropped unless it was there before.
 fn with_template(old: Option<&Value>, new: &Template) -> Option<Value> {
     let metadata = new.metadata.clone().unwrap_or_default();
     let map = |map: &BTreeMap<String, String>| (!map.is_empty()).then(|| json!(map));
@@ -156,7 +155,7 @@ fn with<const COUNT: usize>(
     for (name, value) in fields {
         match value {
             Some(value) => new.insert(name.to_owned(), value),
-            // What was there with nothing in it says the same as before.
+            // An empty field means the same as before.
             None if is_nothing(new.get(name)) => None,
             None => new.remove(name),
         };
@@ -173,8 +172,7 @@ fn is_nothing(value: Option<&Value>) -> bool {
         || value.and_then(Value::as_object).is_some_and(Map::is_empty)
 }
 
-/// Refuses new values that do not go with the new template, and a new template that does not go with a value that is
-/// known.
+/// Refuses new values that do not fit the new template, and a new template that does not fit a shown value.
 fn refuse_plaintext(
     picked: &Picked<'_>,
     form: &Form<'_>,
@@ -192,7 +190,7 @@ fn refuse_plaintext(
     let shown = shown.map(|(key, value)| (key.clone(), ByteString(value.to_vec())));
     let shown = WipedSecret::new(Secret { data: Some(shown.collect()), ..Secret::default() });
     match &shown.data {
-        // What was so before is not this change's fault.
+        // This change did not cause what was wrong before.
         Some(data) if !data.is_empty() && check_values(data, &form.template()).is_ok() => {
             check_values(data, &edited.template).map_err(refuse)
         }

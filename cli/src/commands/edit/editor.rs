@@ -1,4 +1,4 @@
-//! The person's editor: which it is, how it is told to leave no copies, and how it is waited for.
+//! The person's editor: which program it is, the flags that stop it from leaving copies, and waiting for it.
 
 use std::ffi::OsString;
 use std::io;
@@ -29,7 +29,7 @@ pub(super) enum Ended {
     Well,
     /// By an exit code other than 0.
     Badly(i32),
-    /// By a signal, its own or one that was sent to us and so to it.
+    /// By a signal, sent to it or passed on to it.
     Signalled(i32),
 }
 
@@ -55,7 +55,7 @@ impl Editor {
         Ok(Self { program, arguments: given.into_iter().chain(flags).collect() })
     }
 
-    /// Opens the file and waits until the person is done with it. SIGINT and SIGQUIT are the editor's meanwhile.
+    /// Opens the file and waits until the person is done. In the meantime SIGINT and SIGQUIT are left to the editor.
     pub(super) fn edit(&self, file: &Path) -> Result<Ended, Failure> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(file);
@@ -74,7 +74,7 @@ enum EditorKind {
     Emacs,
     /// There is no flag against it.
     KeepsHistory,
-    /// What it leaves beside the file goes with the folder.
+    /// Whatever it leaves beside the file is removed with the folder.
     Other,
 }
 
@@ -142,7 +142,7 @@ fn run(command: &mut Command) -> io::Result<Ended> {
                     return Ok(ended(status));
                 }
             }
-            // Whoever wants us to end wants the editor to.
+            // A request to end this process is a request to end the editor.
             SIGHUP | SIGTERM => {
                 end(&mut child, signal)?;
                 return Ok(Ended::Signalled(signal));
@@ -164,7 +164,7 @@ fn ended(status: ExitStatus) -> Ended {
     }
 }
 
-/// Passes the signal on, and insists when it is not heard: a text that somebody still looks at is not wiped.
+/// Passes the signal on, and kills the editor if it does not end: a file that is still open cannot be wiped safely.
 #[cfg(unix)]
 fn end(child: &mut Child, signal: i32) -> io::Result<()> {
     use std::time::{Duration, Instant};

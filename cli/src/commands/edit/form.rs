@@ -1,5 +1,5 @@
-//! What is edited: a SealedSecret in the form of the Secret that it describes, with a placeholder for each value that
-//! is not to be seen, and what a person made of it.
+//! The text that is edited: a SealedSecret in the form of the Secret that it describes, with a placeholder for each
+//! hidden value, and what the person made of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -39,13 +39,13 @@ pub(super) struct Form<'a> {
     notes: Vec<String>,
 }
 
-/// What stands in place of a sealed value.
+/// What is shown in place of a sealed value.
 enum FormValue {
     Placeholder(String),
     Value(Zeroizing<Vec<u8>>),
 }
 
-/// What a person wants the SealedSecret to be.
+/// The SealedSecret as the person wants it.
 pub(super) struct Edited {
     pub(super) values: BTreeMap<String, EditedValue>,
     pub(super) template: Template,
@@ -149,7 +149,7 @@ impl<'a> Form<'a> {
         )
     }
 
-    /// The comments above the text, which say what there is to know; first of all why it is open again.
+    /// The comments above the text; first of all why it is open again.
     pub(super) fn head(&self, refused: Option<&Failure>) -> String {
         let mut head = String::new();
         let mut line = |text: &str| {
@@ -180,21 +180,17 @@ impl<'a> Form<'a> {
         line("");
         if self.shown.values().any(|shown| matches!(shown, FormValue::Placeholder(_))) {
             line(&format!(
-                "{MARK}KEY/... stands for a value that is sealed. Where it is left, the value stays as it"
+                "{MARK}KEY/... stands for a sealed value. Leave it to keep the value, or write a new"
             ));
             line(
-                "is; what is written in its place is sealed instead. A sealed value is bound to its key: its",
+                "value in its place to seal that instead. A sealed value is bound to its key: its",
             );
             line("placeholder cannot be moved to another key, copied or changed.");
         }
+        line("You can add and remove keys. Text goes under stringData,");
+        line("anything else in base64 under data. These are not sealed: type, immutable, labels,");
         line(
-            "Keys that are added are sealed, keys that are removed are removed. Text stands under stringData,",
-        );
-        line(
-            "anything else in base64 under data. Everything else is not sealed: type, immutable, labels,",
-        );
-        line(
-            "annotations and the texts of template.data. Name and namespace stay. Comments are not kept.",
+            "annotations and the texts of template.data. Name and namespace are fixed. Comments are lost.",
         );
         for note in &self.notes {
             line(note);
@@ -202,7 +198,7 @@ impl<'a> Form<'a> {
         head
     }
 
-    /// What a person made of the text. Messages count lines from so many above it.
+    /// Reads the edited text. Messages count `lines_before` lines above it.
     pub(super) fn read(&self, typed: &[u8], lines_before: usize) -> Result<Edited, Failure> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(lines_before + typed.len()));
         bytes.extend(std::iter::repeat_n(b'\n', lines_before));
@@ -263,7 +259,7 @@ impl<'a> Form<'a> {
         let was = self.sealed_secret.spec.template.as_ref();
         let declared = was.and_then(|template| template.type_.as_deref());
         let type_ = secret.type_.as_deref().filter(|type_| {
-            // Shown without being declared; whoever leaves it so declares nothing.
+            // Shown without being declared; left unchanged, it stays undeclared.
             *type_ != OPAQUE || declared == Some(OPAQUE)
         });
         let marks = |marks: &Option<BTreeMap<String, String>>| marks.clone().unwrap_or_default();
@@ -310,7 +306,7 @@ impl<'a> Form<'a> {
         Ok(values)
     }
 
-    /// What is, or was, the placeholder of a value is not a value.
+    /// Refuses a text that is or was a placeholder.
     fn refuse_placeholder(
         &self,
         object: &Object<'_>,
@@ -348,7 +344,7 @@ impl<'a> Form<'a> {
         })
     }
 
-    /// Whether the keys are added to a Secret that somebody else declares.
+    /// Whether the keys are added to a Secret that someone else declares.
     fn is_merge(&self) -> bool {
         let target = self.sealed_secret.spec.target.as_ref();
         target.is_some_and(|target| target.policy == Policy::Merge)
@@ -359,7 +355,7 @@ impl<'a> Form<'a> {
         self.sealed_secret.spec.template.clone().unwrap_or_default()
     }
 
-    /// The values that are shown, for who must look for them elsewhere.
+    /// The values that are shown.
     pub(super) fn values_shown(&self) -> impl Iterator<Item = (&String, &[u8])> {
         self.shown.iter().filter_map(|(key, shown)| match shown {
             FormValue::Value(value) => Some((key, &value[..])),
@@ -433,7 +429,7 @@ pub(super) fn without_head(typed: &[u8]) -> &[u8] {
 }
 
 /// What stands for a sealed value. Every YAML reads it as it is, without quotes too. The digits tell one sealed
-/// value from another; they are no secret and need not be one.
+/// value from another; they are not secret.
 fn placeholder(key: &str, value: &str) -> String {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -1,7 +1,7 @@
-//! The folder in which a text with plaintext in it is edited: nobody else's, in memory where there is such storage,
-//! and overwritten and removed whatever happens, short of a SIGKILL.
+//! The folder in which plaintext is edited: private, in memory where possible, and overwritten and removed in every
+//! case but a SIGKILL.
 //!
-//! Memory that is short may be swapped out, and what an editor writes elsewhere is beyond our reach.
+//! Memory can be swapped out, and files that an editor writes elsewhere are out of reach.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ const FILE: &str = "secret.yaml";
 /// How often the folder is emptied again when an editor that is about to end still writes into it.
 const ATTEMPTS: usize = 5;
 
-/// The folder that there is now. Whoever ends the process without unwinding wipes it.
+/// The open folder. Code that ends the process without unwinding wipes it.
 static OPEN: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Where the folder is made.
@@ -122,15 +122,15 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // There is nobody to tell; who can tell somebody calls `wipe`.
+        // An error cannot be reported here; call `wipe` to get it.
         let _ = wipe(self.folder.path());
         *OPEN.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// Wipes the folder that is open, if there is one, because the process is about to end as it stands.
+/// Wipes the open folder, if there is one, because the process is about to end.
 pub(crate) fn wipe_open() {
-    // Who holds the lock may be the one that panics.
+    // The thread that panics may hold the lock.
     if let Ok(mut open) = OPEN.try_lock()
         && let Some(folder) = open.take()
     {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_the_process_wipes_what_is_open() {
+    fn the_open_folder_is_wiped_when_the_process_ends() {
         let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
         let scratch = scratch(folder.path());

@@ -1,4 +1,4 @@
-//! What a SealedSecret or a single sealed value says of itself.
+//! What a SealedSecret or a single sealed value shows without a key.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::report::output::styled;
 use crate::report::table::table;
 use crate::who::config::Config;
 
-/// What one SealedSecret holds, or a value that stands alone.
+/// What one SealedSecret holds, or a single value.
 pub(super) struct InspectReport {
     file: String,
     place: Option<InspectedObject>,
@@ -24,7 +24,7 @@ pub(super) struct InspectReport {
     rendered: Vec<(String, Result<Vec<String>, String>)>,
 }
 
-/// Which object the values stand in.
+/// The object that holds the values.
 struct InspectedObject {
     position: Position,
     title: String,
@@ -33,7 +33,7 @@ struct InspectedObject {
     policy: Policy,
 }
 
-/// What one value says of itself.
+/// What one value shows without a key.
 struct InspectedValue {
     binding: Binding,
     fingerprints: Vec<Fingerprint>,
@@ -74,7 +74,7 @@ impl InspectReport {
         })
     }
 
-    /// Of a sealed value, in the binary form, that stands in no object.
+    /// Of a single sealed value, in binary form.
     pub(super) fn of_value(file: &str, value: &[u8]) -> Self {
         let seen = SealedValue::parse(value)
             .map(|value| InspectedValue::new(&value))

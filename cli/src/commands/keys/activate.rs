@@ -128,8 +128,8 @@ impl Activate {
         self.take_over(&cluster, &keys, keys.find(fingerprint)?, is_own)
     }
 
-    /// Retires the holder's Active key in favour of this one, by a write that fails when somebody else was
-    /// faster. The rest the cluster's own controller does, and nobody but us for other holders.
+    /// Retires the holder's Active key in favour of this one, with a write that fails if someone else was faster. The
+    /// controller does the rest for its own holder; for other holders it is done here.
     fn take_over(
         &self,
         cluster: &Cluster,
@@ -158,7 +158,7 @@ impl Activate {
         {
             return done(key);
         }
-        // No controller is there that sees to this holder. What was begun can be completed by whoever finds it.
+        // No controller manages this holder, so the take-over is completed here. Anyone can complete it later.
         let keys = sealing_keys::all(cluster)?;
         if keys.active(holder)?.is_none() {
             sealing_keys::set_state(cluster, keys.find(fingerprint)?, State::Active)?;
@@ -191,7 +191,7 @@ fn refuse_revoked(key: &ClusterKey) -> Result<(), Failure> {
     }
 }
 
-/// What is sealed to a key that nobody has opens nowhere.
+/// Values sealed to a key that no cluster holds open nowhere.
 fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
     let fingerprint = key.fingerprint();
     match key.possession() {

@@ -84,7 +84,7 @@ impl BackupKeys {
                 "check that the controller runs; to see what it holds, run: bulla keys list",
             );
         }
-        // All is known to be in order before the first file is written.
+        // Everything is checked before the first file is written.
         for copy in &copies {
             check(&keys, copy, &recovery)?;
         }
@@ -124,7 +124,7 @@ impl BackupKeys {
         let passphrase = self.identities.passphrase.chosen()?;
         let copy = |identity: &Identity| {
             let of = identity.recipient().fingerprint();
-            // What is there already under this passphrase stays: each encryption looks different.
+            // A copy that this passphrase opens stays: each encryption looks different.
             let armored = match self.existing(of, &passphrase) {
                 Some(armored) => armored,
                 None => identities::protect(identity, &passphrase)?,
@@ -143,8 +143,8 @@ impl BackupKeys {
         (one_fingerprint(&held) == Some(of)).then_some(armored)
     }
 
-    /// The copy that is there already, if it is of the same identity and for the same recovery recipients: after a
-    /// recovery the controller has sealed it anew, and then the older one is as good.
+    /// The existing copy, if it has the same identity and recovery recipients: after a recovery the controller seals it
+    /// again, and the older copy is as good.
     fn kept(&self, copy: KeyCopy) -> KeyCopy {
         let existing = || {
             let armored = fs::read(self.path(copy.of)).ok()?;
@@ -162,7 +162,7 @@ impl BackupKeys {
         self.output.join(format!("{of}.age"))
     }
 
-    /// Writes the file, unless it is there, and reads it back.
+    /// Writes the file, unless it exists, and reads it back.
     fn write(&self, copy: &KeyCopy) -> Result<(), Failure> {
         let path = self.path(copy.of);
         let is_there = fs::read(&path).is_ok_and(|existing| existing == copy.armored);
@@ -251,10 +251,10 @@ fn check(keys: &SealingKeys, copy: &KeyCopy, recovery: &Keyring) -> Result<(), F
     }
 }
 
-/// Tells the cluster. The files are worth as much if that fails.
+/// Marks the key in the cluster. The files are as good if that fails.
 fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
-    let is_told = |key: &ClusterKey| key.is_held() || key.condition(BACKED_UP).is_some();
-    if !keys.keys.iter().any(|key| key.fingerprint() == of && is_told(key)) {
+    let is_marked = |key: &ClusterKey| key.is_held() || key.condition(BACKED_UP).is_some();
+    if !keys.keys.iter().any(|key| key.fingerprint() == of && is_marked(key)) {
         return;
     }
     let trouble = match sealing_keys::mark_taken_out(cluster, of) {

@@ -19,7 +19,7 @@ use crate::report::output::Label;
 use crate::report::{escape, output};
 use crate::who::identities::IdentityFlags;
 
-/// What a revoked key is good for.
+/// What happens to a revoked key.
 const REVOKED: &str = "a revoked key opens nothing, and revocation is permanent; to store its identity anyway, pass --force";
 
 /// Bring identities back into a cluster
@@ -176,7 +176,7 @@ fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, FoundIdentity>) {
         text.push_str(&format!("  {fingerprint} from {}\n", found.file));
     }
     let warning = "while two clusters share a key, anyone who can read Secrets in one can open values sealed for the other";
-    // A question follows, so it is said however quiet the rest is.
+    // A question follows, so this is printed even with --quiet.
     output::stderr(&(escape::lines(&text) + &Label::Warning.line(warning)));
 }
 

@@ -1,7 +1,7 @@
-//! Findings that somebody has looked at and allows, with the rule and a reason.
+//! Findings that someone allows, with the rule and a reason.
 //!
-//! `# bulla-lint: allow RULE: REASON` holds for the document that it stands in, or for the whole of a file that is no
-//! YAML. Where no comment can stand, the annotation `bulla.dev/lint-allow: "RULE: REASON"` holds for its object, and
+//! `# bulla-lint: allow RULE: REASON` holds for its document, or for the whole file if that is not YAML. Where comments
+//! are impossible, the annotation `bulla.dev/lint-allow: "RULE: REASON"` holds for its object, and
 //! `lint.allow` of bulla.yaml for whole files.
 
 use std::ops::Range;
@@ -20,8 +20,8 @@ const MARKER: &str = "bulla-lint:";
 /// The annotation that allows something for its object.
 const ANNOTATION: &str = "bulla.dev/lint-allow";
 
-/// What may stand before the marker, in the languages in which an identity or a manifest can lie, and what ends such a
-/// comment before its line does.
+/// How a comment begins, in the languages that can hold an identity or a manifest, and what ends it before its line
+/// does.
 const COMMENTS: [(&str, Option<&str>); 7] = [
     ("#", None),
     ("//", None),
@@ -38,7 +38,7 @@ pub(super) struct Allowance {
     pub(super) rule: Rule,
     pub(super) reason: String,
     extent: Extent,
-    /// Where it stands.
+    /// Where it is.
     pub(super) place: FindingPlace,
     pub(super) is_used: bool,
 }
@@ -59,7 +59,7 @@ pub(super) struct AllowComment {
     text: String,
 }
 
-/// The comments of a text that allow something.
+/// The comments in a text that allow something.
 pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
     let mut comments = Vec::new();
     for offset in memmem::find_iter(text, MARKER) {
@@ -70,7 +70,7 @@ pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
         let is_opened = |(opening, _): &&(&str, _)| before.trim_end().ends_with(opening);
         let Some((_, end)) = COMMENTS.iter().find(is_opened) else { continue };
         let rest = String::from_utf8_lossy(&text[offset + MARKER.len()..line_end]);
-        // What stands behind the comment is not about it, and not to be repeated.
+        // Text behind the comment does not belong to it, and must not be repeated.
         let end = end.and_then(|end| rest.find(end)).unwrap_or(rest.len());
         comments
             .push(AllowComment { spot: spot(text, offset), text: rest[..end].trim().to_owned() });
@@ -78,7 +78,7 @@ pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
     comments
 }
 
-/// What the comments of a file allow, in the document whose lines they are among, and what of them means nothing.
+/// What the comments of a file allow in their documents, and findings for the unreadable ones.
 pub(super) fn of_comments(
     file: &str,
     comments: &[AllowComment],
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_found() {
+    fn an_unreadable_allowance_is_found() {
         for text in [
             "# bulla-lint: allow age-identity",
             "# bulla-lint: allow age-identity:  ",

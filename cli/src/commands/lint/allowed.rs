@@ -8,7 +8,7 @@ use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::{Basis, Rule};
 use crate::commands::lint::tree::FileReport;
 
-/// Marks what is allowed, and finds what allows nothing. Of a rule or a file that nobody could judge nothing is said.
+/// Marks what is allowed, and finds unused allowances, except for rules and files that could not be checked.
 pub(super) fn apply(report: &mut FileReport, context: &LintContext<'_>) {
     let FileReport { findings, allowances, is_unreadable, .. } = report;
     for finding in findings.iter_mut().filter(|finding| finding.rule.basis() != Basis::Allowances) {
@@ -28,8 +28,7 @@ pub(super) fn apply(report: &mut FileReport, context: &LintContext<'_>) {
     }));
 }
 
-/// Marks what bulla.yaml allows for whole files, and finds what of it is wrong, or allows nothing in the files that were
-/// looked at.
+/// Marks what bulla.yaml allows for whole files, and finds allowances that are wrong or unused in the checked files.
 pub(super) fn apply_config(reports: &mut [FileReport], context: &LintContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Some(config) = context.config else { return findings };
@@ -46,18 +45,18 @@ pub(super) fn apply_config(reports: &mut [FileReport], context: &LintContext<'_>
                 continue;
             }
         };
-        let (mut is_looked_at, mut is_used) = (false, false);
+        let (mut is_checked, mut is_used) = (false, false);
         for report in reports.iter_mut() {
             if !config.allows_for(allowed, Path::new(&report.name)) {
                 continue;
             }
-            is_looked_at |= !report.is_unreadable;
+            is_checked |= !report.is_unreadable;
             for finding in report.findings.iter_mut().filter(|finding| finding.rule == rule) {
                 finding.allowed.get_or_insert_with(|| allowed.reason.clone());
                 is_used = true;
             }
         }
-        if is_looked_at && !is_used && context.has(rule.basis()) {
+        if is_checked && !is_used && context.has(rule.basis()) {
             tell(Rule::UnusedAllowance, format!("{rule} is allowed here, but not found"));
         }
     }

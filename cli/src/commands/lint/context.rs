@@ -8,12 +8,12 @@ use crate::commands::lint::rule::Basis;
 use crate::report::failure::Failure;
 use crate::who::config::{Config, Environment};
 
-/// What is known beside the file that is judged.
+/// What a check knows beside the file.
 #[derive(Clone, Copy, Default)]
 pub(super) struct LintContext<'a> {
     /// The bulla.yaml of today.
     pub(super) config: Option<&'a Config>,
-    /// The environment that is given for everything.
+    /// The environment that --environment names.
     pub(super) environment: Option<&'a str>,
     /// The keys of a cluster.
     pub(super) keys: Option<&'a SealingKeys>,
@@ -32,8 +32,8 @@ impl<'a> LintContext<'a> {
         }
     }
 
-    /// Whose pins count for a file, or for a stream if there is none. Those of the earlier commit, if it had any
-    /// for this file.
+    /// The environment whose pins count for a file, or for a stream: that of the earlier commit, if it had one for
+    /// this file.
     pub(super) fn environment_of(
         &self,
         file: Option<&Path>,
@@ -61,11 +61,11 @@ impl<'a> LintContext<'a> {
     }
 }
 
-/// Which environment a file belongs to, and whose bulla.yaml says so.
+/// The environment that a file belongs to, and the bulla.yaml that has it.
 #[derive(Clone, Copy, Default)]
 pub(super) struct FileEnvironment<'a> {
     pub(super) config: Option<&'a Config>,
     pub(super) environment: Option<&'a Environment>,
-    /// Whether there is a path that an environment could have.
+    /// Whether there is a path that an environment could cover.
     pub(super) has_path: bool,
 }

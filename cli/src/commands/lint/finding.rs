@@ -1,4 +1,4 @@
-//! What `bulla lint` reports, and where.
+//! What `bulla lint` finds, and where.
 
 use std::ops::Range;
 
@@ -9,8 +9,7 @@ use crate::commands::lint::shown::ShownLine;
 use crate::manifest::{self, Mark, Object, Position, Step};
 use crate::report::escape;
 
-/// Where a finding is: a file, and within it as much as is known. Lines and columns are counted from 1, columns in
-/// characters.
+/// Where a finding is: a file, and the known position in it. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FindingPlace {
     pub(super) file: String,
@@ -46,7 +45,7 @@ impl From<Position> for FindingPlace {
     }
 }
 
-/// One thing to tell, and where.
+/// One finding, and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
     pub(super) rule: Rule,

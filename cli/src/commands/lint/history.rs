@@ -1,4 +1,4 @@
-//! What became of values, and of whom they are sealed to, since an earlier commit.
+//! What became of values and their recipients since an earlier commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub(super) struct Base {
     root: PathBuf,
     /// The bulla.yaml that it had.
     pub(super) config: Option<Config>,
-    /// The files that are as they were.
+    /// The unchanged files.
     unchanged: HashSet<PathBuf>,
     sealed_secrets: Vec<Earlier>,
 }
@@ -37,7 +37,7 @@ struct Earlier {
 }
 
 impl Base {
-    /// Reads bulla.yaml, and of the files that are not as they were the SealedSecrets.
+    /// Reads bulla.yaml, and the SealedSecrets of the changed files.
     pub(super) fn read(git_ref: &str, config: Option<&Config>) -> Result<Self, Failure> {
         let here = std::env::current_dir().and_then(std::fs::canonicalize);
         let root = git::root_of(&here.context("cannot find the current folder")?)
@@ -81,7 +81,7 @@ impl Base {
         }
     }
 
-    /// Where the environments that there were or are have other recipients.
+    /// Findings for environments whose recipients changed.
     pub(super) fn recipients_changed(&self, config: Option<&Config>) -> Vec<Finding> {
         let (then, now) = (active(self.config.as_ref()), active(config));
         let names: BTreeSet<_> = then.keys().chain(now.keys()).copied().collect();
@@ -121,7 +121,7 @@ impl Base {
         findings
     }
 
-    /// The same SealedSecret as it was: of this file, else of another one, else the file's only one.
+    /// The earlier version of a SealedSecret: in this file, else in another one, else the file's only one.
     fn find(&self, file: &Path, object: &Object<'_>) -> Option<&Earlier> {
         let path = path_in(&self.root, file).filter(|path| !self.unchanged.contains(path))?;
         let (namespace, name) = (object.metadata_field("namespace"), object.metadata_field("name"));
@@ -191,13 +191,13 @@ fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
             let message = format!("the value of {git_ref} with a new header{recipients}");
             told.push((Rule::Rekeyed, message));
         }
-        // What is no sealed value now is told already.
+        // A value that is not sealed any more has a finding already.
         ValueChangeKind::Unreadable | ValueChangeKind::Rebound => {}
     }
     told
 }
 
-/// The SealedSecrets of a file that could be read; what could not is nothing to compare with.
+/// The SealedSecrets of a file; an unreadable file has none to compare with.
 fn sealed_secrets(path: &Path, name: &str, bytes: &[u8]) -> Vec<Earlier> {
     let input = Input { name: name.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) };
     let Ok(file) = ManifestFile::parse(input) else { return Vec::new() };
@@ -215,7 +215,7 @@ fn sealed_secrets(path: &Path, name: &str, bytes: &[u8]) -> Vec<Earlier> {
         .collect()
 }
 
-/// Whom each environment is sealed to, and whose key it is.
+/// The Active keys of each environment, with their holders.
 fn active(config: Option<&Config>) -> BTreeMap<&str, HashMap<Fingerprint, &str>> {
     let environments = config.into_iter().flat_map(|config| &config.environments);
     environments

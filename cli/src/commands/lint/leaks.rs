@@ -1,4 +1,4 @@
-//! What is looked for in the text of any file: identities, and words by which a manifest betrays itself.
+//! What is searched for in the text of any file: identities, and words that mark a manifest.
 
 use bulla_sealing::KeyType;
 use memchr::memmem;
@@ -12,13 +12,13 @@ use crate::commands::lint::shown::ShownLine;
 const PREFIXES: [(&str, KeyType); 2] =
     [("AGE-SECRET-KEY-PQ-1", KeyType::Hybrid), ("AGE-SECRET-KEY-1", KeyType::X25519)];
 
-/// An identity has 58 digits after its prefix. One that lost some is still too much to be shown.
+/// An identity has 58 digits after its prefix. A shortened one is still too much to show.
 const MIN_DIGITS: usize = 40;
 
 /// The digits of Bech32.
 const DIGITS: &[u8] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
 
-/// How Git decides that a file is no text.
+/// How many bytes Git checks to tell text from binary.
 const BINARY_BYTES: usize = 8000;
 
 /// A place in a text, both counted from 1, the column in characters.
@@ -28,7 +28,7 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
-/// Where an offset lies.
+/// The line and column of an offset.
 pub(super) fn spot(text: &[u8], offset: usize) -> Spot {
     let before = &text[..offset];
     let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
@@ -49,7 +49,7 @@ pub(super) fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(String::from_utf16_lossy(&units).into_bytes()))
 }
 
-/// Whether it is no text, as Git decides it.
+/// Whether it is binary, as Git decides it.
 pub(super) fn is_binary(bytes: &[u8]) -> bool {
     bytes[..bytes.len().min(BINARY_BYTES)].contains(&0)
 }
@@ -90,18 +90,18 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
     findings
 }
 
-/// Whether there may be anything in a manifest to judge.
+/// Whether a manifest may hold anything to check.
 pub(super) fn is_worth_reading(text: &[u8]) -> bool {
     let words = [bulla_crds::GROUP, "Secret", "secretGenerator"];
     words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some())
 }
 
-/// Words of a manifest, and where the first of them stands.
+/// Words of a manifest, and the place of the first one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
     /// `bulla.dev/` or `kind: Secret`: what it is, and where.
     pub(super) mention: Option<(&'static str, usize)>,
-    /// Whether placeholders of a template language stand there.
+    /// Whether it has placeholders of a template language.
     pub(super) has_placeholders: bool,
 }
 
@@ -118,8 +118,8 @@ impl Words {
     }
 }
 
-/// Whether a template language has a line of its own in it, or a value. A quoted one can be a text of `template.data`,
-/// and where Git left a conflict behind it is that which has to be told.
+/// Whether a template language has a line of its own in it, or a value. A quoted placeholder can be a text of
+/// `template.data`, and a Git conflict is reported as such.
 fn is_template(text: &[u8]) -> bool {
     const OPENINGS: [&[u8]; 3] = [b"{{", b"{%", b"<%"];
     let is_placeholder = |line: &[u8]| {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn identities_are_found_wherever_they_stand() {
+    fn identities_are_found_anywhere_in_a_text() {
         let identity = format!("{X25519}{}", "Q".repeat(58));
         let hybrid = format!("AGE-SECRET-KEY-PQ-1{}", "Z".repeat(58));
         let text = format!("# ä\nä key: {identity}\n{hybrid} {}\n", identity.to_lowercase());

@@ -84,7 +84,7 @@ impl<'a> ObjectChecker<'a> {
         self.findings.push(Finding::in_object(object, rule, path, key, message));
     }
 
-    /// A Secret without values says nothing that anybody may not know.
+    /// A Secret without values holds nothing secret.
     fn secret(&mut self, object: &Object<'_>) {
         let is_value = |value: &Value| !matches!(value.as_str(), Some("")) && !value.is_null();
         let values = |field: &str| object.value.get(field).and_then(Value::as_object);
@@ -109,7 +109,7 @@ impl<'a> ObjectChecker<'a> {
         }
     }
 
-    /// Keeps in mind which object this is.
+    /// Remembers the object, to find it again.
     fn see(&mut self, object: &Object<'_>, kind: &'static str, bound_namespace: Option<String>) {
         let Some(name) = object.metadata_field("name") else { return };
         let namespace = object.metadata_field("namespace").map(str::to_owned);
@@ -180,7 +180,7 @@ impl<'a> ObjectChecker<'a> {
         }
     }
 
-    /// By the JSON that kubectl sends and keeps.
+    /// Measures the JSON that kubectl sends and keeps.
     fn size(&mut self, object: &Object<'_>) {
         let length = json_length(object.value);
         if let Some(violation) = rules::length_violation(length) {
@@ -239,7 +239,7 @@ impl<'a> ObjectChecker<'a> {
         }
     }
 
-    /// The values that can be read, and the namespace that they say they are for.
+    /// The readable values, and the namespace that they are sealed for.
     fn values<'o>(
         &mut self,
         object: &Object<'_>,
@@ -269,9 +269,9 @@ impl<'a> ObjectChecker<'a> {
             };
             let binding = value.binding();
             read.push(ReadValue { key, fingerprints: value.fingerprints().collect() });
-            // Without a namespace in the manifest the value's own is taken, and compared with its siblings'.
+            // Without a namespace in the manifest, the value's own is compared with those of the other values.
             let namespace_of_value = namespace.or(binding.namespace());
-            // Names that are not valid were told already.
+            // Invalid names are reported already.
             let address = name.map(|name| Address { namespace: namespace_of_value, name });
             let Some(Ok(address)) = address.map(|address| address.value_address(key, binding))
             else {

@@ -1,4 +1,4 @@
-//! Whom values are sealed to, against whom bulla.yaml pins and what a cluster says of its keys.
+//! The recipients of values, compared with the pins of bulla.yaml and the keys of a cluster.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ pub(super) struct ReadValue<'a> {
     pub(super) fingerprints: Vec<Fingerprint>,
 }
 
-/// Checks whom the values of a SealedSecret are sealed to.
+/// Checks the recipients of the values of a SealedSecret.
 pub(super) fn check(
     object: &Object<'_>,
     values: &[ReadValue<'_>],
@@ -73,17 +73,17 @@ fn wrong_with(
         wrong.extend(retired_in(fingerprints, keys));
     }
     let mut of_cluster = against_cluster(fingerprints, keys, environment);
-    // Of a key that nobody knows, or that is revoked, it goes without saying.
-    let is_told = |(rule, _): &Wrong| [Rule::UnknownKey, Rule::RevokedKey].contains(rule);
-    if wrong.iter().chain(&of_cluster).any(is_told) {
+    // An unknown or revoked key is not held either, so that finding is left out.
+    let is_reported = |(rule, _): &Wrong| [Rule::UnknownKey, Rule::RevokedKey].contains(rule);
+    if wrong.iter().chain(&of_cluster).any(is_reported) {
         of_cluster.retain(|(rule, _)| *rule != Rule::KeyNotHeld);
     }
     wrong.extend(of_cluster);
     wrong
 }
 
-/// A value is sealed to exactly the Active pins of its environment. Where that is not known, whoever is pinned
-/// anywhere is good enough.
+/// A value must be sealed to exactly the Active pins of its environment. Without an environment, any pinned key will
+/// do.
 fn against_pins(
     fingerprints: &[Fingerprint],
     config: &Config,
@@ -108,7 +108,7 @@ fn against_pins(
             }
         }
     }
-    // Who is retired has a successor, and that a value is not sealed to it yet is the same finding.
+    // A retired key has a successor; that the value is not sealed to it yet is the same finding.
     let is_missing = |pin: &&Pin| {
         pin.state == PinState::Active
             && !fingerprints.contains(&pin.recipient.fingerprint())
@@ -129,7 +129,7 @@ fn against_pins(
     wrong.map(|(rule, what, keys)| (rule, format!("{what}{}", keys.join("; ")))).collect()
 }
 
-/// The environment that a key is pinned for, and whose it is.
+/// The environment that a key is pinned for, and its holder.
 fn elsewhere(config: &Config, fingerprint: Fingerprint) -> Option<(&str, &str)> {
     config.environments.iter().find_map(|environment| {
         let mut pins = environment.pins.iter();
@@ -142,7 +142,7 @@ fn named(fingerprint: Fingerprint, holder: &str) -> String {
     format!("{fingerprint} of {holder}")
 }
 
-/// Without a bulla.yaml whoever the cluster declares is known.
+/// Without a bulla.yaml, every key that the cluster declares is known.
 fn unknown_to(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong> {
     let is_declared =
         |fingerprint: &Fingerprint| keys.keys.iter().any(|key| key.fingerprint() == *fingerprint);
@@ -168,8 +168,8 @@ fn retired_in(fingerprints: &[Fingerprint], keys: &SealingKeys) -> Option<Wrong>
     (!retired.is_empty()).then(|| (Rule::RetiredKey, message()))
 }
 
-/// A cluster opens a value if it has one of its keys and did not revoke it. That is asked of values for this
-/// cluster alone: of an environment in which one of its holders is pinned, or of which nothing is known.
+/// A cluster opens a value if it holds one of the value's keys and has not revoked it. This is checked only for values
+/// of this cluster: in an environment that pins one of its holders, or without an environment.
 fn against_cluster(
     fingerprints: &[Fingerprint],
     keys: &SealingKeys,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_says_which_values_it_opens() {
+    fn a_cluster_opens_the_values_of_its_keys() {
         let [held, revoked, lost, other, stranger] = std::array::from_fn(|_| recipient());
         let keys = SealingKeys::from_iter([
             key(&held, "eu", State::Retired, ("True", "Held")),

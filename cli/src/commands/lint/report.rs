@@ -1,4 +1,4 @@
-//! What is told at the end, in the form that the reader understands.
+//! The report at the end, in the form that its reader needs.
 
 mod concise;
 mod github;

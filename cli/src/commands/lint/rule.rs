@@ -1,4 +1,4 @@
-//! The rules, and what is told of each. Their names are stable: people refer to them.
+//! The rules, and what is reported for each. Their names are stable: people refer to them.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use bulla_crds::rules::Violation;
 /// The page that says of each rule what it means and what to do. `--explain` and SARIF show its sections.
 const PAGE: &str = include_str!("../../../../docs/lint.md");
 
-/// How grave a finding is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     /// Good to know.
     Note,
-    /// It works and is likely not what was meant.
+    /// It works, but is likely not intended.
     Warning,
-    /// It will not work, or a secret is in the clear or sealed to the wrong key.
+    /// It will not work, or a secret is plaintext or sealed to the wrong key.
     Error,
 }
 
@@ -28,7 +28,7 @@ impl Level {
     }
 }
 
-/// What a rule needs to know before it can find anything.
+/// What a rule needs before it can find anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Basis {
     /// The file alone.
@@ -77,17 +77,17 @@ macro_rules! rules {
 }
 
 rules! {
-    /// A Secret with values in the clear.
+    /// A Secret with plaintext values.
     PlaintextSecret, "plaintext-secret", Error, File, "seal it with bulla seal, and change the values: they stay in Git's history";
-    /// A generator of Secrets with values in the clear.
+    /// A generator of Secrets with plaintext values.
     SecretGenerator, "secret-generator", Error, File, "put the values into a SealedSecret, and change them: they stay in Git's history";
     /// A Secret with the controller's own identity.
     PrivateIdentity, "private-identity", Error, File, "remove it from Git, and renew the key: anyone who read it can open every value sealed to it";
     /// An age identity.
     AgeIdentity, "age-identity", Error, File, "remove it from Git, and renew the key: anyone who read it can open every value sealed to it";
-    /// No YAML, and it speaks of Secrets.
+    /// Not YAML, and it mentions Secrets.
     MalformedManifest, "malformed-manifest", Error, File, "correct it, so that it can be checked";
-    /// A template of manifests that speaks of Secrets.
+    /// A template of manifests that mentions Secrets.
     UnrenderedTemplate, "unrendered-template", Warning, File, "check the rendered manifests: helm template … | bulla lint -";
     /// A field that the API server does not know.
     UnknownField, "unknown-field", Error, File, "correct the field's name, or remove it";
@@ -97,23 +97,23 @@ rules! {
     Schema, "schema", Error, File, "correct it: the API server refuses the object";
     /// The name is missing or not one that an object can have.
     InvalidName, "invalid-name", Error, File, "give it a metadata.name; a sealed value is for one name";
-    /// The namespace is not one that there can be.
+    /// The namespace is not valid.
     InvalidNamespace, "invalid-namespace", Error, File, "lower-case letters, digits and -, at most 63";
-    /// A data key that no Secret can have.
+    /// Not a valid data key.
     InvalidKey, "invalid-key", Error, File, "letters, digits, -, _ and ., at most 253";
     /// A label or annotation of the template that the API server would refuse.
     InvalidLabel, "invalid-label", Error, File, "correct it: the API server would refuse the Secret";
     /// A type of Secret that the cluster itself trusts.
     RefusedType, "refused-type", Error, File, "let the cluster itself make such a Secret";
-    /// The type demands a key that is not there.
+    /// The type needs a key that is missing.
     MissingKey, "missing-key", Error, File, "add the key with bulla set, or correct spec.template.type";
     /// A text of `template.data` that cannot be rendered.
     BadTemplate, "bad-template", Error, File, "correct spec.template.data; see docs/templates.md";
     /// A data key that is both sealed and rendered.
     DuplicateKey, "duplicate-key", Error, File, "remove one of the two";
-    /// A template with more than data, for a Secret that somebody else owns.
+    /// A template with more than data, for a Secret that someone else owns.
     MergeTemplate, "merge-template", Error, File, "remove the field, or the policy Merge";
-    /// A value that is no sealed value at all.
+    /// A value that is not sealed at all.
     NotSealed, "not-sealed", Error, File, "seal it with bulla set; if it was a secret, change it: it stays in Git's history";
     /// A sealed value that is cut or breaks the format.
     MalformedValue, "malformed-value", Error, File, "restore the value from an earlier commit, or seal it again";
@@ -131,7 +131,7 @@ rules! {
     LargeManifest, "large-manifest", Warning, File, "split it, or apply it with --server-side";
     /// More than the API server can take.
     TooLarge, "too-large", Error, File, "split it";
-    /// A SealedSecret that no environment has.
+    /// A SealedSecret that no environment covers.
     NoEnvironment, "no-environment", Error, Pins, "add its path to an environment of bulla.yaml";
     /// Another namespace than the environment's.
     NamespaceMismatch, "namespace-mismatch", Error, Pins, "correct metadata.namespace, or move the file to its environment";
@@ -141,11 +141,11 @@ rules! {
     MissingRecipient, "missing-recipient", Error, Pins, "to seal it to the pinned ones, run bulla rekey";
     /// Sealed to a key that is retired.
     RetiredKey, "retired-key", Warning, Pins, "to seal it to today's key, run bulla rekey";
-    /// Sealed to a key that nobody knows.
+    /// Sealed to an unknown key.
     UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; to seal it only to the pinned ones, run bulla rekey";
     /// Sealed to a key that the cluster has revoked.
     RevokedKey, "revoked-key", Error, Cluster, "change what the value is a credential for, then seal the new one";
-    /// Sealed to no key that the cluster has.
+    /// Not sealed to any key that the cluster holds.
     KeyNotHeld, "key-not-held", Error, Cluster, "rekey it with another identity, or restore the key";
     /// bulla.yaml seals to other keys than it did.
     RecipientsChanged, "recipients-changed", Warning, History, "compare the fingerprints with those that bulla keys list shows for the cluster";
@@ -157,7 +157,7 @@ rules! {
     Rekeyed, "rekeyed", Note, History, "nothing, if it was meant";
     /// An allowance that means nothing.
     BadAllowance, "bad-allowance", Error, Allowances, "write: bulla-lint: allow RULE: REASON";
-    /// An allowance of what is not there.
+    /// An allowance without a finding.
     UnusedAllowance, "unused-allowance", Warning, Allowances, "take it out";
 }
 

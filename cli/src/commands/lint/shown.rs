@@ -1,4 +1,4 @@
-//! A line of a file as it can be shown to anybody: put together from what is known to be public, never copied.
+//! A line of a file that is safe to show: put together from public parts, never copied.
 
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ impl ShownLine {
         Self::new(mark.columns.start, &escape::line(&mark.token), &format!(":{value}"))
     }
 
-    /// The line of a field, without what stands in it.
+    /// The line of a field, without its value.
     pub(super) fn of_field(mark: &Mark) -> Self {
         Self::new(mark.columns.start, &escape::line(&mark.token), ":")
     }

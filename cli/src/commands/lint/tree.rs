@@ -1,4 +1,4 @@
-//! The files that are looked through, and the judgement of each of them.
+//! The files to check, and the check of each of them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,19 +19,19 @@ use crate::files::walk::{self, FileOutcome, FoundFile, Interest};
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Failure, OrHint};
 
-/// How much of a file is looked through that is no manifest.
+/// How much of a file is searched if it is not a manifest.
 const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 
-/// Whatever cannot be read is judged here, by its words.
+/// A file that cannot be read is checked here, by its words.
 const ANYTHING: Interest = Interest { words: &[], mark: "", may_hold_others: |_| false };
 
-/// What is looked at.
+/// What is checked.
 pub(super) enum LintSource {
     Stdin,
     File(FoundFile),
 }
 
-/// What came of one of them.
+/// The result for one of them.
 #[derive(Default)]
 pub(super) struct FileReport {
     pub(super) name: String,
@@ -40,9 +40,9 @@ pub(super) struct FileReport {
     pub(super) sealed_secrets: usize,
     pub(super) values: usize,
     pub(super) other_objects: usize,
-    /// Whether it seems to be a manifest, and there is nothing in it to be judged.
+    /// Whether it looks like a manifest and holds nothing to check.
     pub(super) is_other: bool,
-    /// Whether it should have been judged and could not be read.
+    /// Whether it should have been checked and could not be read.
     pub(super) is_unreadable: bool,
     /// Why it was not checked.
     pub(super) diagnostic: Option<Diagnostic>,
@@ -50,8 +50,8 @@ pub(super) struct FileReport {
     seen: Vec<SeenObject>,
 }
 
-/// The files to look at, in order. Without any path the current folder; what is piped in is asked for with `-`,
-/// because a stream that is overlooked is one that passes.
+/// The files to check, in order. Without a path, the current folder. A pipe has to be named with `-`, because an
+/// overlooked stream would pass.
 pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<LintSource>, Failure> {
     input::refuse_stdin_twice(paths)?;
     let is_stdin = |path: &&PathBuf| input::is_stdin(path);
@@ -69,7 +69,7 @@ pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<LintSource>, Failure> {
     Ok(sources)
 }
 
-/// Whether stdin is a pipe, so that somebody means it to be read.
+/// Whether stdin is a pipe, so that it is likely meant to be read.
 fn is_piped() -> bool {
     #[cfg(unix)]
     {
@@ -80,7 +80,7 @@ fn is_piped() -> bool {
     false
 }
 
-/// Reads one of them and judges what is in it.
+/// Reads one of them and checks it.
 pub(super) fn check(source: &LintSource, context: &LintContext<'_>) -> Result<FileReport, Failure> {
     let (path, is_strict) = match source {
         LintSource::Stdin => (None, true),
@@ -117,7 +117,7 @@ pub(super) fn check(source: &LintSource, context: &LintContext<'_>) -> Result<Fi
 }
 
 impl FileReport {
-    /// Judges the objects of a file, or says why there are none.
+    /// Checks the objects of a file, or reports why there are none.
     fn read_manifests(
         &mut self,
         input: Input,
@@ -159,7 +159,7 @@ impl FileReport {
         Ok(())
     }
 
-    /// A file that cannot be read as manifests: a finding if it speaks of Secrets.
+    /// A file that cannot be read as manifests: a finding if it mentions Secrets.
     fn unreadable(&mut self, diagnostic: &Diagnostic, words: &Words) {
         self.is_unreadable = true;
         let Some((mention, line)) = words.mention else {
@@ -182,7 +182,7 @@ impl FileReport {
         self.findings.push(Finding::at(Rule::MalformedManifest, place, message));
     }
 
-    /// In a text that is no manifest only what is found makes comments worth reading.
+    /// In other text, comments only matter if there are findings.
     fn allow_in_text(&mut self, bytes: &[u8]) {
         if !self.findings.is_empty() {
             let comments = allowance::comments(bytes);
@@ -196,7 +196,7 @@ impl FileReport {
     }
 }
 
-/// Finds objects that stand twice in one environment, or in one file or stream where there is none.
+/// Finds duplicate objects of an environment, or of a file or stream outside of environments.
 pub(super) fn find_duplicates(reports: &mut [FileReport]) {
     let mut first: HashMap<(String, &'static str, Option<String>, String), FindingPlace> =
         HashMap::new();

@@ -1,8 +1,8 @@
 //! Three versions of a file merged: the values by what they are, everything else as text.
 //!
-//! What was decided on a value stands in all versions as one token, so it is no difference to the text. What could
-//! not be decided stands there as three tokens, and becomes a conflict where a person looks for it. The result is
-//! read again: if it does not hold what was decided, the whole file is a conflict, and nobody loses anything.
+//! A decided value becomes the same token in all versions, so the text merge sees no difference. An undecided value
+//! becomes three tokens, and so a conflict in its place. The result is read again: if it does not match the
+//! decisions, the whole file becomes a conflict, and nothing is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::manifest::{self, ManifestFile, Object, ObjectKind};
 /// Namespace and name of an object, and the data key.
 type ValueId = (Option<String>, String, String);
 
-/// A merge and what is to be said about it.
+/// A merge and its messages.
 pub(super) struct Merged {
     pub(super) text: Zeroizing<String>,
     pub(super) conflicts: Vec<Conflict>,
@@ -108,7 +108,7 @@ fn value_id(object: &Object<'_>, key: &str) -> Option<ValueId> {
     Some((text("namespace"), text("name")?, key.to_owned()))
 }
 
-/// The values that look sealed, or nothing if an object stands in the file twice: then nobody knows which is which.
+/// The values that look sealed, or nothing if the file has an object twice: then they are ambiguous.
 fn values_of(file: &ManifestFile) -> Option<BTreeMap<ValueId, String>> {
     let (objects, _) = file.objects_among_others().ok()?;
     let mut values = BTreeMap::new();
@@ -190,7 +190,7 @@ impl Merge {
             Decision::Conflict => side,
         };
         let value = self.versions[side].values.get(id);
-        // A removed value may still stand in a conflict, on the side that has it.
+        // A removed value may still be part of a conflict, on the side that has it.
         let value =
             value.or_else(|| self.versions.iter().rev().find_map(|version| version.values.get(id)));
         value.map(String::as_str)

@@ -1,8 +1,7 @@
 //! Three versions of a text merged line by line, with what is left open between conflict markers.
 //!
-//! Sealed values stand in the text as short tokens here, one on a line where a person would edit them. So what Git
-//! takes for a conflict can often be told apart: two sides that added keys in one place, or one that added a key
-//! below one that the other removed.
+//! Sealed values are short tokens here, one per line where a person would edit them. So many of Git's conflicts can be
+//! resolved: both sides added keys in one place, or one side added a key below one that the other removed.
 
 use similar::{MergeRegion, MergeResolution, TextMerge};
 use zeroize::Zeroizing;
@@ -129,7 +128,7 @@ struct Entry<'a> {
     lines: Vec<&'a str>,
 }
 
-/// The lines of a conflict merged entry by entry, if there is nothing but entries in it.
+/// The lines of a conflict merged entry by entry, if it has only entries.
 fn entries_merged<'a>(
     [base, ours, theirs]: [&[&'a str]; 3],
     token_in: &impl Fn(&str) -> Option<&str>,
@@ -149,7 +148,7 @@ fn entries_merged<'a>(
             () => None,
         }
     };
-    // Ours in their order, and each of theirs behind what it stands behind there and what we added there.
+    // Our entries in their order; each of the other side's behind its predecessor and what we added there.
     let is_theirs = |token: &str| theirs.iter().any(|entry| entry.token == token);
     let mut order: Vec<&str> = ours.iter().map(|entry| entry.token).collect();
     let mut before = None;
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_open_stands_between_markers() {
+    fn a_conflict_is_between_markers() {
         for (base, ours, theirs, want) in [
             ("x A y", "x A1 y", "x A2 y", "x <<<<<<< ours A1 ======= A2 >>>>>>> theirs y"),
             ("x a y", "x b y", "x c y", "x <<<<<<< ours b ======= c >>>>>>> theirs y"),
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_stand_on_lines_of_their_own() {
+    fn markers_have_their_own_lines() {
         let style = ConflictStyle { marker_size: 3, shows_base: true };
         let merged = merge_lines("a", "b", "c\r\n", &style, |_| None);
         assert_eq!(*merged.text, "<<< ours\r\nb\r\n||| base\r\na\r\n===\r\nc\r\n>>> theirs\r\n");

@@ -1,4 +1,4 @@
-//! What becomes of one file: which of its values need a new header, the headers, and the file with them.
+//! The work on one file: the values that need a new header, the headers, and the new file.
 
 use anyhow::{Context, anyhow};
 use bulla_crds::{Address, ParsedValue, ValueError};
@@ -29,7 +29,7 @@ pub(super) struct RekeyDraft {
 /// A value that needs a new header.
 pub(super) struct Pending {
     pub(super) place: Place,
-    /// Where it stands; none of its parts is taken from the value.
+    /// Its place; none of its parts is taken from the value.
     address: ValueAddress,
     has_namespace: bool,
     old: ParsedValue,
@@ -105,7 +105,7 @@ impl RekeyDraft {
         Ok(())
     }
 
-    /// Makes the new headers with identities that are at hand.
+    /// Makes the new headers with a keyring.
     pub(super) fn make_headers(&mut self, keyring: &Keyring) {
         for pending in &mut self.pending {
             match pending.make_header(keyring) {
@@ -123,8 +123,7 @@ impl RekeyDraft {
         }
     }
 
-    /// Puts the new headers over the old payloads and into the file, if all of them are there and are what they are
-    /// to be.
+    /// Puts the new headers over the old payloads and into the file, if all of them are there and right.
     pub(super) fn finish(&mut self) {
         if self.pending.is_empty() || self.file.is_refused() {
             return;

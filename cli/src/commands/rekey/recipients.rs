@@ -1,4 +1,4 @@
-//! Whom a value is to be sealed to today.
+//! The recipients that a value should be sealed to today.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::manifest::GivenNamespace;
 use crate::report::failure::Failure;
 use crate::who::destination::{Authority, Destination};
 
-/// Everything that says it.
+/// Everything that decides them.
 pub(super) struct Today {
     pub(super) authority: Authority,
     /// The cluster's keys, when the new headers come from it.
@@ -21,7 +21,7 @@ pub(super) struct Today {
     pub(super) namespace: Option<String>,
 }
 
-/// What is demanded of all values of a file.
+/// The recipients and namespace that all values of a file should have.
 pub(super) struct Demand {
     /// None where only the cluster says it.
     recipients: Option<Recipients>,
@@ -105,7 +105,7 @@ impl Today {
                 Ok(successors) if set(successors) != set(demanded) => {
                     return Err(self.differs(cluster, demand, demanded, successors));
                 }
-                // What another cluster is asked for need not be known here.
+                // Keys of another cluster need not be known here.
                 Err(_) if is_sealed_to(demanded) => return Ok(RekeyNeed::UpToDate),
                 _ => {}
             }
@@ -117,7 +117,7 @@ impl Today {
         }
     }
 
-    /// That the cluster would give a header for others than are demanded, and whose key it is.
+    /// The failure when the cluster would seal to other recipients than demanded, with the key and its holder.
     fn differs(
         &self,
         cluster: &DeclaredKeys,
@@ -150,23 +150,23 @@ impl Today {
                 fetch(holder),
             );
         }
-        // All that the cluster would take are demanded, and somebody else besides.
+        // All recipients of the cluster are demanded, and another one too.
         let missing = only_in(demanded, successors)
             .map(|fingerprint| (fingerprint, self.holder_of(fingerprint)));
-        let whom = match missing {
+        let missing = match missing {
             Some((fingerprint, Some(holder))) => format!("{fingerprint} of holder {holder}"),
             Some((fingerprint, None)) => fingerprint.to_string(),
             None => "?".into(), // never: the sets differ
         };
         objection(
             format_args!(
-                "{by} names {whom}, but the value is not sealed to that holder; a rekey through the cluster adds no holders"
+                "{by} names {missing}, but the value is not sealed to that holder; a rekey through the cluster adds no holders"
             ),
             "pass an identity with -i, or seal the value again",
         )
     }
 
-    /// Who holds a key, as far as it is known.
+    /// The holder of a key, if it is known.
     pub(super) fn holder_of(&self, fingerprint: Fingerprint) -> Option<&str> {
         let of_config = match &self.authority {
             Authority::Config(config) => config.holder_of(fingerprint),
@@ -238,7 +238,9 @@ mod tests {
             .need(&demand(demanded), &fingerprints(sealed))
         {
             Ok(RekeyNeed::UpToDate) => false,
-            Ok(RekeyNeed::Header(for_whom)) => set(&for_whom) == set(&recipients(demanded)),
+            Ok(RekeyNeed::Header(recipients_of_header)) => {
+                set(&recipients_of_header) == set(&recipients(demanded))
+            }
             Err(_) => panic!("no cluster can object"),
         };
         assert!(!need(&[&one, &two], &[&two, &one]));
@@ -286,7 +288,7 @@ mod tests {
         assert_eq!(
             need(Some(&[&new, &recovery]), &[&old]),
             Err(format!(
-                "environment prod names {} of holder recovery, whom the value is not sealed for; a rekey through the cluster adds nobody",
+                "environment prod names {} of holder recovery, but the value is not sealed to that holder; a rekey through the cluster adds no holders",
                 fingerprint(&recovery)
             ))
         );

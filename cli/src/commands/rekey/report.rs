@@ -27,7 +27,7 @@ impl RekeyReport<'_> {
         self.drafts.iter().flat_map(|draft| &draft.file.diagnostics)
     }
 
-    /// One line for each file that changes; of a dry run also from whom to whom.
+    /// One line for each file that changes; a dry run also shows the old and new recipients.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
         for draft in self.changed() {

@@ -11,7 +11,7 @@ use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
 
-/// What was found in one file, or in all.
+/// The result for one file, or for all.
 #[derive(Default)]
 struct Tally {
     sealed_secrets: usize,
@@ -71,7 +71,7 @@ impl Tally {
         let values = ParsedValues::of(&sealed_secret);
         match bulla_crds::unseal(&sealed_secret, &values, keyring) {
             Ok(_) => {}
-            // It tells of one value, and each that does not open is to be told.
+            // The error names one value; every value that does not open is reported.
             Err(UnsealError::Value { .. }) => {
                 let address = Address::of(&sealed_secret);
                 for (key, text) in &sealed_secret.spec.sealed_data {

@@ -1,8 +1,8 @@
 //! Values as a dotenv file that shells and the usual parsers read the same.
 //!
-//! There is no specification, so only what all of them agree on is written: what needs no quotes, text in single
-//! quotes, over several lines too, and where a single quote stands in it, text in double quotes. Nothing is ever
-//! written by an escape. A value for which that is not enough is refused.
+//! There is no specification, so only forms that all of them agree on are written: text without quotes where none are
+//! needed, text in single quotes, also over several lines, and text in double quotes if it has a single quote. Escapes
+//! are never written. A value that fits none of these is refused.
 
 use anyhow::anyhow;
 use zeroize::Zeroizing;
@@ -29,7 +29,7 @@ pub(super) fn write(variables: &Variables<'_>) -> Result<Zeroizing<Vec<u8>>, Fai
     Ok(text)
 }
 
-/// What has to stand around a value: nothing, or a quote; `None` if there is no way that all read alike.
+/// The quotes around a value, if it needs any; `None` if no form is read the same by all.
 fn quote_of(value: &[u8]) -> Option<Option<u8>> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:@%+,".contains(byte);
     if !value.is_empty() && value.iter().all(is_plain) {
@@ -40,7 +40,7 @@ fn quote_of(value: &[u8]) -> Option<Option<u8>> {
     if text.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t') {
         return None;
     }
-    // python-dotenv replaces it whatever quotes it stands in.
+    // python-dotenv replaces it inside any quotes.
     if text.contains("${") {
         return None;
     }

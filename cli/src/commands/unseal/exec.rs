@@ -49,8 +49,8 @@ fn value_of(value: &[u8]) -> Option<OsString> {
     (!text.contains('\0')).then(|| OsString::from(text))
 }
 
-/// This process becomes the command: signals, the terminal and the exit code are its own, and nothing of ours stays
-/// in memory.
+/// This process becomes the command: signals, the terminal and the exit code are the command's, and nothing of this
+/// program stays in memory.
 #[cfg(unix)]
 fn become_it(command: &mut Command) -> io::Error {
     use std::os::unix::process::CommandExt;

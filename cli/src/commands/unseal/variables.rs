@@ -82,8 +82,8 @@ fn is_name(name: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
-/// Where programs, their libraries and a shell's start are found. Whoever can commit a SealedSecret chooses its keys,
-/// and is not to choose these too. Interpreters have further ones, so this makes nobody's files safe to run with.
+/// Variables that decide where programs, libraries and shell start files are found. Anyone who can commit a
+/// SealedSecret chooses its keys, and must not choose these. Interpreters have more, so this is not a full defence.
 fn decides_on_code(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     matches!(

@@ -1,5 +1,5 @@
-//! Values, labels and annotations of a Secret put into a SealedSecret that is there. What is not given stays as it
-//! is, byte for byte.
+//! Values, labels and annotations of a Secret merged into an existing SealedSecret. Everything else is unchanged, byte
+//! for byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,20 +24,20 @@ pub(crate) struct Sealer<'a> {
     pub(crate) recipients: &'a Recipients,
     /// The scope that was asked for.
     pub(crate) scope: Option<Scope>,
-    /// Opens values that are there: those that are equal need not be sealed again.
+    /// Opens existing values: equal ones need not be sealed again.
     pub(crate) keyring: Option<&'a Keyring>,
 }
 
-/// What makes a Secret's values part of a SealedSecret.
+/// The changes that merge a Secret into a SealedSecret.
 #[derive(Default)]
 pub(crate) struct MergedSecret {
     pub(crate) patches: Vec<Patch>,
     pub(crate) changes: Vec<MergedValue>,
-    /// Fields of the template that are set anew.
+    /// Fields of the template that are set.
     pub(crate) template: Vec<String>,
 }
 
-/// What becomes of one value.
+/// What happens to one value.
 pub(crate) struct MergedValue {
     pub(crate) key: String,
     pub(crate) kind: MergedValueKind,
@@ -51,14 +51,14 @@ pub(crate) struct MergedValue {
 pub(crate) enum MergedValueKind {
     /// There was none.
     Added,
-    /// It is sealed anew.
+    /// It is sealed again.
     Changed,
     /// It is equal, and sealed as it would be today.
     Kept,
 }
 
 impl MergedSecret {
-    /// Tells what became of each value, and never the value.
+    /// Reports what happened to each value, never the value itself.
     pub(crate) fn tell(&self, file: &Path, title: &str, recipients: &Recipients) {
         let place = format!("{}: {title}", file.display());
         let recipients: Vec<_> =
@@ -134,7 +134,7 @@ impl MergedSecret {
     }
 }
 
-/// The namespace that a new value is for, which the values that stay beside it must agree with.
+/// The namespace of a new value, which must agree with the values that stay.
 fn namespace_beside<'a>(
     picked: &'a Picked<'_>,
     others: &[&'a (&'a str, Binding)],
@@ -167,7 +167,7 @@ fn namespace_beside<'a>(
     Ok(namespace)
 }
 
-/// The scope of a value that was not there before: that of the others.
+/// The scope of a new value: that of the others.
 fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, Binding)]) -> Result<Scope, Failure> {
     let mut scopes: Vec<_> = bindings.iter().map(|(_, binding)| binding.scope()).collect();
     scopes.dedup();
@@ -180,7 +180,7 @@ fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, Binding)]) -> Result<Sco
     }
 }
 
-/// The template with what `secret` says; nothing is taken out of it.
+/// The template with the fields of `secret`; nothing is removed.
 fn merge_template(
     picked: &Picked<'_>,
     secret: &Secret,
@@ -236,7 +236,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether the value that is there is equal and sealed as it would be today. Without an identity nobody knows.
+    /// Whether the existing value is equal and sealed as it would be today. Unknown without an identity.
     fn is_met_by(&self, text: &str, sealer: Sealer<'_>) -> bool {
         let Some(keyring) = sealer.keyring else { return false };
         let Ok(parsed) = ParsedValue::parse(text) else { return false };

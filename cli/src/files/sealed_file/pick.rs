@@ -1,4 +1,4 @@
-//! The one SealedSecret of a file that a command is about.
+//! The SealedSecret of a file that a command works on.
 
 use anyhow::anyhow;
 use bulla_crds::{ParsedValue, SealError};
@@ -89,12 +89,12 @@ impl<'a> Picked<'a> {
         Ok(Self { namespace: namespace.map(Into::into), ..self })
     }
 
-    /// The sealed values as they stand.
+    /// The sealed values as texts.
     pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &str)> {
         manifest::sealed_data(&self.object)
     }
 
-    /// What each value is bound to; values that are none are left out.
+    /// The binding of each value; invalid values are left out.
     pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, Binding)> {
         self.values().filter_map(|(key, value)| {
             Some((key, ParsedValue::parse(value).ok()?.binding().clone()))
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn one_object_is_meant() {
+    fn the_only_or_the_named_object_is_picked() {
         let others = "a: 1\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: db}\n";
         let one = format!("{others}{}", object("", "db"));
         assert_eq!(pick(&one, None, None).unwrap(), "- db");

@@ -1,4 +1,4 @@
-//! Whole Secrets sealed into a file: merged into the SealedSecrets that it has, or added behind them.
+//! Whole Secrets sealed into a file: merged into its SealedSecrets, or added at the end.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::values::plain_secret::{self, PlainSecret};
 /// What to do when a file has the SealedSecret already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum IfThere {
-    /// What is given goes into it.
+    /// The new values are merged into it.
     Merge,
     /// The command fails.
     Refuse,
@@ -33,14 +33,14 @@ pub(crate) struct Put {
     added: Vec<String>,
 }
 
-/// What makes a file one that is written anew, and not added to.
-const WRITE_ANEW: &str = "to replace the whole file, pass --force";
+/// How to replace a file that cannot be added to.
+const REPLACE_IT: &str = "to replace the whole file, pass --force";
 
 /// Reads a file that Secrets are to be sealed into.
 pub(crate) fn read_to_put(path: &Path) -> Result<SealedFile, Failure> {
-    // What may not be written is not for --force either.
+    // --force cannot help with a file that may not be written.
     write::check_replaceable(path)?;
-    SealedFile::read(path).or_hint(WRITE_ANEW)
+    SealedFile::read(path).or_hint(REPLACE_IT)
 }
 
 /// Works out the file with all of `given` sealed into it, and writes nothing.
@@ -80,7 +80,7 @@ pub(crate) fn put(
     Ok(Put { new, merged, added })
 }
 
-/// Refuses a Secret that the file has already, before anybody is asked for its values.
+/// Refuses a Secret that the file already has, before asking for its values.
 pub(crate) fn refuse_if_there(
     file: &SealedFile,
     name: &str,
@@ -92,7 +92,7 @@ pub(crate) fn refuse_if_there(
     }
 }
 
-/// Writes it, and tells what became of what was given.
+/// Writes the file, and reports what happened to each Secret.
 pub(crate) fn write(file: &SealedFile, put: &Put, recipients: &Recipients) -> Result<(), Failure> {
     file.replace(&put.new)?;
     for (title, merged) in &put.merged {
@@ -104,9 +104,9 @@ pub(crate) fn write(file: &SealedFile, put: &Put, recipients: &Recipients) -> Re
     Ok(())
 }
 
-/// The objects of a file that may be added to: all of it are objects, and none is a Secret in the clear.
+/// The objects of a file that may be added to: every document is an object, and none is a plaintext Secret.
 fn objects_to_add_to(file: &SealedFile) -> Result<Vec<Object<'_>>, Failure> {
-    let objects = file.manifests.objects().or_hint(WRITE_ANEW)?;
+    let objects = file.manifests.objects().or_hint(REPLACE_IT)?;
     for object in &objects {
         if object.is_unknown_version() {
             return Err(diagnostic::unknown_version(object).into());
@@ -122,7 +122,7 @@ fn objects_to_add_to(file: &SealedFile) -> Result<Vec<Object<'_>>, Failure> {
     Ok(objects)
 }
 
-/// The SealedSecret for the same Secret. One that names no namespace is for the namespace that is given.
+/// The SealedSecret for the same Secret. One without a namespace counts for the given namespace.
 fn same<'a>(
     objects: &[Object<'a>],
     name: &str,
@@ -178,7 +178,7 @@ fn refuse_to_merge(picked: &Picked<'_>) -> Failure {
         .hint("to change one value, run bulla set; to merge these values into it, pass --merge")
 }
 
-/// A scope that is asked for must be that of the values that stay, too: it is said of the whole Secret.
+/// A scope that is asked for must match the values that stay: it is for the whole Secret.
 fn refuse_other_scope(
     picked: &Picked<'_>,
     given: &PlainSecret<'_>,

@@ -1,4 +1,4 @@
-//! What is said beside the data, on stderr: with colours where they are wanted, and no more than is wanted.
+//! Messages on stderr, beside the data: with colours where they are enabled, and silent with --quiet.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,11 @@ use clap::Args;
 
 use crate::report::escape;
 
-/// Whether notes, warnings and summaries stay unsaid. As the choice of colours, it is the process's: what speaks is
-/// everywhere.
+/// Whether notes, warnings and summaries are suppressed. Like the choice of colours it is global, because messages
+/// come from everywhere.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// How all commands speak.
+/// How all commands print messages.
 #[derive(Args)]
 pub(crate) struct MessageFlags {
     /// When to use colours. For auto, NO_COLOR and CLICOLOR_FORCE count too
@@ -26,13 +26,13 @@ pub(crate) struct MessageFlags {
 }
 
 impl MessageFlags {
-    /// Makes it so from now on.
+    /// Applies them from now on.
     pub(crate) fn apply(&self) {
         choice_of(self.color).write_global();
         QUIET.store(self.quiet, Ordering::Relaxed);
     }
 
-    /// The colours alone, out of a command line that was not understood, or asks for help.
+    /// The colours alone, from a command line that was not understood, or that asks for help.
     pub(crate) fn apply_color_of<'a>(args: impl IntoIterator<Item = &'a str>) {
         let mut args = args.into_iter().take_while(|arg| *arg != "--");
         while let Some(arg) = args.next() {
@@ -56,7 +56,7 @@ fn choice_of(color: clap::ColorChoice) -> ColorChoice {
     }
 }
 
-/// Whether notes, warnings, summaries and progress are not wanted.
+/// Whether notes, warnings, summaries and progress are suppressed.
 pub(crate) fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
@@ -96,28 +96,28 @@ impl Label {
     }
 }
 
-/// `text`, which is not escaped here, in a style. Where no colours are wanted, [`stderr`] and [`super::text`] take
-/// them out again.
+/// `text`, which is not escaped here, in a style. Where colours are disabled, [`stderr`] and [`super::text`] remove
+/// them.
 pub(crate) fn styled(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Writes a message to stderr. When nobody can read it there is nobody to tell.
+/// Writes a message to stderr. If that fails, there is no other place to report it.
 pub(crate) fn stderr(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
-/// Tells something that is good to know.
+/// Prints a note.
 pub(crate) fn note(text: &str) {
     tell(&Label::Note.line(text));
 }
 
-/// Tells something that is likely not what was meant.
+/// Prints a warning about something that is likely not intended.
 pub(crate) fn warning(text: &str) {
     tell(&Label::Warning.line(text));
 }
 
-/// Tells in the end what was done, in one line or several.
+/// Prints what was done, in one line or several.
 pub(crate) fn summary(text: &str) {
     tell(&escape::lines(text));
 }

@@ -1,4 +1,4 @@
-//! New pins written into `bulla.yaml` as it stands: comments, order, style and everything else stay.
+//! New pins written into an existing `bulla.yaml`: comments, order, style and everything else stay.
 
 use anyhow::anyhow;
 use bulla_sealing::Recipient;
@@ -12,7 +12,7 @@ use crate::files::input::Input;
 use crate::manifest::{NotEdited, Object, Patch, Step};
 use crate::report::failure::Failure;
 
-/// The key that a holder is sealed to from now on in an environment. What he was sealed to before is Retired.
+/// The key that becomes a holder's Active pin in an environment. The old Active pin becomes Retired.
 pub(crate) struct Renewal {
     pub(crate) environment: String,
     pub(crate) holder: String,
@@ -146,7 +146,7 @@ mod tests {
                 &format!("{}    # the end", item.replace('\n', line_break)),
             );
             assert_eq!(renewed(&text, &[renewal("eu", &new)]), expected);
-            // What is there already changes nothing, and what was retired can come back.
+            // An existing pin changes nothing, and a retired one can come back.
             assert!(super::renewed(&config(&text), &[renewal("eu", &old)]).unwrap().is_none());
             let back = renewed(&expected, &[renewal("eu", &old)]);
             let pins = &config(&back).environments[1].pins;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_edited_or_does_not_fit_is_refused() {
+    fn an_impossible_edit_is_refused() {
         let [old, new] = [KeyType::X25519, KeyType::Hybrid].map(recipient);
         let alias = format!(
             "environments:\n  prod:\n    paths: [prod/**]\n    recipients: &pins\n    - recipient: {old}\n      holder: eu\n      state: Active\n      fetched: 2026-05-01\n  dev:\n    paths: [dev/**]\n    recipients: *pins\n"
@@ -243,7 +243,7 @@ mod tests {
         let (message, hint) =
             super::renewed(&config(&alias), &[renewal("eu", &other)]).unwrap_err().into_parts();
         assert_eq!(message, "bulla.yaml: cannot edit the recipients in their current form");
-        assert!(hint.unwrap().starts_with("an anchor, an alias"));
+        assert!(hint.unwrap().starts_with("write the recipients without anchors"));
         // Another holder of another type.
         let block = format!(
             "environments:\n  prod:\n    paths: [prod/**]\n    recipients:\n    - recipient: {old}\n      holder: eu\n      state: Active\n      fetched: 2026-05-01\n"
@@ -251,7 +251,7 @@ mod tests {
         let (message, hint) =
             super::renewed(&config(&block), &[renewal("us", &new)]).unwrap_err().into_parts();
         assert!(message.starts_with("the new recipients are not valid: bulla.yaml: document 1, line 4: environments.prod.recipients: "), "{message}");
-        assert!(hint.unwrap().starts_with("age forbids both types"));
+        assert!(hint.unwrap().starts_with("age allows one type per file"));
         // The type of all of them changes at once.
         assert!(renewed(&block, &[renewal("eu", &new)]).contains("state: Retired"));
     }

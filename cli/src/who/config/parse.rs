@@ -1,5 +1,5 @@
-//! From the text of `bulla.yaml` to what it says, strictly: a field that is not known, a recipient that is none or
-//! a path that means nothing is refused with its line, because what is dropped silently was meant to protect.
+//! Parses `bulla.yaml` strictly: an unknown field, an invalid recipient or an impossible path is refused with its line,
+//! because dropping it silently could drop a protection.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::manifest::{GivenNamespace, ManifestFile, Object, Step};
 use crate::report::escape;
 use crate::report::failure::Failure;
 
-/// More make a value larger than a cluster takes; a pin that was retired long ago can go.
+/// More would make a value too large for a cluster; a pin retired long ago can be deleted.
 const MAX_PINS: usize = 256;
 
 /// Reads the text of the file that `path` names.
@@ -253,7 +253,7 @@ impl ConfigReader<'_> {
     }
 
     /// A path that two globs name is of two environments. Whether any two globs can meet is not decided here, but
-    /// the usual cases are: a glob is a path that it names itself. The others are found when a file is looked at.
+    /// the usual cases are: a glob is a path that matches itself. Others are found when a file is read.
     fn refuse_overlaps(&self, globs: &[Glob]) -> Result<(), Failure> {
         for glob in globs.iter().filter(|glob| glob.matcher.is_match(&glob.text)) {
             let is_other = |other: &&Glob| {

@@ -149,7 +149,7 @@ fn a_base_that_is_not_there_is_refused() {
     let (sandbox, _) = repository();
     let run = sandbox.run(&["lint", "--base", "nowhere", "prod"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""));
-    assert!(run.stderr.starts_with("error: there is no nowhere in Git here\n"), "{}", run.stderr);
+    assert!(run.stderr.starts_with("error: no such revision: nowhere\n"), "{}", run.stderr);
     assert!(run.stderr.contains("\nhint: "), "{}", run.stderr);
     let elsewhere = Sandbox::new();
     elsewhere.write("a.yaml", SECRET);

@@ -16,7 +16,7 @@ pub(super) struct Usable {
 }
 
 impl Usable {
-    /// A key helps who has it here: it is declared, held and not revoked.
+    /// The other keys that open here: declared, held and not revoked.
     pub(super) fn new(keys: &SealingKeys, key: Fingerprint) -> Self {
         let others = keys.keys.iter().filter(|other| {
             other.fingerprint() != key && other.is_held() && other.state != State::Revoked
@@ -68,10 +68,10 @@ impl Need {
     }
 
     /// Looks at everything in a file that could be a sealed value, in whatever the file is: a chart's template
-    /// is no YAML and holds values all the same.
+    /// is not YAML and still holds values.
     pub(super) fn add_file(&mut self, file: &str, content: &[u8], usable: &Usable) {
         for value in values(content) {
-            // The beginning is enough: all that counts stands in the header.
+            // The beginning is enough: everything needed is in the header.
             match BASE64_STANDARD.decode(&value[..value.len() - value.len() % 4]) {
                 Ok(bytes) => {
                     let key = SealedHeader::parse(&bytes)
@@ -101,7 +101,7 @@ impl Need {
 /// Runs of base64 that begin as sealed values do.
 fn values(content: &[u8]) -> impl Iterator<Item = &[u8]> {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
-    // Between two such runs there is another byte, so each is looked at once.
+    // Another byte separates two runs, so each is found once.
     content.split(move |byte| !is_base64(byte)).filter(|run| run.starts_with(AGE_PREFIX.as_bytes()))
 }
 
