@@ -162,9 +162,9 @@ impl Asking<'_> {
         let name = match created {
             Ok(created) => created.name_any(),
             Err(ApiError::NotFound) => {
-                let message =
-                    format!("the cluster has no namespace {namespace}, or no Rekey kind");
-                let failure = Failure::unable(anyhow!(message)).hint("check that this is the right context");
+                let message = format!("the cluster has no namespace {namespace}, or no Rekey kind");
+                let failure =
+                    Failure::unable(anyhow!(message)).hint("check that this is the right context");
                 return Err(NoHeaders::Refused(failure.into()));
             }
             Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
@@ -199,7 +199,8 @@ impl Asking<'_> {
                 Ok(rekey) => rekey,
                 Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
                 Err(ApiError::NotFound) => {
-                    let message = anyhow!("someone deleted the Rekey before the controller answered it");
+                    let message =
+                        anyhow!("someone deleted the Rekey before the controller answered it");
                     let failure = Failure::unable(message).hint("try again");
                     return Err(NoHeaders::Refused(failure.into()));
                 }

@@ -176,7 +176,7 @@ pub(super) fn write_sealed(
     let Some(path) = output else { return Ok(()) };
     for given in given {
         let values = output::count(given.secret.data.as_ref().map_or(0, BTreeMap::len), "value");
-        output::summary(&format!("{}: created {}, {values}", path.display(), given.title()));
+        output::summary(&format!("{}: wrote {}, {values}", path.display(), given.title()));
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ fn an_unusable_kubeconfig_is_told_and_not_repeated() {
         kubeconfig("https://127.0.0.1:1", json!({"certificate-authority-data": "marked-token"})),
     );
     for (args, message) in [
-        (&["--kubeconfig", "nowhere"][..], "error: kubeconfig n does not existowhere\n"),
+        (&["--kubeconfig", "nowhere"][..], "error: kubeconfig nowhere does not exist\n"),
         (&["--kubeconfig", "broken"], "error: broken is not a kubeconfig\n"),
         (
             &["--kubeconfig", "no-context"],
@@ -81,7 +81,7 @@ fn seal_asks_a_cluster_only_when_no_recipient_is_named() {
     sandbox.done(&["seal", "-R", "hybrid.pub", "--kubeconfig", "nowhere", "secret.yaml"]);
     let run = sandbox.run(&["seal", "--kubeconfig", "nowhere", "secret.yaml"]);
     assert_eq!(run.code, 2);
-    let expected = "error: no recipient given with -r or -R, and could not fetch the cluster's key\n  caused by: kubeconfig n does not existowhere\nhint: pass another one with --kubeconfig\n";
+    let expected = "error: no recipient given with -r or -R, and could not fetch the cluster's key\n  caused by: kubeconfig nowhere does not exist\nhint: pass another one with --kubeconfig\n";
     assert_eq!(run.stderr, expected);
 }
 

@@ -114,7 +114,7 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
     let sandbox = Sandbox::with_keys();
     sandbox.write("app.env", "A=1\nB=hunter$two\n");
     for (args, message) in [
-        (&[][..], "no value given\nhint: name what to take"),
+        (&[][..], "no value given\nhint: pass --prompt"),
         (
             &["--from-literal", "hunter two=x"],
             "--from-literal number 1 does not begin with a valid data key",
@@ -125,7 +125,7 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
         ),
         (
             &["--from-file", "-"],
-            "it is not said which key it is for\nhint: set the key: --from-file KEY=-",
+            "stdin has no file name that could be its key\nhint: set the key: --from-file KEY=-",
         ),
         (&["--from-file", "a=-", "--from-env-file", "-"], "'-' (stdin) can be given only once"),
         (&["--from-file", "a=-", "--docker-username", "me"], "'-' (stdin) can be given only once"),
@@ -141,7 +141,7 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
         (&["--from-literal", "a=b", "--prompt", "a"], "the value of a is given twice"),
         (
             &["--from-literal", "a=b", "--label", "team"],
-            "a label without =\nhint: --label KEY=VALUE",
+            "a label without =\nhint: expected --label KEY=VALUE",
         ),
         (
             &["--from-literal", "a=b", "--label", "t=a b"],
@@ -169,8 +169,7 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
     assert!(run.stderr.starts_with("error: DB is not a valid Secret name\nhint: "));
     let run = sandbox.run(&["create", "db", "-R", "x25519.pub", "--from-literal", "a=b"]);
     assert!(
-        run.stderr
-            .contains("no namespace is named, and scope strict binds one\nhint: name it with -n")
+        run.stderr.contains("no namespace is named, and scope strict binds one\nhint: pass -n")
     );
     sandbox.done(&[
         "create",

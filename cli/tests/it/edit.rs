@@ -237,13 +237,13 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
 fn name_and_namespace_stay() {
     let desk = Desk::new();
     for (filter, field) in [
-        ("sed 's|name: db|name: db2|'", "metadata.name: was db,"),
+        ("sed 's|name: db|name: db2|'", "metadata.name: cannot be changed here; it was db"),
         ("sed 's|namespace: prod|namespace: dev|'", "metadata.namespace: was prod,"),
         ("sed '/namespace: prod/d'", "metadata.namespace: was prod,"),
     ] {
         let (stderr, _) = desk.refused(&through(filter), &[]);
         assert!(stderr.contains(field), "{stderr}");
-        assert!(stderr.contains("hint: sealed values are bound to it: "), "{stderr}");
+        assert!(stderr.contains("hint: sealed values are bound to it; "), "{stderr}");
     }
 }
 
@@ -385,7 +385,7 @@ fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
         ("sed 's|^  user: .*|  user: typed\\n  user: twice|'", "a key stands twice"),
         (
             "sed 's|^  user: .*|  user: 5|'",
-            "stringData.user: expected a number where text; quote it",
+            "stringData.user: a number where text is wanted; quote it",
         ),
         ("sed 's|^  user: .*|&\\ndata: {user: eHg=}|'", "data.user: is under stringData too"),
         ("sed 's|^  user: .*|&\\n  no key: typed|'", "key no key: "),
@@ -508,7 +508,7 @@ fn without_storage_in_memory_a_person_is_asked() {
     };
     let (code, said) = edit(&[]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("There is no storage in memory here"), "{said}");
+    assert!(said.contains("There is no in-memory storage here"), "{said}");
     assert!(said.contains("hint: without a terminal, pass --allow-disk"), "{said}");
     assert_eq!(desk.sandbox.read("db.yaml"), before);
     let (code, said) = edit(&["--allow-disk"]);
@@ -525,7 +525,7 @@ fn one_of_several_is_named_and_the_others_stay() {
     desk.sandbox.write("db.yaml", &before);
     let run = desk.edit("true", &["db.yaml"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("hint: name one with --name"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: choose one with --name"), "{}", run.stderr);
     desk.done(&through("sed 's|^  user: .*|  user: root|'"), &["--name", "cache"]);
     let after = desk.sandbox.read("db.yaml");
     let (new, old) = differences(&before, &after);
@@ -590,7 +590,14 @@ fn what_cannot_be_written_is_kept_sealed() {
     let run = desk.edit(&format!("mv db.yaml old; mkdir db.yaml; {edit}"), &["db.yaml"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.starts_with("error: cannot write db.yaml\n"), "{}", run.stderr);
-    let kept = run.stderr.split("it is in ").nth(1).unwrap().split(": put it").next().unwrap();
+    let kept = run
+        .stderr
+        .split("all values sealed, is in ")
+        .nth(1)
+        .unwrap()
+        .split(": copy it")
+        .next()
+        .unwrap();
     let kept = fs::read_to_string(kept).unwrap();
     assert!(!kept.contains("typed-value") && !run.stderr.contains("typed-value"));
     fs::remove_dir(desk.sandbox.path("db.yaml")).unwrap();

@@ -66,7 +66,7 @@ fn there_is_one_in_a_work_tree() {
         let run = run_in(&sandbox, "tree", &["init"]);
         assert_eq!(run.code, 2);
         let error = format!(
-            "{named} is not at the root of the work tree\nhint: there is one bulla.yaml, in "
+            "{named} is not at the root of the work tree\nhint: a work tree has one bulla.yaml, in "
         );
         assert!(run.stderr.contains(&error), "{}", run.stderr);
         assert_eq!(files(&sandbox), before);
@@ -155,7 +155,7 @@ fn nothing_is_written_when_anything_is_wrong() {
     for (args, message) in [
         (
             &["--recovery-recipients-file", "../both.pub"][..],
-            "error: ../both.pub: more than one recipient in this file\nhint: one is pinned for recovery",
+            "error: ../both.pub: more than one recipient in this file\nhint: init pins one for recovery",
         ),
         (
             &["--recovery-recipients-file", "../identity.txt"],
@@ -169,7 +169,7 @@ fn nothing_is_written_when_anything_is_wrong() {
         (&["--environment", "a: {}\n  b=x"], "error: cannot write a bulla.yaml with these flags\n"),
         (
             &["--context", "eu", "--kubeconfig", "nowhere"],
-            "error: kubeconfig n does not existowhere",
+            "error: kubeconfig nowhere does not exist",
         ),
     ] {
         let run = run_in(&sandbox, "tree", &[&["init"][..], args].concat());

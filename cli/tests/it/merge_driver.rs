@@ -290,7 +290,7 @@ fn bytes_that_are_no_text_leave_the_file_as_it_is() {
     let run = sandbox.run(&["merge-driver", "base", "ours", "theirs", "x.yaml"]);
     assert_eq!(run.code, 1);
     assert_eq!(sandbox.read("ours"), "b\n");
-    assert!(run.stderr.contains("x.yaml: a version of it is no text"), "{}", run.stderr);
+    assert!(run.stderr.contains("x.yaml: a version of it is not text"), "{}", run.stderr);
     assert!(run.stderr.contains("hint: take one of the two"), "{}", run.stderr);
     let run = sandbox.run(&["merge-driver", "base", "ours", "nowhere", "x.yaml"]);
     assert_eq!((run.code, sandbox.read("ours").as_str()), (2, "b\n"));

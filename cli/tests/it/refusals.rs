@@ -48,7 +48,7 @@ fn unreadable() -> Cases {
         ),
         (
             raw("kind: @ x\napiVersion: v1\n"),
-            "kind (unreadable) of v1 is not supported here; expected a Secret of v1",
+            "kind (unreadable) of v1 is not supported here; a Secret of v1 is wanted",
         ),
         (
             raw("apiVersion: v1\nkind: ConfigMap\ndata: {a: @}\n"),
@@ -99,8 +99,8 @@ fn mistyped() -> Cases {
             "in.yaml: document 1, line 5: stringData.a: expected a list where text",
         ),
         (marked("stringData:\n  a: {@: @}"), "stringData.a: expected a mapping where text"),
-        (marked("stringData:\n  a: 5"), "stringData.a: expected a number where text; quote it"),
-        (marked("stringData:\n  a: 5.5"), "stringData.a: expected a number where text; quote it"),
+        (marked("stringData:\n  a: 5"), "stringData.a: a number where text is wanted; quote it"),
+        (marked("stringData:\n  a: 5.5"), "stringData.a: a number where text is wanted; quote it"),
         (marked("stringData:\n  a: true"), "stringData.a: expected a boolean where text; quote it"),
         (marked("stringData:\n  a:"), "stringData.a: no value; an empty one is written \"\""),
         (marked("stringData:\n  a: !x @"), "a YAML tag, which no manifest needs"),
@@ -122,7 +122,7 @@ fn mistyped() -> Cases {
             "in.yaml: document 1, line 5: data.a: not base64; plain text belongs under stringData",
         ),
         (secret(&format!("data:\n  a: {}=", BASE64_STANDARD.encode(MARKER))), "data.a: not base64"),
-        (marked("data:\n  a: 1234"), "data.a: expected a number where text; quote it"),
+        (marked("data:\n  a: 1234"), "data.a: a number where text is wanted; quote it"),
         (marked("stringdata:\n  a: @"), "in.yaml: document 1, line 4: stringdata: unknown field"),
         (marked("type: [@]\nstringData: {a: @}"), "type: not text; quote it"),
         (marked("immutable: @\nstringData: {a: @}"), "immutable: neither true nor false"),

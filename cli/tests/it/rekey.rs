@@ -86,7 +86,7 @@ fn a_rekeyed_file_opens_with_the_new_identity_alone() {
         let file = sandbox.read("db.yaml");
         let run = rekey(&sandbox, &["db.yaml"]);
         assert_eq!((run.code, run.stdout.as_str()), (0, ""));
-        assert!(run.stderr.starts_with("nothing needs a rekey; 1 file"), "{}", run.stderr);
+        assert!(run.stderr.starts_with("nothing needs a rekey; 1 SealedSecret"), "{}", run.stderr);
         assert_eq!(sandbox.read("db.yaml"), file);
     }
 }
@@ -229,14 +229,14 @@ fn what_cannot_be_rekeyed_is_named_and_its_file_stays_while_others_are_done() {
         (
             "moved",
             good.replace("name: db", "name: cache"),
-            "hint: a sealed value opens only where it was sealed for",
+            "hint: a sealed value opens only in the place it was sealed for",
         ),
         ("not-sealed", good.replace(&value_of_b, "aGVsbG8="), ""),
         ("number", good.replace(&value_of_b, "5"), ""),
         (
             "no-namespace",
             good.replace("  namespace: prod\n", ""),
-            "hint: name the namespace that the SealedSecret is deployed to with -n",
+            "hint: pass the namespace that the SealedSecret is deployed to with -n",
         ),
         ("no-name", good.replace("  name: db\n", ""), ""),
         ("newer", good.replace("v1alpha1", "v9"), "hint: a newer bulla may support it"),
@@ -252,10 +252,10 @@ fn what_cannot_be_rekeyed_is_named_and_its_file_stays_while_others_are_done() {
             "shared",
             good.replace(&format!("b: {value_of_b}"), &format!("b: &b {value_of_b}"))
                 + "status: {copy: *b}\n",
-            "hint: does a sealed value stand in it elsewhere too",
+            "hint: check whether a sealed value is in it twice",
         ),
         ("damaged", damaged, ""),
-        ("cut", good.clone() + "  x: [", "hint: it mentions bulla.dev/, so it is not passed over"),
+        ("cut", good.clone() + "  x: [", "hint: it mentions bulla.dev/, so it is not skipped"),
         (
             "chart",
             good.replace("namespace: prod", "namespace: {{ .Release.Namespace }}"),
@@ -356,7 +356,7 @@ fn what_was_asked_for_and_makes_no_sense_is_refused_with_nothing_written() {
         ),
         (
             &["rekey", "-i", "old.txt", "db.yaml"],
-            "error: no recipients given\nhint: name the recipients with -r or -R, or pin them in a bulla.yaml",
+            "error: no recipients given\nhint: pass -r or -R, or pin recipients in a bulla.yaml",
         ),
         (&["rekey", "-i", "new.pub", "-R", "new.pub", "db.yaml"], "error: new.pub: line 1: "),
         (&["rekey", "-i", "old.txt", "-R", "new.pub", "-R", "hybrid.pub", "db.yaml"], "error: "),
@@ -366,7 +366,7 @@ fn what_was_asked_for_and_makes_no_sense_is_refused_with_nothing_written() {
         ),
         (
             &["rekey", "--kubeconfig", "nowhere", "db.yaml"],
-            "error: no identity given with -i, and could not ask the cluster\n  caused by: kubeconfig n does not existowhere\nhint: pass another one with --kubeconfig\n",
+            "error: no identity given with -i, and could not ask the cluster\n  caused by: kubeconfig nowhere does not exist\nhint: pass another one with --kubeconfig\n",
         ),
     ] {
         let run = sandbox.run(args);
@@ -583,7 +583,7 @@ fn a_check_tells_each_value_that_does_not_open() {
         "hint: it mentions bulla.dev",
         "error: tree/moved.yaml: document 1, line 8: prod/b: key a: sealed for key a of prod/a, not for key a of prod/b",
         "error: tree/moved.yaml: document 1, line 9: prod/b: key b: sealed for ",
-        "hint: a sealed value opens only where it was sealed for",
+        "hint: a sealed value opens only in the place it was sealed for",
         "error: tree/strange.yaml: document 1, line 8: prod/x: key a: no identity is held for ",
         "error: tree/strange.yaml: document 1, line 9: prod/x: key b: no identity is held for ",
         "hint: -i holds ",

@@ -203,13 +203,13 @@ fn what_does_not_fit_together_is_refused_and_changes_nothing() {
         ),
         (&out, EXPORTED, &["-n", "dev"], "the manifest names prod and -n names dev"),
         (&plain, EXPORTED, &[], "prod/db: the file has a plaintext Secret\nhint: seal it too"),
-        (&twice, EXPORTED, &[], "the file has this object twice\nhint: take one of them out"),
+        (&twice, EXPORTED, &[], "the file has this object twice\nhint: remove one of them"),
         (&future, EXPORTED, &[], "unknown version; this bulla supports bulla.dev/v1alpha1"),
         (
             &alias,
             EXPORTED,
             &[],
-            "cannot be edited without changing something else in it\nhint: an alias",
+            "cannot be edited without changing something else in it\nhint: write the object without aliases",
         ),
         (
             &out,
@@ -304,11 +304,14 @@ fn plaintext_that_git_would_take_is_warned_of() {
     let tracked = told("tree/sub/[t]racked.yaml", &["-o", "tree/sealed.yaml"]);
     assert_eq!(
         tracked,
-        "warning: tree/sub/[t]racked.yaml is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values\n"
+        "tree/sealed.yaml: wrote prod/db, 2 values\nwarning: tree/sub/[t]racked.yaml is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values\n"
     );
     // Replaced, it no longer stays; what was committed does.
     let in_place = ["-o", "tree/sub/plain.yaml", "--force"];
-    assert_eq!(told("tree/sub/plain.yaml", &in_place), "");
+    assert_eq!(
+        told("tree/sub/plain.yaml", &in_place),
+        "tree/sub/plain.yaml: wrote prod/db, 2 values\n"
+    );
     let replaced = told("tree/sub/[t]racked.yaml", &["-o", "tree/sub/[t]racked.yaml", "--force"]);
-    assert!(replaced.contains("what is committed stays in the history"), "{replaced}");
+    assert!(replaced.contains("committed values stay in the history"), "{replaced}");
 }

@@ -119,7 +119,7 @@ fn a_value_comes_from_stdin_a_file_the_environment_or_the_command_line() {
     assert!(output.unwrap().status.success());
     assert_eq!(value_of(&sandbox, "e"), "ä b".as_bytes());
     let told = set_done(&sandbox, &["f", "literal"], "");
-    assert!(told.starts_with("warning: a value among the arguments stays in the shell's history"));
+    assert!(told.starts_with("warning: values on the command line leak"));
     assert!(!told.contains("literal"), "{told}");
     assert_eq!(value_of(&sandbox, "f"), b"literal");
 }
@@ -137,7 +137,7 @@ fn a_new_line_at_the_end_is_told_and_taken_off_when_asked() {
         ("x\n\n", &["--chomp"], "x\n", false),
     ] {
         let told = set_done(&sandbox, &[&["a"], chomp].concat(), value);
-        assert_eq!(told.contains("warning: the value of a ends in a new line"), is_told, "{told}");
+        assert_eq!(told.contains("warning: the value of a ends in a newline"), is_told, "{told}");
         assert_eq!(value_of(&sandbox, "a"), sealed.as_bytes());
     }
 }
@@ -192,7 +192,9 @@ fn scope_and_namespace_are_those_of_the_other_values() {
     sandbox.write("sealed.yaml", bare);
     let run = set(&sandbox, &["c", "-n", "dev"], "x");
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("is sealed for namespace prod, so no other can be for dev"));
+    assert!(
+        run.stderr.contains("is sealed for namespace prod, so the others cannot be sealed for dev")
+    );
     // What was moved can be put right one value after the other.
     sandbox.write("sealed.yaml", sealed.replace("namespace: prod", "namespace: dev"));
     let told = set_done(&sandbox, &["a"], "x");
@@ -217,7 +219,7 @@ fn what_would_break_a_rule_is_not_written() {
         (
             &["set", "-R", "x25519.pub", "sealed.yaml", "a", "hunter2"],
             "prod/db: annotation note contains the value of key a in the clear",
-            Some("take the value out of them"),
+            Some("remove the value from them"),
         ),
         (
             &["set", "-R", "x25519.pub", "sealed.yaml", "url", "x"],
@@ -273,7 +275,7 @@ fn one_of_several_objects_is_named() {
     sandbox.done(&["unset", "--name", "web", "sealed.yaml", "a"]);
     assert!(sandbox.read("sealed.yaml").starts_with(&sealed));
     let run = sandbox.run(&["unset", "--name", "mail", "sealed.yaml", "a"]);
-    assert!(run.stderr.contains("there is no SealedSecret mail in it\nhint: it has: prod/db, "));
+    assert!(run.stderr.contains("no SealedSecret mail in this file\nhint: it has: prod/db, "));
 }
 
 #[test]
@@ -308,7 +310,11 @@ fn the_environment_of_the_file_says_whom_for() {
     assert_eq!(value_of(&sandbox, "c"), b"x");
     sandbox.write("tree/other.yaml", &sealed);
     let run = sandbox.run_with_input(&["set", "tree/other.yaml", "c"], b"x");
-    assert!(run.stderr.contains("has it in no environment\nhint: name one with --environment"));
+    assert!(
+        run.stderr.contains(
+            "covers this file\nhint: add its path to an environment, or pass --environment"
+        )
+    );
     sandbox.write("tree/bulla.yaml", config("dev"));
     sandbox.write("tree/prod/db.yaml", &sealed);
     let run = sandbox.run_with_input(&["set", "tree/prod/db.yaml", "c"], b"x");

@@ -124,7 +124,7 @@ fn a_shell_sources_what_is_written_as_dotenv() {
     let (code, stdout, stderr) = raw(&sandbox, &["--format=dotenv", "mixed.yaml"]);
     assert_eq!((code, stdout), (2, Vec::new()));
     assert!(
-        stderr.starts_with("error: both: no dotenv text for this value is read the same"),
+        stderr.starts_with("error: both: dotenv parsers would read this value differently"),
         "{stderr}"
     );
 }
