@@ -25,18 +25,19 @@ const EMPTY_VALUE: &str = "for an empty value, pass --from-file /dev/null";
 
 /// Where one value comes from.
 #[derive(Args)]
+#[command(next_help_heading = "Value")]
 pub(crate) struct ValueFlags {
     // Not one alone: the argument parser would repeat a second one in its message.
-    /// The value itself. It stays in the shell's history and shows in the process list: without it, the value is
-    /// typed unseen, or read from stdin when something is piped in
-    #[arg(value_name = "VALUE", num_args = 0..)]
+    /// The value itself. It ends up in your shell history and in the process list. Leave it out to type the value
+    /// without showing it, or to pipe it in on stdin
+    #[arg(value_name = "VALUE", num_args = 0.., help_heading = None::<&str>)]
     literal: Vec<OsString>,
 
     /// Read the value from FILE, - for stdin
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
 
-    /// Take the value of this environment variable
+    /// Take the value from this environment variable
     #[arg(long, value_name = "VARIABLE", conflicts_with = "from_file")]
     from_env: Option<OsString>,
 
@@ -47,7 +48,7 @@ pub(crate) struct ValueFlags {
 /// What becomes of a new line at the end of a value.
 #[derive(Args)]
 pub(crate) struct Chomp {
-    /// Take one new line off the end of a value
+    /// Remove one trailing newline from each value
     #[arg(long)]
     chomp: bool,
 }

@@ -14,8 +14,9 @@ use crate::report::failure::{Failure, OrHint};
 
 /// Which cluster is asked, as in kubectl.
 #[derive(Args)]
+#[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterFlags {
-    /// The kubeconfig context to use [default: the current one]
+    /// Use this kubeconfig context [default: the current one]
     #[arg(long, value_name = "NAME", add = contexts())]
     pub(crate) context: Option<String>,
 
@@ -25,8 +26,9 @@ pub(crate) struct ClusterFlags {
 
 /// Which clusters are asked, each by a context.
 #[derive(Args)]
+#[command(next_help_heading = "Cluster")]
 pub(crate) struct ClustersFlags {
-    /// The kubeconfig context to use; repeat for several clusters [default: the current one]
+    /// Use this kubeconfig context; repeat it for several clusters [default: the current one]
     #[arg(long = "context", value_name = "NAME", add = contexts())]
     pub(crate) contexts: Vec<String>,
 
@@ -36,12 +38,13 @@ pub(crate) struct ClustersFlags {
 
 /// Where clusters are found, and their keys in them.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Cluster")]
 pub(crate) struct KubeconfigFlags {
-    /// The kubeconfig to use [default: ~/.kube/config]
+    /// Use this kubeconfig [default: ~/.kube/config]
     #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env_values = true)]
     pub(crate) kubeconfig: Option<OsString>,
 
-    /// The namespace in which the controller keeps its SealingKeys
+    /// The namespace that the controller runs in and keeps its SealingKeys in
     #[arg(long, value_name = "NAMESPACE", default_value = "bulla-system")]
     pub(crate) controller_namespace: String,
 }

@@ -10,13 +10,14 @@ use clap::{Args, ValueEnum};
 /// The manifests that a command reads.
 #[derive(Args)]
 pub(crate) struct ManifestFlags {
-    /// Files with manifests in YAML or JSON, or - for stdin, which is the default
+    /// Manifests in YAML or JSON, or - for stdin [default: stdin]
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 }
 
 /// Where a command writes.
 #[derive(Args)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputFlags {
     /// Write to FILE instead of stdout
     #[arg(short, long, value_name = "FILE")]
@@ -32,12 +33,13 @@ impl OutputFlags {
 
 /// Whom values are sealed to. Kept as typed: a mistake must not be repeated by the argument parser.
 #[derive(Args)]
+#[command(next_help_heading = "Recipients")]
 pub(crate) struct RecipientFlags {
-    /// Seal to this recipient (age1pq1… or age1…); repeat for several
+    /// Seal to this recipient (age1pq1… or age1…); repeatable
     #[arg(short, long = "recipient", value_name = "RECIPIENT")]
     pub(crate) recipients: Vec<OsString>,
 
-    /// Seal to the recipients in this file, one on a line, # begins a comment; repeat for several
+    /// Seal to the recipients in FILE, one per line, # starts a comment; repeatable
     #[arg(short = 'R', long = "recipients-file", value_name = "FILE")]
     pub(crate) recipients_files: Vec<PathBuf>,
 }
@@ -45,12 +47,12 @@ pub(crate) struct RecipientFlags {
 /// Who may reuse a sealed value.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub(crate) enum ScopeFlag {
-    /// Only the Secret of this namespace and name
+    /// Only in the Secret of this namespace and name
     #[default]
     Strict,
-    /// Any Secret in this namespace
+    /// In any Secret of this namespace
     Namespace,
-    /// Any Secret in the cluster
+    /// In any Secret of the cluster
     Cluster,
 }
 
@@ -67,10 +69,10 @@ impl From<ScopeFlag> for bulla_sealing::Scope {
 /// The type of a new key.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub(crate) enum KeyTypeFlag {
-    /// ML-KEM-768 with X25519, post-quantum: age1pq1…
+    /// Post-quantum: ML-KEM-768 with X25519 (age1pq1…)
     #[default]
     Hybrid,
-    /// X25519, compact: age1…
+    /// Compact: X25519 (age1…)
     X25519,
 }
 

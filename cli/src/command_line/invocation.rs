@@ -14,16 +14,15 @@ use crate::commands;
 use crate::report::failure::{Answer, Failure};
 use crate::report::output::{self, MessageFlags};
 
-/// Seals Kubernetes Secrets so that they can be kept in Git.
+/// Seal Kubernetes Secrets so that you can keep them in Git
 ///
-/// Each value becomes a standard age file that only the cluster can open and that says which namespace,
-/// name and key it is for. Works offline unless a cluster is asked for its
-/// keys, or for new headers.
+/// Each value becomes a standard age file that only the cluster can open. It names, tamper-proof, the namespace,
+/// name and key that it is for. Commands work offline unless they need a cluster's keys or new headers from it.
 ///
-/// Exit codes: 0 done; 1 the answer is no (lint found something, a value does not open); 2 it could not
-/// be done (usage, input, files, cluster).
+/// Exit codes: 0 done; 1 the answer is no (lint found something, the diff is not empty, a value does not open); 2
+/// the command failed (usage, input, files, cluster).
 #[derive(Parser)]
-#[command(name = "bulla", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "bulla", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: commands::Command,

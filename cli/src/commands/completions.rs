@@ -8,10 +8,10 @@ use clap_complete::env::Shells;
 use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
-/// Print a completion script for a shell
+/// Print a completion script for your shell
 ///
-/// With --dynamic it is a short script that asks bulla itself, which then completes data keys of the named file,
-/// environments and fingerprints of bulla.yaml, and kube contexts too. Without, a script that stands alone and knows
+/// With --dynamic the script asks bulla itself, and so also completes data keys in the named file, environments and
+/// fingerprints in bulla.yaml, and kubeconfig contexts. Without it, the script is self-contained and completes
 /// commands and flags.
 ///
 /// bash: echo 'source <(bulla completions --dynamic bash)' >> ~/.bashrc
@@ -24,13 +24,13 @@ use crate::report::output;
 ///
 /// elvish: echo 'eval (bulla completions --dynamic elvish | slurp)' >> ~/.config/elvish/rc.elv
 ///
-/// kubectl bulla: ln -s "$(command -v bulla)" ~/.local/bin/kubectl_complete-bulla, in any folder of the PATH
+/// kubectl bulla: ln -s "$(command -v bulla)" ~/.local/bin/kubectl_complete-bulla, in any folder of your PATH
 #[derive(Args)]
 pub(crate) struct Completions {
     /// The shell
     shell: Shell,
 
-    /// A script that asks bulla for what files hold
+    /// Let the script ask bulla for names in your files and kubeconfig
     #[arg(long)]
     dynamic: bool,
 }

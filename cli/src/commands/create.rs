@@ -19,13 +19,13 @@ use crate::values::plain_secret::PlainSecret;
 use crate::values::{SourceFlags, Values};
 use crate::who::destination::DestinationFlags;
 
-/// Make a SealedSecret without a Secret in the clear
+/// Create a SealedSecret from values, without a plaintext manifest
 ///
-/// The values are typed unseen, or come from files, files of KEY=VALUE lines, environment variables and stdin, and are
-/// sealed byte for byte. No plaintext manifest is written on the way.
+/// Values come from a prompt that does not show them, from files, files of KEY=VALUE lines, environment variables
+/// or stdin. They are sealed byte for byte.
 ///
-/// Into a file that is there, the SealedSecret is added as a new document. One of the same namespace and name is
-/// changed only with --merge; bulla set changes single values.
+/// If the output file exists, the SealedSecret is added as a new document. An existing SealedSecret of the same
+/// namespace and name is changed only with --merge; to change a single value, use bulla set.
 #[derive(Args)]
 pub(crate) struct Create {
     /// The name of the Secret
@@ -38,24 +38,24 @@ pub(crate) struct Create {
     #[command(flatten)]
     kind: KindFlags,
 
-    /// A label of the Secret; repeat for several
-    #[arg(long = "label", value_name = "KEY=VALUE")]
+    /// Add a label to the Secret; repeatable
+    #[arg(long = "label", value_name = "KEY=VALUE", help_heading = "Secret")]
     labels: Vec<String>,
 
-    /// An annotation of the Secret; repeat for several
-    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    /// Add an annotation to the Secret; repeatable
+    #[arg(long = "annotation", value_name = "KEY=VALUE", help_heading = "Secret")]
     annotations: Vec<String>,
 
-    /// Let the cluster refuse changes of the Secret
-    #[arg(long)]
+    /// Make the Secret immutable
+    #[arg(long, help_heading = "Secret")]
     immutable: bool,
 
     /// The namespace of the Secret
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Secret")]
     namespace: Option<String>,
 
-    /// What else the sealed values may be used for [default: strict, or as the values that are there]
-    #[arg(long, value_enum)]
+    /// Where else the sealed values may be used [default: the scope of existing values, else strict]
+    #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 
     #[command(flatten)]
@@ -64,12 +64,12 @@ pub(crate) struct Create {
     #[command(flatten)]
     output: OutputFlags,
 
-    /// Put the values into the SealedSecret if the file has it already
-    #[arg(long)]
+    /// Merge the values into the SealedSecret if the file already has it
+    #[arg(long, help_heading = "Output")]
     merge: bool,
 
-    /// Write the file anew, if it is there
-    #[arg(long, conflicts_with = "merge")]
+    /// Overwrite an existing file
+    #[arg(long, conflicts_with = "merge", help_heading = "Output")]
     force: bool,
 }
 

@@ -18,40 +18,40 @@ use crate::commands::diff::sides::{Request, Sides};
 use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
 
-/// Show what became of sealed values between two revisions, folders or files, with no key
+/// Show how sealed values changed between revisions, with no key
 ///
-/// Compares HEAD with the work tree; with one REF that revision with the work tree; with two, or REF..REF,
-/// those; with REF...REF the second with the commit where they parted. As in Git, paths stand behind --.
-/// With --no-index two files or folders are compared, and - is stdin.
+/// Compares HEAD with the work tree; with one REF, that revision with the work tree; with two, or REF..REF, those
+/// two; with REF...REF, the second with their merge base. As in Git, paths go after --. With --no-index it compares
+/// two files or folders, and - is stdin.
 ///
-/// SealedSecrets are found by namespace and name, whatever file they stand in. A value is `changed` when it has
-/// another payload, and `rekeyed` when it has the same payload behind a new header. Nothing is ever opened; of a
-/// Secret in the clear only the name is shown. Files that Git does not track yet count too.
+/// SealedSecrets are matched by namespace and name, whichever file they are in. A value is `changed` if its payload
+/// differs, and `rekeyed` if it has the same payload behind a new header. Nothing is opened; of a plaintext Secret
+/// only the name is shown. Untracked files count too.
 ///
-/// The exit code is 1 when there are differences.
+/// The exit code is 1 if there are differences.
 #[derive(Args)]
 pub(crate) struct Diff {
-    /// The revisions to compare, or with --no-index the two files or folders
+    /// The revisions to compare, or with --no-index two files or folders
     #[arg(value_name = "REF", num_args = 0..=2)]
     revisions: Vec<OsString>,
 
-    /// Compare only what is in these files and folders
+    /// Compare only these files and folders
     #[arg(value_name = "PATH", last = true)]
     paths: Vec<PathBuf>,
 
-    /// Compare two files or folders, without Git; - is stdin
+    /// Compare two files or folders without Git; - is stdin
     #[arg(long, conflicts_with_all = ["staged", "paths"])]
     no_index: bool,
 
-    /// Compare with what is staged for the next commit, not with the work tree
+    /// Compare with what is staged for the next commit instead of the work tree
     #[arg(long, alias = "cached")]
     staged: bool,
 
-    /// The form of what is printed
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: DiffFormat,
 
-    /// Print FILE with a readable line for each sealed value: what git config diff.bulla.textconv runs
+    /// Print FILE with a readable line for each sealed value, for git config diff.bulla.textconv
     #[arg(long, value_name = "FILE", exclusive = true)]
     textconv: Option<PathBuf>,
 }
@@ -64,7 +64,7 @@ enum DiffFormat {
     Human,
     /// For programs
     Json,
-    /// For a comment in a review
+    /// For a comment in a code review
     Markdown,
 }
 

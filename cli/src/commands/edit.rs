@@ -44,19 +44,20 @@ const BLANK_LINES: usize = 1;
 /// How often changes are taken over into a file that somebody else is changing all the while.
 const MAX_ATTEMPTS: usize = 5;
 
-/// Edit a SealedSecret in your editor, without a private key
+/// Edit a SealedSecret in your editor, with no identity needed
 ///
-/// Opens the SealedSecret as the Secret that it describes. Each sealed value shows as a placeholder: where it is left,
-/// the value stays as it is, to the byte; what is written in its place is sealed. Keys can be added and removed, and
-/// type, immutable, labels, annotations and the texts of template.data changed. With -i values are shown, and those
-/// that are not changed stay as they are. Comments, order and everything else in FILE stay.
+/// Opens the SealedSecret as the Secret that it describes, with a placeholder for each sealed value. Leave a
+/// placeholder and its value keeps its bytes; replace it and what you typed is sealed. You can add and remove keys
+/// and change the type, immutable, labels, annotations and the texts of template.data. With -i the editor shows the
+/// values, and unchanged ones keep their bytes. Comments, order and everything else in FILE stay.
 ///
-/// What is refused is opened again with the reason above it. Left as it is, or emptied, it changes nothing.
+/// If something is invalid, the editor opens again with the reason at the top. Save it unchanged or empty to
+/// cancel.
 ///
-/// The text is edited in a folder in memory ($XDG_RUNTIME_DIR or /dev/shm, where they are tmpfs), which only you can
-/// read and which is removed when the editor ends, also by Ctrl-C or SIGTERM. Where there is no such storage you are
-/// asked first. What a SIGKILL leaves behind is a folder bulla-edit-* there; memory may be swapped to disk. vim,
-/// neovim and emacs are told to leave no copies elsewhere; of other editors see to it yourself.
+/// The text is kept in a folder in memory ($XDG_RUNTIME_DIR or /dev/shm, if they are tmpfs) that only you can read.
+/// It is removed when the editor ends, also after Ctrl-C or SIGTERM. Without such storage, bulla asks first. A
+/// SIGKILL leaves a folder bulla-edit-* behind, and memory may be swapped to disk. bulla tells vim, neovim and
+/// emacs to keep no copies elsewhere; check other editors yourself.
 #[derive(Args)]
 pub(crate) struct Edit {
     /// The file with the SealedSecret
@@ -72,12 +73,12 @@ pub(crate) struct Edit {
     #[command(flatten)]
     destination: DestinationFlags,
 
-    /// What else the values of new keys may be used for [default: as the other values, or strict]
-    #[arg(long, value_enum)]
+    /// Where else the values of new keys may be used [default: the scope of the other values, else strict]
+    #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 
     /// The editor, with arguments as in a shell [default: $EDITOR, or vi]
-    #[arg(long, value_name = "COMMAND", env = "VISUAL", hide_env_values = true)]
+    #[arg(long, value_name = "COMMAND", env = "VISUAL", hide_env_values = true, help_heading = None::<&str>)]
     editor: Option<String>,
 
     #[arg(long, env = "EDITOR", hide = true, hide_env_values = true)]
@@ -89,8 +90,8 @@ pub(crate) struct Edit {
     #[arg(long, default_value = "/dev/shm", hide = true)]
     shared_folder: PathBuf,
 
-    /// Edit on a disk where there is no storage in memory, without asking
-    #[arg(long)]
+    /// Use a folder on disk without asking if no storage in memory is available
+    #[arg(long, help_heading = None::<&str>)]
     allow_disk: bool,
 }
 

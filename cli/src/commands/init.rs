@@ -28,21 +28,22 @@ environments:
 /// What to do with an existing file.
 const KEEP: &str = "edit it, or pin keys in it with bulla keys fetch";
 
-/// Write the bulla.yaml of a repository: its environments, their paths and whom their values are sealed to
+/// Write the bulla.yaml of a repository
 ///
-/// The file goes to the root of the Git work tree, where the other commands find it. One that is there is never
-/// written over. Without --environment the whole work tree is one environment, called default.
+/// The file lists environments: their paths, and the recipients that their values are sealed to. It goes to the
+/// root of the Git work tree, where the other commands find it. An existing file is never overwritten. Without
+/// --environment the whole work tree is one environment named default.
 ///
-/// Recipients are pinned in it: a recovery recipient with --recovery-recipient, and with --context the key that a
-/// cluster's values are sealed to today, after it was shown and agreed to. bulla keys fetch does the latter at any
-/// time.
+/// --recovery-recipient pins a recovery recipient. --context pins the key that a cluster uses today, after showing
+/// it and asking you. bulla keys fetch does that later, too.
 #[derive(Args)]
 pub(crate) struct Init {
-    /// An environment and its paths, as in 'prod=clusters/prod/**'; repeat for more of either [default: 'default=**']
+    /// An environment and its paths, as in 'prod=clusters/prod/**'; repeat it for more environments or paths
+    /// [default: 'default=**']
     #[arg(short, long = "environment", value_name = "NAME=PATHS", value_parser = assignment)]
     environments: Vec<(String, String)>,
 
-    /// The namespace of manifests in an environment that name none, as in prod=shop; repeat for more
+    /// The namespace of manifests in an environment that name none, as in prod=shop; repeatable
     #[arg(long = "namespace", value_name = "NAME=NAMESPACE", value_parser = assignment)]
     namespaces: Vec<(String, String)>,
 
@@ -50,15 +51,15 @@ pub(crate) struct Init {
     #[arg(long, value_name = "RECIPIENT", conflicts_with = "recovery_recipients_file")]
     recovery_recipient: Option<OsString>,
 
-    /// Pin the recipient in this file for recovery in every environment
+    /// Pin the recipient in FILE for recovery in every environment
     #[arg(long, value_name = "FILE")]
     recovery_recipients_file: Option<PathBuf>,
 
-    /// Fetch and pin the key of the cluster of this kubeconfig context; repeat for several clusters
+    /// Fetch and pin the key of the cluster of this kubeconfig context; repeat it for several clusters
     #[arg(long = "context", value_name = "NAME")]
     contexts: Vec<String>,
 
-    /// Whose key to pin; repeat for several [default: the cluster's own]
+    /// Pin the key of this holder; repeatable [default: the cluster's own]
     #[arg(long = "holder", value_name = "HOLDER", requires = "contexts")]
     holders: Vec<String>,
 
@@ -69,7 +70,7 @@ pub(crate) struct Init {
     consent: Consent,
 
     /// Write this file [default: bulla.yaml at the root of the Git work tree]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = None::<&str>)]
     config: Option<PathBuf>,
 }
 

@@ -21,26 +21,26 @@ use crate::report::{diagnostic, output};
 use crate::who::config::{self, Config};
 use crate::who::identities;
 
-/// Show what sealed values are for and who can open them, with no key
+/// Show what each sealed value is for and who can open it, with no key
 ///
-/// What is shown is what the values say of themselves: the cluster verifies it when it opens them; without a key
-/// nobody can. Who holds a key is what bulla.yaml says, if there is one.
+/// Shows what the values themselves state. The cluster verifies it when it opens them; without a key nobody can.
+/// The names of holders come from bulla.yaml, if there is one.
 ///
-/// In a folder *.yaml, *.yml and *.json are looked at, less what Git ignores. A file, or stdin, may also be a single
-/// sealed value: in base64 as it stands in a manifest, or the age file itself, binary or armored.
+/// In a folder, *.yaml, *.yml and *.json that Git does not ignore are read. A file, or stdin, may also be a single
+/// sealed value: its base64 from a manifest, or the age file itself, binary or armored.
 ///
-/// The exit code is 1 when something of it cannot be read.
+/// The exit code is 1 if something cannot be read.
 #[derive(Args)]
 pub(crate) struct Inspect {
-    /// Files and folders with manifests, or single values; - for stdin, which is the default
+    /// Files and folders with manifests, or single values; - for stdin [default: stdin]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The bulla.yaml to name holders from [default: the one at the root of the Git work tree]
+    /// Take the names of holders from this bulla.yaml [default: the one at the root of the Git work tree]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// The form of what is printed
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
 }

@@ -15,7 +15,7 @@ use clap::Subcommand;
 
 use crate::report::failure::{Answer, Failure};
 
-/// Make keys, and see to a cluster's: fetch, back up, renew, retire, recover
+/// Generate keys and manage a cluster's keys
 #[derive(Subcommand)]
 pub(crate) enum Keys {
     Generate(generate::Generate),

@@ -39,54 +39,54 @@ use crate::report::output;
 use crate::report::progress::Progress;
 use crate::who::config::{self, Config};
 
-/// Check SealedSecrets, and that no secret lies in Git, with no key and no cluster
+/// Check SealedSecrets and find plaintext secrets, with no key needed
 ///
-/// Looks through files, whole trees and streams. Every SealedSecret is judged by the schema, by the rules of the API
-/// server and the controller, by what each value says it is for, and by whom bulla.yaml pins for the file: a value
-/// that was moved, and one that is sealed to a wrong key, are found here. Secrets in the clear and age identities are
-/// findings wherever they lie. Documents of other kinds are counted and not judged.
+/// Checks files, whole trees and streams, offline. Each SealedSecret is checked against the schema, the rules of
+/// the API server and the controller, what each value says it is for, and the recipients that bulla.yaml pins for
+/// the file. So it finds a value that was moved and one that is sealed to the wrong key. Plaintext Secrets and age
+/// identities are findings in any file. Documents of other kinds are counted but not checked.
 ///
-/// In folders all files are looked at that Git tracks or does not ignore. What is named itself must be readable.
-/// A pipe is judged with -: kustomize build envs/prod | bulla lint --environment prod -
+/// In a folder, all files are checked that Git tracks or does not ignore. A file that you name must be readable.
+/// Use - for a pipe: kustomize build envs/prod | bulla lint --environment prod -
 ///
-/// What is meant as it is can be allowed with a reason: # bulla-lint: allow RULE: REASON
+/// To allow a finding, add a comment with a reason: # bulla-lint: allow RULE: REASON
 ///
-/// The exit code is 1 when a finding is an error.
+/// The exit code is 1 if a finding is an error.
 #[derive(Args)]
 pub(crate) struct Lint {
-    /// Files, folders with all that is in them, or - for stdin [default: the current folder]
+    /// Files, folders, or - for stdin [default: the current folder]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
-    /// The form of what is printed
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: LintFormat,
 
-    /// Exit with 1 for these too
+    /// Also exit with 1 for findings of this level
     #[arg(long, value_enum, value_name = "LEVEL")]
     deny: Option<Deny>,
 
-    /// Compare with this branch, tag or commit: judge by its pins, and tell what became of values
-    #[arg(long, value_name = "REF")]
+    /// Compare with this branch, tag or commit: check against its pins and report what happened to each value
+    #[arg(long, value_name = "REF", help_heading = "Recipients")]
     base: Option<String>,
 
-    /// Judge by this environment of bulla.yaml [default: the one that the file's path belongs to]
-    #[arg(short, long, value_name = "NAME", add = completion::environments())]
+    /// Check against this environment of bulla.yaml [default: the one whose paths include the file]
+    #[arg(short, long, value_name = "NAME", add = completion::environments(), help_heading = "Recipients")]
     environment: Option<String>,
 
-    /// The bulla.yaml to use [default: the one at the root of the Git work tree]
-    #[arg(long, value_name = "FILE")]
+    /// Use this bulla.yaml [default: the one at the root of the Git work tree]
+    #[arg(long, value_name = "FILE", help_heading = "Recipients")]
     config: Option<PathBuf>,
 
-    /// Ask a cluster too: whether it has the keys that values are sealed to. Implied by --context
-    #[arg(long)]
+    /// Also ask a cluster whether it has the keys that values are sealed to; implied by --context
+    #[arg(long, help_heading = "Cluster")]
     cluster: bool,
 
     #[command(flatten)]
     cluster_flags: ClusterFlags,
 
-    /// Say what a rule means and what to do, and check nothing
-    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.id())), hide_possible_values = true)]
+    /// Explain a rule and how to fix its findings, and check nothing
+    #[arg(long, value_name = "RULE", value_parser = PossibleValuesParser::new(Rule::ALL.iter().map(|rule| rule.id())), hide_possible_values = true, help_heading = None::<&str>)]
     explain: Option<String>,
 }
 

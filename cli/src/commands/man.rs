@@ -10,17 +10,16 @@ use crate::files::write::{self, Existing, Visibility};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 
-/// Print a man page, or write them all
+/// Print a man page, or write all of them to a folder
 ///
-/// To read one: bulla man keys fetch | man -l -
-/// To install all: bulla man --out /usr/local/share/man/man1
+/// To read one: bulla man keys fetch | man -l - To install all: bulla man --out /usr/local/share/man/man1
 #[derive(Args)]
 pub(crate) struct Man {
-    /// The command that the page is about [default: bulla itself]
+    /// The command to describe [default: bulla itself]
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
 
-    /// Write the pages of all commands to this folder, which is made if there is none
+    /// Write the pages of all commands to this folder, created if missing
     #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
     out: Option<PathBuf>,
 }

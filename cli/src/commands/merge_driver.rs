@@ -20,21 +20,21 @@ use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 
-/// Merge two versions of a manifest value by value, with no key: a merge driver for Git
+/// Merge two versions of a manifest value by value, as a Git merge driver
 ///
-/// Takes from each side the values that it changed. Of a value that one side changed and the other rekeyed the
-/// changed one is taken, and a note says that its recipients are the older ones. What both sides changed is left
-/// in the file between conflict markers; everything else is merged as text, as Git does it. What is no manifest is
-/// merged as text altogether. The result is written to OURS.
+/// Takes the values that each side changed. If one side changed a value and the other rekeyed it, the changed one
+/// is taken, with a note that it has the older recipients. Values that both sides changed are left between conflict
+/// markers. Everything else is merged as text, as Git does it, and so is a file that is not a manifest. The result
+/// is written to OURS. No key is needed.
 ///
-/// Git runs it when .gitattributes says so and git config merge.bulla.driver is
-/// 'bulla merge-driver --marker-size %L %O %A %B %P'. The exit code is 1 when there are conflicts.
+/// Git runs it if .gitattributes says so and git config merge.bulla.driver is 'bulla merge-driver --marker-size %L
+/// %O %A %B %P'. The exit code is 1 if there are conflicts.
 #[derive(Args)]
 pub(crate) struct MergeDriver {
-    /// The common ancestor, %O; it may be empty
+    /// The common ancestor, %O; may be empty
     base: PathBuf,
 
-    /// Our version, %A, where the result is written
+    /// Our version, %A, which receives the result
     ours: PathBuf,
 
     /// Their version, %B

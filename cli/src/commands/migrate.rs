@@ -23,52 +23,52 @@ use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 use crate::who::destination::DestinationFlags;
 
-/// Turn what other tools sealed into SealedSecrets of ours
+/// Turn secrets of Sealed Secrets or SOPS into SealedSecrets of Bulla
 ///
-/// Looks through files and whole trees for SealedSecrets of Bitnami's controller, and for Secrets that SOPS
-/// encrypted, and turns each into a SealedSecret in its place. Comments and everything else in the files stay. What
-/// has no equivalent is told, and nothing is left out silently: a file in which something cannot be migrated stays
-/// as it is.
+/// Finds Bitnami SealedSecrets and SOPS-encrypted Secrets in files and folders and replaces each by a SealedSecret
+/// in the same place. Comments and everything else in the files stay. Anything without an equivalent is reported; a
+/// file with something that cannot be migrated stays unchanged.
 ///
-/// Bitnami's are opened with their private keys (--from-key), offline. Those of SOPS are opened by the program sops,
-/// with the keys that it finds itself. No plaintext is written anywhere.
+/// Bitnami's are opened offline with the controller's private keys (--from-key). Those of SOPS are opened by the
+/// sops program, with the keys that it finds. No plaintext is written anywhere.
 ///
-/// Values are sealed to the recipients given with -r and -R. Without either, to those that bulla.yaml pins for
-/// the environment of each file; and where there is no bulla.yaml, to the cluster's own Active key.
+/// Values are sealed to the recipients of -r and -R. Without these, to those that bulla.yaml pins for each file's
+/// environment. Without a bulla.yaml, to the cluster's own Active key.
 ///
-/// In folders, *.yaml, *.yml and *.json are looked at, less what Git ignores. Exit code 1 says that something
-/// could not be migrated; the other files are done all the same.
+/// In folders, *.yaml, *.yml and *.json that Git does not ignore are read. The exit code is 1 if something could
+/// not be migrated; other files are still done.
 #[derive(Args)]
 pub(crate) struct Migrate {
-    /// Files, and folders with all that is in them
+    /// Files and folders
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
 
-    /// A private key of Bitnami's controller: a PEM file, or what kubectl get secret -o yaml prints of its keys; - for stdin; repeat for several
+    /// A private key of Bitnami's controller: PEM, or the output of kubectl get secret -o yaml; - for stdin;
+    /// repeatable
     #[arg(long = "from-key", value_name = "FILE")]
     from_keys: Vec<PathBuf>,
 
     #[command(flatten)]
     destination: DestinationFlags,
 
-    /// The namespace of the Secrets; must agree with the manifests that name one
-    #[arg(short, long, value_name = "NAMESPACE")]
+    /// The namespace of the Secrets; must match manifests that name one
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Secret")]
     namespace: Option<String>,
 
-    /// Open and seal everything and say what would change, and change nothing
-    #[arg(long, conflicts_with = "output")]
+    /// Open and seal everything, report what would change, and change nothing
+    #[arg(long, conflicts_with = "output", help_heading = None::<&str>)]
     dry_run: bool,
 
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     format: ReportFormat,
 
-    /// With one file: write the result to FILE, or - for stdout, and leave the file as it is
-    #[arg(short, long, value_name = "FILE")]
+    /// Write the result to FILE, - for stdout, and leave the input unchanged; takes a single input file
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
 
-    /// Write over an existing file that -o names
-    #[arg(long, requires = "output")]
+    /// Overwrite an existing output file
+    #[arg(long, requires = "output", help_heading = "Output")]
     force: bool,
 }
 

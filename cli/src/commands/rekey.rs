@@ -25,25 +25,23 @@ use crate::report::output;
 use crate::who::destination::Authority;
 use crate::who::identities::IdentityFlags;
 
-/// Seal values again to today's recipients, without opening them
+/// Move sealed values to today's recipients without opening them
 ///
-/// Looks through files and whole trees for values that are not sealed to today's recipients, and gives each a
-/// new header over the same payload. No value is opened, and that nothing else changed is verified before a
-/// file is written. Comments, order, quotes and everything else in the files stay as they are. A file is
-/// changed as a whole or not at all.
+/// Finds values in files and folders that are not sealed to today's recipients, and gives each a new header over
+/// the same payload. No value is opened. Before a file is written, bulla verifies that nothing else changed.
+/// Comments, order, quotes and everything else in the file stay. A file changes as a whole or not at all.
 ///
-/// Today's recipients are those given with -r and -R; without either the Active ones that bulla.yaml pins for
-/// the file; and without a bulla.yaml the Active key of every holder that a value is sealed to, as the
-/// cluster says.
+/// Today's recipients are those of -r and -R; without these, the Active ones that bulla.yaml pins for the file;
+/// without a bulla.yaml, the Active key of every holder that a value is sealed to, according to the cluster.
 ///
-/// The old values are taken over with an identity given with -i, offline, or else through the cluster, which
-/// gives out nothing but new headers.
+/// With -i the new headers are made offline with that identity. Otherwise the controller makes them; it returns
+/// headers and nothing else.
 ///
-/// In folders, *.yaml, *.yml and *.json are looked at, less what Git ignores. Exit code 1 says that a value
-/// could not be rekeyed; the other files are done all the same.
+/// In folders, *.yaml, *.yml and *.json that Git does not ignore are read. The exit code is 1 if a value could not
+/// be rekeyed; other files are still done.
 #[derive(Args)]
 pub(crate) struct Rekey {
-    /// Files, and folders with all that is in them [default: the current folder]
+    /// Files and folders [default: the current folder]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -53,20 +51,20 @@ pub(crate) struct Rekey {
     #[command(flatten)]
     identities: IdentityFlags,
 
-    /// The namespace of the SealedSecrets; must agree with the manifests that name one
-    #[arg(short, long, value_name = "NAMESPACE")]
+    /// The namespace of the SealedSecrets; must match manifests that name one
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Secret")]
     namespace: Option<String>,
 
-    /// Say what would change, and change nothing
-    #[arg(long)]
+    /// Report what would change, and change nothing
+    #[arg(long, help_heading = None::<&str>)]
     dry_run: bool,
 
-    /// The bulla.yaml to use [default: the one at the root of the Git work tree]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipients", "recipients_files"])]
+    /// Use this bulla.yaml [default: the one at the root of the Git work tree]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recipients", "recipients_files"], help_heading = "Recipients")]
     config: Option<PathBuf>,
 
-    /// The form of the report
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format
+    #[arg(long, value_enum, default_value_t, help_heading = None::<&str>)]
     format: ReportFormat,
 
     #[command(flatten)]

@@ -19,20 +19,20 @@ use crate::values::plain_secret::PlainSecret;
 use crate::who::destination::{Destination, DestinationFlags};
 use crate::who::identities::IdentityFlags;
 
-/// Turn Secret manifests into SealedSecrets
+/// Seal Secret manifests into SealedSecrets
 ///
-/// Reads Secrets in YAML or JSON, one or many in a file, also as a List, and prints a SealedSecret for
-/// each. Values stand under data in base64 or under stringData as they are, which wins. Nothing is
-/// printed or written unless all of them can be sealed.
+/// Reads Secrets in YAML or JSON: one or many per file, or a List. Prints a SealedSecret for each. As in
+/// Kubernetes, values are base64 under data and plain text under stringData, and stringData wins. Prints or writes
+/// nothing unless every Secret can be sealed.
 ///
-/// Into a file that is there, what is given is merged: a Secret goes into the SealedSecret of the same namespace and
-/// name, or becomes a new document at the end. Values, labels and annotations that are not given stay, as do comments,
-/// order and quotes. Sealing is random, so each value that is given is written anew; with an identity given with -i
-/// those that are equal, and sealed as they would be today, stay as they are.
+/// If the output file exists, the Secrets are merged into it: each goes into the SealedSecret of the same namespace
+/// and name, or becomes a new document at the end. Other values, labels and annotations stay, and so do comments,
+/// order and quotes. Sealing is random, so every value that you pass gets new ciphertext. With -i, values that did
+/// not change and are sealed to the right recipients keep theirs.
 ///
-/// Values are sealed to the recipients given with -r and -R. Without either, to those that bulla.yaml pins for
-/// the environment of the file, and to nothing else; and where there is no bulla.yaml, to the cluster's own
-/// Active key, which is fetched through the kubeconfig. Nothing else ever talks to a cluster.
+/// Values are sealed to the recipients of -r and -R. Without these, they are sealed to the recipients that
+/// bulla.yaml pins for the file's environment. Without a bulla.yaml, they are sealed to the cluster's own Active
+/// key, which is fetched through the kubeconfig; only then does this command talk to a cluster.
 #[derive(Args)]
 pub(crate) struct Seal {
     #[command(flatten)]
@@ -41,19 +41,19 @@ pub(crate) struct Seal {
     #[command(flatten)]
     destination: DestinationFlags,
 
-    /// The namespace of the Secrets; must agree with the manifests that name one
-    #[arg(short, long, value_name = "NAMESPACE")]
+    /// The namespace of the Secrets; must match manifests that name one
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Secret")]
     namespace: Option<String>,
 
-    /// What else the sealed values may be used for [default: strict, or as the values that are there]
-    #[arg(long, value_enum)]
+    /// Where else the sealed values may be used [default: the scope of existing values, else strict]
+    #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 
     #[command(flatten)]
     output: OutputFlags,
 
-    /// Write the file anew, if it is there, instead of merging into it
-    #[arg(long)]
+    /// Overwrite an existing file instead of merging into it
+    #[arg(long, help_heading = "Output")]
     force: bool,
 
     #[command(flatten)]

@@ -15,12 +15,13 @@ use crate::report::failure::{Answer, Failure, OrHint};
 use crate::values::ValueFlags;
 use crate::who::destination::DestinationFlags;
 
-/// Seal one value into a SealedSecret that is there
+/// Seal one value into an existing SealedSecret
 ///
-/// The value is typed unseen, or read from stdin, a file or an environment variable, and sealed byte for byte. It is
-/// write-only: no identity is needed. The other values, comments, order and quotes of the file stay as they are.
+/// The value comes from a prompt that does not show it, from stdin, a file or an environment variable. It is sealed
+/// byte for byte. You need no identity: you can write a value without being able to read any. Other values,
+/// comments, order and quotes in the file stay unchanged.
 ///
-/// The value gets the namespace and the scope of the value that it replaces, or else of the other values.
+/// The value gets the namespace and scope of the value that it replaces, or of the other values.
 #[derive(Args)]
 pub(crate) struct Set {
     /// The file with the SealedSecret
@@ -37,8 +38,8 @@ pub(crate) struct Set {
     #[command(flatten)]
     pick: PickFlags,
 
-    /// What else the sealed value may be used for [default: as the other values, or strict]
-    #[arg(long, value_enum)]
+    /// Where else the sealed value may be used [default: the scope of the other values, else strict]
+    #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 
     #[command(flatten)]

@@ -28,25 +28,25 @@ use crate::who::identities::IdentityFlags;
 
 /// Open SealedSecrets with an identity, without a cluster
 ///
-/// Prints the Secret that each SealedSecret describes, its values in base64 and its templates rendered.
-/// What a value is opened for is taken from the object that it stands in, so a value that was moved does
-/// not open. All of them open, or nothing is printed or written.
+/// Prints the Secret that each SealedSecret describes, with base64 values and rendered templates. Each value is
+/// opened for the namespace, name and key that it has in the manifest, so a value that was moved does not open.
+/// Prints or writes nothing unless everything opens.
 ///
-/// With --key one value is printed byte for byte; the others need not open, unless it is rendered from them.
+/// --key prints one value, byte for byte. Other values need not open unless it is rendered from them.
 ///
-/// With --format dotenv each value is a line KEY=VALUE, which shells and dotenv parsers read the same: in single
-/// quotes, over several lines if it has several, in double quotes if it contains a single quote. A value that cannot
-/// be written so that all read it the same is refused: control characters, what is not UTF-8, ${, and a ' beside one
-/// of " \ $ ` and !.
+/// --format dotenv prints a line KEY=VALUE for each value, in a form that shells and dotenv parsers read alike: in
+/// single quotes, over several lines if needed, or in double quotes if the value has a single quote. A value that
+/// they would not all read alike is refused: control characters, invalid UTF-8, ${, or a ' together with any of " \
+/// $ ` !.
 ///
-/// With --exec the command behind -- runs with the values in its environment, and they stand nowhere else: no file,
-/// no argument. On Unix this process becomes the command; everywhere its exit code is the command's. A value with a
-/// NUL byte is refused. A variable is called as its key; see --names and --prefix. Those that decide which code runs
-/// (PATH, LD_…, DYLD_… and the like) are refused, because whoever can change the file chooses its keys.
+/// --exec runs the command after -- with the values in its environment and nowhere else: in no file and no
+/// argument. On Unix the command replaces this process; everywhere its exit code is returned. A value with a NUL
+/// byte is refused. Variables are named after the keys; see --names and --prefix. Names that decide which code runs
+/// (PATH, LD_…, DYLD_… and the like) are refused, because anyone who can change the file can choose its keys.
 ///
-/// With --check nothing is printed but what does not open: whether an identity, or a backup of one, is still
-/// good for everything. FILE may then be a folder too, in which *.yaml, *.yml and *.json are looked at, less
-/// what Git ignores; the exit code is 1 when something does not open.
+/// --check prints only what does not open, to test whether an identity or a backup still opens everything. It also
+/// takes folders, and then reads *.yaml, *.yml and *.json that Git does not ignore. The exit code is 1 if something
+/// does not open.
 #[derive(Args)]
 pub(crate) struct Unseal {
     #[command(flatten)]
@@ -55,20 +55,20 @@ pub(crate) struct Unseal {
     #[command(flatten)]
     identities: IdentityFlags,
 
-    /// Open everything in files and folders, and print only what does not open
-    #[arg(long, conflicts_with_all = ["output", "force", "key", "format", "exec"])]
+    /// Open everything in files and folders and print only what does not open
+    #[arg(long, conflicts_with_all = ["output", "force", "key", "format", "exec"], help_heading = None::<&str>)]
     check: bool,
 
-    /// Print the value of this key alone, byte for byte
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"], add = completion::all_keys())]
+    /// Print only the value of this key, byte for byte
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["format", "exec"], add = completion::all_keys(), help_heading = "Output")]
     key: Option<String>,
 
-    /// The form of what is printed
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     format: UnsealFormat,
 
-    /// Run the command behind -- with the values in its environment
-    #[arg(long, requires = "command", conflicts_with_all = ["format", "output", "force"])]
+    /// Run the command after -- with the values in its environment
+    #[arg(long, requires = "command", conflicts_with_all = ["format", "output", "force"], help_heading = "Output")]
     exec: bool,
 
     #[command(flatten)]
@@ -77,11 +77,11 @@ pub(crate) struct Unseal {
     #[command(flatten)]
     output: OutputFlags,
 
-    /// Write over an existing file, and even inside a Git work tree
-    #[arg(long)]
+    /// Overwrite an existing file, and write even inside a Git work tree
+    #[arg(long, help_heading = "Output")]
     force: bool,
 
-    /// The command that --exec runs, with its arguments
+    /// The command for --exec, with its arguments
     #[arg(last = true, value_name = "COMMAND", requires = "exec")]
     command: Vec<OsString>,
 }
@@ -92,9 +92,9 @@ enum UnsealFormat {
     /// Secrets in YAML
     #[default]
     Yaml,
-    /// The Secret in JSON; several in a List
+    /// The Secret in JSON, or a List if there are several
     Json,
-    /// KEY=VALUE, for shells and dotenv parsers
+    /// KEY=VALUE lines for shells and dotenv parsers
     Dotenv,
 }
 

@@ -15,14 +15,14 @@ use crate::report::output;
 
 /// Remove values from a SealedSecret
 ///
-/// The other values, comments, order and quotes of the file stay as they are. No key is needed.
+/// Other values, comments, order and quotes in the file stay unchanged. You need no identity.
 #[derive(Args)]
 pub(crate) struct Unset {
     /// The file with the SealedSecret
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// The data keys whose values are removed
+    /// The data keys to remove
     #[arg(value_name = "KEY", required = true, add = completion::sealed_keys())]
     keys: Vec<String>,
 

@@ -19,8 +19,8 @@ const USE_A_FILE: &str = "without a terminal, pass --passphrase-file FILE";
 /// Whether a person has to be asked.
 #[derive(Args)]
 pub(crate) struct Consent {
-    /// Do it without asking
-    #[arg(short, long)]
+    /// Skip the confirmation prompt
+    #[arg(short, long, help_heading = None::<&str>)]
     yes: bool,
 }
 
@@ -50,6 +50,7 @@ pub(crate) fn agree(question: &str, otherwise: &str) -> Result<(), Failure> {
 
 /// Where passphrases come from.
 #[derive(Args)]
+#[command(next_help_heading = "Identities")]
 pub(crate) struct PassphraseFlags {
     /// Read the passphrase from the first line of FILE instead of the terminal
     #[arg(long, value_name = "FILE", env = "BULLA_PASSPHRASE_FILE", hide_env_values = true)]

@@ -17,24 +17,25 @@ use crate::report::failure::{Failure, OrHint};
 
 /// Where the values of a new Secret come from.
 #[derive(Args)]
+#[command(next_help_heading = "Values")]
 pub(crate) struct SourceFlags {
-    /// Type the value of KEY unseen; repeat for several
+    /// Type the value of KEY at a prompt that does not show it; repeatable
     #[arg(long, value_name = "KEY")]
     prompt: Vec<String>,
 
-    /// Read a value from FILE, - for stdin; the key is the file's name if none is given; repeat for several
+    /// Read a value from FILE, - for stdin; the key defaults to the file name; repeatable
     #[arg(long, value_name = "[KEY=]FILE")]
     from_file: Vec<OsString>,
 
-    /// Read KEY=VALUE lines from FILE, - for stdin; repeat for several
+    /// Read KEY=VALUE lines from FILE, - for stdin; repeatable
     #[arg(long, value_name = "FILE")]
     from_env_file: Vec<PathBuf>,
 
-    /// Take the value of an environment variable, under its own name or another key; repeat for several
+    /// Take a value from an environment variable; KEY defaults to its name; repeatable
     #[arg(long, value_name = "KEY[=VARIABLE]")]
     from_env: Vec<OsString>,
 
-    /// Take a value from here. It stays in the shell's history and shows in the process list: better use --prompt
+    /// Take the value from the command line, where your shell history and the process list show it; prefer --prompt
     #[arg(long, value_name = "KEY=VALUE")]
     from_literal: Vec<OsString>,
 

@@ -17,15 +17,16 @@ use crate::who::recipients;
 
 /// The flags that decide the recipients of values.
 #[derive(Args)]
+#[command(next_help_heading = "Recipients")]
 pub(crate) struct DestinationFlags {
     #[command(flatten)]
     pub(crate) recipients: RecipientFlags,
 
-    /// Seal to this environment of bulla.yaml [default: the one that the file's path belongs to]
+    /// Seal to this environment of bulla.yaml [default: the one whose paths include the file]
     #[arg(short, long, value_name = "NAME", conflicts_with_all = ["recipients", "recipients_files"], add = completion::environments())]
     pub(crate) environment: Option<String>,
 
-    /// The bulla.yaml to use [default: the one at the root of the Git work tree]
+    /// Use this bulla.yaml [default: the one at the root of the Git work tree]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recipients", "recipients_files"])]
     pub(crate) config: Option<PathBuf>,
 

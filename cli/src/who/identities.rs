@@ -40,9 +40,10 @@ const GIVE_ANOTHER: &str = "pass the identity that opens it with another -i";
 
 /// The identities that a command opens with. Not required here: some commands can do without.
 #[derive(Args)]
+#[command(next_help_heading = "Identities")]
 pub(crate) struct IdentityFlags {
-    /// An identity file, - for stdin; repeat for several. It may be encrypted with a passphrase, or be a
-    /// backup that another one of them opens
+    /// Open values with the identities in FILE, - for stdin; repeatable. FILE may be encrypted with a passphrase,
+    /// or be a backup that another identity opens
     #[arg(short, long = "identity", value_name = "FILE")]
     pub(crate) identities: Vec<PathBuf>,
 

@@ -17,25 +17,26 @@ use crate::values::{self, Values};
 
 /// What the Secret is for.
 #[derive(Args)]
+#[command(next_help_heading = "Secret")]
 pub(super) struct KindFlags {
-    /// The type of the Secret [default: Opaque, or what --cert and --docker-username make of it]
+    /// The type of the Secret [default: Opaque, or what --cert or --docker-username imply]
     #[arg(long = "type", value_name = "TYPE")]
     type_: Option<String>,
 
-    /// Make a kubernetes.io/tls Secret with this certificate in PEM, as tls.crt
+    /// Create a kubernetes.io/tls Secret with this PEM certificate as tls.crt
     #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["type_", "docker_username"])]
     cert: Option<PathBuf>,
 
-    /// The private key of the certificate in PEM, as tls.key; - for stdin
+    /// The private key of the certificate, in PEM, as tls.key; - for stdin
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 
-    /// Make a kubernetes.io/dockerconfigjson Secret for this user of a registry; the password is typed unseen, or
-    /// read from stdin when something is piped in
+    /// Create a kubernetes.io/dockerconfigjson Secret for this registry user; the password is read from a prompt,
+    /// or from stdin if it is piped in
     #[arg(long, value_name = "NAME", conflicts_with = "type_")]
     docker_username: Option<String>,
 
-    /// The registry that the user is of
+    /// The registry
     #[arg(
         long,
         value_name = "URL",
@@ -44,7 +45,7 @@ pub(super) struct KindFlags {
     )]
     docker_server: String,
 
-    /// The user's mail address, which some registries want
+    /// The user's email address, which some registries need
     #[arg(long, value_name = "ADDRESS", requires = "docker_username")]
     docker_email: Option<String>,
 }

@@ -18,12 +18,12 @@ use crate::report::{escape, output};
 /// How long the controller has for its own keys.
 const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 
-/// Make a key the one that its holder is sealed to
+/// Make a key its holder's active sealing key
 ///
-/// FINGERPRINT names a key of the cluster: the holder's Active key is retired and this one takes over. With
-/// -r a key of another holder is declared first: of another cluster, or the recovery key, whose holder is
-/// called recovery. Whatever is sealed from then on can be read by who has the private half, so compare the
-/// fingerprint with its owner over another channel.
+/// FINGERPRINT names a key of the cluster: the holder's Active key is retired and this one takes its place. With -r
+/// the key of another holder is declared first: of another cluster, or the recovery key, whose holder is named
+/// recovery. Its owner can read everything that is sealed from then on, so compare the fingerprint with the owner
+/// over another channel.
 #[derive(Args)]
 pub(crate) struct Activate {
     /// The key, by the 16 digits that bulla keys list shows
@@ -44,8 +44,8 @@ pub(crate) struct Activate {
     #[arg(long, value_name = "HOLDER", requires = "recipient")]
     holder: Option<String>,
 
-    /// Activate even a key that the cluster does not hold although it should
-    #[arg(long)]
+    /// Activate a key even if the cluster should hold its private half but does not
+    #[arg(long, help_heading = None::<&str>)]
     force: bool,
 
     #[command(flatten)]

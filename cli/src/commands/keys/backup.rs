@@ -22,27 +22,27 @@ use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 use crate::who::identities::{self, IdentityFlags};
 
-/// Take the cluster's keys out of it, encrypted
+/// Write encrypted backups of a cluster's keys to a folder
 ///
-/// Writes one file for each key into a folder: the copy that the controller has sealed to the recovery
-/// recipients, or with --passphrase the identity itself under a passphrase. Every file is an age file that
-/// any age opens. It is read back and checked before the key counts as backed up. Without its keys a cluster
-/// cannot be rebuilt: keep the folder elsewhere, and what opens it somewhere else again.
+/// Writes one file per key: the copy that the controller sealed to the recovery recipients, or with --passphrase
+/// the identity encrypted with a passphrase. Each is a standard age file. It is read back and checked before the
+/// key counts as backed up. Without its keys a cluster cannot be rebuilt: store the folder away from the cluster,
+/// and what opens it somewhere else again.
 #[derive(Args)]
 pub(crate) struct BackupKeys {
-    /// The folder to write into, made if it is not there
-    #[arg(short, long, value_name = "FOLDER")]
+    /// The folder to write to, created if missing
+    #[arg(short, long, value_name = "FOLDER", help_heading = "Output")]
     output: PathBuf,
 
-    /// Read the identities themselves and encrypt each with a passphrase, which is asked for
-    #[arg(long, conflicts_with = "identities")]
+    /// Read the identities and encrypt each with a passphrase, which you are asked for
+    #[arg(long, conflicts_with = "identities", help_heading = None::<&str>)]
     passphrase: bool,
 
     #[command(flatten)]
     identities: IdentityFlags,
 
-    /// Write over files with another content
-    #[arg(long)]
+    /// Overwrite files that have other content
+    #[arg(long, help_heading = "Output")]
     force: bool,
 
     #[command(flatten)]

@@ -18,16 +18,15 @@ use crate::report::terminal::Consent;
 use crate::who::config::{self, Config, Environment};
 use crate::who::pinning::{self, HolderKey, Shown};
 
-/// Fetch the recipients that a cluster's values are sealed to today
+/// Fetch a cluster's public keys and print or pin them
 ///
-/// Reads the SealingKeys through the API server and prints the recipients of the Active ones as a
-/// recipients file for bulla seal -R. Compare the fingerprints with what the cluster's administrators
-/// tell you before you rely on them.
+/// Reads the SealingKeys through the API server and prints the Active recipients as a recipients file for bulla
+/// seal -R. Before you trust them, compare the fingerprints with what the cluster's administrators tell you.
 ///
-/// With --environment or --all they are pinned in bulla.yaml instead: shows for each holder the fingerprint that is
-/// pinned and the new one, and asks. What was pinned before becomes Retired. With several contexts each cluster
-/// gives the key of its own holder. A cluster that shows none of the keys that are pinned is refused, because it
-/// is another one.
+/// With --environment or --all the keys are pinned in bulla.yaml instead. Shows the pinned and the new fingerprint
+/// of each holder, and asks. A key that was pinned before becomes Retired. With several contexts, each cluster
+/// supplies the key of its own holder. A cluster that has none of the pinned keys is refused: it is a different
+/// cluster.
 #[derive(Args)]
 pub(crate) struct Fetch {
     #[command(flatten)]
@@ -36,31 +35,31 @@ pub(crate) struct Fetch {
     #[command(flatten)]
     output: OutputFlags,
 
-    /// Write over an existing file
-    #[arg(long)]
+    /// Overwrite an existing file
+    #[arg(long, help_heading = "Output")]
     force: bool,
 
-    /// The form of what is printed
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     format: ReportFormat,
 
-    /// Pin the keys in this environment of bulla.yaml; repeat for several
-    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"], add = completion::environments())]
+    /// Pin the keys in this environment of bulla.yaml; repeatable
+    #[arg(short, long = "environment", value_name = "NAME", group = "into", conflicts_with_all = ["output", "force", "format"], add = completion::environments(), help_heading = "Pinning")]
     environments: Vec<String>,
 
-    /// Pin each key in every environment of bulla.yaml that pins one of its holder
-    #[arg(long, group = "into", conflicts_with_all = ["output", "force", "format"])]
+    /// Pin each key in every environment of bulla.yaml that pins a key of the same holder
+    #[arg(long, group = "into", conflicts_with_all = ["output", "force", "format"], help_heading = "Pinning")]
     all: bool,
 
-    /// Whose key to pin; repeat for several [default: the cluster's own]
-    #[arg(long = "holder", value_name = "HOLDER", requires = "into")]
+    /// Pin the key of this holder; repeatable [default: the cluster's own]
+    #[arg(long = "holder", value_name = "HOLDER", requires = "into", help_heading = "Pinning")]
     holders: Vec<String>,
 
     #[command(flatten)]
     consent: Consent,
 
-    /// The bulla.yaml to use [default: the one at the root of the Git work tree]
-    #[arg(long, value_name = "FILE", requires = "into")]
+    /// Use this bulla.yaml [default: the one at the root of the Git work tree]
+    #[arg(long, value_name = "FILE", requires = "into", help_heading = "Pinning")]
     config: Option<PathBuf>,
 }
 

@@ -12,11 +12,10 @@ use crate::files::write::{self, Existing, Visibility};
 use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
-/// Make a new identity
+/// Generate an identity
 ///
-/// Writes an age identity file, as age-keygen does. With -o the file is readable by its owner only and
-/// the recipient is printed on stdout; without -o the file goes to stdout. An existing file is never
-/// written over.
+/// Writes an age identity file, as age-keygen does. With -o only you can read the file, and the recipient is
+/// printed to stdout; without -o the identity goes to stdout. An existing file is never overwritten.
 #[derive(Args)]
 pub(crate) struct Generate {
     /// The type of the key
@@ -27,7 +26,7 @@ pub(crate) struct Generate {
     output: OutputFlags,
 
     /// Write the identity even inside a Git work tree
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     force: bool,
 }
 

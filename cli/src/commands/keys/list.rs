@@ -11,26 +11,26 @@ use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys, sealing_keys}
 use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
-/// List a cluster's keys with their state
+/// List a cluster's keys and their state
 ///
-/// Shows every SealingKey: whose it is, whether it is sealed to, whether the cluster has its private half,
-/// whether that is backed up, and how many live SealedSecrets are sealed to it. A SealingKey that cannot be
-/// trusted is named in a warning and does not stand in the table.
+/// Shows for each SealingKey its holder, its state, whether the cluster has the private half, whether that is
+/// backed up, and how many live SealedSecrets are sealed to it. A SealingKey that cannot be trusted is reported in
+/// a warning and left out of the table.
 #[derive(Args)]
 pub(crate) struct ListKeys {
     #[command(flatten)]
     cluster: ClusterFlags,
 
     /// Only the keys of this holder
-    #[arg(long, value_name = "HOLDER")]
+    #[arg(long, value_name = "HOLDER", help_heading = None::<&str>)]
     holder: Option<String>,
 
     /// Only the keys in this state
-    #[arg(long, value_enum, ignore_case = true)]
+    #[arg(long, value_enum, ignore_case = true, help_heading = None::<&str>)]
     state: Option<StateFlag>,
 
-    /// The form of what is printed
-    #[arg(long, value_enum, default_value_t)]
+    /// Output format
+    #[arg(long, value_enum, default_value_t, help_heading = None::<&str>)]
     format: ListFormat,
 }
 
@@ -42,20 +42,20 @@ enum ListFormat {
     Human,
     /// For programs
     Json,
-    /// Fingerprints and nothing else
+    /// Fingerprints only
     Fingerprint,
 }
 
 /// A state, as SealingKeys spell it.
 #[derive(Clone, Copy, ValueEnum)]
 enum StateFlag {
-    /// Made, not yet sealed to
+    /// Made, not yet used for sealing
     #[value(name = "Pending")]
     Pending,
-    /// Sealed to
+    /// Used for sealing
     #[value(name = "Active")]
     Active,
-    /// No longer sealed to; it still opens
+    /// No longer used for sealing; still opens existing values
     #[value(name = "Retired")]
     Retired,
     /// Opens nothing any more

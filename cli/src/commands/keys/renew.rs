@@ -9,17 +9,17 @@ use crate::cluster::{Cluster, SealingKeys, sealing_keys};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 
-/// Have the controller make a new key to seal to
+/// Ask the controller for a new sealing key
 ///
-/// Asks the controller for the successor of the cluster's own Active key, and waits until it is Active.
-/// What is sealed already keeps opening: the old key is Retired, not gone.
+/// The new key replaces the cluster's own Active key. Waits until it is Active. Existing values still open: the old
+/// key becomes Retired and stays in the cluster.
 #[derive(Args)]
 pub(crate) struct Renew {
     #[command(flatten)]
     cluster: ClusterFlags,
 
-    /// The holder whose key is renewed [default: the cluster's own]
-    #[arg(long, value_name = "HOLDER")]
+    /// Renew the key of this holder [default: the cluster's own]
+    #[arg(long, value_name = "HOLDER", help_heading = None::<&str>)]
     holder: Option<String>,
 
     #[command(flatten)]

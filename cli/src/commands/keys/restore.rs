@@ -22,22 +22,22 @@ use crate::who::identities::IdentityFlags;
 /// What happens to a revoked key.
 const REVOKED: &str = "a revoked key opens nothing, and revocation is permanent; to store its identity anyway, pass --force";
 
-/// Bring identities back into a cluster
+/// Restore identities to a cluster
 ///
-/// Reads backups, passphrase files and plain identity files, and creates a Secret for each identity in them.
-/// Nothing that is there is written over. The controller takes them up while it runs and unseals at once what
-/// waited for them. A restored key opens and is not sealed to until bulla keys activate says so.
+/// Reads backups, passphrase-encrypted files and plain identity files, and creates a Secret for each identity.
+/// Existing Secrets are never overwritten. A running controller picks them up and unseals what was waiting for
+/// them. A restored key opens existing values; new ones are not sealed to it until you run bulla keys activate.
 #[derive(Args)]
 pub(crate) struct Restore {
-    /// Files of identities, or folders of backups
+    /// Identity files, or folders of backups
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
     #[command(flatten)]
     identities: IdentityFlags,
 
-    /// Store even the identities of revoked keys
-    #[arg(long)]
+    /// Store the identities of revoked keys too
+    #[arg(long, help_heading = None::<&str>)]
     force: bool,
 
     #[command(flatten)]

@@ -11,15 +11,15 @@ use crate::command_line::completion;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::{escape, output};
 
-/// Stop sealing to a key, which still opens
+/// Stop sealing to a key; existing values still open
 #[derive(Args)]
 pub(crate) struct Retire {
     /// The key, by the 16 digits that bulla keys list shows
     #[arg(value_name = "FINGERPRINT", add = completion::fingerprints())]
     fingerprint: Fingerprint,
 
-    /// Retire even the Active key of another holder, who then has none
-    #[arg(long)]
+    /// Retire the Active key of another holder, which leaves that holder without one
+    #[arg(long, help_heading = None::<&str>)]
     force: bool,
 
     #[command(flatten)]

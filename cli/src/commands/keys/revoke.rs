@@ -19,29 +19,28 @@ use crate::report::{escape, output};
 /// How many of those that need the key are named.
 const NAMED: usize = 10;
 
-/// Stop opening with a key, for good
+/// Stop opening values with a key, permanently
 ///
-/// Refuses while anything still needs the key: a live SealedSecret of any namespace, or a file in Git, with a
-/// value that no other key of this cluster opens. bulla rekey moves them to today's keys. A revoked key stays
-/// revoked. Revoking does not undo disclosure: what the holder of the private half could read, he has read, so
-/// change the credentials themselves first.
+/// Refused while anything still needs the key: a live SealedSecret in any namespace, or a file in Git, with a value
+/// that no other key of this cluster opens. bulla rekey moves such values to today's keys. Revocation is permanent.
+/// It does not undo disclosure: anyone who had the private half could read the values, so change the credentials
+/// themselves first.
 #[derive(Args)]
 pub(crate) struct Revoke {
     /// The key, by the 16 digits that bulla keys list shows
     #[arg(value_name = "FINGERPRINT", add = completion::fingerprints())]
     fingerprint: Fingerprint,
 
-    /// Look at the files of this branch, tag or commit; repeat for several [default: HEAD of the
-    /// repository around the current folder]
+    /// Check the files of this branch, tag or commit; repeatable [default: HEAD of the current repository]
     #[arg(long = "git-ref", value_name = "REF")]
     git_refs: Vec<String>,
 
-    /// Look at no files in Git
+    /// Do not check files in Git
     #[arg(long, conflicts_with = "git_refs")]
     no_git: bool,
 
-    /// Revoke although something still needs the key, or although that cannot be found out
-    #[arg(long)]
+    /// Revoke even if something still needs the key, or if that cannot be checked
+    #[arg(long, help_heading = None::<&str>)]
     force: bool,
 
     #[command(flatten)]

@@ -8,11 +8,11 @@ use clap::Args;
 #[derive(Args)]
 pub(super) struct Wait {
     /// How many seconds to wait for the controller
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = None::<&str>)]
     pub(super) timeout: u64,
 
     /// Do not wait for the controller
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     no_wait: bool,
 }
 

@@ -11,22 +11,28 @@ use crate::report::failure::{Failure, OrHint};
 /// What the variables of `--exec` and `--format dotenv` are called.
 #[derive(Args)]
 pub(super) struct Names {
-    /// Put PREFIX before the name of each variable
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    /// Start the name of each variable with PREFIX
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Output"
+    )]
     prefix: String,
 
-    /// How a data key becomes the name of a variable
-    #[arg(long, value_enum, default_value_t)]
+    /// How to name the variable for a data key
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     names: NameRule,
 }
 
 /// How a data key becomes the name of a variable.
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum NameRule {
-    /// The key itself, as envFrom has it in a pod; a key that is no such name is refused
+    /// Like the key, as envFrom does in a pod; a key that is not a valid variable name is refused
     #[default]
     Key,
-    /// The key in capitals, with _ for - and .
+    /// Like the key, in capitals, with _ for - and .
     Upper,
 }
 

@@ -13,12 +13,12 @@ use crate::report::failure::{Failure, OrHint};
 /// Which SealedSecret of a file is meant, and for which namespace it is.
 #[derive(Args)]
 pub(crate) struct PickFlags {
-    /// The name of the SealedSecret, where the file has several
-    #[arg(long = "name", value_name = "NAME")]
+    /// The name of the SealedSecret, if FILE has several
+    #[arg(long = "name", value_name = "NAME", help_heading = "Secret")]
     pub(crate) name: Option<String>,
 
-    /// The namespace of the SealedSecret; must agree with a manifest that names one
-    #[arg(short, long, value_name = "NAMESPACE")]
+    /// The namespace of the SealedSecret; must match the manifest if that names one
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = "Secret")]
     pub(crate) namespace: Option<String>,
 }
 

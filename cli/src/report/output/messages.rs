@@ -16,11 +16,11 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 /// How all commands print messages.
 #[derive(Args)]
 pub(crate) struct MessageFlags {
-    /// When to use colours. For auto, NO_COLOR and CLICOLOR_FORCE count too
+    /// When to use colors; auto also follows NO_COLOR and CLICOLOR_FORCE
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
     color: clap::ColorChoice,
 
-    /// Say nothing but errors: no notes, warnings, summaries and progress
+    /// Print errors only: no notes, warnings, summaries or progress
     #[arg(short, long, global = true)]
     quiet: bool,
 }
