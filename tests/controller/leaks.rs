@@ -172,7 +172,7 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     namespace.event("immutable", "Recreated")?;
     eventually("a report of the malformed identities", SOON, || {
         let log = Cluster::shared()?.controller.log()?;
-        ensure!(log.contains("marker-3") && log.contains("unusable"), "not yet");
+        ensure!(log.contains("marker-3") && log.contains("invalid identity Secret"), "not yet");
         Ok(())
     })?;
     for name in ["marker-0", "marker-1", "marker-2", "marker-3"] {
