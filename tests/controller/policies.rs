@@ -275,7 +275,11 @@ fn merge_takes_over_no_key() -> Result<()> {
     let values = [("a", "2"), ("username", "ours")];
     namespace.apply(&merging(&namespace, "db", &values)?)?;
     let refused = namespace.refused("db", "KeyTaken")?;
-    ensure!(message(&refused).starts_with("key username of "), "{}", message(&refused));
+    ensure!(
+        message(&refused).starts_with("key username already exists in "),
+        "{}",
+        message(&refused)
+    );
     ensure!(namespace.secret("db")? == before, "it was written");
     Ok(())
 }
