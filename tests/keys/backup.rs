@@ -110,7 +110,11 @@ fn an_invalid_backup_does_not_count() -> Result<()> {
 
     // An object that is not a backup is reported, and its key counts as having none.
     replace(json!({"identity.age": "bm90aGluZw=="}))?;
-    let run = place.refused("backup -o out", 1, &format!("there is no encrypted copy: {key}\n"))?;
+    let run = place.refused(
+        "backup -o out",
+        1,
+        &format!("cannot back up {key}: the controller has made no encrypted copy\n"),
+    )?;
     let warning = format!("warning: Secret {name} is skipped: not an age file");
     assert!(run.stderr.contains(&warning), "{}", run.stderr);
     Ok(())

@@ -33,7 +33,7 @@ fn a_clusters_keys_are_pinned_and_renewed_after_a_confirmation() -> Result<()> {
     fs::write(&config, HEAD)?;
 
     // There is no terminal, so nobody can confirm.
-    let run = place.refused("fetch --environment prod", 2, "agree with --yes\n")?;
+    let run = place.refused("fetch --environment prod", 2, "pass --yes\n")?;
     ensure!(
         run.stderr.starts_with("holder eu in environment prod, shown by context "),
         "{}",
@@ -193,7 +193,7 @@ fn each_context_shows_the_key_of_its_cluster() -> Result<()> {
         recovery.recipient()
     );
     let run = place.bulla(&init)?;
-    ensure!(run.code == 2 && run.stderr.ends_with("agree with --yes\n"), "{}", run.stderr);
+    ensure!(run.code == 2 && run.stderr.ends_with("pass --yes\n"), "{}", run.stderr);
     for (holder, key) in [("eu", &eu), ("us", &us)] {
         ensure!(run.stderr.contains(&comparison("(none)", key)), "{holder}: {}", run.stderr);
     }

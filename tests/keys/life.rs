@@ -82,7 +82,12 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     fs::write(place.path("older.txt"), restored.to_secret_string().as_bytes())?;
     let run = place.done("restore older.txt")?;
     let older = fingerprint(&restored);
-    assert!(run.stderr.contains(&format!("note: {older} is held: it opens. ")), "{}", run.stderr);
+    assert!(
+        run.stderr
+            .contains(&format!("note: {older} opens old values; it is not used for new ones")),
+        "{}",
+        run.stderr
+    );
     assert_eq!(place.state(older)?, "Retired");
     assert_eq!(active(&place)?, second);
     place.done(&format!("activate {older}"))?;
@@ -97,7 +102,11 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
         Ok(())
     })?;
     place.refused("restore older.txt", 2, "is Revoked in this cluster\n")?;
-    place.refused(&format!("activate {older}"), 2, "is Revoked, and stays so\n")?;
+    place.refused(
+        &format!("activate {older}"),
+        2,
+        "is already revoked; revocation is permanent\n",
+    )?;
     // The existing SealedSecret still opens.
     place.shell.run("kubectl wait --for=condition=Ready --timeout=60s sealedsecret/db")?;
     Ok(())

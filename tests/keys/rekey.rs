@@ -163,7 +163,7 @@ fn a_user_without_the_right_is_told_who_can_grant_it() -> Result<()> {
     )?;
     fs::copy(place.path("db.yaml"), reader.path("db.yaml"))?;
     let run = rekey(&reader, "")?;
-    let message = "error: db.yaml: document 1, line 8: rekey-forbidden/db: you may not create Rekeys in namespace rekey-forbidden\nhint: an administrator binds the ClusterRole bulla-rekey to you there";
+    let message = "error: db.yaml: document 1, line 8: rekey-forbidden/db: you may not create Rekeys in namespace rekey-forbidden\nhint: ask an administrator to bind the ClusterRole bulla-rekey to you there";
     ensure!(run.code == 1 && run.stderr.starts_with(message), "{}", run.stderr);
     Ok(())
 }

@@ -48,7 +48,7 @@ fn identities_are_restored_from_files_of_every_kind() -> Result<()> {
         all.map(|identity| format!("{}: restored", fingerprint(identity))).into();
     lines.sort();
     assert_eq!(run.stdout.lines().collect::<Vec<_>>(), lines);
-    assert!(run.stderr.contains("warning: while two clusters live with one key"), "{}", run.stderr);
+    assert!(run.stderr.contains("warning: while two clusters share a key"), "{}", run.stderr);
     for identity in all {
         let secret = place.get("secret", &fingerprint(identity))?;
         assert_eq!(secret["type"], "bulla.dev/identity");
@@ -123,7 +123,7 @@ fn nothing_is_overwritten_and_a_revoked_key_is_refused() -> Result<()> {
         "bulla.dev/revoked=true",
     ])?;
     let run = place.done("restore marked")?;
-    assert_eq!(run.stdout, format!("{name}: already exists, and revoked\n"));
+    assert_eq!(run.stdout, format!("{name}: already exists, and is revoked\n"));
     Ok(())
 }
 

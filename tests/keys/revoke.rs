@@ -101,7 +101,7 @@ fn a_key_that_files_in_git_need_is_not_revoked() -> Result<()> {
     place.shell.run("git init --quiet --initial-branch main")?;
     // Nothing is committed yet.
     let run = place.refused(&format!("revoke {key}"), 2, "without a terminal")?;
-    assert!(run.stderr.contains("there is no Git repository here"), "{}", run.stderr);
+    assert!(run.stderr.contains("no Git repository here"), "{}", run.stderr);
     fs::write(folder.join("db.yaml"), chart(&value(&old)?))?;
     fs::write(place.path("notes"), value(&old)?)?;
     commit("old")?;
@@ -127,7 +127,7 @@ fn a_key_that_files_in_git_need_is_not_revoked() -> Result<()> {
         2,
         "there is no nowhere in Git here\n",
     )?;
-    place.refused(&format!("{revoke} --git-ref=--help"), 2, "there is no --help in Git here\n")?;
+    place.refused(&format!("{revoke} --git-ref=--help"), 2, "no such revision: --help\n")?;
     assert_eq!(place.state(key)?, "Retired");
     // Earlier versions in history are mentioned, but do not prevent the revocation.
     place.done(&revoke)?;

@@ -15,7 +15,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
     let activate = format!("activate -r {recipient} --holder recovery");
     // A user has to compare the fingerprint, or confirm with --yes.
     let run = place.refused(&activate, 2, "without a terminal, pass --yes\n")?;
-    let shown = format!("from now on  {}\n", recipient.long_fingerprint());
+    let shown = format!("new key      {}\n", recipient.long_fingerprint());
     assert!(run.stderr.contains(&shown), "{}", run.stderr);
     assert!(place.get("sealingkey", &fingerprint(&first)).is_err());
 

@@ -20,7 +20,7 @@ fn kubeconfig(server: &str, cluster: serde_json::Value) -> String {
 }
 
 #[test]
-fn an_unusable_kubeconfig_is_told_and_not_repeated() {
+fn an_unusable_kubeconfig_is_reported_and_not_repeated() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "insecure",
@@ -62,7 +62,7 @@ fn an_unusable_kubeconfig_is_told_and_not_repeated() {
             "error: cannot use the kubeconfig: its certificate authority cannot be loaded\n",
         ),
         (&["--kubeconfig", "closed"], "error: cannot reach 127.0.0.1:1: "),
-        (&[], "error: no kubeconfig found "),
+        (&[], "error: kubeconfig "),
     ] {
         let run = sandbox.run(&[&["keys", "fetch"], args].concat());
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{}", run.stderr);

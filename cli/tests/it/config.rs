@@ -1,4 +1,4 @@
-//! `bulla.yaml`: where it stands, what it may say, and whom values are sealed to by it.
+//! `bulla.yaml`: where it is, what it may hold, and the recipients that it pins.
 
 use std::fs;
 
@@ -176,7 +176,10 @@ fn what_is_wrong_is_refused_with_its_line() {
             wrong("prod/**", "'C:/prod'"),
             "line 3: environments.prod.paths[0]: expected a path relative to this file",
         ),
-        (wrong("prod/**", "'https://a.example/prod'"), "line 3: environments.prod.paths[0]: a URL"),
+        (
+            wrong("prod/**", "'https://a.example/prod'"),
+            "line 3: environments.prod.paths[0]: expected a path within the repository, found a URL",
+        ),
         (
             wrong("prod/**", "prod\\x"),
             "line 3: environments.prod.paths[0]: separate folders with /",

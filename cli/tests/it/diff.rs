@@ -153,7 +153,7 @@ fn an_object_in_another_file_is_moved() {
 }
 
 #[test]
-fn a_value_in_another_place_is_told_with_where_it_was() {
+fn a_moved_value_is_shown_with_its_old_place() {
     let repository = repository();
     let sandbox = &repository.0;
     let renamed = sandbox.read("apps/db.yaml").replace("    password: ", "    passphrase: ");
@@ -199,7 +199,7 @@ fn no_plaintext_is_ever_printed() {
 }
 
 #[test]
-fn style_and_order_are_no_difference() {
+fn style_and_order_do_not_differ() {
     let repository = repository();
     let sandbox = &repository.0;
     let db = sandbox.read("apps/db.yaml");
@@ -241,7 +241,7 @@ fn folders_and_streams_are_compared_without_git() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_and_the_others_are_compared() {
+fn an_unreadable_file_is_reported_and_the_others_are_compared() {
     let repository = repository();
     let sandbox = &repository.0;
     repository.seal("apps/db.yaml", "db", "user: app");

@@ -88,7 +88,7 @@ impl Desk {
     /// Edits `db.yaml` in a way that is refused, again and again: the error, with what is seen when it is opened again.
     fn refused(&self, script: &str, args: &[&str]) -> (String, String) {
         let before = self.sandbox.read("db.yaml");
-        // The first time it is done, the second time it is looked at and left.
+        // The first round changes it, the second leaves it unchanged.
         let script =
             format!("if grep -q '^# error' \"$1\"; then cp \"$1\" seen; else {script}\nfi");
         let run = self.edit(&script, &[&["db.yaml"], args].concat());
@@ -197,12 +197,12 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
         (
             "sed 's|^  user: .*|  user: BULLA.dev/Sealed/user/|'",
             "stringData.user: a changed placeholder is not a value",
-            "write the new value alone",
+            "write only the new value",
         ),
         (
             "sed 's|^  user: \\(.*\\)|  user: \"old is \\1, new is app2\"|'",
             "stringData.user: a changed placeholder is not a value",
-            "write the new value alone",
+            "write only the new value",
         ),
         (
             "sed 's|team: storage|team: bulla.dev/sealed/user/x|'",
@@ -238,8 +238,11 @@ fn name_and_namespace_stay() {
     let desk = Desk::new();
     for (filter, field) in [
         ("sed 's|name: db|name: db2|'", "metadata.name: cannot be changed here; it was db"),
-        ("sed 's|namespace: prod|namespace: dev|'", "metadata.namespace: was prod,"),
-        ("sed '/namespace: prod/d'", "metadata.namespace: was prod,"),
+        (
+            "sed 's|namespace: prod|namespace: dev|'",
+            "metadata.namespace: cannot be changed here; it was prod",
+        ),
+        ("sed '/namespace: prod/d'", "metadata.namespace: cannot be changed here; it was prod"),
     ] {
         let (stderr, _) = desk.refused(&through(filter), &[]);
         assert!(stderr.contains(field), "{stderr}");
@@ -403,7 +406,7 @@ fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
         ("sed 's|^kind: .*|kind: ConfigMap|'", "kind ConfigMap of v1 is not supported here"),
         (
             "sed 's|^  name: db|&\\n  finalizers: [x]|'",
-            "metadata.finalizers: only labels and annotations",
+            "metadata.finalizers: the Secret can only get labels and annotations",
         ),
     ] {
         let (stderr, seen) = desk.refused(&through(filter), &[]);
@@ -550,7 +553,7 @@ fn json_stays_json() {
 }
 
 #[test]
-fn what_somebody_else_changed_meanwhile_stays() {
+fn changes_of_someone_else_in_the_meantime_stay() {
     let desk = Desk::new();
     let edit = through("sed 's|^  user: .*|  user: typed-value|'");
     // Beside ours: both changes are there.

@@ -57,7 +57,7 @@ fn a_passphrase_opens_an_armored_and_a_binary_file() {
 }
 
 #[test]
-fn what_does_not_open_is_told_without_the_passphrase() {
+fn a_file_that_does_not_open_is_reported_without_the_passphrase() {
     let sandbox = Sandbox::new();
     let (text, _) = identity("x25519");
     let file = with_passphrase(&text, 10, Format::AsciiArmor);
@@ -169,7 +169,7 @@ fn a_backup_and_an_age_file_are_opened_by_the_other_identities_in_any_order() {
 }
 
 #[test]
-fn a_sealed_value_of_something_else_is_no_identity_file() {
+fn a_sealed_value_is_not_an_identity_file() {
     use base64::Engine;
     let sandbox = Sandbox::with_keys();
     let sealed = std::fs::read_to_string(example("x25519-sealed.yaml")).unwrap();

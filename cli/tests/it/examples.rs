@@ -39,7 +39,7 @@ fn the_sealed_secret_opens_with_the_identity_of_its_type() {
 }
 
 #[test]
-fn the_sealed_stream_holds_what_the_stream_in_the_clear_holds() {
+fn the_sealed_stream_holds_the_plaintext_stream() {
     let secrets = documents(&open("hybrid", "sealed-secrets.yaml"));
     let names: Vec<_> = secrets.iter().map(|secret| &secret["metadata"]["name"]).collect();
     assert_eq!(names, ["registry", "cache", "mail"]);

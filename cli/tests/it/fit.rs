@@ -37,7 +37,7 @@ fn repository() -> Sandbox {
     sandbox
 }
 
-/// What a shell is told when the last of these words is to be completed.
+/// The candidates for the last of these words.
 fn candidates(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
     let mut command = sandbox.command(&[&["--"], words].concat());
     let output = command
@@ -83,7 +83,7 @@ fn shells_complete_what_files_hold() {
 }
 
 #[test]
-fn a_key_is_completed_for_whom_it_is_not_to_act_on_a_terminal() {
+fn a_completed_key_cannot_act_on_a_terminal() {
     let sandbox = repository();
     sandbox.write(
         "db.yaml",
@@ -172,7 +172,7 @@ fn there_is_a_man_page_for_every_command() {
     assert_eq!(one, sandbox.read("man1/bulla-keys-fetch.1"));
     assert!(one.contains(".TH bulla-keys-fetch 1 "), "{one}");
     assert!(one.contains(r"\fBbulla keys fetch\fR"), "{one}");
-    // Written again they are the same, and what is no command has no page.
+    // Written again they are the same, and an unknown command has no page.
     sandbox.done(&["man", "--out", "man1"]);
     let run = sandbox.run(&["man", "keys", "fly"]);
     assert_eq!(run.code, 2);

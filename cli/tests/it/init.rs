@@ -76,7 +76,7 @@ fn there_is_one_in_a_work_tree() {
     let sandbox = work_tree();
     let run = run_in(&sandbox, ".", &["init"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.starts_with("error: this is no Git work tree"), "{}", run.stderr);
+    assert!(run.stderr.starts_with("error: not in a Git work tree"), "{}", run.stderr);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn a_value_that_does_not_parse_is_shown_beside_the_others() {
 }
 
 #[test]
-fn what_is_no_sealed_secret_is_not_inspected() {
+fn only_a_sealed_secret_is_inspected() {
     let run = Sandbox::new().run(&["inspect", example("secret.yaml").to_str().unwrap()]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""));
     assert!(run.stderr.contains("kind Secret of v1 is not supported here"), "{}", run.stderr);
@@ -86,7 +86,7 @@ user  3      x25519  strict  prod/db     91efc95f9aa3a7fb
 }
 
 #[test]
-fn a_folder_is_looked_through_and_holders_are_named() {
+fn a_folder_is_scanned_and_holders_are_named() {
     let sandbox = Sandbox::with_keys();
     std::fs::create_dir_all(sandbox.path(".git/objects")).unwrap();
     std::fs::create_dir_all(sandbox.path("prod/sub")).unwrap();
@@ -112,7 +112,7 @@ fn a_folder_is_looked_through_and_holders_are_named() {
         report[0]["values"][0]["recipients"],
         json!([{"fingerprint": "91efc95f9aa3a7fb", "holder": "prod-eu"}])
     );
-    // What is ours and broken is told beside the rest.
+    // A broken SealedSecret is reported beside the rest.
     sandbox.write(
         "prod/broken.yaml",
         "apiVersion: bulla.dev/v1alpha1\nkind: SealedSecret\nmetadata: [\n",

@@ -1,4 +1,4 @@
-//! Commands that write files, killed at random moments: each file is wholly old or wholly new, and nothing that is
+//! Commands that write files, killed at random moments: each file is entirely old or entirely new, and nothing that is
 //! left behind holds a value.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const MEASURED: usize = 5;
 const OLD_VALUE: &str = "old marked-plaintext-of-a-test";
 const NEW_VALUE: &str = "new marked-plaintext-of-a-test";
 
-/// The shortest value that is looked for: shorter ones stand in everything.
+/// The shortest value that is searched for: shorter ones are in everything.
 const MIN_SEARCHED_BYTES: usize = 6;
 
 /// A tree of files, and what a command does to it.
@@ -145,7 +145,7 @@ impl Scene {
                     wait_until(&|| fs::read_to_string(path).unwrap() != *old, &mut child);
                 }
             }
-            // It may have ended meanwhile.
+            // It may have ended in the meantime.
             let _ = child.kill();
             let status = child.wait().unwrap();
             let states: Vec<_> = self.old.keys().map(|path| self.state(path)).collect();

@@ -163,7 +163,7 @@ fn each_mistake_has_its_rule() {
 }
 
 #[test]
-fn a_status_and_what_the_server_adds_are_no_mistake() {
+fn a_status_and_fields_of_the_server_are_fine() {
     let served = rules(&[], |it| {
         it["metadata"]["uid"] = json!("1");
         it["metadata"]["generation"] = json!(2);
@@ -176,7 +176,7 @@ fn a_status_and_what_the_server_adds_are_no_mistake() {
 }
 
 #[test]
-fn large_manifests_are_told() {
+fn large_manifests_are_reported() {
     let sized = |bytes: usize| {
         rules(&[], move |it| it["metadata"]["annotations"] = json!({"a": "x".repeat(bytes)}))
     };
@@ -186,7 +186,7 @@ fn large_manifests_are_told() {
 }
 
 #[test]
-fn a_stream_is_judged_object_by_object() {
+fn a_stream_is_checked_object_by_object() {
     let sandbox = changed(&[], |sealed| sealed["metadata"]["name"] = json!("cache"));
     let sealed = sandbox.read("sealed.yaml");
     let stream = format!(

@@ -1,16 +1,16 @@
-//! A text that stands in values and nowhere else, and how it is spelled where it must not be found.
+//! A text that is in values and nowhere else, and its spellings where it must not be found.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 /// Long enough that no ciphertext has it, or its base64, by chance.
 pub(crate) const MARKER: &str = "marked-plaintext-of-a-test";
 
-/// Whether the marker stands in it.
+/// Whether the marker is in it.
 pub(crate) fn is_marked(content: &[u8]) -> bool {
     holds(content, MARKER)
 }
 
-/// Whether a text stands in it, raw or in base64, wherever it begins.
+/// Whether a text is in it, raw or in base64, wherever it begins.
 pub(crate) fn holds(content: &[u8], text: &str) -> bool {
     // The digits at both ends depend on what is around it.
     let in_base64 = (0..3).map(|shift| {

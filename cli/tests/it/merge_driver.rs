@@ -229,7 +229,7 @@ fn what_would_not_be_read_again_is_a_conflict_of_the_whole() {
     let repository = repository();
     let base = repository.sealed("db", ALL, "x25519.pub");
     let value = |text: &str| value(&repository.sealed("db", text, "x25519.pub"), "z");
-    // The same key twice, at two ends of one mapping: as text that is no conflict.
+    // The same key twice, at two ends of one mapping: as text that is not a conflict.
     let ours = base.replace("    a: ", &format!("    z: {}\n    a: ", value("z: ours")));
     let theirs = format!("{base}    z: {}\n", value("z: theirs"));
     let merge = merge(&repository, &base, Some(&ours), Some(&theirs));
@@ -266,7 +266,7 @@ fn both_sides_may_add_the_file() {
 }
 
 #[test]
-fn the_ancestor_and_the_length_of_markers_are_as_git_is_told() {
+fn the_ancestor_and_the_length_of_markers_follow_gits_configuration() {
     let repository = repository();
     repository.git(&["config", "merge.conflictStyle", "diff3"]);
     repository.0.write(".gitattributes", "*.yaml merge=bulla conflict-marker-size=12\n");
@@ -281,7 +281,7 @@ fn the_ancestor_and_the_length_of_markers_are_as_git_is_told() {
 }
 
 #[test]
-fn bytes_that_are_no_text_leave_the_file_as_it_is() {
+fn binary_bytes_leave_the_file_unchanged() {
     let repository = repository();
     let sandbox = &repository.0;
     sandbox.write("base", "a\n");

@@ -1,4 +1,4 @@
-//! Colours, and how much is said.
+//! Colours, and how much is printed.
 
 use crate::sandbox::{Run, Sandbox, example};
 
@@ -19,14 +19,14 @@ fn run(args: &[&str], env: &[(&str, &str)]) -> Run {
 }
 
 #[test]
-fn colours_are_where_they_are_wanted() {
+fn colours_are_where_they_are_enabled() {
     for (args, env, is_colored) in [
         (&["unseal", "-"][..], &[][..], false),
         (&["unseal", "-"], &[("CLICOLOR_FORCE", "1")], true),
         (&["unseal", "-"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
         (&["unseal", "-", "--color", "always"], &[("NO_COLOR", "1")], true),
         (&["--color=never", "unseal", "-"], &[("CLICOLOR_FORCE", "1")], false),
-        // A command line that is not understood has its colours all the same.
+        // A command line that is not understood still has its colours.
         (&["unseal", "--color", "always", "--unknown"], &[], true),
         (&["unseal", "--color=never", "--unknown"], &[("CLICOLOR_FORCE", "1")], false),
         (&["unseal", "--unknown", "--", "--color=always"], &[], false),

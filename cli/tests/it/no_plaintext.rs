@@ -84,7 +84,7 @@ fn create_writes_no_value() {
     desk.sandbox.write("values.env", format!("user={MARKER}\n"));
     let from = ["--from-file", "password=-", "--from-env-file", "values.env"];
     let to = ["-n", "prod", "-R", "x25519.pub", "-o", "new.yaml"];
-    // Into a file that is made, as one more object, and into the one that is there.
+    // Into a new file, as one more object, and into an existing one.
     for (name, flags) in [("cache", &[][..]), ("mail", &[]), ("cache", &["--merge"])] {
         let args = [&["create", name], &from[..], &to, flags].concat();
         assert_unmarked(&traced(&desk, &desk.sandbox.command(&args)));

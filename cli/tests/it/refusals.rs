@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::sandbox::{Run, Sandbox, example};
 
-/// Stands in every failing input where a value would.
+/// Is in every failing input where a value would be.
 const MARKER: &str = "hunter2-marked-plaintext";
 
 /// Neither the marker nor its base64, at any of the three alignments, may be found.
@@ -22,7 +22,7 @@ fn secret(body: &str) -> String {
     format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: prod}}\n{body}\n")
 }
 
-/// Inputs of `seal`, and what is said of them.
+/// Inputs of `seal`, and their messages.
 type Cases = Vec<(String, &'static str)>;
 
 /// A text with the marker for every `@`.
@@ -96,12 +96,15 @@ fn mistyped() -> Cases {
     vec![
         (
             marked("stringData:\n  a: [@]"),
-            "in.yaml: document 1, line 5: stringData.a: expected a list where text",
+            "in.yaml: document 1, line 5: stringData.a: a list where text is wanted",
         ),
-        (marked("stringData:\n  a: {@: @}"), "stringData.a: expected a mapping where text"),
+        (marked("stringData:\n  a: {@: @}"), "stringData.a: a mapping where text is wanted"),
         (marked("stringData:\n  a: 5"), "stringData.a: a number where text is wanted; quote it"),
         (marked("stringData:\n  a: 5.5"), "stringData.a: a number where text is wanted; quote it"),
-        (marked("stringData:\n  a: true"), "stringData.a: expected a boolean where text; quote it"),
+        (
+            marked("stringData:\n  a: true"),
+            "stringData.a: a boolean where text is wanted; quote it",
+        ),
         (marked("stringData:\n  a:"), "stringData.a: no value; an empty one is written \"\""),
         (marked("stringData:\n  a: !x @"), "a YAML tag, which no manifest needs"),
         (
@@ -327,7 +330,7 @@ fn a_damaged_or_foreign_value_is_an_answer_and_a_malformed_one_a_mistake() {
 }
 
 #[test]
-fn what_is_no_text_is_refused_with_its_place() {
+fn other_than_text_is_refused_with_its_place() {
     let sandbox = Sandbox::with_keys();
     for (bytes, message) in [
         (&b"a: 1\nb: \xff\xfe"[..], "in.yaml: line 2, column 4: not UTF-8"),

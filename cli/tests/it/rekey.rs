@@ -38,7 +38,7 @@ fn sealed_with(sandbox: &Sandbox, namespace: &str, name: &str, flags: &[&str]) -
     run.stdout
 }
 
-/// The value of `key`, as it stands.
+/// The value of `key` in the file.
 fn value<'a>(manifest: &'a str, key: &str) -> &'a str {
     let line = manifest.lines().find_map(|line| line.trim().strip_prefix(&format!("{key}: ")));
     line.unwrap()
@@ -404,7 +404,7 @@ fn the_namespace_comes_from_the_manifest_or_from_the_flag() {
 /// Root may do everything, so the command runs as nobody when the tests run as root.
 #[cfg(unix)]
 #[test]
-fn a_file_that_cannot_be_written_is_told_and_the_others_are_done() {
+fn an_unwritable_file_is_reported_and_the_others_are_done() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     let sandbox = keys();
@@ -471,7 +471,7 @@ fn links_out_of_the_tree_are_not_followed() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_leaves_each_file_wholly_old_or_wholly_new() {
+fn a_signal_leaves_each_file_entirely_old_or_new() {
     const FILES: usize = 40;
     let sandbox = keys();
     fs::create_dir(sandbox.path("tree")).unwrap();
@@ -500,7 +500,7 @@ fn a_signal_leaves_each_file_wholly_old_or_wholly_new() {
         for (number, old) in olds.iter().enumerate() {
             let name = format!("tree/{number}.yaml");
             if sandbox.read(&name) != *old {
-                // The rekeyed file as a whole: it opens, and has what is not sealed.
+                // The rekeyed file as a whole: it opens, and the rest is unchanged.
                 let secrets = documents(&sandbox.done(&["unseal", "-i", "new.txt", &name]));
                 assert_eq!(plaintext(&secrets[0], "b"), b"secret b");
             }

@@ -60,7 +60,7 @@ impl Sandbox {
     }
 
     /// The program itself, copied to where anybody may go, whatever the build folder's permissions are. By another process: one that
-    /// another test starts meanwhile would inherit the file as one that is being written, and so not to be run.
+    /// another test starts in the meantime would inherit the file as one that is being written, and so not to be run.
     #[cfg(unix)]
     pub(crate) fn own_program(&self) -> PathBuf {
         let copy = self.path("bulla");

@@ -1,4 +1,4 @@
-//! `seal -o` into a file that is there: what is given is merged, and everything else stays.
+//! `seal -o` into an existing file: new values are merged, and everything else stays.
 
 use std::fs;
 use std::process::Command;
@@ -91,13 +91,13 @@ fn only_what_is_given_changes() {
 fn with_an_identity_equal_values_stay() {
     let (sandbox, out) = sandbox();
     seal_done(&sandbox, FIRST, &[]);
-    let anew = sandbox.read("out.yaml");
-    assert_eq!(starts(&differences(&out, &anew).1), ["    a:", "    b:"]);
+    let again = sandbox.read("out.yaml");
+    assert_eq!(starts(&differences(&out, &again).1), ["    a:", "    b:"]);
     sandbox.write("out.yaml", &out);
     let told = seal_done(&sandbox, FIRST, &["-i", "x25519.txt"]);
     assert_eq!(told, "out.yaml: prod/db: a: unchanged\nout.yaml: prod/db: b: unchanged\n");
     assert_eq!(sandbox.read("out.yaml"), out);
-    // Another value, other recipients, another scope, another identity: each is written anew.
+    // Another value, other recipients, another scope, another identity: each is sealed again.
     let changed = FIRST.replace("one", "eins");
     seal_done(&sandbox, &changed, &["-i", "x25519.txt"]);
     assert_eq!(starts(&differences(&out, &sandbox.read("out.yaml")).1), ["    a:"]);
@@ -127,7 +127,7 @@ fn what_the_file_has_not_is_added_at_its_end() {
     seal_done(&sandbox, &FIRST.replace("prod", "dev").replace("two", "zwei"), &[]);
     let newer = sandbox.read("out.yaml");
     assert!(newer.starts_with(&out) && newer != new);
-    // JSON can be merged into, but nothing stands behind it.
+    // JSON can be merged into, but nothing can follow it.
     let json = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}}"#;
     sandbox.write("out.yaml", json);
     let run = seal(&sandbox, FIRST, &[]);
@@ -177,11 +177,11 @@ fn a_manifest_without_a_namespace_is_for_that_of_its_values() {
     assert!(run.stderr.contains(
         "the value of a is sealed for namespace prod, so the others cannot be sealed for dev"
     ));
-    // All values anew are for whatever they are given for.
+    // All values sealed again can be for another namespace.
     sandbox.write("out.yaml", &bare);
     seal_done(&sandbox, &FIRST.replace("prod", "dev"), &[]);
-    let anew = sandbox.read("out.yaml").replace("  name: db\n", "  name: db\n  namespace: dev\n");
-    sandbox.write("out.yaml", anew);
+    let again = sandbox.read("out.yaml").replace("  name: db\n", "  name: db\n  namespace: dev\n");
+    sandbox.write("out.yaml", again);
     assert_eq!(plaintext(&opened(&sandbox), "a"), b"one");
 }
 
@@ -266,7 +266,7 @@ fn plaintext_in_place_gives_way_as_a_whole_or_not_at_all() {
         )
     );
     assert_eq!(sandbox.read("secret.yaml"), FIRST);
-    // What is no Secret cannot be sealed, so the file stays as it is.
+    // Other kinds cannot be sealed, so the file is unchanged.
     let mixed = format!("{FIRST}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\n");
     sandbox.write("secret.yaml", &mixed);
     assert_eq!(sandbox.run(&[&args[..], &["--force"]].concat()).code, 2);

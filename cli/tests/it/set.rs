@@ -43,7 +43,7 @@ fn sealed_text(yaml: &str, key: &str) -> String {
 }
 
 #[test]
-fn nothing_but_the_value_changes_in_any_style() {
+fn only_the_value_changes_in_any_style() {
     let (sandbox, sealed) = sealed();
     let [a, b] = ["a", "b"].map(|key| sealed_text(&sealed, key));
     let block = format!(
@@ -125,7 +125,7 @@ fn a_value_comes_from_stdin_a_file_the_environment_or_the_command_line() {
 }
 
 #[test]
-fn a_new_line_at_the_end_is_told_and_taken_off_when_asked() {
+fn a_newline_at_the_end_is_reported_and_removed_on_request() {
     let (sandbox, _) = sealed();
     for (value, chomp, sealed, is_told) in [
         ("x\n", &[][..], "x\n", true),
@@ -150,7 +150,7 @@ fn what_gives_no_value_or_two_is_refused_without_repeating_it() {
         (&["a", "hunter2", "hunter3"], "", "more than one VALUE given"),
         (&["a", "hunter2", "--from-file", "f"], "", "the value is given twice"),
         (&["a", "--from-env", "hunter2"], "", "no environment variable of that name"),
-        (&["a", "--from-env", "hunter=2"], "", "there is no environment variable"),
+        (&["a", "--from-env", "hunter=2"], "", "no environment variable of that name"),
         (&["a", "--from-file", "nowhere"], "", "cannot read nowhere"),
         (&["hunter2 x"], "x", "is not a valid data key"),
     ] {
@@ -173,11 +173,11 @@ fn scope_and_namespace_are_those_of_the_other_values() {
         assert!(told.contains(&format!("scope {scope}")), "{told}");
         let told = set_done(&sandbox, &["a", "--scope", "cluster"], "x");
         assert!(told.contains("scope cluster"), "{told}");
-        // Of several scopes a value that is there keeps its own.
+        // With several scopes, an existing value keeps its own.
         let told = set_done(&sandbox, &["a"], "y");
         assert!(told.contains("scope cluster"), "{told}");
         let run = set(&sandbox, &["d"], "x");
-        let is_refused = run.stderr.contains("its values are of several scopes");
+        let is_refused = run.stderr.contains("its values have several scopes");
         assert_eq!((run.code == 2, is_refused), (scope != "cluster", scope != "cluster"));
     }
     // A manifest without a namespace: that of the values counts, and another one does not fit beside them.
@@ -234,7 +234,7 @@ fn what_would_break_a_rule_is_not_written() {
         (
             &["unset", "sealed.yaml", "a", "b"],
             "prod/db: this would remove the last value",
-            Some("set another one first"),
+            Some("set another first"),
         ),
         (&["unset", "sealed.yaml", "a", "c"], "prod/db: no value of c", Some("it has: a, b")),
         (
@@ -289,7 +289,7 @@ fn a_skeleton_gets_its_first_value() {
 }
 
 #[test]
-fn the_environment_of_the_file_says_whom_for() {
+fn the_environment_of_the_file_decides_the_recipients() {
     let (sandbox, sealed) = sealed();
     fs::create_dir_all(sandbox.path("tree/.git")).unwrap();
     fs::create_dir_all(sandbox.path("tree/prod")).unwrap();
@@ -331,7 +331,7 @@ fn the_environment_of_the_file_says_whom_for() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_out_of_the_folder_and_what_is_no_file_are_refused() {
+fn a_link_out_of_the_folder_and_other_than_a_file_are_refused() {
     use std::os::unix::fs::symlink;
     let (sandbox, sealed) = sealed();
     fs::create_dir_all(sandbox.path("tree/sub")).unwrap();
@@ -376,7 +376,7 @@ fn a_file_that_may_not_be_written_is_refused_before_a_value_is_asked_for() {
     if is_root {
         command.uid(65534).gid(65534);
     }
-    // Stdin is empty, which is told only later.
+    // Stdin is empty, which is reported only later.
     let output = command.stdin(std::process::Stdio::null()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -387,7 +387,7 @@ fn a_file_that_may_not_be_written_is_refused_before_a_value_is_asked_for() {
 /// The recipients come through a pipe that is read after the file, so there is a moment in between.
 #[cfg(unix)]
 #[test]
-fn a_file_that_changes_meanwhile_stays_as_it_is_then() {
+fn a_file_that_changes_in_the_meantime_keeps_that_change() {
     use std::process::{Command, Stdio};
     let (sandbox, sealed) = sealed();
     assert!(Command::new("mkfifo").arg(sandbox.path("pipe")).status().unwrap().success());
@@ -423,7 +423,7 @@ fn a_value_is_typed_unseen() {
     assert!(shown.starts_with("Value of a, typed unseen: "), "{shown}");
     assert!(shown.contains("a: changed, 10 bytes") && !shown.contains("hunter"), "{shown}");
     assert_eq!(value_of(&sandbox, "a"), "hunter2 ä".as_bytes());
-    // Nothing is no value, and Ctrl-C ends it by its signal.
+    // An empty line is not a value, and Ctrl-C ends it by its signal.
     let before = sandbox.read("sealed.yaml");
     for (typed, code) in [("\n", Some(2)), ("hunter\x03", None)] {
         let mut pty = Pty::start(&sandbox.command(&set));

@@ -1,5 +1,5 @@
 //! What a program and all that it starts write, to which files and of what names, and what the process list shows of
-//! them meanwhile: every system call looked at, as strace does. That is not everywhere, so `traced/main.go` does it.
+//! them in the meantime: it follows every system call, as strace does. That is not everywhere, so `traced/main.go` does it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -37,7 +37,7 @@ pub(crate) enum Place {
     Stream,
 }
 
-/// Built once, in a moment: it needs nothing but Go's standard library.
+/// Built once, in a moment: it needs only Go's standard library.
 static TRACER: LazyLock<PathBuf> = LazyLock::new(|| {
     let tracer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("traced");
     let status = Command::new("go")

@@ -181,7 +181,7 @@ mod exec {
     fn a_command_has_the_values_in_its_environment_and_nowhere_else() {
         let sandbox = sealed(&[("PASSWORD", "bWFya2Vk"), ("bytes", "/mE=")]);
         let before = fs::read_dir(sandbox.path(".")).unwrap().count();
-        // What stands in its arguments, and in those of whatever waits for it.
+        // Its arguments, and those of the process that waits for it.
         let script = "printf '%s,' \"$PASSWORD\" \"$1\"; printf '%s' \"$bytes\" | od -An -tx1 | tr -d ' \\n'; \
                       ! tr '\\0' ' ' < /proc/$$/cmdline | grep -q marke''d; echo \",$?\"";
         let (code, stdout, stderr) = raw(

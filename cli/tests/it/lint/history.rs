@@ -1,4 +1,4 @@
-//! `bulla lint --base`: by whose pins is judged, and what became of values.
+//! `bulla lint --base`: the pins that count, and what became of values.
 
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ fn rules(sandbox: &Sandbox, args: &[&str]) -> (i32, Vec<String>) {
 const BASE: [&str; 3] = ["--base", "HEAD", "prod"];
 
 #[test]
-fn a_value_that_was_rekeyed_is_told_from_one_that_was_changed() {
+fn a_rekeyed_value_differs_from_a_changed_one() {
     let (sandbox, keys) = repository();
     assert_eq!(lint(&sandbox, &BASE), (0, vec![]));
     sandbox.done(&["rekey", "-i", "old.key", "-r", &keys[0], "-r", &keys[1], "prod/a.yaml"]);
@@ -82,7 +82,7 @@ fn a_value_that_was_rekeyed_is_told_from_one_that_was_changed() {
 }
 
 #[test]
-fn a_value_for_another_place_is_told() {
+fn a_value_for_another_place_is_reported() {
     let (sandbox, keys) = repository();
     sandbox.write("prod/a.yaml", sealed(&sandbox, &["-r", &keys[0], "--scope", "cluster"]));
     let (code, found) = rules(&sandbox, &["--base", "HEAD", "prod/a.yaml"]);
@@ -104,7 +104,7 @@ fn a_value_for_another_place_is_told() {
 }
 
 #[test]
-fn keys_that_come_and_go_are_told() {
+fn added_and_removed_keys_are_reported() {
     let (sandbox, _) = repository();
     let file = sandbox.read("prod/a.yaml");
     let line = file.lines().find(|line| line.trim_start().starts_with("user:")).unwrap();
@@ -116,7 +116,7 @@ fn keys_that_come_and_go_are_told() {
 }
 
 #[test]
-fn a_change_that_pins_its_own_recipient_is_judged_by_the_pins_before_it() {
+fn a_change_that_pins_its_own_recipient_is_checked_by_the_pins_before_it() {
     let (sandbox, keys) = repository();
     pin(&sandbox, &keys[1]);
     sandbox.done(&["rekey", "-i", "old.key", "prod"]);
@@ -145,7 +145,7 @@ fn a_change_that_pins_its_own_recipient_is_judged_by_the_pins_before_it() {
 }
 
 #[test]
-fn a_base_that_is_not_there_is_refused() {
+fn a_missing_base_is_refused() {
     let (sandbox, _) = repository();
     let run = sandbox.run(&["lint", "--base", "nowhere", "prod"]);
     assert_eq!((run.code, run.stdout.as_str()), (2, ""));
@@ -155,5 +155,5 @@ fn a_base_that_is_not_there_is_refused() {
     elsewhere.write("a.yaml", SECRET);
     let run = elsewhere.run(&["lint", "--base", "HEAD", "a.yaml"]);
     assert_eq!(run.code, 2);
-    assert!(run.stderr.contains("no Git work tree here"), "{}", run.stderr);
+    assert!(run.stderr.contains("not in a Git work tree"), "{}", run.stderr);
 }

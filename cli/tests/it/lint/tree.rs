@@ -1,4 +1,4 @@
-//! Trees and streams: what is looked at, by whose pins, and what is allowed.
+//! Trees and streams: what is checked, by which pins, and what is allowed.
 
 use std::fs;
 
@@ -105,7 +105,7 @@ fn values_are_sealed_to_exactly_the_pins_of_their_environment() {
     let table: [(&str, &str, &[&str], &[&str]); 9] = [
         ("prod/right", "prod", &[eu, recovery], &[]),
         ("prod/missing", "prod", &[eu], &["missing-recipient"]),
-        // That the new key is missing too is no second finding.
+        // That the new key is missing too is not a second finding.
         ("prod/retired", "prod", &[old, recovery], &["retired-key"]),
         ("prod/both", "prod", &[old], &["missing-recipient", "retired-key"]),
         ("prod/unknown", "prod", &[eu, recovery, stranger], &["unknown-key"]),
@@ -158,7 +158,7 @@ fn the_namespace_of_an_environment_is_one_to_compare_with() {
 }
 
 #[test]
-fn streams_are_judged_as_tools_print_them() {
+fn streams_are_checked_as_tools_print_them() {
     let (sandbox, keys) = repository(&["eu", "dev"]);
     sandbox.write(
         "bulla.yaml",
@@ -236,7 +236,7 @@ fn templates_and_broken_manifests_are_told_apart() {
 }
 
 #[test]
-fn what_is_in_the_clear_is_found_in_every_disguise() {
+fn plaintext_is_found_in_every_disguise() {
     let (sandbox, _) = repository(&["mine"]);
     let identity = "apiVersion: v1\nkind: Secret\ntype: bulla.dev/identity\nmetadata: {name: a}\ndata: {identity: aHVudGVyMg==}\n";
     sandbox.write("identity.yaml", identity);
@@ -263,7 +263,7 @@ fn what_is_in_the_clear_is_found_in_every_disguise() {
 }
 
 #[test]
-fn an_object_that_stands_twice_in_an_environment_is_told() {
+fn a_duplicate_object_of_an_environment_is_reported() {
     let (sandbox, keys) = repository(&["eu"]);
     for file in ["prod/a.yaml", "prod/b.yaml", "dev/a.yaml"] {
         seal(&sandbox, file, "prod", &[&keys[0]]);
@@ -362,7 +362,7 @@ fn bulla_yaml_allows_for_whole_files() {
     let secret = all(&[("plaintext-secret", "b.yaml")]);
     assert_eq!(lint(allow, "."), (1, secret));
     assert_eq!(lint(allow, "tests"), (0, vec![]));
-    // Of files that were not looked at nothing is said.
+    // Nothing is reported for unchecked files.
     assert_eq!(lint(&allow.replace("tests/**", "other/**"), "tests/a.json").1.len(), 1);
     let unused = allow.replace("plaintext-secret", "age-identity");
     assert!(lint(&unused, "tests").1.contains(&("unused-allowance".into(), "bulla.yaml".into())));
