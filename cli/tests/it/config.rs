@@ -190,7 +190,7 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             wrong("prod/**", "'prod/[!a]'"),
-            "line 3: environments.prod.paths[0]: a class that excludes would stand for / too",
+            "line 3: environments.prod.paths[0]: a class that excludes would match / too",
         ),
         (wrong("prod/**", "'prod/[a'"), "line 3: environments.prod.paths[0]: not a glob"),
         (wrong("prod/**", "5"), "line 3: environments.prod.paths[0]: not text; quote it"),
@@ -230,7 +230,10 @@ fn what_is_wrong_is_refused_with_its_line() {
             with("    namespace: Prod\n"),
             "line 9: environments.prod.namespace: not a valid namespace name",
         ),
-        (with("    namespace: [a]\n"), "line 9: environments.prod.namespace: not a valid name"),
+        (
+            with("    namespace: [a]\n"),
+            "line 9: environments.prod.namespace: not a valid namespace name",
+        ),
         ("a: 1\n".into(), "line 1: a: unknown field\nhint: known fields: environments, lint\n"),
         (
             "{}\n".into(),

@@ -155,7 +155,7 @@ fn unsealable() -> Cases {
         ),
         (
             raw("apiVersion: v1\nkind: Secret\nmetadata: {namespace: prod}\nstringData: {a: @}\n"),
-            "metadata.name: the name is missing",
+            "metadata.name: there is no name",
         ),
         (
             raw(
