@@ -108,7 +108,7 @@ fn judged(file: &str, identity: &str, address: &str) -> Vector {
     vector.fingerprints = Some(fingerprints.join(" "));
 
     let keyring = Keyring::from_iter([load_identity(identity)]);
-    let unsealed = sealed_value.unseal(&parse_target(address), &keyring);
+    let unsealed = sealed_value.unseal(&parse_address(address), &keyring);
     vector.expect = match &unsealed {
         Ok(_) => "opens",
         Err(UnsealError::WrongBinding { .. }) => "wrong binding",
@@ -134,7 +134,7 @@ fn read_vectors() -> Vec<Vector> {
                 match field {
                     "file" => vector.file = value.into(),
                     "identity" => vector.identity = value.into(),
-                    "address" => vector.address = value.into(),
+                    "target" => vector.address = value.into(),
                     "expect" => vector.expect = value.into(),
                     "binding" => vector.binding = Some(value.into()),
                     "fingerprints" => vector.fingerprints = Some(value.into()),
@@ -160,7 +160,7 @@ fn load_identity(file: &str) -> Identity {
     Identity::parse(text.lines().nth(1).unwrap()).unwrap()
 }
 
-fn parse_target(address: &str) -> ValueAddress {
+fn parse_address(address: &str) -> ValueAddress {
     let [namespace, name, key] = address.split(' ').collect::<Vec<_>>().try_into().unwrap();
     ValueAddress::new(namespace, name, key).unwrap()
 }
@@ -202,7 +202,7 @@ fn new_files() -> Vec<NewFile> {
 }
 
 fn sealed(plaintext: &[u8], scope: Scope, recipients: &[&str]) -> Vec<u8> {
-    let binding = Binding::new(scope, &parse_target(HERE));
+    let binding = Binding::new(scope, &parse_address(HERE));
     seal(plaintext, &binding, &load_recipients(recipients)).unwrap()
 }
 
@@ -239,7 +239,7 @@ impl Samples {
         let keyring = Keyring::from_iter([load_identity("x25519.txt")]);
         let sealed_value = SealedValue::parse(&x25519).unwrap();
         let other = load_recipients(&["x25519-other.txt"]);
-        let header = sealed_value.header().rekey(&parse_target(HERE), &keyring, &other).unwrap();
+        let header = sealed_value.header().rekey(&parse_address(HERE), &keyring, &other).unwrap();
         Self {
             rekeyed: [&header, sealed_value.payload()].concat(),
             another: sealed(PLAINTEXT, Scope::Strict, &["x25519.txt"]),
