@@ -26,7 +26,6 @@ const KNOWN: &[&str] = &[
     "cli/src/commands/migrate.rs",
     "cli/src/commands/migrate/bitnami.rs",
     "cli/src/commands/migrate/sops.rs",
-    "cli/src/manifest.rs",
 ];
 
 #[test]

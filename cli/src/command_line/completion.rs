@@ -9,7 +9,7 @@ use std::path::Path;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::files::input;
-use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+use crate::manifest::{self, Object, ObjectKind};
 use crate::who::config;
 
 /// The sealed keys of the files that the command line names.
@@ -64,11 +64,12 @@ pub(crate) fn fingerprints() -> ArgValueCandidates {
 fn keys(of: fn(&Object<'_>) -> Vec<String>) -> Vec<CompletionCandidate> {
     let mut keys = BTreeSet::new();
     for word in std::env::args_os().skip(1).filter(|word| Path::new(word).is_file()) {
-        let Ok(manifests) = input::read(Path::new(&word)).and_then(ManifestFile::parse) else {
+        let Ok(manifests) = input::read(Path::new(&word)).and_then(manifest::parse) else {
             continue;
         };
         let Ok((objects, _)) = manifests.objects_among_others() else { continue };
-        let ours = objects.iter().filter(|object| object.kind() == ObjectKind::SealedSecret);
+        let ours =
+            objects.iter().filter(|object| ObjectKind::of(object) == ObjectKind::SealedSecret);
         keys.extend(ours.flat_map(of));
     }
     // A text that is not a data key could be anything, and would be printed on a terminal.

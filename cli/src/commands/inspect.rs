@@ -14,7 +14,7 @@ use self::report::InspectReport;
 use crate::command_line::flags::ReportFormat;
 use crate::files::input::{self, Input};
 use crate::files::walk::{self, FileOutcome, FoundFile};
-use crate::manifest::ManifestFile;
+use crate::manifest;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
@@ -102,7 +102,7 @@ impl Inspection {
             self.reports.push(InspectReport::of_value(&input.name, &value));
             return Ok(());
         }
-        for object in ManifestFile::parse(input)?.objects()? {
+        for object in manifest::parse(input)?.objects()? {
             self.reports.push(InspectReport::of_object(&object)?);
         }
         Ok(())

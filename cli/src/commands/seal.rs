@@ -96,7 +96,7 @@ impl Seal {
         object: Object<'a>,
         destination: &Destination,
     ) -> Result<PlainSecret<'a>, Failure> {
-        match object.kind() {
+        match ObjectKind::of(&object) {
             ObjectKind::Secret => {}
             ObjectKind::SealedSecret => {
                 return Err(object.unsupported("a Secret of v1")).or_hint("it is sealed already");

@@ -7,20 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use zeroize::Zeroizing;
 
-/// The most that is read of one file.
-pub(crate) const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) use bulla_manifests::{Input, MAX_FILE_BYTES};
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
 /// Stands for stdin.
 const STDIN: &str = "-";
-
-/// What was read, and the name under which messages speak of it.
-pub(crate) struct Input {
-    pub(crate) name: String,
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
-}
 
 /// Reads `path`, or stdin for `-`.
 pub(crate) fn read(path: &Path) -> Result<Input> {

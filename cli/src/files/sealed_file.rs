@@ -5,13 +5,15 @@ mod merge;
 mod pick;
 pub(crate) mod put;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use bulla_crds::{ParsedValues, json_length, rules};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::files::input::{self, Input};
+use crate::files::input;
 use crate::files::write;
 use crate::manifest::{self, FlawKind, ManifestFile, NotEdited, Object, ObjectKind, Patch};
 use crate::report::failure::{Failure, OrHint};
@@ -33,7 +35,7 @@ impl SealedFile {
         }
         let input = input::read(path)?;
         write::check_replaceable(path)?;
-        Ok(Self { path: path.to_owned(), manifests: ManifestFile::parse(input)? })
+        Ok(Self { path: path.to_owned(), manifests: manifest::parse(input)? })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -52,28 +54,32 @@ impl SealedFile {
 
     /// The file with the patches, if the objects are then as they must be. See [`Self::judge`].
     pub(crate) fn patched(&self, patches: &[Patch]) -> Result<Zeroizing<Vec<u8>>, Failure> {
-        let new = self.manifests.patched(patches).map_err(|error| self.not_edited(error))?;
+        Ok(self.changed(patches, &[])?.bytes())
+    }
+
+    /// The same with more documents at the end.
+    fn changed(&self, patches: &[Patch], added: &[Value]) -> Result<ManifestFile, Failure> {
+        let new = self.manifests.changed(patches, added).map_err(|error| self.not_edited(error))?;
         self.judge(&new)?;
         Ok(new)
     }
 
     /// The refusal of a change that cannot be made without changing more.
-    pub(crate) fn not_edited(&self, error: NotEdited) -> Failure {
+    fn not_edited(&self, error: NotEdited) -> Failure {
         Failure::unable(anyhow!("{}: {error}", self.path.display()))
             .hint("write the object without aliases or an unusual style, one key per line")
     }
 
     /// Refuses new content that breaks a rule which the old one did not break: old faults can be fixed step by step.
-    pub(crate) fn judge(&self, new: &[u8]) -> Result<(), Failure> {
-        let name = self.path.display().to_string();
-        let bytes = Zeroizing::new(new.to_vec());
-        let new = ManifestFile::parse(Input { name: name.clone(), bytes })?;
+    fn judge(&self, new: &ManifestFile) -> Result<(), Failure> {
+        let name = self.path.display();
         let old = self.objects()?;
+        let old: HashMap<_, _> = old.iter().map(|object| (object.place(), object)).collect();
         for object in new.objects_among_others()?.0 {
-            if object.kind() != ObjectKind::SealedSecret {
+            if ObjectKind::of(&object) != ObjectKind::SealedSecret {
                 continue;
             }
-            let before = old.iter().find(|before| before.place() == object.place());
+            let before = old.get(&object.place()).copied();
             if before.is_some_and(|before| before.value == object.value) {
                 continue;
             }

@@ -13,7 +13,7 @@ use ignore::WalkBuilder;
 
 use crate::files::git;
 use crate::files::input::{self, Input};
-use crate::manifest::{ManifestFile, Object, ObjectKind};
+use crate::manifest::{self, ManifestFile, Object, ObjectKind};
 use crate::parallel::in_parallel;
 use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::{Failure, OrHint};
@@ -173,7 +173,7 @@ pub(crate) fn parse(
 ) -> Result<FileOutcome, Failure> {
     let (name, mark) = (input.name.clone(), interest.mark);
     let is_ours = mentions(&input.bytes, mark);
-    let open = ManifestFile::parse(input).and_then(|manifests| {
+    let open = manifest::parse(input).and_then(|manifests| {
         let other_documents = if is_named && !(interest.may_hold_others)(&manifests) {
             manifests.objects().map(|_| 0)
         } else {
@@ -209,9 +209,9 @@ impl OpenFile {
             others: self.other_documents,
         };
         for object in self.objects() {
-            match object.kind() {
+            match ObjectKind::of(&object) {
                 ObjectKind::SealedSecret => found.objects.push(object),
-                ObjectKind::OtherOfOurs if object.is_unknown_version() => {
+                ObjectKind::OtherOfOurs if manifest::is_unknown_version(&object) => {
                     found.unknown.push(diagnostic::unknown_version(&object));
                 }
                 _ => found.others += 1,

@@ -5,11 +5,10 @@ use std::ops::Deref;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
+use bulla_manifests::{Object, Step};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
-use crate::manifest::Object;
-use crate::manifest::tree::Step;
 use crate::report::failure::{Failure, OrHint};
 
 /// Fields of metadata that the API server writes, or that mean nothing to us, and that `kubectl get` prints.
@@ -32,57 +31,48 @@ pub(super) fn is_metadata_field(field: &str) -> bool {
         || IGNORED_FIELDS.contains(&field)
 }
 
-impl Object<'_> {
-    /// Name, namespace, labels and annotations; the rest is not looked at.
-    pub(super) fn read_metadata(&self) -> Result<ObjectMeta> {
-        let Some(Value::Object(map)) = self.value.get("metadata") else {
-            bail!(self.mistake(&[Step::Key("metadata")], "there is no metadata"));
-        };
-        Ok(ObjectMeta {
-            name: self.metadata_text(map, "name")?,
-            generate_name: self.metadata_text(map, "generateName")?,
-            namespace: self.metadata_text(map, "namespace")?,
-            labels: self.marks(map, "labels")?,
-            annotations: self.marks(map, "annotations")?,
-            ..ObjectMeta::default()
-        })
-    }
+/// Name, namespace, labels and annotations of an object; the rest is not looked at.
+pub(crate) fn metadata_of(object: &Object<'_>) -> Result<ObjectMeta> {
+    let Some(Value::Object(map)) = object.value.get("metadata") else {
+        bail!(object.mistake(&[Step::Key("metadata")], "there is no metadata"));
+    };
+    Ok(ObjectMeta {
+        name: text(object, map, "name")?,
+        generate_name: text(object, map, "generateName")?,
+        namespace: text(object, map, "namespace")?,
+        labels: marks(object, map, "labels")?,
+        annotations: marks(object, map, "annotations")?,
+        ..ObjectMeta::default()
+    })
+}
 
-    /// A text that is not empty.
-    fn metadata_text(&self, map: &Map<String, Value>, field: &str) -> Result<Option<String>> {
-        match map.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
-            Some(_) => {
-                bail!(
-                    self.mistake(&[Step::Key("metadata"), Step::Key(field)], "not text; quote it")
-                )
-            }
+/// A text that is not empty.
+fn text(object: &Object<'_>, map: &Map<String, Value>, field: &str) -> Result<Option<String>> {
+    match map.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
+        Some(_) => {
+            bail!(object.mistake(&[Step::Key("metadata"), Step::Key(field)], "not text; quote it"))
         }
-    }
-
-    fn marks(
-        &self,
-        map: &Map<String, Value>,
-        field: &str,
-    ) -> Result<Option<BTreeMap<String, String>>> {
-        let path = [Step::Key("metadata"), Step::Key(field)];
-        let marks = match map.get(field) {
-            None | Some(Value::Null) => return Ok(None),
-            Some(Value::Object(marks)) => marks,
-            Some(_) => bail!(self.mistake(&path, "not a mapping of text to text")),
-        };
-        let text = |(key, value): (&String, &Value)| match value {
-            Value::String(text) => Ok((key.clone(), text.clone())),
-            _ => Err(self.mistake(&[path[0], path[1], Step::Key(key)], "not text; quote it")),
-        };
-        marks.iter().map(text).collect::<Result<_>>().map(Some)
     }
 }
 
-/// Name, namespace, labels and annotations of an object.
-pub(crate) fn metadata_of(object: &Object<'_>) -> Result<ObjectMeta> {
-    object.read_metadata()
+fn marks(
+    object: &Object<'_>,
+    map: &Map<String, Value>,
+    field: &str,
+) -> Result<Option<BTreeMap<String, String>>> {
+    let path = [Step::Key("metadata"), Step::Key(field)];
+    let marks = match map.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(marks)) => marks,
+        Some(_) => bail!(object.mistake(&path, "not a mapping of text to text")),
+    };
+    let text = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => Ok((key.clone(), text.clone())),
+        _ => Err(object.mistake(&[path[0], path[1], Step::Key(key)], "not text; quote it")),
+    };
+    marks.iter().map(text).collect::<Result<_>>().map(Some)
 }
 
 /// The name of an object, which a sealed value may be bound to.

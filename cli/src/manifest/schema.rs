@@ -7,15 +7,14 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use bulla_crds::SealedSecret;
+use bulla_manifests::{Object, OwnedStep, Step, path_text};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
-use crate::manifest::Object;
 use crate::manifest::metadata::is_metadata_field;
-use crate::manifest::tree::{Step, path_text};
 
 /// A place where an object is not as the schema wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,21 +31,6 @@ pub(crate) enum FlawKind {
     UnknownField,
     /// The API server would refuse the object.
     Schema,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum OwnedStep {
-    Key(String),
-    Index(usize),
-}
-
-impl OwnedStep {
-    fn as_step(&self) -> Step<'_> {
-        match self {
-            Self::Key(key) => Step::Key(key),
-            Self::Index(index) => Step::Index(*index),
-        }
-    }
 }
 
 impl Flaw {

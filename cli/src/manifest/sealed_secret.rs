@@ -2,18 +2,20 @@
 
 use anyhow::{Result, anyhow, bail};
 use bulla_crds::{SEALED_DATA_PATH, SealedSecret, sealed_value_path};
+use bulla_manifests::{Object, Step};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::manifest::schema::flaws;
-use crate::manifest::{FlawKind, Object, ObjectKind, Step};
+use crate::manifest::kinds::ObjectKind;
+use crate::manifest::metadata::metadata_of;
+use crate::manifest::schema::{FlawKind, flaws};
 
 /// The SealedSecret that `object` describes.
 ///
 /// Fields that this version does not know are left to the caller, who finds them with [`flaws`]: they must
 /// not stand between a person and a Secret that has to be recovered.
 pub(crate) fn read_sealed_secret(object: &Object<'_>) -> Result<SealedSecret> {
-    if object.kind() != ObjectKind::SealedSecret {
+    if ObjectKind::of(object) != ObjectKind::SealedSecret {
         bail!(object.unsupported("a SealedSecret of bulla.dev/v1alpha1"));
     }
     let flaw = flaws(object).into_iter().find(|flaw| flaw.kind != FlawKind::UnknownField);
@@ -26,7 +28,7 @@ pub(crate) fn read_sealed_secret(object: &Object<'_>) -> Result<SealedSecret> {
 
 /// The same for an object in which [`flaws`] found nothing but unknown fields.
 pub(crate) fn deserialize(object: &Object<'_>) -> Result<SealedSecret> {
-    let metadata = object.read_metadata()?;
+    let metadata = metadata_of(object)?;
     let mut value = object.value.clone();
     if let Value::Object(map) = &mut value {
         map.remove("status");

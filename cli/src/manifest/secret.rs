@@ -5,14 +5,13 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bulla_crds::WipedSecret;
+use bulla_manifests::{Object, Step, Tree};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Map, Value, json};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::manifest::Object;
-use crate::manifest::metadata::is_metadata_field;
-use crate::manifest::tree::{Step, Tree};
+use crate::manifest::metadata::{is_metadata_field, metadata_of};
 
 /// Base64 as the API server reads it: padded, and lenient only about the unused bits of the last digit.
 const API_SERVER_BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -48,9 +47,9 @@ pub(crate) fn read_secret_beside(object: &Object<'_>, others: &[&str]) -> Result
         Some(Value::Bool(immutable)) => Some(*immutable),
         Some(_) => bail!(object.mistake(&[Step::Key("immutable")], "neither true nor false")),
     };
-    let bare = Secret { metadata: object.read_metadata()?, type_, immutable, ..Secret::default() };
+    let bare = Secret { metadata: metadata_of(object)?, type_, immutable, ..Secret::default() };
     let mut secret = WipedSecret::new(bare);
-    for (key, text) in object.values("data")? {
+    for (key, text) in values(object, "data")? {
         let value = decode(text).ok_or_else(|| {
             object.mistake(
                 &[Step::Key("data"), Step::Key(key)],
@@ -59,7 +58,7 @@ pub(crate) fn read_secret_beside(object: &Object<'_>, others: &[&str]) -> Result
         })?;
         secret = secret.with(|secret| put(secret, key, value));
     }
-    for (key, text) in object.values("stringData")? {
+    for (key, text) in values(object, "stringData")? {
         secret = secret.with(|secret| put(secret, key, text.as_bytes().to_vec()));
     }
     Ok(secret)
@@ -86,27 +85,25 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     API_SERVER_BASE64.decode(joined.as_bytes()).ok()
 }
 
-impl<'a> Object<'a> {
-    /// The texts of `data` or `stringData`.
-    fn values(&self, field: &str) -> Result<Vec<(&'a str, &'a str)>> {
-        let map = match self.value.get(field) {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Object(map)) => map,
-            Some(_) => bail!(self.mistake(&[Step::Key(field)], "not a mapping of keys to text")),
+/// The texts of `data` or `stringData`.
+fn values<'a>(object: &Object<'a>, field: &str) -> Result<Vec<(&'a str, &'a str)>> {
+    let map = match object.value.get(field) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Object(map)) => map,
+        Some(_) => bail!(object.mistake(&[Step::Key(field)], "not a mapping of keys to text")),
+    };
+    let text = |(key, value): (&'a String, &'a Value)| {
+        let what = match value {
+            Value::String(text) => return Ok((key.as_str(), text.as_str())),
+            Value::Null => "no value; an empty one is written \"\"",
+            Value::Bool(_) => "a boolean where text is wanted; quote it",
+            Value::Number(_) => "a number where text is wanted; quote it",
+            Value::Array(_) => "a list where text is wanted",
+            Value::Object(_) => "a mapping where text is wanted",
         };
-        let text = |(key, value): (&'a String, &'a Value)| {
-            let what = match value {
-                Value::String(text) => return Ok((key.as_str(), text.as_str())),
-                Value::Null => "no value; an empty one is written \"\"",
-                Value::Bool(_) => "a boolean where text is wanted; quote it",
-                Value::Number(_) => "a number where text is wanted; quote it",
-                Value::Array(_) => "a list where text is wanted",
-                Value::Object(_) => "a mapping where text is wanted",
-            };
-            Err(self.mistake(&[Step::Key(field), Step::Key(key)], what))
-        };
-        map.iter().map(text).collect()
-    }
+        Err(object.mistake(&[Step::Key(field), Step::Key(key)], what))
+    };
+    map.iter().map(text).collect()
 }
 
 /// The manifest of a Secret, its values in base64 under `data`.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::commands::diff::sides::SideFile;
 use crate::files::walk::{self, FileOutcome, OpenFile};
-use crate::manifest::{Object, ObjectKind};
+use crate::manifest::{self, Object, ObjectKind};
 use crate::parallel::in_parallel;
 use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::Failure;
@@ -53,12 +53,12 @@ impl ParsedSide<'_> {
         let mut entries = Vec::new();
         for (file, open) in &self.0 {
             for object in open.objects() {
-                let kind = object.kind();
+                let kind = ObjectKind::of(&object);
                 match kind {
                     ObjectKind::SealedSecret | ObjectKind::Secret => {
                         entries.push(ComparedObject { path: &file.path, object, kind });
                     }
-                    ObjectKind::OtherOfOurs if object.is_unknown_version() => {
+                    ObjectKind::OtherOfOurs if manifest::is_unknown_version(&object) => {
                         diagnostics.push(diagnostic::unknown_version(&object));
                     }
                     ObjectKind::OtherOfOurs | ObjectKind::Other => {}

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::files::input::Input;
 use crate::files::sealed_file::Picked;
-use crate::manifest::{self, ManifestFile, Object, ObjectKind, Step, Tree};
+use crate::manifest::{self, Object, ObjectKind, Step, Tree};
 use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
 
@@ -203,13 +203,13 @@ impl<'a> Form<'a> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(lines_before + typed.len()));
         bytes.extend(std::iter::repeat_n(b'\n', lines_before));
         bytes.extend(typed);
-        let file = ManifestFile::parse(Input { name: NAME.into(), bytes })?;
+        let file = manifest::parse(Input { name: NAME.into(), bytes })?;
         let objects = file.objects()?;
         let [object] = &objects[..] else {
             return Err(anyhow!("{NAME}: more than one object"))
                 .or_hint("edit one SealedSecret at a time; choose another with --name");
         };
-        if object.kind() != ObjectKind::Secret {
+        if ObjectKind::of(object) != ObjectKind::Secret {
             return Err(object.unsupported("the Secret of v1 that it was").into());
         }
         let secret = manifest::read_secret_beside(object, &["template"])?;

@@ -44,7 +44,7 @@ struct InspectedValue {
 
 impl InspectReport {
     pub(super) fn of_object(object: &Object<'_>) -> Result<Self, Failure> {
-        if object.kind() != ObjectKind::SealedSecret {
+        if ObjectKind::of(object) != ObjectKind::SealedSecret {
             return Err(object.unsupported("a SealedSecret of bulla.dev/v1alpha1").into());
         }
         let metadata = |field| {

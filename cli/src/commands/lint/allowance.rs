@@ -10,7 +10,7 @@ use memchr::memmem;
 use serde_json::Value;
 
 use crate::commands::lint::finding::{Finding, FindingPlace};
-use crate::commands::lint::leaks::{Spot, spot};
+use crate::commands::lint::leaks::{Spot, Spots};
 use crate::commands::lint::rule::{Basis, Rule};
 use crate::manifest::{Object, Step};
 
@@ -59,21 +59,27 @@ pub(super) struct AllowComment {
     text: String,
 }
 
+/// How much before and behind a marker is read. One line may hold many of them.
+const MAX_OPENING_BYTES: usize = 64;
+const MAX_COMMENT_BYTES: usize = 4096;
+
 /// The comments in a text that allow something.
 pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
     let mut comments = Vec::new();
+    let mut spots = Spots::of(text);
     for offset in memmem::find_iter(text, MARKER) {
-        let line_start = memchr::memrchr(b'\n', &text[..offset]).map_or(0, |newline| newline + 1);
-        let line_end =
-            memchr::memchr(b'\n', &text[offset..]).map_or(text.len(), |end| offset + end);
-        let before = String::from_utf8_lossy(&text[line_start..offset]);
+        let before = &text[offset.saturating_sub(MAX_OPENING_BYTES)..offset];
+        let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
+        let before = String::from_utf8_lossy(&before[line_start..]);
+        let end = text.len().min(offset + MAX_COMMENT_BYTES);
+        let line_end = memchr::memchr(b'\n', &text[offset..end]).map_or(end, |end| offset + end);
         let is_opened = |(opening, _): &&(&str, _)| before.trim_end().ends_with(opening);
         let Some((_, end)) = COMMENTS.iter().find(is_opened) else { continue };
         let rest = String::from_utf8_lossy(&text[offset + MARKER.len()..line_end]);
         // Text behind the comment does not belong to it, and must not be repeated.
         let end = end.and_then(|end| rest.find(end)).unwrap_or(rest.len());
-        comments
-            .push(AllowComment { spot: spot(text, offset), text: rest[..end].trim().to_owned() });
+        let spot = spots.at(offset);
+        comments.push(AllowComment { spot, text: rest[..end].trim().to_owned() });
     }
     comments
 }

@@ -11,7 +11,7 @@ use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Rule;
 use crate::files::input::Input;
 use crate::files::{git, walk};
-use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+use crate::manifest::{self, Object, ObjectKind};
 use crate::report::failure::{Failure, OrHint};
 use crate::values::value_diff::{self, KeyChange, ValueChange, ValueChangeKind};
 use crate::who::config::{self, Config, PinState};
@@ -200,9 +200,9 @@ fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
 /// The SealedSecrets of a file; an unreadable file has none to compare with.
 fn sealed_secrets(path: &Path, name: &str, bytes: &[u8]) -> Vec<Earlier> {
     let input = Input { name: name.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) };
-    let Ok(file) = ManifestFile::parse(input) else { return Vec::new() };
+    let Ok(file) = manifest::parse(input) else { return Vec::new() };
     let Ok((objects, _)) = file.objects_among_others() else { return Vec::new() };
-    let sealed = objects.iter().filter(|object| object.kind() == ObjectKind::SealedSecret);
+    let sealed = objects.iter().filter(|object| ObjectKind::of(object) == ObjectKind::SealedSecret);
     sealed
         .map(|object| Earlier {
             path: path.to_owned(),

@@ -30,11 +30,36 @@ pub(super) struct Spot {
 
 /// The line and column of an offset.
 pub(super) fn spot(text: &[u8], offset: usize) -> Spot {
-    let before = &text[..offset];
-    let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-    let line = memchr::memchr_iter(b'\n', before).count() + 1;
-    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
-    Spot { line, column }
+    Spots::of(text).at(offset)
+}
+
+/// Finds one place after the other, each behind the last, in one pass over the text.
+pub(super) struct Spots<'a> {
+    text: &'a [u8],
+    offset: usize,
+    spot: Spot,
+}
+
+impl<'a> Spots<'a> {
+    pub(super) fn of(text: &'a [u8]) -> Self {
+        Self { text, offset: 0, spot: Spot { line: 1, column: 1 } }
+    }
+
+    /// Where `offset` lies, which is not before the last one.
+    pub(super) fn at(&mut self, offset: usize) -> Spot {
+        let between = &self.text[self.offset..offset];
+        let last_line = match memchr::memrchr(b'\n', between) {
+            Some(newline) => {
+                self.spot.line += memchr::memchr_iter(b'\n', between).count();
+                self.spot.column = 1;
+                &between[newline + 1..]
+            }
+            None => between,
+        };
+        self.spot.column += String::from_utf8_lossy(last_line).chars().count();
+        self.offset = offset;
+        self.spot
+    }
 }
 
 /// What a text in UTF-16 says, as some editors and shells write it.
@@ -62,6 +87,7 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
     let lower = START.to_ascii_lowercase();
     let mut offsets: Vec<_> = upper.chain(memmem::find_iter(text, &lower)).collect();
     offsets.sort_unstable();
+    let mut spots = Spots::of(text);
     for offset in offsets {
         let rest = &text[offset..];
         let is_it = |prefix: &str| {
@@ -76,7 +102,7 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
         if digits < MIN_DIGITS {
             continue;
         }
-        let Spot { line, column } = spot(text, offset);
+        let Spot { line, column } = spots.at(offset);
         let end = column + prefix.len() + digits;
         let what = match key_type {
             KeyType::Hybrid => "a plaintext post-quantum age identity",

@@ -54,10 +54,10 @@ impl<'a> ObjectChecker<'a> {
 
     pub(super) fn check(&mut self, object: &Object<'_>) {
         let findings_before = self.findings.len();
-        match object.kind() {
+        match ObjectKind::of(object) {
             ObjectKind::SealedSecret => self.sealed_secret(object),
             ObjectKind::Secret => self.secret(object),
-            ObjectKind::OtherOfOurs if object.is_unknown_version() => {
+            ObjectKind::OtherOfOurs if manifest::is_unknown_version(object) => {
                 let path = [Step::Key("apiVersion")];
                 let message =
                     format!("unknown version; this bulla supports {}", bulla_crds::API_VERSION);

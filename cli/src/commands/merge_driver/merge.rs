@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::commands::merge_driver::decide::{Decision, Remark, Side, decide};
 use crate::commands::merge_driver::text::{ConflictStyle, MergedText, merge_lines, whole_conflict};
 use crate::files::input::Input;
-use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+use crate::manifest::{self, ManifestFile, Object, ObjectKind, Patch};
 
 /// Namespace and name of an object, and the data key.
 type ValueId = (Option<String>, String, String);
@@ -75,7 +75,7 @@ impl FileVersion {
             return Some(Self { file: None, values: BTreeMap::new() });
         }
         let bytes = Zeroizing::new(text.as_bytes().to_vec());
-        let file = ManifestFile::parse(Input { name: String::new(), bytes }).ok()?;
+        let file = manifest::parse(Input { name: String::new(), bytes }).ok()?;
         let values = values_of(&file)?;
         Some(Self { file: Some(file), values })
     }
@@ -84,23 +84,23 @@ impl FileVersion {
     fn with_tokens(&self, tokens: &BTreeMap<ValueId, String>) -> Option<Zeroizing<String>> {
         let Some(file) = &self.file else { return Some(Zeroizing::default()) };
         let (objects, _) = file.objects_among_others().ok()?;
-        let places = file.places();
-        let mut new_texts = Vec::new();
+        let mut patches = Vec::new();
         for object in objects {
-            for (key, value) in manifest::sealed_data(&object) {
+            for (key, _) in manifest::sealed_data(&object) {
                 let token = value_id(&object, key).and_then(|id| tokens.get(&id));
                 if let Some(token) = token {
-                    new_texts.push(places.new_text(&object, key, value, token.clone())?);
+                    let path = ["spec", "sealedData", key];
+                    patches.push(Patch::set(&object, &path, token.clone().into()));
                 }
             }
         }
-        let bytes = file.edited(&new_texts).ok()?;
+        let bytes = file.changed(&patches, &[]).ok()?.bytes();
         Some(Zeroizing::new(str::from_utf8(&bytes).ok()?.to_owned()))
     }
 }
 
 fn value_id(object: &Object<'_>, key: &str) -> Option<ValueId> {
-    if object.kind() != ObjectKind::SealedSecret {
+    if ObjectKind::of(object) != ObjectKind::SealedSecret {
         return None;
     }
     let metadata = object.value.get("metadata")?;

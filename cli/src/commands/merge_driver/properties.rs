@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::merge::{Merged, merge};
 use super::text::ConflictStyle;
 use crate::files::input::Input;
-use crate::manifest::{ManifestFile, sealed_data};
+use crate::manifest::{self, sealed_data};
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -64,7 +64,7 @@ fn manifest(values: &Values) -> String {
 /// What a manifest without conflicts holds.
 fn values_in(text: &str) -> BTreeMap<String, String> {
     let bytes = Zeroizing::new(text.as_bytes().to_vec());
-    let file = ManifestFile::parse(Input { name: String::new(), bytes }).unwrap();
+    let file = manifest::parse(Input { name: String::new(), bytes }).unwrap();
     let objects = file.objects().unwrap();
     assert_eq!(objects.len(), 1);
     sealed_data(&objects[0]).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()

@@ -9,7 +9,6 @@ use super::bitnami::{self, BitnamiKeys};
 use super::conversion::{Conversion, MigratedObject, MigrationNote};
 use super::sops::{self, Decrypted, SopsFile};
 use crate::files::draft::FileDraft;
-use crate::files::input::Input;
 use crate::files::walk::{FileOutcome, FoundFile, Interest};
 use crate::manifest::{self, Comment, Document, ManifestFile, NotEdited, Object, Position};
 use crate::report::diagnostic::Place;
@@ -133,9 +132,7 @@ impl MigrateDraft {
         }
         let patches: Vec<_> =
             conversions.iter().flat_map(|conversion| conversion.patches.clone()).collect();
-        let Ok(bytes) = bare.patched(&patches) else { return self.not_edited() };
-        let input = Input { name: self.file.name.clone(), bytes: bytes.clone() };
-        let Ok(new) = ManifestFile::parse(input) else { return self.not_edited() };
+        let Ok(new) = bare.changed(&patches, &[]) else { return self.not_edited() };
         let Ok((objects, _)) = new.objects_among_others() else { return self.not_edited() };
         for conversion in &conversions {
             let position = conversion.position;
@@ -158,7 +155,7 @@ impl MigrateDraft {
                 self.notes.extend(lost_comments(old, new, &first.place));
             }
         }
-        self.file.new = Some(bytes);
+        self.file.new = Some(new.bytes());
     }
 }
 

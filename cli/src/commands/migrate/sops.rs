@@ -109,7 +109,7 @@ impl EncryptedSecret<'_> {
         let Self { old, object, plain, .. } = self;
         let file = old.position(&[]).file;
         let failed = |failure: Failure| Box::new(Diagnostic::of(&file, failure));
-        if plain.kind() != ObjectKind::Secret {
+        if ObjectKind::of(plain) != ObjectKind::Secret {
             return Err(failed(plain.unsupported("a Secret of v1").into()));
         }
         let secret = manifest::read_secret(plain).map_err(|error| failed(error.into()))?;

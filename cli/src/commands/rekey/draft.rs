@@ -1,6 +1,6 @@
 //! The work on one file: the values that need a new header, the headers, and the new file.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use bulla_crds::{Address, ParsedValue, ValueError};
 use bulla_sealing::{Fingerprint, Keyring, Recipients, RekeyError, UnsealError, ValueAddress};
 use serde_json::Value;
@@ -10,9 +10,9 @@ use crate::cluster::Cluster;
 use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest, RefusedHeaders};
 use crate::files::draft::FileDraft;
 use crate::files::walk::{FileOutcome, FoundFile, SealedSecrets};
-use crate::manifest::{self, NewText, Object, Places, Position};
+use crate::manifest::{self, Object, Patch, Position};
 use crate::report::diagnostic::{self, Place};
-use crate::report::failure::{Failure, OrHint};
+use crate::report::failure::Failure;
 use crate::report::progress::Progress;
 
 const NAME_THE_NAMESPACE: &str =
@@ -35,8 +35,8 @@ pub(super) struct Pending {
     old: ParsedValue,
     pub(super) sealed_to: Vec<Fingerprint>,
     pub(super) recipients: Recipients,
-    /// The place in the file for the new text.
-    new_text: NewText,
+    /// Sets the new text, once there is one.
+    patch: Patch,
     header: Option<Vec<u8>>,
 }
 
@@ -57,9 +57,8 @@ impl RekeyDraft {
         if let Some(first) = objects.first() {
             match today.demand(&found.path)? {
                 FileDemand::Known(demand) => {
-                    let places = open.manifests.places();
                     for object in &objects {
-                        if let Err(failure) = draft.sealed_secret(object, &places, today, &demand) {
+                        if let Err(failure) = draft.sealed_secret(object, today, &demand) {
                             draft.file.trouble(failure);
                         }
                     }
@@ -76,7 +75,6 @@ impl RekeyDraft {
     fn sealed_secret(
         &mut self,
         object: &Object<'_>,
-        places: &Places<'_>,
         today: &Today,
         demand: &Demand,
     ) -> Result<(), Failure> {
@@ -95,11 +93,11 @@ impl RekeyDraft {
                 continue;
             };
             let address = Address { namespace, name };
-            let at = Where { object, places, address, key };
+            let at = Where { object, address, key };
             match at.judge(old, today, demand) {
                 Ok(None) => self.up_to_date += 1,
                 Ok(Some(pending)) => self.pending.push(pending),
-                Err(failure) => self.file.diagnostics.push(at.place(old).trouble(failure)),
+                Err(failure) => self.file.diagnostics.push(at.place().trouble(failure)),
             }
         }
         Ok(())
@@ -135,10 +133,9 @@ impl RekeyDraft {
         }
         let is_refused = self.file.is_refused();
         let Some(manifests) = self.file.manifests.as_ref().filter(|_| !is_refused) else { return };
-        let new_texts: Vec<_> =
-            self.pending.iter().map(|pending| pending.new_text.clone()).collect();
-        match manifests.edited(&new_texts) {
-            Ok(new) => self.file.new = Some(new),
+        let patches: Vec<_> = self.pending.iter().map(|pending| pending.patch.clone()).collect();
+        match manifests.changed(&patches, &[]) {
+            Ok(new) => self.file.new = Some(new.bytes()),
             Err(error) => {
                 let error = anyhow!("{}: {error}", self.file.name);
                 self.file.trouble(Failure::unable(error).hint(
@@ -152,15 +149,13 @@ impl RekeyDraft {
 /// A value in its object.
 struct Where<'a> {
     object: &'a Object<'a>,
-    places: &'a Places<'a>,
     address: Address<'a>,
     key: &'a str,
 }
 
 impl Where<'_> {
-    fn place(&self, value: &str) -> Place {
-        let position = self.places.position(self.object, self.key, value);
-        Place { position, ..Place::new(self.object, &[], Some(self.key)) }
+    fn place(&self) -> Place {
+        Place::new(self.object, &manifest::sealed_value_steps(self.key), Some(self.key))
     }
 
     /// What the value needs, found without a key.
@@ -177,18 +172,15 @@ impl Where<'_> {
             let (expected, found) = (address.into(), binding.clone().into());
             return Err(unfit(UnsealError::WrongBinding { expected, found }.into()));
         }
-        let new_text = self.places.new_text(self.object, self.key, old, String::new());
-        let new_text = new_text
-            .context("the value is written with escapes or line breaks")
-            .or_hint("write it on one line, plain or in single quotes")?;
+        let path = manifest::sealed_value_steps(self.key);
         Ok(Some(Pending {
-            place: self.place(old),
+            place: self.place(),
             address,
             has_namespace: self.address.namespace.is_some(),
             old: value,
             sealed_to,
             recipients,
-            new_text,
+            patch: Patch::set(self.object, &path, Value::Null),
             header: None,
         }))
     }
@@ -201,8 +193,9 @@ impl Pending {
 
     fn finish(&mut self) -> Result<(), String> {
         let header = self.header.take().ok_or("no new header arrived for it")?;
-        self.new_text.text =
-            self.old.with_header(&header, &self.recipients).map_err(|error| error.to_string())?;
+        let new = self.old.with_header(&header, &self.recipients);
+        let new = new.map_err(|error| error.to_string())?;
+        self.patch = self.patch.clone().with_value(new.into());
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use bulla_crds::{Address, ParsedValues, UnsealError, ValueError};
 use bulla_sealing::Keyring;
 
 use crate::files::walk::{self, FileOutcome};
-use crate::manifest::{self, Object, Places};
+use crate::manifest::{self, Object};
 use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
@@ -47,9 +47,8 @@ impl Tally {
                 let sealed_secrets = open.sealed_secrets();
                 tally.others = sealed_secrets.others;
                 tally.diagnostics = sealed_secrets.unknown;
-                let places = open.manifests.places();
                 for object in &sealed_secrets.objects {
-                    if let Err(failure) = tally.open(object, &places, keyring) {
+                    if let Err(failure) = tally.open(object, keyring) {
                         tally.diagnostics.push(Diagnostic::of(name, failure));
                     }
                 }
@@ -58,12 +57,7 @@ impl Tally {
         tally
     }
 
-    fn open(
-        &mut self,
-        object: &Object<'_>,
-        places: &Places<'_>,
-        keyring: &Keyring,
-    ) -> Result<(), Failure> {
+    fn open(&mut self, object: &Object<'_>, keyring: &Keyring) -> Result<(), Failure> {
         self.sealed_secrets += 1;
         let sealed_secret = manifest::read_sealed_secret(object)?;
         manifest::name_of(object, &sealed_secret.metadata)?;
@@ -74,13 +68,13 @@ impl Tally {
             // The error names one value; every value that does not open is reported.
             Err(UnsealError::Value { .. }) => {
                 let address = Address::of(&sealed_secret);
-                for (key, text) in &sealed_secret.spec.sealed_data {
+                for key in sealed_secret.spec.sealed_data.keys() {
                     let Some(value) = values.get(key) else { continue };
                     let value = value.as_ref().map_err(ValueError::clone);
                     let opened = value.and_then(|value| address.unseal(key, value, keyring));
                     if let Err(error) = opened {
-                        let position = places.position(object, key, text);
-                        let place = Place { position, ..Place::new(object, &[], Some(key)) };
+                        let path = manifest::sealed_value_steps(key);
+                        let place = Place::new(object, &path, Some(key));
                         let hint = diagnostic::hint_for(&error, Some(keyring));
                         self.diagnostics.push(place.diagnose(error, hint));
                     }

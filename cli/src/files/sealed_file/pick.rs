@@ -34,12 +34,12 @@ impl PickFlags {
     /// The one SealedSecret of a file, or the one that is named among several.
     pub(crate) fn pick<'a>(&self, sealed_file: &'a SealedFile) -> Result<Picked<'a>, Failure> {
         let objects = sealed_file.objects()?;
-        if let Some(object) = objects.iter().find(|object| object.is_unknown_version()) {
+        if let Some(object) = objects.iter().find(|object| manifest::is_unknown_version(object)) {
             return Err(diagnostic::unknown_version(object).into());
         }
         let all: Vec<_> = objects
             .into_iter()
-            .filter(|object| object.kind() == ObjectKind::SealedSecret)
+            .filter(|object| ObjectKind::of(object) == ObjectKind::SealedSecret)
             .collect();
         let titles = all.iter().map(Object::title).collect::<Vec<_>>().join(", ");
         let is_meant = |object: &Object<'_>| match &self.name {

@@ -5,14 +5,12 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use bulla_sealing::{Recipients, Scope};
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::merge::MergedSecret;
 use super::{Picked, SealedFile, Sealer};
-use crate::files::input::Input;
 use crate::files::write;
-use crate::manifest::{ManifestFile, Object, ObjectKind, Patch, Step};
+use crate::manifest::{self, Object, ObjectKind, Patch, Step};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::{diagnostic, output};
 use crate::values::plain_secret::{self, PlainSecret};
@@ -74,9 +72,12 @@ pub(crate) fn put(
         patches.extend(one.patches.iter().cloned());
         merged.push((picked.object.title(), one));
     }
-    let new = file.manifests.patched(&patches).map_err(|error| file.not_edited(error))?;
-    let new = appended(file, new, &documents)?;
-    file.judge(&new)?;
+    if !documents.is_empty() && file.manifests.is_json() {
+        let name = file.path.display();
+        return Err(anyhow!("{name}: cannot add a second object to a JSON file"))
+            .or_hint("write it to another file");
+    }
+    let new = file.changed(&patches, &documents)?.bytes();
     Ok(Put { new, merged, added })
 }
 
@@ -108,11 +109,13 @@ pub(crate) fn write(file: &SealedFile, put: &Put, recipients: &Recipients) -> Re
 fn objects_to_add_to(file: &SealedFile) -> Result<Vec<Object<'_>>, Failure> {
     let objects = file.manifests.objects().or_hint(REPLACE_IT)?;
     for object in &objects {
-        if object.is_unknown_version() {
+        if manifest::is_unknown_version(object) {
             return Err(diagnostic::unknown_version(object).into());
         }
         let has_values = |field| object.value.get(field).is_some_and(|values| !values.is_null());
-        if object.kind() == ObjectKind::Secret && (has_values("data") || has_values("stringData")) {
+        if ObjectKind::of(object) == ObjectKind::Secret
+            && (has_values("data") || has_values("stringData"))
+        {
             let what = format!("{}: the file has a plaintext Secret", object.title());
             return Err(object.mistake(&[], &what)).or_hint(
                 "seal it too, and remove it: sealed values are not written next to plaintext",
@@ -130,7 +133,7 @@ fn same<'a>(
 ) -> Result<Option<Picked<'a>>, Failure> {
     let mut same: Vec<_> = objects
         .iter()
-        .filter(|object| object.kind() == ObjectKind::SealedSecret)
+        .filter(|object| ObjectKind::of(object) == ObjectKind::SealedSecret)
         .filter(|object| object.metadata_field("name") == Some(name))
         .filter(|object| match (object.metadata_field("namespace"), namespace) {
             (Some(one), Some(other)) => one == other,
@@ -153,23 +156,6 @@ fn same<'a>(
         ))
         .or_hint("remove one of them"),
     }
-}
-
-fn appended(
-    file: &SealedFile,
-    new: Zeroizing<Vec<u8>>,
-    documents: &[Value],
-) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    if documents.is_empty() {
-        return Ok(new);
-    }
-    let name = file.path.display();
-    let manifests = ManifestFile::parse(Input { name: name.to_string(), bytes: new })?;
-    if manifests.is_json() {
-        return Err(anyhow!("{name}: cannot add a second object to a JSON file"))
-            .or_hint("write it to another file");
-    }
-    manifests.appended(documents).map_err(|error| file.not_edited(error))
 }
 
 fn refuse_to_merge(picked: &Picked<'_>) -> Failure {

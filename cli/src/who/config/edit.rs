@@ -41,11 +41,12 @@ pub(crate) fn renewed(config: &Config, renewals: &[Renewal]) -> Result<Option<Ve
     if patches.is_empty() {
         return Ok(None);
     }
-    let bytes = config.file.patched(&patches).map_err(|NotEdited| {
+    let new = config.file.changed(&patches, &[]).map_err(|NotEdited| {
         let name = config.path.display();
         Failure::unable(anyhow!("{name}: cannot edit the recipients in their current form"))
             .hint("write the recipients without anchors, aliases and multi-line text")
     })?;
+    let bytes = new.bytes();
     let name = config.path.display().to_string();
     parse(&config.path, Input { name, bytes: bytes.clone() })
         .map_err(|failure| failure.context("the new recipients are not valid"))?;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{AllowedRule, Config, Environment, Pin, PinState};
 use crate::files::input::Input;
-use crate::manifest::{GivenNamespace, ManifestFile, Object, Step};
+use crate::manifest::{self, GivenNamespace, Object, Step};
 use crate::report::escape;
 use crate::report::failure::Failure;
 
@@ -26,7 +26,7 @@ pub(super) fn parse(path: &Path, input: Input) -> Result<Config, Failure> {
     };
     let root = std::fs::canonicalize(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?;
-    let file = ManifestFile::parse(input)?;
+    let file = manifest::parse(input)?;
     let reader = ConfigReader { object: file.only()?, path };
     let environments = reader.environments()?;
     let allowed = reader.allowed(reader.object.value.get("lint"))?;

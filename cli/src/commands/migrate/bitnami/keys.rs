@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::value::BitnamiKeys;
 use crate::files::input::{self, Input};
 use crate::files::walk;
-use crate::manifest::{self, ManifestFile, Object, ObjectKind};
+use crate::manifest::{self, Object, ObjectKind};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 
@@ -41,7 +41,7 @@ pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<BitnamiKey
 }
 
 fn from_secrets(input: Input, keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failure> {
-    let file = ManifestFile::parse(input)?;
+    let file = manifest::parse(input)?;
     for object in file.objects()? {
         match from_secret(&object) {
             Ok(key) => keys.push(key),
@@ -52,7 +52,7 @@ fn from_secrets(input: Input, keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failu
 }
 
 fn from_secret(object: &Object<'_>) -> Result<RsaPrivateKey> {
-    if object.kind() != ObjectKind::Secret {
+    if ObjectKind::of(object) != ObjectKind::Secret {
         bail!(object.unsupported("a Secret of v1"));
     }
     let secret = manifest::read_secret(object)?;

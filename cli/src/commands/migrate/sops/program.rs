@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::anyhow;
 
 use crate::files::input::{self, Input};
-use crate::manifest::{Document, ManifestFile};
+use crate::manifest::{self, Document, ManifestFile};
 use crate::report::failure::Failure;
 
 /// The exit codes by which sops tells why.
@@ -56,7 +56,7 @@ pub(in crate::commands::migrate) fn decrypt(
     Ok(match (status.ok().and_then(|status| status.code()), plain) {
         (Some(0), Some(Ok(bytes))) => {
             let input = Input { name: format!("{name}, decrypted"), bytes };
-            match ManifestFile::parse(input) {
+            match manifest::parse(input) {
                 Ok(plain) => Decrypted::Plain(plain),
                 Err(error) => Decrypted::Refused(error.into()),
             }

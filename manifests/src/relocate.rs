@@ -3,22 +3,22 @@
 use std::ops::Range;
 
 use serde_json::{Map, Value};
-use yamlpath::Component;
 use zeroize::Zeroizing;
 
-use crate::manifest::edit::NotEdited;
-use crate::manifest::layout::{Edit, Layout, Style, edit};
-use crate::manifest::write;
+use crate::layout::{Layout, MappingStyle, TextEdit, edit};
+use crate::patch::NotEdited;
+use crate::tree::OwnedStep;
+use crate::write;
 
 /// One field, where it is and where it goes.
 pub(crate) struct Move<'a> {
     pub(crate) layout: &'a Layout<'a>,
-    pub(crate) from: &'a [Component<'static>],
-    pub(crate) to: &'a [Component<'static>],
+    pub(crate) from: &'a [OwnedStep],
+    pub(crate) to: &'a [OwnedStep],
 }
 
 /// The field in a mapping in block style: whole lines.
-struct Lines {
+struct FieldLines {
     /// The comments above the key, in lines of their own.
     above: Range<usize>,
     key: Range<usize>,
@@ -29,7 +29,7 @@ struct Lines {
 
 impl Move<'_> {
     /// What changes in the text. The field exists.
-    pub(crate) fn edits(&self) -> Result<Vec<Edit>, NotEdited> {
+    pub(crate) fn edits(&self) -> Result<Vec<TextEdit>, NotEdited> {
         if self.to.starts_with(self.from) {
             return Err(NotEdited);
         }
@@ -46,7 +46,7 @@ impl Move<'_> {
         }
     }
 
-    fn parent(&self) -> Result<&[Component<'static>], NotEdited> {
+    fn parent(&self) -> Result<&[OwnedStep], NotEdited> {
         self.from.split_last().map(|(_, parent)| parent).ok_or(NotEdited)
     }
 
@@ -54,27 +54,23 @@ impl Move<'_> {
         self.layout.value_at(self.from).ok_or(NotEdited)
     }
 
-    fn style_of(&self, path: &[Component<'_>]) -> Result<Style, NotEdited> {
-        Ok(self.layout.style(&self.layout.range_of(path)?.ok_or(NotEdited)?))
-    }
-
     /// In its own place, with other keys before the same value.
-    fn renamed(&self, keys: &[Component<'_>]) -> Result<Vec<Edit>, NotEdited> {
+    fn renamed(&self, keys: &[OwnedStep]) -> Result<Vec<TextEdit>, NotEdited> {
         let layout = self.layout;
         let (last, outer) = keys.split_last().ok_or(NotEdited)?;
         let mut new = Zeroizing::new(String::new());
-        match self.style_of(self.parent()?)? {
-            Style::Block(_) => {
-                let Lines { above, key, end, indent } = self.lines()?;
+        match self.layout.style_of(self.parent()?)? {
+            MappingStyle::Block(_) => {
+                let FieldLines { above, key, end, indent } = self.lines()?;
                 let inner = self.push_keys(&mut new, outer, indent)?;
                 push_indent(&mut new, inner);
                 new.push_str(&self.last_key(&key, last)?);
                 let rest = shifted(&layout.text[key.end..end], indent, inner)?;
                 Ok(vec![edit(above.end..end, &[&new, &rest])])
             }
-            Style::Flow => {
+            MappingStyle::Flow => {
                 let key = layout.key_of(self.from)?;
-                let end = layout.end_of(self.from, self.value()?)?;
+                let end = layout.end_of(self.from)?;
                 for step in outer {
                     new.extend([&quoted(step)?, ": {"]);
                 }
@@ -88,17 +84,17 @@ impl Move<'_> {
     /// At the end of another mapping, below new keys where `missing` has more than one.
     fn put(
         &self,
-        mapping: &[Component<'static>],
-        missing: &[Component<'_>],
-    ) -> Result<Vec<Edit>, NotEdited> {
+        mapping: &[OwnedStep],
+        missing: &[OwnedStep],
+    ) -> Result<Vec<TextEdit>, NotEdited> {
         let (last, outer) = missing.split_last().ok_or(NotEdited)?;
         let mut new = Zeroizing::new(String::new());
-        match self.style_of(mapping)? {
-            Style::Block(indent) => {
+        match self.layout.style_of(mapping)? {
+            MappingStyle::Block(indent) => {
                 let inner = self.push_keys(&mut new, outer, indent)?;
                 new.push_str(&self.as_lines(last, inner)?);
             }
-            Style::Flow => {
+            MappingStyle::Flow => {
                 for step in outer {
                     new.extend([&quoted(step)?, ": {"]);
                 }
@@ -110,7 +106,7 @@ impl Move<'_> {
     }
 
     /// Its keys at the end of a mapping that exists.
-    fn merged(&self, mapping: &[Component<'static>]) -> Result<Vec<Edit>, NotEdited> {
+    fn merged(&self, mapping: &[OwnedStep]) -> Result<Vec<TextEdit>, NotEdited> {
         let layout = self.layout;
         let value = self.value()?;
         let (true, Some(others)) = (value.is_object(), layout.value_at(mapping)) else {
@@ -120,9 +116,9 @@ impl Move<'_> {
             return Err(NotEdited);
         }
         let range = layout.range_of(self.from)?.ok_or(NotEdited)?;
-        let new = match (self.style_of(mapping)?, layout.style(&range)) {
-            (Style::Block(indent), Style::Block(old)) => {
-                let Lines { above, key, end, indent: old_key } = self.lines()?;
+        let new = match (layout.style_of(mapping)?, layout.style_of(self.from)?) {
+            (MappingStyle::Block(indent), MappingStyle::Block(old)) => {
+                let FieldLines { above, key, end, indent: old_key } = self.lines()?;
                 let mut new = shifted_lines(&layout.text[above], old_key, indent)?;
                 let first = layout.next_line(key.end);
                 let behind = layout.text[layout.colon_of(&key)?..first].trim();
@@ -133,46 +129,45 @@ impl Move<'_> {
                 new.push_str(&shifted_lines(&layout.text[first..end], old, indent)?);
                 new
             }
-            (Style::Block(indent), Style::Flow) => layout.block(value, indent),
-            (Style::Flow, Style::Flow) => {
+            (MappingStyle::Block(indent), MappingStyle::Flow) => layout.block(value, indent),
+            (MappingStyle::Flow, MappingStyle::Flow) => {
                 let (end, _) = layout.end_inside(&range)?;
                 Zeroizing::new(layout.text[range.start + 1..end].trim_start().to_owned())
             }
-            (Style::Flow, Style::Block(_)) => inside_of(value),
+            (MappingStyle::Flow, MappingStyle::Block(_)) => inside_of(value),
         };
         Ok(vec![self.cut()?, self.paste(mapping, &new)?])
     }
 
-    fn paste(&self, mapping: &[Component<'static>], new: &str) -> Result<Edit, NotEdited> {
+    fn paste(&self, mapping: &[OwnedStep], new: &str) -> Result<TextEdit, NotEdited> {
         let layout = self.layout;
         let range = layout.range_of(mapping)?.ok_or(NotEdited)?;
-        match layout.style(&range) {
-            Style::Block(indent) => {
-                let value = layout.value_at(mapping).ok_or(NotEdited)?;
-                let at = self.end_below(layout.end_of(mapping, value)?, indent);
+        match layout.style_of(mapping)? {
+            MappingStyle::Block(indent) => {
+                let at = self.end_below(layout.end_of(mapping)?, indent);
                 Ok(edit(at..at, &[layout.line_break(), new]))
             }
-            Style::Flow => {
+            MappingStyle::Flow => {
                 let (at, separator) = layout.end_inside(&range)?;
                 Ok(edit(at..at, &[",", separator, new]))
             }
         }
     }
 
-    fn cut(&self) -> Result<Edit, NotEdited> {
+    fn cut(&self) -> Result<TextEdit, NotEdited> {
         let layout = self.layout;
         let parent = self.parent()?;
         if layout.value_at(parent).and_then(Value::as_object).is_none_or(|map| map.len() == 1) {
             return Err(NotEdited);
         }
         let range = layout.range_of(parent)?.ok_or(NotEdited)?;
-        match layout.style(&range) {
-            Style::Block(_) => {
-                let Lines { above, end, .. } = self.lines()?;
+        match layout.style_of(parent)? {
+            MappingStyle::Block(_) => {
+                let FieldLines { above, end, .. } = self.lines()?;
                 Ok(edit(above.start..layout.next_line(end), &[]))
             }
-            Style::Flow => {
-                let end = layout.end_of(self.from, self.value()?)?;
+            MappingStyle::Flow => {
+                let end = layout.end_of(self.from)?;
                 let pair = layout.key_of(self.from)?.start..end;
                 Ok(edit(layout.with_comma(pair, &range), &[]))
             }
@@ -180,24 +175,20 @@ impl Move<'_> {
     }
 
     /// The field as lines of block style, indented by this much, without the last line break.
-    fn as_lines(
-        &self,
-        name: &Component<'_>,
-        indent: usize,
-    ) -> Result<Zeroizing<String>, NotEdited> {
+    fn as_lines(&self, name: &OwnedStep, indent: usize) -> Result<Zeroizing<String>, NotEdited> {
         let layout = self.layout;
-        match self.style_of(self.parent()?)? {
-            Style::Block(_) => {
-                let Lines { above, key, end, indent: old } = self.lines()?;
+        match self.layout.style_of(self.parent()?)? {
+            MappingStyle::Block(_) => {
+                let FieldLines { above, key, end, indent: old } = self.lines()?;
                 let mut lines = shifted_lines(&layout.text[above], old, indent)?;
                 push_indent(&mut lines, indent);
                 lines.push_str(&self.last_key(&key, name)?);
                 lines.push_str(&shifted(&layout.text[key.end..end], old, indent)?);
                 Ok(lines)
             }
-            Style::Flow => {
+            MappingStyle::Flow => {
                 let key = layout.key_of(self.from)?;
-                let end = layout.end_of(self.from, self.value()?)?;
+                let end = layout.end_of(self.from)?;
                 let mut lines = Zeroizing::new(String::new());
                 push_indent(&mut lines, indent);
                 let value = &layout.text[layout.colon_of(&key)?..end];
@@ -212,17 +203,17 @@ impl Move<'_> {
     }
 
     /// The field as it is in braces.
-    fn as_flow(&self, name: &Component<'_>) -> Result<Zeroizing<String>, NotEdited> {
+    fn as_flow(&self, name: &OwnedStep) -> Result<Zeroizing<String>, NotEdited> {
         let layout = self.layout;
         let key = layout.key_of(self.from)?;
         let mut new = Zeroizing::new(String::new());
-        match self.style_of(self.parent()?)? {
-            Style::Block(_) => {
+        match self.layout.style_of(self.parent()?)? {
+            MappingStyle::Block(_) => {
                 new.extend([quoted(name)?.as_str(), ": "]);
                 new.push_str(&Zeroizing::new(self.value()?.to_string()));
             }
-            Style::Flow => {
-                let end = layout.end_of(self.from, self.value()?)?;
+            MappingStyle::Flow => {
+                let end = layout.end_of(self.from)?;
                 new.push_str(&self.last_key(&key, name)?);
                 new.push_str(&layout.text[key.end..end]);
             }
@@ -231,7 +222,7 @@ impl Move<'_> {
     }
 
     /// The lines of the field, which begins its line.
-    fn lines(&self) -> Result<Lines, NotEdited> {
+    fn lines(&self) -> Result<FieldLines, NotEdited> {
         let layout = self.layout;
         let key = layout.key_of(self.from)?;
         let line_start = layout.line_start(key.start);
@@ -249,14 +240,14 @@ impl Move<'_> {
             let hash = above + indent;
             let is_comment = layout.text[above..start].trim_start_matches(' ').starts_with('#')
                 && layout.text[hash..].starts_with('#')
-                && layout.yaml.offset_inside_comment(hash);
+                && layout.is_comment(hash);
             if !is_comment {
                 break;
             }
             start = above;
         }
-        let end = self.end_below(layout.end_of(self.from, self.value()?)?, indent);
-        Ok(Lines { above: start..line_start, key, end, indent })
+        let end = self.end_below(layout.end_of(self.from)?, indent);
+        Ok(FieldLines { above: start..line_start, key, end, indent })
     }
 
     /// The end of the line, or of the last line below it that has only a comment and is indented further.
@@ -267,9 +258,8 @@ impl Move<'_> {
         while next < layout.text.len() {
             let line = &layout.text[next..layout.line_end(next)];
             let hash = line.len() - line.trim_start_matches(' ').len();
-            let is_comment = line[hash..].starts_with('#')
-                && hash > indent
-                && layout.yaml.offset_inside_comment(next + hash);
+            let is_comment =
+                line[hash..].starts_with('#') && hash > indent && layout.is_comment(next + hash);
             if is_comment {
                 end = layout.line_end(next);
             } else if !line.trim().is_empty() {
@@ -284,7 +274,7 @@ impl Move<'_> {
     fn push_keys(
         &self,
         new: &mut String,
-        keys: &[Component<'_>],
+        keys: &[OwnedStep],
         indent: usize,
     ) -> Result<usize, NotEdited> {
         let unit = self.unit();
@@ -304,7 +294,7 @@ impl Move<'_> {
     }
 
     /// The last key, spelled as the old one if it is the same.
-    fn last_key(&self, old: &Range<usize>, new: &Component<'_>) -> Result<String, NotEdited> {
+    fn last_key(&self, old: &Range<usize>, new: &OwnedStep) -> Result<String, NotEdited> {
         let text = &self.layout.text[old.clone()];
         if self.from.last() == Some(new) {
             Ok(text.to_owned())
@@ -316,18 +306,18 @@ impl Move<'_> {
     }
 }
 
-fn key_text<'a>(step: &'a Component<'_>) -> Result<&'a str, NotEdited> {
+fn key_text<'a>(step: &'a OwnedStep) -> Result<&'a str, NotEdited> {
     match step {
-        Component::Key(key) => Ok(key),
-        Component::Index(_) => Err(NotEdited),
+        OwnedStep::Key(key) => Ok(key),
+        OwnedStep::Index(_) => Err(NotEdited),
     }
 }
 
-fn quoted(step: &Component<'_>) -> Result<String, NotEdited> {
+fn quoted(step: &OwnedStep) -> Result<String, NotEdited> {
     key_text(step).map(|key| Value::from(key).to_string())
 }
 
-fn spelled(step: &Component<'_>) -> Result<String, NotEdited> {
+fn spelled(step: &OwnedStep) -> Result<String, NotEdited> {
     let key = key_text(step)?;
     if write::is_plain(key) { Ok(key.to_owned()) } else { quoted(step) }
 }
@@ -372,13 +362,12 @@ fn shifted_lines(text: &str, old: usize, new: usize) -> Result<Zeroizing<String>
 
 #[cfg(test)]
 mod tests {
-    use crate::files::input::Input;
-    use crate::manifest::{ManifestFile, NotEdited, Patch};
+    use crate::patch::{NotEdited, Patch};
+    use crate::sample::{self, file};
 
     /// The file after moves of fields in its last object.
     fn moved(text: &str, moves: &[(&str, &str)]) -> Result<String, NotEdited> {
-        let input = Input { name: "f".into(), bytes: zeroize::Zeroizing::new(text.into()) };
-        let file = ManifestFile::parse(input).unwrap();
+        let file = file(text);
         let objects = file.objects().unwrap();
         let object = objects.last().unwrap();
         let patches: Vec<_> = moves
@@ -388,7 +377,7 @@ mod tests {
                 Patch::move_to(object, &from, &to)
             })
             .collect();
-        file.patched(&patches).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+        file.changed(&patches, &[]).map(|new| sample::text(&new))
     }
 
     const HEAD: &str = "apiVersion: v1\nkind: K\n";

@@ -17,7 +17,7 @@ enum Lines {
 }
 
 /// Documents with `---` between them.
-pub(crate) fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<Vec<u8>> {
+pub fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<Vec<u8>> {
     let documents: Vec<&Value> = documents.into_iter().collect();
     // Reserved at once, so that the buffer does not grow and leave copies behind.
     let capacity = documents.iter().map(|document| 8 + reserve(document, 0)).sum();
@@ -33,9 +33,7 @@ pub(crate) fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zer
 }
 
 /// The parts of one document, one below the other, for people: texts of several lines stand as they are.
-pub(crate) fn to_readable_yaml<'a>(
-    parts: impl IntoIterator<Item = &'a Value>,
-) -> Zeroizing<String> {
+pub fn to_readable_yaml<'a>(parts: impl IntoIterator<Item = &'a Value>) -> Zeroizing<String> {
     let parts: Vec<&Value> = parts.into_iter().collect();
     let capacity = parts.iter().map(|part| reserve(part, 0)).sum();
     let mut yaml = Zeroizing::new(String::with_capacity(capacity));
@@ -190,7 +188,7 @@ fn is_escaped(character: char) -> bool {
 }
 
 /// Whether every parser takes `text` for itself without quotes.
-pub(super) fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 11] =
         ["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"];
     // Beginning with a letter or a slash rules out numbers, dates and every indicator.

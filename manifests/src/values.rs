@@ -1,121 +1,70 @@
-//! A document as a tree of values, read with our own eyes: no key twice, no tags, bounded, wiped.
+//! The values of a document: no key twice, no tags, bounded, wiped.
 //!
-//! What we hold is wiped: the file's bytes, its text and this tree. What the YAML and JSON libraries hold
+//! What we hold is wiped: the file's bytes, its text and the tree. What the YAML and JSON libraries hold
 //! while they parse (token, event and escape buffers, freed without being overwritten) is beyond our reach,
 //! as is memory that the operating system swapped out.
 
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{
-    self, DeserializeSeed, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use zeroize::Zeroize;
 
-use crate::files::input::MAX_FILE_BYTES;
+use crate::outline;
+use crate::position::ReadError;
+use crate::tree::Tree;
 
-/// How much a document may hold when its aliases are followed.
-const MAX_TREE_BYTES: usize = 2 * MAX_FILE_BYTES;
+/// How much a document may take in memory beside eight times its text.
+const SPARE_BYTES: usize = 48 * 1024 * 1024;
 
-/// What a value without its text is reckoned at.
+/// What a value without its text is reckoned at, and what a mapping takes beside: a node of its tree.
 const NODE_BYTES: usize = 32;
+const MAPPING_BYTES: usize = 640;
 
-/// A tree that is wiped when it is dropped.
-pub(crate) struct Tree(Value);
+/// How deep brackets may nest. The YAML library refuses less, but its time grows with the square of the depth.
+const MAX_DEPTH: usize = 127;
 
-impl Tree {
-    /// Takes over a tree, to wipe it.
-    pub(crate) fn new(value: Value) -> Self {
-        Self(value)
-    }
-
-    /// Changes it in place.
-    pub(super) fn change<E>(
-        &mut self,
-        change: impl FnOnce(&mut Value) -> Result<(), E>,
-    ) -> Result<(), E> {
-        change(&mut self.0)
-    }
-
-    /// The tree.
-    pub(crate) fn value(&self) -> &Value {
-        &self.0
-    }
-}
-
-impl Drop for Tree {
-    fn drop(&mut self) {
-        wipe(&mut self.0);
-    }
-}
-
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(map) => map.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// A step from a value to one within it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step<'a> {
-    /// To the value of a key.
-    Key(&'a str),
-    /// To an item, counted from 0.
-    Index(usize),
-}
-
-impl<'a> From<&'a str> for Step<'a> {
-    fn from(key: &'a str) -> Self {
-        Self::Key(key)
-    }
-}
-
-/// A path as people write it: `spec.template.metadata.labels.team`, `items[2]`.
-pub(crate) fn path_text(path: &[Step<'_>]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Key(key) if text.is_empty() => text.push_str(key),
-            Step::Key(key) => text.extend([".", key]),
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
+/// Whether so many brackets are open at once, or so many dashes and question marks stand in a row, that they may nest
+/// too deeply; those in texts are counted too.
+fn may_be_deep(text: &str) -> bool {
+    let (mut depth, mut indicators) = (0_usize, 0_usize);
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'?' => indicators += 1,
+            b' ' => {}
+            _ => indicators = 0,
         }
-    }
-    text
-}
-
-/// What is wrong with a text, and in which line and column of it, both counted from 1.
-#[derive(Debug)]
-pub(super) struct Mistake {
-    pub(super) what: &'static str,
-    pub(super) place: Option<(usize, usize)>,
+        depth > MAX_DEPTH || indicators > MAX_DEPTH
+    })
 }
 
 /// Reads one YAML document.
-pub(super) fn parse_yaml(text: &str) -> Result<Tree, Mistake> {
+pub(crate) fn parse_yaml(text: &str) -> Result<Tree, ReadError> {
     if let Some(place) = binary_tag(text) {
-        return Err(Mistake {
+        return Err(ReadError {
             what: "!!binary is not supported; use data, which is base64",
             place: Some(place),
         });
     }
-    let reader = Reader::default();
-    reader.seed().deserialize(yaml_serde::Deserializer::from_str(text)).map(Tree).map_err(|error| {
-        Mistake {
+    if may_be_deep(text) {
+        outline::refuse_depth(text)?;
+    }
+    let reader = ValueReader::for_text(text);
+    reader.seed().deserialize(yaml_serde::Deserializer::from_str(text)).map(Tree::new).map_err(
+        |error| ReadError {
             what: reader.complaint.take().unwrap_or_else(|| yaml_complaint(&error, text)),
             place: error.location().map(|location| (location.line(), location.column())),
-        }
-    })
+        },
+    )
 }
 
 /// Reads one JSON document.
-pub(super) fn parse_json(text: &str) -> Result<Tree, Mistake> {
-    let reader = Reader::default();
+pub(crate) fn parse_json(text: &str) -> Result<Tree, ReadError> {
+    let reader = ValueReader::for_text(text);
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    reader.seed().deserialize(&mut deserializer).map(Tree).map_err(|error| Mistake {
+    reader.seed().deserialize(&mut deserializer).map(Tree::new).map_err(|error| ReadError {
         what: reader.complaint.take().unwrap_or("not valid JSON"),
         place: (error.line() > 0).then(|| (error.line(), error.column())),
     })
@@ -174,18 +123,16 @@ fn binary_tag(text: &str) -> Option<(usize, usize)> {
 }
 
 /// What is kept while one document is read.
-struct Reader {
+struct ValueReader {
     bytes_left: Cell<usize>,
     complaint: Cell<Option<&'static str>>,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self { bytes_left: Cell::new(MAX_TREE_BYTES), complaint: Cell::new(None) }
+impl ValueReader {
+    fn for_text(text: &str) -> Self {
+        Self { bytes_left: Cell::new(SPARE_BYTES + 8 * text.len()), complaint: Cell::new(None) }
     }
-}
 
-impl Reader {
     fn seed(&self) -> ValueSeed<'_> {
         ValueSeed(self)
     }
@@ -202,12 +149,15 @@ impl Reader {
                 self.bytes_left.set(left);
                 Ok(())
             }
-            None => Err(self.refuse("the aliases expand to too much")),
+            None => {
+                Err(self
+                    .refuse("too many values for one document, or aliases that expand to too much"))
+            }
         }
     }
 }
 
-struct ValueSeed<'a>(&'a Reader);
+struct ValueSeed<'a>(&'a ValueReader);
 
 impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
     type Value = Value;
@@ -270,30 +220,30 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         self.0.spend(0)?;
         // Inside a `Tree` from the beginning, so that an error further on wipes what was read.
-        let mut tree = Tree(Value::Array(Vec::new()));
+        let mut tree = Tree::new(Value::Array(Vec::new()));
         while let Some(value) = access.next_element_seed(ValueSeed(self.0))? {
-            if let Value::Array(values) = &mut tree.0 {
+            if let Value::Array(values) = tree.value_mut() {
                 values.push(value);
             }
         }
-        Ok(std::mem::take(&mut tree.0))
+        Ok(tree.take())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        self.0.spend(0)?;
-        let mut tree = Tree(Value::Object(Map::new()));
+        self.0.spend(MAPPING_BYTES)?;
+        let mut tree = Tree::new(Value::Object(Map::new()));
         let empty = Map::new();
         loop {
-            let earlier = tree.0.as_object().unwrap_or(&empty);
+            let earlier = tree.value().as_object().unwrap_or(&empty);
             let Some(key) = access.next_key_seed(KeySeed { reader: self.0, earlier })? else {
                 break;
             };
             let value = access.next_value_seed(ValueSeed(self.0))?;
-            if let Value::Object(map) = &mut tree.0 {
+            if let Value::Object(map) = tree.value_mut() {
                 map.insert(key, value);
             }
         }
-        Ok(std::mem::take(&mut tree.0))
+        Ok(tree.take())
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
@@ -303,7 +253,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
 /// A key, refused where it stands when it is not text or was there before.
 struct KeySeed<'a> {
-    reader: &'a Reader,
+    reader: &'a ValueReader,
     earlier: &'a Map<String, Value>,
 }
 
@@ -329,97 +279,6 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
         match self.earlier.contains_key(key) {
             true => Err(self.reader.refuse("a key stands twice")),
             false => Ok(key.to_owned()),
-        }
-    }
-}
-
-/// The line and column of `path` in a YAML text, counted from 1 and in characters, or of the innermost part of
-/// it that there is.
-pub(super) fn locate_in_yaml(text: &str, path: &[Step<'_>]) -> Option<(usize, usize)> {
-    let error = Locator(path).deserialize(yaml_serde::Deserializer::from_str(text)).err()?;
-    error.location().map(|location| (location.line(), location.column()))
-}
-
-/// The same for a JSON text, where the column counts bytes and is where the key ends.
-pub(super) fn locate_in_json(text: &str, path: &[Step<'_>]) -> Option<(usize, usize)> {
-    let error = Locator(path).deserialize(&mut serde_json::Deserializer::from_str(text)).err()?;
-    (error.line() > 0).then(|| (error.line(), error.column()))
-}
-
-/// Follows a path and fails where it ends: the libraries tell positions only of errors, so there, exactly,
-/// for every style of writing, and at no cost as long as nobody asks.
-struct Locator<'a>(&'a [Step<'a>]);
-
-impl Locator<'_> {
-    fn here<T, E: de::Error>() -> Result<T, E> {
-        Err(E::custom("here"))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Locator<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Locator<'_> {
-    type Value = ();
-
-    /// Every kind of value that is not followed further fails with this, and where it stands.
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the end of the path")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        let Some((Step::Index(index), rest)) = self.0.split_first() else { return Self::here() };
-        for _ in 0..*index {
-            access.next_element::<IgnoredAny>()?;
-        }
-        access.next_element_seed(Locator(rest))?;
-        Self::here()
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.0.split_first() else { return Self::here() };
-        while let Some(is_wanted) =
-            access.next_key_seed(KeyLocator { wanted, is_last: rest.is_empty() })?
-        {
-            match is_wanted {
-                true => access.next_value_seed(Locator(rest))?,
-                false => access.next_value::<IgnoredAny>().map(|_| ())?,
-            }
-        }
-        Self::here()
-    }
-}
-
-/// Whether a key is the next step; the key of the last step is where the path ends.
-struct KeyLocator<'a> {
-    wanted: &'a str,
-    is_last: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for KeyLocator<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for KeyLocator<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
-        match (key == self.wanted, self.is_last) {
-            (true, true) => Err(E::custom("here")),
-            (is_wanted, _) => Ok(is_wanted),
         }
     }
 }

@@ -1,0 +1,160 @@
+//! One document of a file.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::comment::Comment;
+use crate::outline::{NodePlace, Outline};
+use crate::position::Position;
+use crate::tree::{Step, Tree};
+
+/// A text and the name under which messages speak of it.
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: Zeroizing<String>,
+    line_starts: OnceLock<Vec<u32>>,
+}
+
+impl Source {
+    pub(crate) fn new(name: String, text: Zeroizing<String>) -> Self {
+        Self { name, text, line_starts: OnceLock::new() }
+    }
+
+    /// The line of an offset, counted from 1, and where that line begins.
+    pub(crate) fn line_of(&self, offset: usize) -> (usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            let newlines = self.text.match_indices('\n');
+            let starts = newlines.filter_map(|(newline, _)| u32::try_from(newline + 1).ok());
+            std::iter::once(0).chain(starts).collect()
+        });
+        let line = starts.partition_point(|start| *start as usize <= offset);
+        (line, starts[line - 1] as usize)
+    }
+}
+
+/// One document of a file.
+pub struct Document {
+    source: Arc<Source>,
+    range: Range<usize>,
+    is_json: bool,
+    /// Counted from 1, without empty documents.
+    number: usize,
+    /// Where its content begins, behind the marker and the comments before it.
+    content: usize,
+    tree: Tree,
+    /// Made when a place is asked for.
+    outline: OnceLock<Outline>,
+}
+
+impl Document {
+    pub(crate) fn new(
+        source: Arc<Source>,
+        range: Range<usize>,
+        (number, content, is_json): (usize, usize, bool),
+        tree: Tree,
+    ) -> Self {
+        Self { source, range, is_json, number, content, tree, outline: OnceLock::new() }
+    }
+
+    /// The tree of values.
+    pub fn value(&self) -> &Value {
+        self.tree.value()
+    }
+
+    /// The number in its file, counted from 1, without empty documents.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Whether it is written in JSON.
+    pub fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// Its own part of the text, with the marker and comments before its content.
+    pub fn own_text(&self) -> &str {
+        &self.source.text[self.range.clone()]
+    }
+
+    /// The line of the file in which its content begins, counted from 1.
+    pub fn content_line(&self) -> usize {
+        self.source.line_of(self.content).0
+    }
+
+    /// How many lines of the file stand before its own part.
+    pub(crate) fn lines_before(&self) -> usize {
+        self.source.line_of(self.range.start).0 - 1
+    }
+
+    /// Its comments, in their order. JSON has none.
+    pub fn comments(&self) -> Vec<Comment> {
+        if self.is_json {
+            return Vec::new();
+        }
+        let text = self.own_text();
+        let comment = |range: Range<usize>| Comment {
+            line: self.source.line_of(self.range.start + range.start).0,
+            text: text[range.clone()].trim_end().to_owned(),
+            offset: range.start,
+        };
+        self.outline().comments(text).into_iter().map(comment).collect()
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The part of the whole text that is this document.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+
+    /// Where its values stand.
+    pub(crate) fn outline(&self) -> &Outline {
+        self.outline.get_or_init(|| Outline::of(self.own_text()))
+    }
+
+    /// The key or item at the end of `path`, in the whole text.
+    pub(crate) fn key_at(&self, path: &[Step<'_>]) -> Option<Range<usize>> {
+        let key = self.outline().find(path.iter().copied())?.key?;
+        Some(self.range.start + key.start..self.range.start + key.end)
+    }
+
+    /// Where `path` stands, or the innermost part of it that there is.
+    pub(crate) fn position(&self, path: &[Step<'_>]) -> Position {
+        // Where the document begins is known without an outline.
+        let innermost = if path.is_empty() { None } else { self.outline().innermost(path) };
+        let innermost = innermost.filter(|(_, depth)| *depth > 0);
+        let start = innermost.map_or(self.content, |(place, _)| self.start_of(&place));
+        Position {
+            file: self.source.name.clone(),
+            document: self.number,
+            item: None,
+            line: self.source.line_of(start).0,
+            column: None,
+        }
+    }
+
+    fn start_of(&self, place: &NodePlace) -> usize {
+        self.range.start + place.start()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sample::file;
+
+    #[test]
+    fn comments_are_told_from_texts() {
+        let text = "# one\na: b # two\nc: 'd # no' #three\ne: | # four\n  # no\n\n  x # no\n # five\n\"f # no\": g#no\nh: [i, # six\n  j]\nk: >-\n  l\n  # no\n#seven";
+        let file = file(text);
+        let document = &file.documents()[0];
+        let comments: Vec<_> =
+            document.comments().into_iter().map(|comment| comment.text).collect();
+        let expected = ["# one", "# two", "#three", "# four", "# five", "# six", "#seven"];
+        assert_eq!(comments, expected);
+    }
+}

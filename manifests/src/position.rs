@@ -1,0 +1,61 @@
+//! Places in files, and mistakes at them, for people.
+
+use std::fmt;
+
+use crate::tree::{Step, path_text};
+
+/// A place in a file, for people: file, document, item of a list, line and column, counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The name of the file.
+    pub file: String,
+    /// Documents that are empty do not count.
+    pub document: usize,
+    /// In a list of objects.
+    pub item: Option<usize>,
+    /// The line.
+    pub line: usize,
+    /// In characters, where it is known.
+    pub column: Option<usize>,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: document {}", self.file, self.document)?;
+        if let Some(item) = self.item {
+            write!(f, ", item {item}")?;
+        }
+        write!(f, ", line {}", self.line)?;
+        if let Some(column) = self.column {
+            write!(f, ", column {column}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A mistake in a manifest, and where it is. Found in an error by those who tell the place in a form of their own.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{position}: {what}")]
+pub struct MistakeAt {
+    /// Where it is.
+    pub position: Position,
+    /// What it is: a fixed phrase, behind the path of a field.
+    pub what: String,
+}
+
+impl MistakeAt {
+    pub(crate) fn new(position: Position, path: &[Step<'_>], what: &str) -> Self {
+        let what = match path {
+            [] => what.to_owned(),
+            _ => format!("{}: {what}", path_text(path)),
+        };
+        Self { position, what }
+    }
+}
+
+/// What is wrong with a text, and in which line and column of it, both counted from 1.
+#[derive(Debug)]
+pub(crate) struct ReadError {
+    pub(crate) what: &'static str,
+    pub(crate) place: Option<(usize, usize)>,
+}

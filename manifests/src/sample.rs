@@ -1,0 +1,24 @@
+//! Files for tests.
+
+use zeroize::Zeroizing;
+
+use crate::file::ManifestFile;
+use crate::input::Input;
+use crate::object::Kinds;
+
+pub(crate) const KINDS: Kinds = Kinds { lists: &[("v1", "List")], own_group: "bulla.dev" };
+
+/// A file of this text.
+pub(crate) fn file(text: &str) -> ManifestFile {
+    parse(text).unwrap()
+}
+
+/// A file of this text, or what is wrong with it.
+pub(crate) fn parse(text: &str) -> anyhow::Result<ManifestFile> {
+    ManifestFile::parse(Input { name: "f".into(), bytes: Zeroizing::new(text.into()) }, KINDS)
+}
+
+/// The text of a file.
+pub(crate) fn text(file: &ManifestFile) -> String {
+    String::from_utf8(file.bytes().to_vec()).unwrap()
+}
