@@ -186,7 +186,7 @@ fn shared<T>(made: &'static LazyLock<Result<T>>) -> Result<&'static T> {
     made.as_ref().map_err(|error| anyhow!("{error:#}"))
 }
 
-/// A SealedSecret of Bitnami's, with further metadata and spec.
+/// One of Bitnami's SealedSecrets, with further metadata and spec.
 pub(crate) fn theirs(metadata: &str, values: &[(&str, &str)], spec: &str) -> String {
     let values: String =
         values.iter().map(|(key, value)| format!("    {key}: {value}\n")).collect();

@@ -1,7 +1,7 @@
 //! `bulla migrate`.
 //!
-//! First everything is worked out for all files and nothing is written: each value is opened with the other tool's
-//! keys and sealed again. Then each file is exchanged whole, or not at all. Plaintext is in memory only.
+//! First it opens each value in all files with the other tool's keys and seals it again, and writes nothing. Then
+//! it replaces each file entirely or not at all. Plaintext is only in memory.
 
 mod bitnami;
 mod conversion;
@@ -89,7 +89,7 @@ impl Migrate {
         let authority = self.destination.authority(&self.paths)?;
         let mut drafts =
             walk::each(&found, "opening and sealing", draft::INTEREST, |found, outcome| {
-                // What becomes of the values decides.
+                // The recipients are those of the file that receives the values.
                 let file = self.output_file().unwrap_or(&found.path);
                 let job = Job {
                     keys: keys.as_ref(),
@@ -109,7 +109,7 @@ impl Migrate {
             ReportFormat::Human => report.to_text(),
             ReportFormat::Json => format!("{:#}\n", report.to_json()),
         };
-        // Where data goes to stdout, the report does not.
+        // If the result goes to stdout, the report goes to stderr.
         if self.output.as_deref() == Some(Path::new("-")) {
             output::stderr(&text);
         } else {

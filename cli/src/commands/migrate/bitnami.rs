@@ -1,7 +1,7 @@
-//! Bitnami's SealedSecret turned into ours, in place.
+//! Turns Bitnami's SealedSecrets into Bulla's, in place.
 //!
-//! The rule is that nothing gets lost: what has no equivalent is a refusal, and what meant nothing there, or means
-//! something else here, is told.
+//! Nothing may get lost: a field without an equivalent is refused, and a field that meant nothing to Bitnami, or
+//! means something else to Bulla, is reported.
 
 mod annotations;
 mod fields;
@@ -33,10 +33,10 @@ use object::BitnamiObject;
 use opened::OpenedValues;
 use scope::LabelledScopes;
 
-/// What stands in every one of their manifests.
+/// The `apiVersion` in every manifest of Bitnami's SealedSecrets.
 pub(super) const MARK: &str = "bitnami.com/v1alpha1";
 
-/// Whether it is a SealedSecret of Bitnami's, in whatever version.
+/// Whether it is one of Bitnami's SealedSecrets, in any version.
 pub(super) fn is_bitnamis(object: &Object<'_>) -> bool {
     let text = |field| object.value.get(field).and_then(Value::as_str).unwrap_or_default();
     text("apiVersion").starts_with("bitnami.com/") && text("kind") == "SealedSecret"
@@ -72,14 +72,14 @@ pub(super) fn convert(
     let opened = OpenedValues::open(&object, spec, &scopes, keys)?;
     let scope = opened.scope(&object, &scopes, &mut notes).map_err(one)?;
     let secret = opened.values.with(|secret| describe(secret, &metadata, &template));
-    // One that is rendered is judged when the whole is there.
+    // A value that a template renders is checked later, with the whole SealedSecret.
     let is_sealed = |key: &&str| secret.data.iter().flatten().any(|(other, _)| other == key);
     if let Some(key) = rules::unfit_value(&secret).filter(is_sealed) {
         let path = [Step::Key("spec"), Step::Key("encryptedData"), Step::Key(key)];
         let what = format!("not valid for type {}", secret.type_.as_deref().unwrap_or_default());
         return Err(one(object.refuse(&path, what, None)));
     }
-    // The same is true for keys that the type needs.
+    // A template may also render keys that the type needs, so these are checked later too.
     let type_ = template.type_.clone().filter(|_| template.data.is_empty());
     let secret = secret.with(|secret| secret.type_ = type_);
     let SealedWhole { sealed_secret: sealed, dropped } =
@@ -100,7 +100,7 @@ pub(super) fn convert(
     })
 }
 
-/// Gives the Secret what it has beside its values.
+/// Sets everything in the Secret except its values.
 fn describe(secret: &mut Secret, metadata: &ObjectMeta, template: &BitnamiTemplate) {
     secret.metadata = ObjectMeta {
         name: metadata.name.clone(),
@@ -112,7 +112,7 @@ fn describe(secret: &mut Secret, metadata: &ObjectMeta, template: &BitnamiTempla
     secret.immutable = template.immutable;
 }
 
-/// The spec, with nothing in it but what is looked at.
+/// The spec, if all of its fields are supported.
 fn spec_of<'a>(object: &BitnamiObject<'a>) -> Result<&'a Map<String, Value>, Diagnostic> {
     let manifest = object.object;
     if manifest.value.get("apiVersion").and_then(Value::as_str) != Some(MARK) {
@@ -140,7 +140,7 @@ fn spec_of<'a>(object: &BitnamiObject<'a>) -> Result<&'a Map<String, Value>, Dia
     Ok(spec)
 }
 
-/// Why the values are not sealed, at the value that it is about.
+/// Why the values could not be sealed, with the place of the value that caused it.
 fn not_sealed(object: &BitnamiObject<'_>, error: &SealError) -> Diagnostic {
     let key = match error {
         SealError::Address { key, .. }

@@ -1,4 +1,4 @@
-//! What becomes of one object of another tool, whichever tool it is.
+//! The result of migrating one object, from any tool.
 
 use bulla_sealing::Scope;
 use serde_json::Value;
@@ -8,9 +8,9 @@ use crate::report::diagnostic::Place;
 
 /// An object that becomes a SealedSecret.
 pub(super) struct Conversion {
-    /// The number of its document, and of the item in a list.
+    /// The number of its document, and of its item if the document is a list.
     pub(super) position: (usize, Option<usize>),
-    /// What changes in its file.
+    /// The changes to its file.
     pub(super) patches: Vec<Patch>,
     /// The whole SealedSecret, if nothing else may be left in the object.
     pub(super) expected: Option<Value>,
@@ -19,7 +19,7 @@ pub(super) struct Conversion {
 }
 
 impl Conversion {
-    /// Whether an object of the new file is what it is to be, as far as that is known as a whole.
+    /// Whether an object of the new file is as expected; also true if no whole SealedSecret is expected.
     pub(super) fn is_met_by(&self, object: &Object<'_>) -> bool {
         self.expected.as_ref().is_none_or(|expected| expected == object.value)
     }
@@ -28,13 +28,13 @@ impl Conversion {
 /// An object that was migrated.
 pub(super) struct MigratedObject {
     pub(super) place: Place,
-    /// The tool.
+    /// The tool that it comes from.
     pub(super) from: &'static str,
     pub(super) scope: Scope,
     pub(super) keys: Vec<String>,
 }
 
-/// Something that is good to know about an object.
+/// Something that people should know about an object.
 #[derive(Clone)]
 pub(super) struct MigrationNote {
     pub(super) place: Place,

@@ -1,4 +1,5 @@
-//! What becomes of one file: the file with every object of another tool turned into ours, or why it stays.
+//! The result for one file: the new file, with every object of another tool turned into Bulla's, or why the file
+//! stays unchanged.
 
 use std::collections::HashMap;
 
@@ -15,10 +16,10 @@ use crate::report::diagnostic::Place;
 use crate::report::failure::Failure;
 use crate::who::destination::Destination;
 
-/// What is known for every file.
+/// The input for migrating one file.
 pub(super) struct Job<'a> {
     pub(super) keys: Option<&'a BitnamiKeys>,
-    /// Of the file, asked only when there is something to seal.
+    /// The file's destination; called only if there is something to seal.
     pub(super) destination: &'a dyn Fn() -> Result<Destination, Failure>,
     pub(super) namespace: Option<&'a str>,
 }
@@ -31,17 +32,17 @@ impl Job<'_> {
     }
 }
 
-/// A file, and what is to be done with it.
+/// A file, and how it will change.
 #[derive(Default)]
 pub(super) struct MigrateDraft {
     pub(super) file: FileDraft,
     pub(super) migrated: Vec<MigratedObject>,
     pub(super) notes: Vec<MigrationNote>,
-    /// Of other tools.
+    /// The number of objects of other tools.
     pub(super) objects: usize,
 }
 
-/// The files that may have something to migrate in them.
+/// The files that may contain something to migrate.
 pub(super) const INTEREST: Interest = Interest {
     words: &[bitnami::MARK, sops::MARK],
     mark: bitnami::MARK,
@@ -49,7 +50,7 @@ pub(super) const INTEREST: Interest = Interest {
 };
 
 impl MigrateDraft {
-    /// Works out what becomes of a file.
+    /// Works out how a file will change.
     pub(super) fn of(
         found: &FoundFile,
         outcome: FileOutcome,
@@ -71,7 +72,7 @@ impl MigrateDraft {
         Ok(draft)
     }
 
-    /// The recipients and namespace of the file, or a refusal.
+    /// The recipients and namespace of the file. A failure is added to the file's errors.
     fn destination(&mut self, job: &Job<'_>) -> Option<Destination> {
         job.destination().map_err(|failure| self.file.trouble(failure)).ok()
     }
@@ -125,7 +126,7 @@ impl MigrateDraft {
         self.file.trouble(Failure::unable(error).hint(hint));
     }
 
-    /// Changes the objects in their places, which are the same in `bare`: the file without comments that have to go.
+    /// Changes the objects in place. `bare` is the file without the comments that must go; it has the same objects.
     fn finish(&mut self, old: &ManifestFile, bare: &ManifestFile, conversions: Vec<Conversion>) {
         if self.file.is_refused() {
             return;
@@ -159,7 +160,7 @@ impl MigrateDraft {
     }
 }
 
-/// The first thing that `bulla lint` would find wrong with the object by itself.
+/// The first error that `bulla lint` would report for the object alone.
 fn flaw(object: &Object<'_>) -> Option<String> {
     if let Some(flaw) = manifest::flaws(object).into_iter().next() {
         return Some(flaw.to_string());
@@ -173,7 +174,7 @@ fn flaw(object: &Object<'_>) -> Option<String> {
     }
 }
 
-/// Notes about comments of a document that the new one does not have.
+/// A note for each comment that the old document has and the new one does not.
 fn lost_comments(old: &Document, new: &Document, place: &Place) -> Vec<MigrationNote> {
     let mut lost = old.comments();
     lost.retain(|comment| !sops::is_encrypted_comment(&comment.text));

@@ -48,7 +48,7 @@ impl MigrateReport<'_> {
         text
     }
 
-    /// What is good to know, one line for each.
+    /// The notes, one line for each.
     pub(super) fn notes(&self) -> String {
         let notes = self.changed().flat_map(|draft| &draft.notes);
         let line = |MigrationNote { place, message }: &MigrationNote| {

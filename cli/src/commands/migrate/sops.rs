@@ -1,6 +1,6 @@
-//! Secrets that SOPS encrypted, turned into SealedSecrets in place.
+//! Turns Secrets that SOPS encrypted into SealedSecrets, in place.
 //!
-//! Comments that SOPS had encrypted are left out; everything else that is no value stays where it is.
+//! Comments that SOPS had encrypted are left out; everything else except the values stays in its place.
 
 mod patches;
 mod program;
@@ -18,7 +18,7 @@ use crate::who::destination::Destination;
 
 pub(super) use program::{Decrypted, decrypt};
 
-/// The key under which SOPS keeps what it needs.
+/// The key under which SOPS keeps its metadata.
 pub(super) const MARK: &str = "sops";
 
 /// How an encrypted value begins.
@@ -27,7 +27,7 @@ const ENCRYPTED: &str = "ENC[AES256_GCM,";
 /// How an encrypted comment begins.
 const ENCRYPTED_COMMENT: &str = "#ENC[";
 
-/// Whether a document of the file is SOPS's.
+/// Whether SOPS encrypted a document of the file.
 pub(super) fn is_encrypted(manifests: &ManifestFile) -> bool {
     manifests
         .documents()
@@ -35,12 +35,12 @@ pub(super) fn is_encrypted(manifests: &ManifestFile) -> bool {
         .any(|document| document.value().pointer("/sops/mac").is_some_and(Value::is_string))
 }
 
-/// Whether a comment is one that SOPS encrypted.
+/// Whether SOPS encrypted the comment.
 pub(super) fn is_encrypted_comment(text: &str) -> bool {
     text.starts_with(ENCRYPTED_COMMENT)
 }
 
-/// How many documents are, or may be, a Secret: when everything is encrypted nobody can tell before.
+/// How many documents are, or may be, Secrets: an encrypted kind is unknown until it is decrypted.
 pub(super) fn secrets(manifests: &ManifestFile) -> usize {
     let text = |document: &Document, field: &str| {
         document.value().get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -61,7 +61,7 @@ pub(super) struct SopsFile {
     pub(super) conversions: Vec<Conversion>,
 }
 
-/// Seals what was decrypted.
+/// Seals the decrypted Secrets.
 pub(super) fn convert(
     encrypted: &ManifestFile,
     plain: &ManifestFile,
@@ -94,10 +94,10 @@ pub(super) fn convert(
     if refused.is_empty() { Ok(SopsFile { bare, conversions }) } else { Err(refused) }
 }
 
-/// One Secret in its three forms.
+/// One Secret in three forms.
 struct EncryptedSecret<'a> {
     old: &'a Object<'a>,
-    /// Without encrypted comments.
+    /// The encrypted Secret without its encrypted comments.
     object: &'a Object<'a>,
     plain: &'a Object<'a>,
     /// How many comments were encrypted.

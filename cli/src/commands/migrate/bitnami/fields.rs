@@ -1,4 +1,4 @@
-//! What Bitnami's template says, read with care: what it says and ours cannot say is a refusal.
+//! Reads Bitnami's template, and refuses anything that Bulla's template cannot express.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::commands::migrate::conversion::MigrationNote;
 use crate::manifest::{self, Step};
 use crate::report::diagnostic::Diagnostic;
 
-/// What the API server writes into metadata, or what the controller put its own over.
+/// Metadata that the API server writes, or that Bitnami's controller replaced with its own.
 const IGNORED_METADATA: [&str; 11] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -30,23 +30,23 @@ const IGNORED_METADATA: [&str; 11] = [
 const BY_HAND: &str =
     "write it by hand in the language of docs/templates.md, or seal the finished text";
 
-/// What their template says, as far as ours can say it.
+/// The parts of Bitnami's template that Bulla's template can express.
 #[derive(Default)]
 pub(super) struct BitnamiTemplate {
     pub(super) labels: BTreeMap<String, String>,
-    /// Without those of Bitnami.
+    /// Without Bitnami's own annotations.
     pub(super) annotations: BTreeMap<String, String>,
-    /// Those of Bitnami.
+    /// Bitnami's own annotations.
     pub(super) marks: BTreeMap<String, String>,
     pub(super) type_: Option<String>,
     pub(super) immutable: Option<bool>,
-    /// In our language.
+    /// In Bulla's template language.
     pub(super) data: BTreeMap<String, String>,
     pub(super) policy: Policy,
 }
 
 impl BitnamiTemplate {
-    /// Reads the template of a spec, whose object has the name.
+    /// Reads the template from the spec of the object with this name.
     pub(super) fn read(
         object: &BitnamiObject<'_>,
         spec: &Map<String, Value>,
@@ -167,7 +167,7 @@ fn read_data(
     Ok(data)
 }
 
-/// What becomes of the annotations by which Bitnami's controller is told how to keep the Secret.
+/// Sets the policy from the annotations that tell Bitnami's controller how to manage the Secret.
 fn set_policy(
     object: &BitnamiObject<'_>,
     template: &mut BitnamiTemplate,

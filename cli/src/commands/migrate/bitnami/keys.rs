@@ -19,8 +19,8 @@ use crate::report::output;
 /// Where the controller keeps a key in its Secret.
 const DATA_KEY: &str = "tls.key";
 
-/// Reads the keys of all files. A Secret of a backup that holds no key is passed over and told of: one of them must
-/// not stand between a person and the rest.
+/// Reads the keys of all files. A Secret in a backup that has no usable key is skipped with a warning, so that the
+/// other keys can still be used.
 pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<BitnamiKeys, Failure> {
     let mut keys = Vec::new();
     for path in paths {
@@ -65,7 +65,7 @@ fn from_secret(object: &Object<'_>) -> Result<RsaPrivateKey> {
     keys.pop().ok_or_else(|| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))
 }
 
-/// The keys among the PEM blocks of a text; others, such as certificates, are passed over.
+/// Adds the private keys among the PEM blocks of a text; skips other blocks, such as certificates.
 fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failure> {
     let text = str::from_utf8(bytes).map_err(|_| anyhow!("{name}: not UTF-8"))?;
     let mut lines = text.lines().map(str::trim);

@@ -1,4 +1,4 @@
-//! A SealedSecret of Bitnami's as it is in its file, and how to speak of its fields.
+//! One of Bitnami's SealedSecrets in its file, and messages about its fields.
 
 use serde_json::{Map, Value};
 
@@ -7,18 +7,18 @@ use crate::manifest::{self, Object, Step};
 use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::failure::Failure;
 
-/// An object of Bitnami's, and how to speak of it.
+/// One of Bitnami's SealedSecrets.
 pub(super) struct BitnamiObject<'a> {
     pub(super) object: &'a Object<'a>,
 }
 
 impl<'a> BitnamiObject<'a> {
-    /// An object, or a field of it.
+    /// The place of the object, or of a field in it.
     pub(super) fn place(&self, path: &[Step<'_>], key: Option<&str>) -> Place {
         Place::new(self.object, path, key)
     }
 
-    /// Why a field is not migrated.
+    /// The reason why a field is not migrated.
     pub(super) fn refuse(
         &self,
         path: &[Step<'_>],
@@ -28,12 +28,12 @@ impl<'a> BitnamiObject<'a> {
         self.place(path, None).diagnose(what, hint.map(str::to_owned))
     }
 
-    /// A refusal that names its place itself.
+    /// A failure that already names its place.
     pub(super) fn failed(&self, failure: Failure) -> Diagnostic {
         Diagnostic::of(&self.object.position(&[]).file, failure)
     }
 
-    /// Something that is good to know about the object.
+    /// A note about the object.
     pub(super) fn note(&self, message: &str) -> MigrationNote {
         MigrationNote { place: self.place(&[], None), message: message.to_owned() }
     }

@@ -1,4 +1,4 @@
-//! The values of a SealedSecret of Bitnami's, opened.
+//! The opened values of one of Bitnami's SealedSecrets.
 
 use bulla_crds::WipedSecret;
 use bulla_sealing::Scope;
@@ -13,14 +13,14 @@ use crate::manifest::Step;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::output;
 
-/// The values, and for each which of the declared scopes it was sealed for.
+/// The values, and for each the index of the declared scope that it was sealed for.
 pub(super) struct OpenedValues {
     pub(super) values: WipedSecret,
     scopes: Vec<usize>,
 }
 
 impl OpenedValues {
-    /// Opens all values, or says why each of the others does not open.
+    /// Opens all values, or returns the reason for each value that does not open.
     pub(super) fn open(
         object: &BitnamiObject<'_>,
         spec: &Map<String, Value>,
@@ -61,7 +61,7 @@ impl OpenedValues {
         if refused.is_empty() { Ok(opened) } else { Err(refused) }
     }
 
-    /// The one scope of all values.
+    /// The scope of the values, which must be the same for all of them.
     pub(super) fn scope(
         &self,
         object: &BitnamiObject<'_>,
@@ -85,7 +85,7 @@ impl OpenedValues {
     }
 }
 
-/// What else the value may be, for whoever has to find out.
+/// A hint at what may be wrong with a value that does not open.
 fn hint_for(
     error: OpenError,
     text: &str,

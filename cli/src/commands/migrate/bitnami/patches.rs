@@ -1,4 +1,4 @@
-//! What changes in the file of an object, so that the rest of it stays.
+//! The changes to an object in its file, made so that the rest of the file stays.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::annotations;
 use super::fields::BitnamiTemplate;
 use crate::manifest::{Object, Patch};
 
-/// What changes in the file.
+/// The changes to the file.
 pub(super) fn patches(
     object: &Object<'_>,
     spec: &Map<String, Value>,

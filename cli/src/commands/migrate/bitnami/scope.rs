@@ -8,9 +8,9 @@ use super::annotations::{CLUSTER_WIDE, NAMESPACE_WIDE};
 
 /// The scopes that the values may be sealed for, each with its label.
 pub(super) struct LabelledScopes {
-    /// First what the object's own annotations say, which is what Bitnami's controller goes by, then the template's.
+    /// First the scope from the object's own annotations, which Bitnami's controller uses, then the template's.
     pub(super) declared: Vec<(Scope, String)>,
-    /// What else it could have been.
+    /// The other scopes.
     pub(super) others: Vec<(Scope, String)>,
 }
 
@@ -45,7 +45,7 @@ impl LabelledScopes {
     }
 }
 
-/// What the annotations say about the scope, if anything.
+/// The scope that the annotations name, if any.
 fn declared(annotations: Option<&BTreeMap<String, String>>) -> Option<Scope> {
     let is_true =
         |key| annotations.and_then(|all| all.get(key)).is_some_and(|value| value == "true");
@@ -58,7 +58,7 @@ fn declared(annotations: Option<&BTreeMap<String, String>>) -> Option<Scope> {
     }
 }
 
-/// Bitnami's word for it.
+/// Bitnami's name for a scope.
 pub(super) fn bitnamis_word(scope: Scope) -> &'static str {
     match scope {
         Scope::Strict => "strict",

@@ -1,11 +1,11 @@
-//! Go templates in our own language: what has the same meaning there for every value is translated, and nothing else.
+//! Translates Go templates into Bulla's template language, but only if the meaning is the same for every value.
 
 use std::collections::BTreeMap;
 
 use bulla_crds::template::TextTemplate;
 use k8s_openapi::ByteString;
 
-/// Why a template has no equivalent, and where it says so: line and column, counted from 1. The text is not quoted.
+/// Why a template has no equivalent, and where: line and column, counted from 1. The text is not quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {what}")]
 pub(super) struct Untranslatable {
@@ -22,10 +22,10 @@ enum TemplatePart {
 
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
-/// What trim markers take away, as in Go.
+/// The white space that trim markers remove, as in Go.
 const BLANK: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// The same text in our language.
+/// The same text in Bulla's template language.
 pub(super) fn translate(
     text: &str,
     is_sealed: impl Fn(&str) -> bool,
@@ -50,7 +50,7 @@ pub(super) fn translate(
     }
 }
 
-/// Whether our own reader finds in a text what was to be written.
+/// Whether Bulla's template parser reads the text as these parts.
 fn means(text: &str, parts: &[TemplatePart]) -> bool {
     let Ok(template) = TextTemplate::parse(text) else { return false };
     let keys: Vec<&str> = template.keys().collect();
@@ -61,7 +61,7 @@ fn means(text: &str, parts: &[TemplatePart]) -> bool {
             TemplatePart::Value { key, .. } => Some(key.as_str()),
         })
         .collect();
-    // Every key has another value, which stands in no text.
+    // Each key has a different value, which occurs in no text.
     let value = |key: &str| format!("\u{1}{key}\u{2}").into_bytes();
     let values: BTreeMap<String, ByteString> =
         keys.iter().map(|key| ((*key).to_owned(), ByteString(value(key)))).collect();
@@ -109,7 +109,7 @@ fn parse(
     Ok(joined(parts))
 }
 
-/// Texts side by side as one, because what is written for one depends on what follows.
+/// Joins adjacent texts, because how a text is written depends on what follows it.
 fn joined(parts: Vec<TemplatePart>) -> Vec<TemplatePart> {
     let mut joined: Vec<TemplatePart> = Vec::with_capacity(parts.len());
     for part in parts {
@@ -122,17 +122,17 @@ fn joined(parts: Vec<TemplatePart>) -> Vec<TemplatePart> {
     joined
 }
 
-/// What stands between braces.
+/// The content between braces.
 struct GoAction<'a> {
     content: &'a str,
-    /// How far it goes behind the opening braces, with the closing ones.
+    /// The length after the opening braces, including the closing ones.
     length: usize,
     trims_before: bool,
     trims_after: bool,
 }
 
 impl<'a> GoAction<'a> {
-    /// From behind the opening braces; none when they are not closed.
+    /// Reads a text that begins after the opening braces; none if they are not closed.
     fn read(text: &'a str) -> Option<Self> {
         let trims_before = text.strip_prefix('-').is_some_and(|rest| rest.starts_with(BLANK));
         let start = if trims_before { 2 } else { 0 };
@@ -152,7 +152,7 @@ impl<'a> GoAction<'a> {
         })
     }
 
-    /// What it gives; a comment gives nothing.
+    /// The part that the action produces; a comment produces none.
     fn part(&self, is_sealed: &impl Fn(&str) -> bool) -> Result<Option<TemplatePart>, String> {
         if self.content.starts_with("/*") {
             return if self.content.ends_with("*/") {
@@ -189,7 +189,7 @@ impl<'a> GoAction<'a> {
     }
 }
 
-/// Where the braces close that are not in a text.
+/// The offset of the closing braces, ignoring braces in quoted text.
 fn close_of(text: &str) -> Option<usize> {
     let mut quote = None;
     let mut characters = text.char_indices();
@@ -205,7 +205,8 @@ fn close_of(text: &str) -> Option<usize> {
     None
 }
 
-/// The words of an action. A text keeps its opening quote, and none has escapes: what they mean is Go's business.
+/// The words of an action. A quoted text keeps its opening quote. None if a text has escapes, because only Go
+/// defines them.
 fn words(content: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut rest = content.trim_start_matches(BLANK);
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_the_same_is_translated() {
+    fn templates_with_the_same_meaning_are_translated() {
         for (go, ours) in [
             ("", ""),
             ("plain }} { text\n", "plain }} { text\n"),
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_equivalent_is_refused_with_its_place() {
+    fn a_template_without_an_equivalent_is_refused_with_its_place() {
         for (go, place, what) in [
             ("x\n {{ .c }}", "line 2, column 2", "the key c"),
             ("{{ .a", "line 1, column 1", "{{ without }}"),

@@ -1,8 +1,8 @@
 //! One value as Bitnami's kubeseal seals it: two bytes of length, a session key in RSA-OAEP with SHA-256, and the
 //! value in AES-256-GCM.
 //!
-//! The OAEP label is the scope. The value does not say which key it is for, so each is tried. It is done offline and
-//! for whoever holds the keys: nobody else learns how long it took, or whether it opened.
+//! The OAEP label is the scope. A value does not name its key, so each key is tried. This runs offline for a person
+//! who holds the keys, so nobody else learns how long it took, or whether the value opened.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,7 +27,7 @@ const NONCE: [u8; 12] = [0; 12];
 /// The keys that may open values.
 pub(in crate::commands::migrate) struct BitnamiKeys {
     keys: Vec<RsaPrivateKey>,
-    /// The one that opened something last: the next value is likely for it too.
+    /// The index of the key that last opened a value: the next value is probably sealed to it too.
     last: AtomicUsize,
 }
 
@@ -51,7 +51,7 @@ pub(super) enum OpenError {
 }
 
 impl BitnamiKeys {
-    /// Each key once.
+    /// Keeps each key once.
     pub(super) fn new(all: impl IntoIterator<Item = RsaPrivateKey>) -> Self {
         let mut keys: Vec<RsaPrivateKey> = Vec::new();
         for key in all {
@@ -66,13 +66,13 @@ impl BitnamiKeys {
         self.keys.len()
     }
 
-    /// The value, and which of the labels it was sealed with: they are tried in their order.
+    /// The value, and the index of the label that it was sealed with. The labels are tried in order.
     pub(super) fn open(
         &self,
         text: &str,
         labels: &[&str],
     ) -> Result<(Zeroizing<Vec<u8>>, usize), OpenError> {
-        // Go's decoder passes over line breaks, which YAML may leave in a text.
+        // Go's decoder ignores line breaks, which YAML may leave in a text.
         let text: String =
             text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
         let bytes = BASE64_STANDARD.decode(text).map_err(|_| OpenError::NotBase64)?;

@@ -1,4 +1,4 @@
-//! What changes in the text of a Secret so that it becomes a SealedSecret; comments, order and quotes stay.
+//! The changes that turn the text of a Secret into a SealedSecret; comments, order and quotes stay.
 
 use serde_json::{Map, Value};
 
@@ -7,7 +7,7 @@ use crate::manifest::{Object, Patch, Step};
 /// The fields that hold values; a key of the first hides the same key of the second.
 const VALUES: [&str; 2] = ["stringData", "data"];
 
-/// The changes that make `sealed` of a Secret.
+/// The changes that turn a Secret into `sealed`.
 pub(super) fn patches(object: &Object<'_>, sealed: &Value) -> Vec<Patch> {
     let secret = SecretFields { object, sealed };
     let mut patches = Vec::new();
@@ -38,7 +38,7 @@ struct SecretFields<'a> {
 }
 
 impl<'a> SecretFields<'a> {
-    /// The field with what the SealedSecret has at another path, if it has something there.
+    /// Sets the field to what the SealedSecret has at another path, if it has something there.
     fn set(&self, path: &[&str], sealed: &[&str]) -> Option<Patch> {
         at(self.sealed, sealed).map(|value| Patch::set(self.object, path, value.clone()))
     }
@@ -52,7 +52,7 @@ impl<'a> SecretFields<'a> {
         map.into_iter().flat_map(Map::keys).map(String::as_str)
     }
 
-    /// Name and namespace; what the API server writes beside them means nothing in a file.
+    /// Sets name and namespace, and removes the fields that the API server writes: they mean nothing in a file.
     fn metadata(&self) -> Vec<Patch> {
         const NAMES: [&str; 2] = ["name", "namespace"];
         const MOVED: [&str; 2] = ["labels", "annotations"];
@@ -84,7 +84,7 @@ impl<'a> SecretFields<'a> {
         patches
     }
 
-    /// A field moved into the template, as far as the SealedSecret has it there.
+    /// Moves a field into the template, with only the content that the SealedSecret has there.
     fn template_field(&self, from: &[&str], to: &[&str]) -> Vec<Patch> {
         let move_to = Patch::move_to(self.object, from, to);
         match at(self.sealed, to) {

@@ -1,5 +1,5 @@
-//! The program `sops`: what it decrypts comes through a pipe, and what it says is not repeated, because nobody promises
-//! that there is no plaintext in it.
+//! Runs the program `sops`. The decrypted text comes through a pipe. The messages of sops are not repeated, because
+//! they may contain plaintext.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,19 +11,20 @@ use crate::files::input::{self, Input};
 use crate::manifest::{self, Document, ManifestFile};
 use crate::report::failure::Failure;
 
-/// The exit codes by which sops tells why.
+/// Exit codes with which sops reports the reason.
 const MAC_MISMATCH: i32 = 51;
 const NO_KEY: i32 = 128;
 
-/// What came of decrypting a file.
+/// The result of decrypting a file.
 pub(in crate::commands::migrate) enum Decrypted {
-    /// The whole file, with nothing in it encrypted.
+    /// The whole file, decrypted.
     Plain(ManifestFile),
-    /// Why it stays encrypted.
+    /// Why the file is still encrypted.
     Refused(Failure),
 }
 
-/// The file as sops decrypts it. That there is no sops is a failure; that it cannot is a refusal.
+/// Decrypts the file with sops. It is a failure if sops cannot be started, and a refusal if sops cannot decrypt the
+/// file.
 pub(in crate::commands::migrate) fn decrypt(
     path: &Path,
     manifests: &ManifestFile,
@@ -72,7 +73,7 @@ pub(in crate::commands::migrate) fn decrypt(
     })
 }
 
-/// A path that cannot be taken for a flag.
+/// A path that sops cannot mistake for a flag.
 fn as_argument(path: &Path) -> PathBuf {
     if path.to_string_lossy().starts_with('-') {
         Path::new(".").join(path)
