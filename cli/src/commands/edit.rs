@@ -1,8 +1,8 @@
 //! `bulla edit`.
 //!
-//! Each round writes the text into a folder in memory, waits for the editor, reads the text back and removes the
-//! folder before anything else is done with it. So there is plaintext on files only while the editor runs, and
-//! whatever fails later has nothing to tidy up.
+//! Each round writes the text into a folder in memory, waits for the editor, reads the text back, and removes the
+//! folder before it does anything else with the text. So plaintext is in files only while the editor runs, and a
+//! later failure leaves nothing to clean up.
 
 mod changes;
 mod editor;
@@ -35,13 +35,13 @@ use crate::who::identities::IdentityFlags;
 
 pub(crate) use self::scratch::wipe_open;
 
-/// How often one text is opened again: more often than any person needs, and an end for a script.
+/// How many times one text is opened in the editor: more than a person needs, and a limit for a script.
 const MAX_ROUNDS: usize = 50;
 
-/// Between the head of the text and the rest of it.
+/// How many blank lines are between the head of the text and the rest of it.
 const BLANK_LINES: usize = 1;
 
-/// How often changes are taken over into a file that somebody else is changing all the while.
+/// How many times to try to apply the changes to a file that someone else keeps changing.
 const MAX_ATTEMPTS: usize = 5;
 
 /// Edit a SealedSecret in your editor, with no identity needed
@@ -130,8 +130,8 @@ impl Edit {
         result.map(|()| Answer::Yes)
     }
 
-    /// Where the text is edited. As `pass` does it: in memory, and where there is none only when the person agrees,
-    /// because some systems have none and refusing there would drive people to worse.
+    /// Where the text is edited: in memory if possible. Without storage in memory it asks first, as `pass` does. It
+    /// does not refuse, because some systems have no such storage and people there would use something less safe.
     fn storage(&self) -> Result<Storage, Failure> {
         let storage = Storage::find(self.runtime_folder.as_deref(), &self.shared_folder);
         if let (Storage::Disk(folder), false) = (&storage, self.allow_disk) {
@@ -144,8 +144,8 @@ impl Edit {
         Ok(storage)
     }
 
-    /// Puts the new content in the place of the old. Somebody else's changes beside ours stay; where that cannot be,
-    /// what was typed is not lost, because it is sealed by now.
+    /// Replaces the old content with the new. Someone else's changes to other fields stay. If the file cannot be
+    /// written, the changes are saved to another file, which is safe because they are sealed by now.
     fn write(
         &self,
         desk: &Desk<'_>,
@@ -193,7 +193,7 @@ impl Edit {
     }
 }
 
-/// Everything that rounds of editing need.
+/// What every round of editing needs.
 struct Desk<'a> {
     editor: Editor,
     storage: Storage,
@@ -203,11 +203,11 @@ struct Desk<'a> {
     sealer: Sealer<'a>,
 }
 
-/// What was changed, and the file with it.
+/// The changes, and the new file with them.
 type Done = (Changes, Zeroizing<Vec<u8>>);
 
 impl Desk<'_> {
-    /// Opens the editor until the text can be taken over, or the person gives up.
+    /// Opens the editor until the text is valid, or the person gives up.
     fn rounds(&self, signals: &HeldSignals) -> Result<Option<Done>, Failure> {
         let original = self.form.to_text();
         let mut body = Zeroizing::new(original.as_bytes().to_vec());
@@ -229,7 +229,7 @@ impl Desk<'_> {
             match self.judge(typed, 0) {
                 Ok(done) => return Ok(done),
                 Err(failure) => {
-                    // Again with the lines counted as they will be seen.
+                    // Read it again, so that the line numbers in messages include the head.
                     let lines = self.form.head(Some(&failure)).lines().count() + BLANK_LINES;
                     let again = self.judge(typed, lines);
                     refused = again.err();
@@ -240,7 +240,7 @@ impl Desk<'_> {
         Err(refused.unwrap_or_else(|| anyhow!("gave up after {MAX_ROUNDS} rounds").into()))
     }
 
-    /// What was changed and the file with it, or nothing if nothing was.
+    /// The changes and the new file, or nothing if nothing changed.
     fn judge(&self, typed: &[u8], lines_before: usize) -> Result<Option<Done>, Failure> {
         let edited = self.form.read(typed, lines_before)?;
         let changes = Changes::between(self.picked, &self.form, &edited, self.sealer)?;
@@ -251,7 +251,7 @@ impl Desk<'_> {
         Ok(Some((changes, new)))
     }
 
-    /// One round: the text as it is when the editor is done with it.
+    /// One round: returns the text that the editor saved.
     fn edit(&self, head: &str, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let folder = self.storage.folder().display();
         let scratch = Scratch::new(&self.storage, &[head.as_bytes(), b"\n", body])

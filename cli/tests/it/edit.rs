@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::sandbox::{Run, Sandbox, documents, plaintext};
 
-/// A sandbox with keys, and a place in memory of its own where the texts are edited.
+/// A sandbox with keys, and its own folder in memory for the edited texts.
 pub(crate) struct Desk {
     pub(crate) sandbox: Sandbox,
     memory: TempDir,
@@ -28,9 +28,9 @@ stringData:
 ";
 
 impl Desk {
-    /// With `db.yaml`, sealed, with things around it that must stay.
+    /// With a sealed `db.yaml` that also has other content, which must stay.
     pub(crate) fn new() -> Self {
-        // Where there is no such folder the texts are edited on a disk, and the tests look there.
+        // Without such a folder the texts are edited on a disk, and the tests check that disk.
         let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let desk = Self { sandbox: Sandbox::with_keys(), memory };
         let sealed = desk.seal(SECRET, &[]);
@@ -77,7 +77,7 @@ impl Desk {
         }
     }
 
-    /// Edits `db.yaml`, which must do what it was asked to.
+    /// Edits `db.yaml`, which must succeed.
     fn done(&self, script: &str, args: &[&str]) -> Run {
         let run = self.edit(script, &[&["db.yaml"], args].concat());
         assert_eq!(run.code, 0, "{}", run.stderr);
@@ -85,10 +85,10 @@ impl Desk {
         run
     }
 
-    /// Edits `db.yaml` in a way that is refused, again and again: the error, with what is seen when it is opened again.
+    /// Edits `db.yaml` in a way that is refused. Returns the error, and the text of the second round.
     fn refused(&self, script: &str, args: &[&str]) -> (String, String) {
         let before = self.sandbox.read("db.yaml");
-        // The first round changes it, the second leaves it unchanged.
+        // The first round makes the edit; the second copies the text and leaves it unchanged.
         let script =
             format!("if grep -q '^# error' \"$1\"; then cp \"$1\" seen; else {script}\nfi");
         let run = self.edit(&script, &[&["db.yaml"], args].concat());
@@ -97,7 +97,7 @@ impl Desk {
         (run.stderr, self.sandbox.read("seen"))
     }
 
-    /// That nothing of what was edited is left anywhere.
+    /// Asserts that no edited text is left anywhere.
     pub(crate) fn assert_clean(&self) {
         let left: Vec<PathBuf> = self.left();
         assert!(left.is_empty(), "{left:?}");
@@ -125,7 +125,7 @@ fn through(filter: &str) -> String {
     format!("{{ {filter}; }} < \"$1\" > \"$1.new\" && mv \"$1.new\" \"$1\"")
 }
 
-/// The lines of `after` that `before` has not, and the other way round.
+/// The lines that only `after` has, and the lines that only `before` has.
 fn differences(before: &str, after: &str) -> (Vec<String>, Vec<String>) {
     let missing = |one: &str, other: &str| {
         one.lines().filter(|line| !other.lines().any(|it| it == *line)).map(str::to_owned).collect()
@@ -224,7 +224,7 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
         let (stderr, seen) = desk.refused(&through(filter), &[]);
         assert!(stderr.starts_with("error: the edited text: document 1, line "), "{stderr}");
         assert!(stderr.contains(message) && stderr.contains(hint), "{filter}: {stderr}");
-        // Where the message says, there it is.
+        // The key is on the line that the message names.
         let line: usize =
             stderr.split("line ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
         let key = message.split(':').next().unwrap().rsplit('.').next().unwrap();
@@ -272,7 +272,7 @@ fn the_template_is_edited() {
     assert_eq!(secret["metadata"]["labels"]["team"], "7");
     assert_eq!(secret["metadata"]["annotations"]["note"], "x");
     assert_eq!(plaintext(&secret, "url"), b"postgres://app\n# no comment\n");
-    // And taken back again, to the byte but for the quotes that were needed in between.
+    // Undoing the changes restores each byte, except for the quotes that were needed in between.
     let run = desk.done(
         &through("sed -e '/annotations:/d;/note: x/d;s|type: .*|type: Opaque|;/^immutable/d;s|team: \"7\"|team: storage|' -e '/^template/,$d'"),
         &[],
@@ -297,7 +297,7 @@ fn with_an_identity_values_are_shown_and_unchanged_ones_keep_their_ciphertext() 
     let body =
         "stringData:\n  odd: \"yes\"\n  text: |\n    one\n    two\ndata:\n  binary: /wABAg==\n";
     assert!(seen.ends_with(body), "{seen}");
-    // Written in another way it is the same still.
+    // A value written in another way is still the same.
     desk.done(
         &through("sed 's|odd: \"yes\"|odd: !!str yes|;s|odd: .*|odd: '\"'yes'\"'|'"),
         &["-i", "x25519.txt"],
@@ -308,7 +308,7 @@ fn with_an_identity_values_are_shown_and_unchanged_ones_keep_their_ciphertext() 
     let (new, old) = differences(&before, &desk.sandbox.read("db.yaml"));
     assert_eq!((new.len(), old.len()), (1, 1));
     assert_eq!(plaintext(&desk.opened(), "text"), b"one\nthree\n");
-    // The scope stays, and a new key gets that of the others.
+    // The scope stays, and a new key gets the scope of the others.
     desk.done(&through("sed 's|^data:|  new: x\\n&|'"), &["-i", "x25519.txt"]);
     let file = desk.sandbox.read("db.yaml");
     let (_, sealed) = file.split_once("---\n").unwrap();
@@ -325,7 +325,7 @@ fn a_value_that_the_identity_does_not_open_stays_a_placeholder() {
     let run = desk.edit("exit 3", &["db.yaml", "-i", "other.txt"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stderr.contains("no identity is held for"), "{}", run.stderr);
-    // One value for another identity beside two that open.
+    // Only one of the values is sealed to the other identity.
     let recipient = desk.sandbox.read("other.txt");
     let recipient = recipient.lines().find_map(|line| line.split("public key: ").nth(1)).unwrap();
     desk.sandbox.write("other.pub", recipient);
@@ -343,7 +343,7 @@ fn a_value_that_the_identity_does_not_open_stays_a_placeholder() {
 }
 
 #[test]
-fn who_changes_nothing_writes_nothing() {
+fn an_edit_without_changes_writes_nothing() {
     let desk = Desk::new();
     let before = desk.sandbox.read("db.yaml");
     let old = fs::metadata(desk.sandbox.path("db.yaml")).unwrap().modified().unwrap();
@@ -380,7 +380,7 @@ fn who_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
+fn invalid_text_is_opened_again_with_nothing_lost() {
     let desk = Desk::new();
     for (filter, message) in [
         ("sed 's|^  user: .*|  user: \"typed|'", "not valid YAML: the text ends too early"),
@@ -416,7 +416,7 @@ fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
         assert_eq!(seen.contains("typed"), filter.contains("typed"), "{seen}");
         assert_eq!(seen.matches("# error: ").count(), 1, "{seen}");
     }
-    // Put right in the second round, it is written.
+    // If the second round corrects the text, it is written.
     let script = format!(
         "if grep -q '^# error' \"$1\"; then {}; else {}; fi",
         through("sed 's|\"typed|typed|'"),
@@ -428,21 +428,21 @@ fn what_cannot_be_read_is_opened_again_with_nothing_lost() {
 }
 
 #[test]
-fn a_script_that_is_always_wrong_comes_to_an_end() {
+fn a_script_that_never_types_valid_text_comes_to_an_end() {
     let desk = Desk::new();
     let before = desk.sandbox.read("db.yaml");
     let run = desk.edit("echo x >> rounds; echo 'a: [' >> \"$1\"", &["db.yaml"]);
     assert_eq!(run.code, 2);
     assert!(run.stderr.starts_with("error: the edited text: "), "{}", run.stderr);
     assert_eq!(desk.sandbox.read("rounds").lines().count(), 50);
-    // Left as it was refused, it is given up at once.
+    // A refused text that comes back unchanged ends the command at once.
     let run = desk.edit("echo x >> again; echo 'a: [' > \"$1\"", &["db.yaml"]);
     assert_eq!((run.code, desk.sandbox.read("again").lines().count()), (2, 2));
     assert_eq!(desk.sandbox.read("db.yaml"), before);
 }
 
 #[test]
-fn the_editor_is_what_is_named() {
+fn the_named_editor_is_used() {
     let desk = Desk::new();
     desk.sandbox.write("my editor.sh", "echo \"$#\" \"$1\" > named");
     for (variables, flag) in [
@@ -478,7 +478,7 @@ fn the_editor_is_what_is_named() {
 }
 
 #[test]
-fn the_text_is_where_nobody_else_sees_it() {
+fn nobody_else_can_see_the_text() {
     let desk = Desk::new();
     let run = desk.done(
         "ls -ld \"$(dirname \"$1\")\" \"$1\" > seen; ulimit -c >> seen; dirname \"$1\" >> seen",
@@ -491,13 +491,13 @@ fn the_text_is_where_nobody_else_sees_it() {
     assert_eq!(lines[2], "0");
     assert!(lines[3].starts_with(desk.memory.path().to_str().unwrap()), "{seen}");
     assert!(run.stderr.contains("nothing was changed"), "{}", run.stderr);
-    // What an editor leaves beside the file goes too, however deep.
+    // Files that an editor leaves beside the text are removed too, however deep.
     desk.done("d=$(dirname \"$1\"); mkdir \"$d/undo\"; cp \"$1\" \"$d/undo/x\"; cp \"$1\" \"$1~\"; ln -s /etc/passwd \"$d/link\"", &[]);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn without_storage_in_memory_a_person_is_asked() {
+fn without_storage_in_memory_the_command_asks_first() {
     let desk = Desk::new();
     let before = desk.sandbox.read("db.yaml");
     let disk = tempfile::tempdir().unwrap();
@@ -521,7 +521,7 @@ fn without_storage_in_memory_a_person_is_asked() {
 }
 
 #[test]
-fn one_of_several_is_named_and_the_others_stay() {
+fn one_of_several_is_chosen_by_name_and_the_others_stay() {
     let desk = Desk::new();
     let other = desk.seal(&SECRET.replace("name: db", "name: cache"), &[]);
     let before = format!("{}---\n{other}# end\n", desk.sandbox.read("db.yaml"));
@@ -556,7 +556,7 @@ fn json_stays_json() {
 fn changes_of_someone_else_in_the_meantime_stay() {
     let desk = Desk::new();
     let edit = through("sed 's|^  user: .*|  user: typed-value|'");
-    // Beside ours: both changes are there.
+    // In other fields: both changes are kept.
     let run = desk.done(
         &format!(
             "echo '# theirs' >> db.yaml; sed -i 's|^a: 1|a: 2|;/^    host: /d' db.yaml; {edit}"
@@ -570,7 +570,7 @@ fn changes_of_someone_else_in_the_meantime_stay() {
         "{after}"
     );
     assert_eq!(plaintext(&desk.opened(), "user"), b"typed-value");
-    // Where ours is: theirs stays, and ours is kept, sealed.
+    // In the same field: their change stays, and ours is saved elsewhere, sealed.
     let before = desk.sandbox.read("db.yaml");
     let run = desk.edit(&format!("sed -i '/^    user: /d' db.yaml; {edit}"), &["db.yaml"]);
     assert_eq!(run.code, 2);
@@ -587,7 +587,7 @@ fn changes_of_someone_else_in_the_meantime_stay() {
 }
 
 #[test]
-fn what_cannot_be_written_is_kept_sealed() {
+fn changes_that_cannot_be_written_are_kept_sealed() {
     let desk = Desk::new();
     let edit = through("sed 's|^  user: .*|  user: typed-value|'");
     let run = desk.edit(&format!("mv db.yaml old; mkdir db.yaml; {edit}"), &["db.yaml"]);
@@ -616,8 +616,8 @@ mod signals {
 
     use super::*;
 
-    /// Sends a signal to bulla alone while its editor waits, and says how bulla ended. The editor goes on when it is
-    /// told to, if it is there still.
+    /// Sends a signal to bulla alone while its editor waits, and returns bulla's output. After SIGINT and SIGQUIT,
+    /// the editor still runs and is then let go on.
     fn signalled(signal: &str, after: &str) -> (Desk, std::process::Output) {
         let desk = Desk::new();
         for fifo in ["started", "go-on"] {
@@ -628,7 +628,7 @@ mod signals {
         let typed = through("sed 's|^  user: .*|  user: typed-value|'");
         let script = format!("{typed}\necho x > started\nread line < go-on\n{after}");
         let child = desk.command(&script, &["db.yaml"]).spawn().unwrap();
-        // Opened only when the editor opens it too.
+        // This blocks until the editor opens the pipe too.
         fs::read(desk.sandbox.path("started")).unwrap();
         assert_eq!(desk.left().len(), 1);
         let kill = Command::new("kill").args([signal, &child.id().to_string()]).status();
@@ -647,7 +647,7 @@ mod signals {
     }
 
     #[test]
-    fn the_folder_is_gone_when_a_signal_ends_it() {
+    fn the_folder_is_removed_when_a_signal_ends_bulla() {
         for (signal, number) in [("-TERM", 15), ("-HUP", 1)] {
             let (desk, output) = signalled(signal, "");
             assert_eq!(output.status.signal(), Some(number));
@@ -656,8 +656,8 @@ mod signals {
     }
 
     #[test]
-    fn ctrl_c_is_the_editors_while_it_runs() {
-        // It goes on, and so do we.
+    fn the_editor_handles_ctrl_c_while_it_runs() {
+        // The editor goes on, and so does bulla.
         for signal in ["-INT", "-QUIT"] {
             let (desk, output) = signalled(signal, "");
             assert_eq!(
@@ -668,7 +668,7 @@ mod signals {
             );
             assert_eq!(plaintext(&desk.opened(), "user"), b"typed-value");
         }
-        // It ends by it, and so do we.
+        // The signal ends the editor, and so it ends bulla.
         let (desk, output) = signalled("-INT", "kill -INT $$");
         assert_eq!(output.status.signal(), Some(2));
         assert_eq!(desk.opened()["data"]["user"], "YXBw");

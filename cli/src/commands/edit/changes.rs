@@ -1,4 +1,4 @@
-//! What a person changed: which fields of the SealedSecret become what, the new values sealed.
+//! The changes to a SealedSecret: the new content of each changed field, with the new values sealed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::manifest::{Object, Patch};
 use crate::report::failure::Failure;
 use crate::report::output;
 
-/// The fields that become others.
+/// The changes to the fields, and counts for the summary.
 pub(super) struct Changes {
     patches: Vec<Patch>,
     sealed: usize,
     removed: usize,
     kept: usize,
     is_template_changed: bool,
-    /// Keys whose new value is a line and its end.
+    /// Keys whose new value is a single line with a line break at its end.
     with_line_break: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl Changes {
         &self.patches
     }
 
-    /// The same changes for the object as it is now, unless someone else changed one of these fields.
+    /// The same changes for the current object, unless someone else changed one of these fields.
     pub(super) fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Vec<Patch>> {
         self.patches.iter().map(|patch| patch.moved(old, new)).collect()
     }
@@ -85,7 +85,7 @@ impl Changes {
         }
     }
 
-    /// What was done, for people.
+    /// A summary for people.
     pub(super) fn summary(&self) -> String {
         let mut parts = vec![
             format!("{} sealed", output::count(self.sealed, "value")),
@@ -106,7 +106,7 @@ fn new_values(edited: &Edited) -> WipedSecret {
     WipedSecret::new(Secret { data: Some(new.collect()), ..Secret::default() })
 }
 
-/// Finds where two trees differ, as deep as there are mappings on both sides.
+/// Adds a patch for each difference between two trees. Goes into a mapping only if both sides have one.
 fn compare(
     object: &Object<'_>,
     path: &[&str],
@@ -126,7 +126,7 @@ fn compare(
     }
 }
 
-/// The new template: unknown fields stay, and an empty mapping is dropped unless it was there before.
+/// The new template: unknown fields stay, and an empty mapping is dropped unless it existed before.
 fn with_template(old: Option<&Value>, new: &Template) -> Option<Value> {
     let metadata = new.metadata.clone().unwrap_or_default();
     let map = |map: &BTreeMap<String, String>| (!map.is_empty()).then(|| json!(map));
@@ -146,7 +146,7 @@ fn with_template(old: Option<&Value>, new: &Template) -> Option<Value> {
     )
 }
 
-/// A mapping with these fields, or none if that leaves nothing in it.
+/// A mapping with these fields, or none if it would be empty.
 fn with<const COUNT: usize>(
     old: Option<&Value>,
     fields: [(&str, Option<Value>); COUNT],
@@ -190,7 +190,7 @@ fn refuse_plaintext(
     let shown = shown.map(|(key, value)| (key.clone(), ByteString(value.to_vec())));
     let shown = WipedSecret::new(Secret { data: Some(shown.collect()), ..Secret::default() });
     match &shown.data {
-        // This change did not cause what was wrong before.
+        // If the shown values were already invalid, this change is not the cause.
         Some(data) if !data.is_empty() && check_values(data, &form.template()).is_ok() => {
             check_values(data, &edited.template).map_err(refuse)
         }
@@ -198,7 +198,7 @@ fn refuse_plaintext(
     }
 }
 
-/// Sealed values and templates only, so that it may be kept on a disk.
+/// Saves the new file in a temporary file. It has only sealed values and templates, so it may be on a disk.
 pub(super) fn keep(new: &Zeroizing<Vec<u8>>) -> std::io::Result<std::path::PathBuf> {
     use std::io::Write;
     let mut file = tempfile::Builder::new().prefix("bulla-edit-").suffix(".yaml").tempfile()?;

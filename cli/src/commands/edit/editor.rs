@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 
-/// What POSIX has everywhere.
+/// The editor that POSIX systems have.
 const DEFAULT: &str = "vi";
 
 const NAME_ONE: &str = "set VISUAL or EDITOR, or pass --editor";
@@ -22,26 +22,26 @@ pub(super) struct Editor {
     arguments: Vec<String>,
 }
 
-/// How the editor came to an end.
+/// How the editor ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// The file is as the person wants it.
+    /// With exit code 0: the person is done.
     Well,
-    /// By an exit code other than 0.
+    /// With another exit code.
     Badly(i32),
-    /// By a signal, sent to it or passed on to it.
+    /// By a signal, sent to the editor or passed on to it.
     Signalled(i32),
 }
 
 impl Editor {
-    /// The editor that is named, split as a shell would.
+    /// Splits the editor command as a shell would.
     pub(super) fn parse(command: Option<&str>) -> Result<Self, Failure> {
         let command = command.filter(|command| !command.trim().is_empty()).unwrap_or(DEFAULT);
         let mut words = shlex::split(command)
             .ok_or_else(|| anyhow!("the editor command has an unclosed quote"))
             .or_hint(NAME_ONE)?
             .into_iter();
-        // A comment alone has no word.
+        // A command that is only a shell comment has no words.
         let program = words.next().context("the editor command is empty").or_hint(NAME_ONE)?;
         let given: Vec<_> = words.collect();
         let kind = EditorKind::of(&program);
@@ -55,7 +55,7 @@ impl Editor {
         Ok(Self { program, arguments: given.into_iter().chain(flags).collect() })
     }
 
-    /// Opens the file and waits until the person is done. In the meantime SIGINT and SIGQUIT are left to the editor.
+    /// Opens the file and waits until the editor ends. While it runs, SIGINT and SIGQUIT are left to the editor.
     pub(super) fn edit(&self, file: &Path) -> Result<Ended, Failure> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(file);
@@ -67,19 +67,19 @@ impl Editor {
     }
 }
 
-/// Editors that would leave copies elsewhere, as far as they are known.
+/// Kinds of editors, by the copies that they would leave elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EditorKind {
     Vim,
     Emacs,
-    /// There is no flag against it.
+    /// It keeps copies in a local history, and no flag turns that off.
     KeepsHistory,
-    /// Whatever it leaves beside the file is removed with the folder.
+    /// Any copies that it leaves beside the file are removed with the folder.
     Other,
 }
 
 impl EditorKind {
-    /// By the name of the program itself: `vi` is often a link to another.
+    /// From the name of the program itself: `vi` is often a link to another editor.
     fn of(program: &str) -> Self {
         let real = found(program).unwrap_or_else(|| program.into());
         let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -92,8 +92,8 @@ impl EditorKind {
         }
     }
 
-    /// No swap file, no backup, no undo file and no register written down; each of these after the person's own
-    /// settings.
+    /// Flags that turn off swap files, backups, undo files and saved registers. Each takes effect after the
+    /// person's own settings.
     fn flags(self) -> &'static [&'static str] {
         match self {
             Self::Vim => &[
@@ -117,7 +117,7 @@ fn is_named(name: &str, known: &str) -> bool {
     name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
 }
 
-/// The program that a name stands for, behind all links.
+/// The path of the program with this name, with all links resolved.
 fn found(program: &str) -> Option<PathBuf> {
     let path = Path::new(program);
     if path.components().count() > 1 {
@@ -132,7 +132,7 @@ fn run(command: &mut Command) -> io::Result<Ended> {
     use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    // From before it is started, so that its end is not overlooked.
+    // Registered before the editor starts, so that its end is not missed.
     let mut signals = Signals::new([SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
     let mut child = command.spawn()?;
     for signal in signals.forever() {
@@ -147,7 +147,7 @@ fn run(command: &mut Command) -> io::Result<Ended> {
                 end(&mut child, signal)?;
                 return Ok(Ended::Signalled(signal));
             }
-            // The terminal sends these to both of us, and the editor knows what they mean.
+            // The terminal sends these signals to the editor too, and the editor decides what to do.
             _ => {}
         }
     }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn editors_that_are_known_are_told_to_leave_no_copies() {
+    fn known_editors_are_told_to_leave_no_copies() {
         for (program, kind) in [
             ("/nowhere/vim", EditorKind::Vim),
             ("/nowhere/vim.basic", EditorKind::Vim),
@@ -247,7 +247,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_to_an_editor_is_that_editor() {
+    fn a_link_to_an_editor_counts_as_that_editor() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("vim.tiny"), "").unwrap();
         std::os::unix::fs::symlink("vim.tiny", folder.path().join("vi")).unwrap();

@@ -1,5 +1,5 @@
-//! The text that is edited: a SealedSecret in the form of the Secret that it describes, with a placeholder for each
-//! hidden value, and what the person made of it.
+//! The text to edit: a SealedSecret shown as the Secret that it describes, with a placeholder for each hidden
+//! value. The edited text is read back here too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,23 +19,23 @@ use crate::manifest::{self, Object, ObjectKind, Step, Tree};
 use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
 
-/// How each placeholder begins. A data key has no slash, so none is one by chance.
+/// The start of each placeholder. A data key has no slash, so none looks like a placeholder by chance.
 const MARK: &str = "bulla.dev/sealed/";
 
-/// Under which name messages speak of what was typed.
+/// The name of the edited text in messages.
 const NAME: &str = "the edited text";
 
 /// The type of a Secret that declares none.
 const OPAQUE: &str = "Opaque";
 
-/// A SealedSecret, to be edited.
+/// A SealedSecret to edit.
 pub(super) struct Form<'a> {
     file: String,
     name: String,
     namespace: Option<String>,
     sealed_secret: &'a SealedSecret,
     shown: BTreeMap<String, FormValue>,
-    /// Why values are not shown although an identity is given.
+    /// Why some values are not shown although there is an identity.
     notes: Vec<String>,
 }
 
@@ -45,22 +45,22 @@ enum FormValue {
     Value(Zeroizing<Vec<u8>>),
 }
 
-/// The SealedSecret as the person wants it.
+/// The SealedSecret after editing.
 pub(super) struct Edited {
     pub(super) values: BTreeMap<String, EditedValue>,
     pub(super) template: Template,
 }
 
-/// What becomes of a key.
+/// The value of a key after editing.
 pub(super) enum EditedValue {
-    /// It keeps its sealed value.
+    /// The sealed value is unchanged.
     Kept,
-    /// This is sealed for it.
+    /// The new plaintext, which is still to be sealed.
     New(Zeroizing<Vec<u8>>),
 }
 
 impl<'a> Form<'a> {
-    /// With a placeholder for each value, or with a keyring for those that it does not open.
+    /// Shows a placeholder for each value; with a keyring, only for the values that the keyring does not open.
     pub(super) fn new(
         file: &str,
         picked: &Picked<'_>,
@@ -104,7 +104,7 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// The text that is edited, below its head.
+    /// The text to edit, without the head.
     pub(super) fn to_text(&self) -> Zeroizing<String> {
         let template = self.template();
         let marks = template.metadata.unwrap_or_default();
@@ -149,7 +149,7 @@ impl<'a> Form<'a> {
         )
     }
 
-    /// The comments above the text; first of all why it is open again.
+    /// The comments above the text. If the text was refused, they begin with the reason.
     pub(super) fn head(&self, refused: Option<&Failure>) -> String {
         let mut head = String::new();
         let mut line = |text: &str| {
@@ -198,7 +198,7 @@ impl<'a> Form<'a> {
         head
     }
 
-    /// Reads the edited text. Messages count `lines_before` lines above it.
+    /// Reads the edited text. Line numbers in messages include `lines_before` lines above it.
     pub(super) fn read(&self, typed: &[u8], lines_before: usize) -> Result<Edited, Failure> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(lines_before + typed.len()));
         bytes.extend(std::iter::repeat_n(b'\n', lines_before));
@@ -220,7 +220,7 @@ impl<'a> Form<'a> {
         Ok(Edited { values, template })
     }
 
-    /// Values are bound to name and namespace.
+    /// Refuses a changed name or namespace, because values are bound to both, and unknown metadata fields.
     fn refuse_another_place(
         &self,
         object: &Object<'_>,
@@ -259,7 +259,7 @@ impl<'a> Form<'a> {
         let was = self.sealed_secret.spec.template.as_ref();
         let declared = was.and_then(|template| template.type_.as_deref());
         let type_ = secret.type_.as_deref().filter(|type_| {
-            // Shown without being declared; left unchanged, it stays undeclared.
+            // The form shows `Opaque` for an undeclared type; left unchanged, the type stays undeclared.
             *type_ != OPAQUE || declared == Some(OPAQUE)
         });
         let marks = |marks: &Option<BTreeMap<String, String>>| marks.clone().unwrap_or_default();
@@ -306,7 +306,7 @@ impl<'a> Form<'a> {
         Ok(values)
     }
 
-    /// Refuses a text that is or was a placeholder.
+    /// Refuses a text that is a placeholder or a changed placeholder.
     fn refuse_placeholder(
         &self,
         object: &Object<'_>,
@@ -350,12 +350,12 @@ impl<'a> Form<'a> {
         target.is_some_and(|target| target.policy == Policy::Merge)
     }
 
-    /// What the Secret looks like beyond its values, before it is edited.
+    /// The template before editing.
     pub(super) fn template(&self) -> Template {
         self.sealed_secret.spec.template.clone().unwrap_or_default()
     }
 
-    /// The values that are shown.
+    /// The values that are shown as plaintext.
     pub(super) fn values_shown(&self) -> impl Iterator<Item = (&String, &[u8])> {
         self.shown.iter().filter_map(|(key, shown)| match shown {
             FormValue::Value(value) => Some((key, &value[..])),
@@ -364,7 +364,7 @@ impl<'a> Form<'a> {
     }
 }
 
-/// Outside of values a placeholder stands for nothing.
+/// Refuses placeholders outside of values, where they have no meaning.
 fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), Failure> {
     let metadata = template.metadata.iter();
     let marks = metadata.flat_map(|metadata| {
@@ -386,7 +386,7 @@ fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), F
     }
 }
 
-/// The texts of `template.data`, the one part of the form that a Secret has not got.
+/// The texts of `template.data`, the only part of the form that is not part of a Secret.
 fn texts_of_template(object: &Object<'_>) -> Result<BTreeMap<String, String>, Failure> {
     let top = [Step::Key("template")];
     let data = match object.value.get("template") {
@@ -428,15 +428,15 @@ pub(super) fn without_head(typed: &[u8]) -> &[u8] {
     rest
 }
 
-/// What stands for a sealed value. Every YAML reads it as it is, without quotes too. The digits tell one sealed
-/// value from another; they are not secret.
+/// The placeholder for a sealed value. YAML reads it as text, even without quotes. The digits distinguish sealed
+/// values from each other; they are not secret.
 fn placeholder(key: &str, value: &str) -> String {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     format!("{MARK}{key}/{:016x}", hasher.finish())
 }
 
-/// A value as a text that a person can edit, if it is one.
+/// The value as text, if a person can edit it.
 fn text_of(value: &[u8]) -> Option<&str> {
     let is_unfit = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t' | '\r');
     str::from_utf8(value).ok().filter(|text| !text.contains(is_unfit))

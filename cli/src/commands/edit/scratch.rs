@@ -1,7 +1,7 @@
-//! The folder in which plaintext is edited: private, in memory where possible, and overwritten and removed in every
-//! case but a SIGKILL.
+//! The folder in which plaintext is edited. It is private, in memory if possible, and overwritten and removed in
+//! every case except a SIGKILL.
 //!
-//! Memory can be swapped out, and files that an editor writes elsewhere are out of reach.
+//! Memory can still be swapped out, and files that an editor writes elsewhere are not removed.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::files::input;
 
-/// The name of the file that is edited; by its end editors know what is in it.
+/// The name of the edited file; its extension tells editors what it contains.
 const FILE: &str = "secret.yaml";
 
-/// How often the folder is emptied again when an editor that is about to end still writes into it.
+/// How many times to try to empty the folder, because an editor that is about to end may still write into it.
 const ATTEMPTS: usize = 5;
 
 /// The open folder. Code that ends the process without unwinding wipes it.
@@ -26,14 +26,14 @@ static OPEN: Mutex<Option<PathBuf>> = Mutex::new(None);
 /// Where the folder is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
-    /// In memory: nothing of it reaches a disk.
+    /// In memory: nothing is written to a disk.
     Memory(PathBuf),
-    /// There is none in memory.
+    /// On a disk, because no storage in memory is available.
     Disk(PathBuf),
 }
 
 impl Storage {
-    /// The first of the places in memory that there is: the session's own folder, then the one that all share.
+    /// The first available folder in memory: the session's own folder, then the one that all users share.
     pub(super) fn find(runtime_folder: Option<&OsStr>, shared_folder: &Path) -> Self {
         let runtime_folder = runtime_folder.map(PathBuf::from);
         let mut folders = runtime_folder.into_iter().chain([shared_folder.to_owned()]);
@@ -55,12 +55,12 @@ fn is_in_memory(folder: &Path) -> bool {
     /// statfs(2).
     const TMPFS_MAGIC: u32 = 0x0102_1994;
     const RAMFS_MAGIC: u32 = 0x8584_58f6;
-    // The field is of 32 bits or more, signed or not, as the processor has it.
+    // The type of this field depends on the processor: 32 bits or more, signed or unsigned.
     let kind = rustix::fs::statfs(folder).map(|found| found.f_type as u32);
     folder.is_absolute() && matches!(kind, Ok(TMPFS_MAGIC | RAMFS_MAGIC))
 }
 
-/// Other systems have no such storage that is always there.
+/// Other systems have no storage in memory that is always available.
 #[cfg(not(target_os = "linux"))]
 fn is_in_memory(_: &Path) -> bool {
     false
@@ -70,13 +70,13 @@ fn is_writable(folder: &Path) -> bool {
     Builder::new().prefix(".bulla-").tempdir_in(folder).is_ok()
 }
 
-/// A folder with the one file that is edited.
+/// A folder with the edited file.
 pub(super) struct Scratch {
     folder: TempDir,
 }
 
 impl Scratch {
-    /// Makes the folder, 0700, and the file in it, 0600.
+    /// Makes the folder with mode 0700 and the file in it with mode 0600.
     pub(super) fn new(storage: &Storage, parts: &[&[u8]]) -> io::Result<Self> {
         let mut builder = Builder::new();
         builder.prefix("bulla-edit-");
@@ -102,19 +102,19 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// The file that is edited.
+    /// The path of the edited file.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join(FILE)
     }
 
-    /// What is in the file now.
+    /// The current content of the file.
     pub(super) fn read(&self) -> io::Result<Zeroizing<Vec<u8>>> {
         let file = File::open(self.file())?;
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
         input::read_wiped(file, length)
     }
 
-    /// Removes the folder and all that an editor has left in it.
+    /// Wipes the folder, with everything that an editor left in it.
     pub(super) fn wipe(self) -> io::Result<()> {
         wipe(self.folder.path())
     }
@@ -130,7 +130,7 @@ impl Drop for Scratch {
 
 /// Wipes the open folder, if there is one, because the process is about to end.
 pub(crate) fn wipe_open() {
-    // The thread that panics may hold the lock.
+    // The panicking thread may hold the lock.
     if let Ok(mut open) = OPEN.try_lock()
         && let Some(folder) = open.take()
     {
@@ -151,7 +151,7 @@ fn wipe(folder: &Path) -> io::Result<()> {
     last
 }
 
-/// Writes over each file in the folder, and leaves what links point to alone.
+/// Overwrites each file in the folder, but not the targets of links.
 fn overwrite(folder: &Path) -> io::Result<()> {
     const ZEROS: [u8; 4096] = [0; 4096];
     for entry in fs::read_dir(folder)? {
@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    /// There is one scratch at a time in a process, and tests share theirs.
+    /// A process has one scratch folder at a time, so the tests that use it take turns.
     fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -194,7 +194,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_folder_and_the_file_are_the_owners_alone() {
+    fn only_the_owner_can_read_the_folder_and_the_file() {
         use std::os::unix::fs::PermissionsExt;
         let _alone = alone();
         let folder = tempfile::tempdir().unwrap();
@@ -217,7 +217,7 @@ mod tests {
         fs::create_dir(inside.join("undo")).unwrap();
         fs::write(inside.join("undo/left"), vec![b'x'; 10_000]).unwrap();
         std::os::unix::fs::symlink(outside.path().join("other"), inside.join("link")).unwrap();
-        // A second name shows what was under the first.
+        // A hard link outside the folder shows that the file was overwritten.
         fs::hard_link(inside.join("undo/left"), outside.path().join("second")).unwrap();
         scratch.wipe().unwrap();
         assert!(is_empty(folder.path()));
