@@ -56,7 +56,7 @@ pub(crate) struct Diff {
     textconv: Option<PathBuf>,
 }
 
-/// For whom the differences are written.
+/// The format of the differences.
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum DiffFormat {
     /// For people

@@ -52,7 +52,7 @@ fn the_work_tree_the_index_and_commits_are_compared() {
     let (code, objects) = diff(sandbox, &[]);
     assert_eq!((code, lines(&objects)), (1, changed.map(str::to_owned).to_vec()));
 
-    // What Git does not know yet counts, what it ignores does not.
+    // Untracked files count, ignored files do not.
     repository.seal("apps/new.yaml", "new", "a: b");
     repository.seal("secret-ignored.yaml", "ignored", "a: b");
     assert_eq!(lines(&diff(sandbox, &[]).1)[1..], ["new added a=added"]);
@@ -74,7 +74,7 @@ fn the_work_tree_the_index_and_commits_are_compared() {
 }
 
 #[test]
-fn three_dots_leave_out_what_the_other_branch_did() {
+fn three_dots_leave_out_changes_of_the_other_branch() {
     let repository = repository();
     repository.git(&["checkout", "--quiet", "-b", "topic"]);
     repository.seal("apps/topic.yaml", "topic", "a: b");
@@ -124,7 +124,7 @@ fn holders_are_named_by_the_bulla_yaml_of_either_side() {
     assert_eq!(run.stdout.matches(between).count(), 3, "{}{}", run.stdout, run.stderr);
     repository.commit("rekey");
     assert!(sandbox.run(&["diff", "HEAD~", "HEAD"]).stdout.contains(between));
-    // One that cannot be read only gives no names.
+    // An invalid bulla.yaml provides no names, but does not stop the command.
     sandbox.write("bulla.yaml", "environments: 1\n");
     let run = sandbox.run(&["diff", "HEAD~"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
@@ -142,7 +142,7 @@ fn an_object_in_another_file_is_moved() {
     assert_eq!((code, lines(&objects)), (1, vec!["db moved".to_owned()]));
     assert_eq!(objects[0]["old"]["file"], "HEAD:apps/db.yaml");
     assert_eq!(objects[0]["new"]["file"], "prod/database.yaml");
-    // Two of one name, as overlays have them, and only one of them changes.
+    // Two objects with one name, as in overlays, and only one of them changes.
     let overlay = sandbox.read("apps/cache.yaml");
     sandbox.write("prod/cache.yaml", &overlay);
     repository.commit("overlay");
@@ -176,7 +176,7 @@ fn no_plaintext_is_ever_printed() {
     sandbox.write("apps/clear.yaml", clear("hunter1"));
     repository.commit("clear");
     sandbox.write("apps/clear.yaml", clear("hunter2"));
-    // A value that was forgotten to be sealed, and fields that nobody knows.
+    // A value that someone forgot to seal, and an unknown field.
     let db = sandbox.read("apps/db.yaml");
     let db =
         db.replace("    user: ", "    forgotten: hunter3\n    user: ") + "  data: {a: hunter4}\n";
@@ -194,12 +194,12 @@ fn no_plaintext_is_ever_printed() {
     }
     let (_, objects) = diff(sandbox, &["HEAD", "--", "apps/clear.yaml"]);
     assert_eq!((text(&objects[0]["kind"]), text(&objects[0]["change"])), ("Secret", "changed"));
-    // Not a word about one that is as it was.
+    // Nothing is reported for unchanged objects.
     assert_eq!(lines(&diff(sandbox, &["HEAD~", "HEAD"]).1), ["clear added"]);
 }
 
 #[test]
-fn style_and_order_do_not_differ() {
+fn style_and_order_make_no_difference() {
     let repository = repository();
     let sandbox = &repository.0;
     let db = sandbox.read("apps/db.yaml");
@@ -213,7 +213,7 @@ fn style_and_order_do_not_differ() {
         sandbox.write("apps/db.yaml", same);
         assert_eq!(diff(sandbox, &[]), (0, vec![]));
     }
-    // What a cluster adds is none either.
+    // Fields that a cluster adds make no difference either.
     let mut live = value.clone();
     live["status"] = serde_json::json!({"observedGeneration": 1});
     live["metadata"]["resourceVersion"] = "1".into();
@@ -279,7 +279,7 @@ fn git_shows_readable_lines_by_textconv() {
 }
 
 #[test]
-fn textconv_leaves_what_it_does_not_know() {
+fn textconv_leaves_unknown_content_unchanged() {
     let sandbox = Sandbox::new();
     for content in [&b""[..], b"kind: [\n", b"\xff\xfe\0\r\n", b"kind: Secret\nstringData: {a: b}"]
     {

@@ -25,7 +25,7 @@ pub(super) struct Comparison {
     pub(super) diagnostics: Vec<Diagnostic>,
 }
 
-/// What became of one object.
+/// The change to one object.
 #[derive(Debug)]
 pub(super) struct ObjectChange {
     pub(super) namespace: Option<String>,
@@ -65,7 +65,7 @@ impl ObjectChangeKind {
     }
 }
 
-/// What became of one key.
+/// The change to one key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeyReport {
     pub(super) key: String,
@@ -104,7 +104,7 @@ impl KeyReportKind {
     }
 }
 
-/// A key, and its holder as far as a bulla.yaml names it.
+/// A key, and its holder if a bulla.yaml names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) fingerprint: Fingerprint,
@@ -271,7 +271,7 @@ fn payload_of(value: &str) -> Option<Vec<u8>> {
     Some(ParsedValue::parse(value).ok()?.payload().to_vec())
 }
 
-/// Of plaintext Secrets only that they differ is shown.
+/// For plaintext Secrets, only the fact that they differ is shown.
 fn is_other_secret(ObjectPair { old, new }: &ObjectPair<'_>) -> bool {
     let about = |entry: &ComparedObject<'_>| {
         let mut value = entry.object.value.clone();

@@ -75,8 +75,8 @@ impl ComparedObject<'_> {
     }
 }
 
-/// Each object with its counterpart of the same kind, namespace and name. Overlays have several of one name: those
-/// in one file belong together, then those with the same values, then whatever is left, in order.
+/// Each object with its counterpart of the same kind, namespace and name. Overlays have several objects with one
+/// name: those in the same file are paired first, then those with the same values, then the rest in order.
 pub(super) fn pairs<'a>(
     old: &'a [ComparedObject<'a>],
     new: &'a [ComparedObject<'a>],

@@ -57,7 +57,7 @@ fn object_text(object: &ObjectChange) -> String {
     text
 }
 
-/// Where it is, and where it was if that is another file.
+/// Where the object is, and where it was if that is another file.
 pub(super) fn place(object: &ObjectChange) -> String {
     match (&object.old, &object.new) {
         (Some(old), Some(new)) if object.is_moved => format!("{} -> {}", old.file, new),
@@ -139,7 +139,7 @@ pub(super) fn summary(comparison: &Comparison) -> String {
     parts.join(", ")
 }
 
-/// All of it.
+/// The whole comparison.
 pub(super) fn json(comparison: &Comparison) -> Value {
     json!({
         "objects": comparison.objects.iter().map(object_json).collect::<Vec<_>>(),

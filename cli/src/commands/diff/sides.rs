@@ -14,13 +14,13 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::who::config::{self, Config};
 
-/// What is to be compared.
+/// What to compare.
 pub(super) enum Request {
-    /// A commit with something.
+    /// A commit and something newer.
     Git {
         old: String,
         new: Newer,
-        /// From the root of the work tree; all files when there are none.
+        /// Paths from the root of the work tree; if there are none, all files.
         paths: Vec<PathBuf>,
     },
     /// Two files or folders.
@@ -43,7 +43,7 @@ impl Request {
         Ok(Self::Files { old, new })
     }
 
-    /// What the revisions mean, as in `git diff`.
+    /// Interprets the revisions as `git diff` does.
     pub(super) fn of_git(
         revisions: &[String],
         staged: bool,
@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// A revision, or a hint at what else was likely meant.
+/// A revision, or a hint at what was probably meant.
 fn commit_named(name: &str) -> Result<String, Failure> {
     if git::is_commit(name) {
         return Ok(name.to_owned());
@@ -126,7 +126,7 @@ fn from_root(prefix: &Path, path: &Path) -> Result<PathBuf, Failure> {
 pub(super) struct SideFile {
     /// The path under which the other side would have it.
     pub(super) path: PathBuf,
-    /// Whether it was named itself, and so must be a manifest.
+    /// Whether it was named on the command line, and so must be a manifest.
     pub(super) is_named: bool,
     pub(super) name: String,
     pub(super) bytes: Zeroizing<Vec<u8>>,
@@ -138,11 +138,11 @@ impl SideFile {
     }
 }
 
-/// What is compared, less the files that are the same on both sides.
+/// What is compared, without the files that are the same on both sides.
 pub(super) struct Sides {
     pub(super) old: Vec<SideFile>,
     pub(super) new: Vec<SideFile>,
-    /// Of the new side first.
+    /// The bulla.yaml of the new side first.
     pub(super) configs: Vec<Config>,
     /// Whether it matters that an object moved to another file.
     pub(super) are_trees: bool,
@@ -247,7 +247,7 @@ fn read_work_tree(
     let mut files = Vec::new();
     for path in work_tree.files.iter().filter(|path| is_selected(path)) {
         let real = work_tree.root.join(path);
-        // The target of a link is found by itself; a deleted file may still be listed.
+        // The target of a link is listed itself; a deleted file may still be listed.
         if !fs::symlink_metadata(&real).is_ok_and(|metadata| metadata.is_file()) {
             continue;
         }
@@ -278,12 +278,12 @@ fn read_path(path: &Path) -> Result<Vec<SideFile>, Failure> {
     Ok(files)
 }
 
-/// Whether there may be a SealedSecret or a Secret in a file; if not, it need not be parsed.
+/// Whether a file may contain a SealedSecret or a Secret; if not, it need not be parsed.
 fn has_ours(bytes: &[u8]) -> bool {
     walk::mentions(bytes, "Secret")
 }
 
-/// The bulla.yaml of the work tree around the current folder, if there is one.
+/// The bulla.yaml of the work tree around the current folder, if any.
 fn config_here() -> Option<Config> {
     told(config::find(None, &[])).flatten()
 }
