@@ -1,4 +1,4 @@
-//! `bulla merge-driver`, by way of real merges.
+//! `bulla merge-driver`, tested with real merges.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::git_repository::GitRepository;
 
 const ALL: &str = "a: one, b: two, c: three";
 
-/// A repository that merges `db.yaml` by the driver.
+/// A repository that merges `db.yaml` with the driver.
 fn repository() -> GitRepository {
     let repository = GitRepository::new();
     let driver = "bulla merge-driver --marker-size %L %O %A %B %P";
@@ -15,7 +15,7 @@ fn repository() -> GitRepository {
     repository
 }
 
-/// How a merge of two branches ended: whether it is clean, the file, and what was said.
+/// How a merge of two branches ended: whether it is clean, the file, and Git's output.
 struct Merge {
     is_clean: bool,
     file: String,
@@ -55,7 +55,7 @@ fn with(repository: &GitRepository, manifest: &str, key: &str) -> String {
     manifest.replace(&self::value(manifest, key), &value)
 }
 
-/// The sealed value of a key, wherever it stands.
+/// The sealed value of a key.
 fn value(manifest: &str, key: &str) -> String {
     let (_, rest) = manifest.split_once(&format!("    {key}: ")).unwrap();
     rest.split(|it: char| it.is_whitespace()).next().unwrap().to_owned()
@@ -92,7 +92,7 @@ fn keys_that_both_sides_added_in_one_place_are_merged() {
     let merge = merge(&repository, &base, Some(&ours), Some(&theirs));
     assert!(merge.is_clean, "{}", merge.said);
     assert_eq!(merge.file, format!("{ours}{}", theirs.strip_prefix(&base).unwrap()));
-    // Git by itself cannot.
+    // Git alone cannot merge them.
     repository.git(&["reset", "--quiet", "--hard", "HEAD~"]);
     fs::remove_file(repository.0.path(".gitattributes")).unwrap();
     repository.git(&["commit", "--quiet", "--all", "-m", "without"]);
@@ -180,7 +180,7 @@ fn line_ends_flow_style_and_several_documents_are_kept() {
 }
 
 #[test]
-fn a_file_that_one_side_deleted_is_gits_conflict_and_stays() {
+fn git_reports_a_conflict_if_one_side_deleted_the_file_and_keeps_it() {
     let repository = repository();
     let base = repository.sealed("db", ALL, "x25519.pub");
     let changed = with(&repository, &base, "a");
@@ -190,7 +190,7 @@ fn a_file_that_one_side_deleted_is_gits_conflict_and_stays() {
 }
 
 #[test]
-fn a_document_that_one_side_deleted_goes_if_the_other_only_rekeyed_it() {
+fn a_document_that_one_side_deleted_is_removed_if_the_other_only_rekeyed_it() {
     let repository = repository();
     let (db, cache) = (
         repository.sealed("db", ALL, "x25519.pub"),
@@ -225,11 +225,11 @@ fn a_malformed_side_is_merged_as_text() {
 }
 
 #[test]
-fn what_would_not_be_read_again_is_a_conflict_of_the_whole() {
+fn a_result_that_would_be_invalid_becomes_one_conflict_of_the_whole_file() {
     let repository = repository();
     let base = repository.sealed("db", ALL, "x25519.pub");
     let value = |text: &str| value(&repository.sealed("db", text, "x25519.pub"), "z");
-    // The same key twice, at two ends of one mapping: as text that is not a conflict.
+    // The same key twice, at both ends of one mapping: a merge as text would not report a conflict.
     let ours = base.replace("    a: ", &format!("    z: {}\n    a: ", value("z: ours")));
     let theirs = format!("{base}    z: {}\n", value("z: theirs"));
     let merge = merge(&repository, &base, Some(&ours), Some(&theirs));

@@ -1,4 +1,4 @@
-//! Which value a merge takes, decided with no key.
+//! Decides which value a merge takes, without a key.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use bulla_sealing::Fingerprint;
 
 use crate::values::value_diff::{self, ValueChangeKind};
 
-/// What becomes of one key.
+/// The decision on one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// This side's state is taken: its value, or that it has none.
+    /// Take this side's state: its value, or that it has none.
     Take(Side, Remark),
-    /// Both sides changed it, and none of the two states may be lost.
+    /// Both sides changed the value, and neither state may be lost.
     Conflict,
 }
 
@@ -21,13 +21,13 @@ pub(super) enum Side {
     Theirs,
 }
 
-/// What a person should know of a decision.
+/// What a person should know about a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remark {
     Nothing,
-    /// The other side rekeyed it, to other recipients than those of the value that was taken.
+    /// The other side rekeyed the value, to recipients other than those of the value that was taken.
     OlderRecipients,
-    /// The other side rekeyed what was removed.
+    /// The other side rekeyed the removed value.
     RemovedThoughRekeyed,
 }
 
@@ -70,8 +70,8 @@ fn is_rekeyed(old: &str, new: &str) -> bool {
     value_diff::of_value(old, new).is_some_and(|change| change.kind == ValueChangeKind::Rekeyed)
 }
 
-/// Both sides have one payload behind two headers. Nobody can make a third header without a key, so the one is taken
-/// that has all recipients who came on either side, and none who went.
+/// Both sides have one payload behind two headers. A third header cannot be made without a key, so the merge takes
+/// the header that has all recipients that either side added, and none that either side removed.
 fn one_of_two_headers(base: Option<&str>, ours: &str, theirs: &str) -> Decision {
     let (on_ours, on_theirs) = (recipients(ours), recipients(theirs));
     let wanted: BTreeSet<_> = match base {
@@ -147,7 +147,7 @@ mod tests {
         ValueAddress::new("prod", "db", "a").unwrap()
     }
 
-    /// On both sides, and with the sides exchanged.
+    /// Checks the decision, and the mirrored decision with the sides swapped.
     fn assert_decided(
         base: Option<&str>,
         ours: Option<&str>,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_side_left_alone_is_the_others() {
+    fn if_one_side_changed_nothing_the_other_is_taken() {
         let take = Decision::Take(Side::Theirs, Remark::Nothing);
         for (base, theirs) in [(Some("1"), Some("2")), (Some("1"), None), (None, Some("1"))] {
             assert_decided(base, base, theirs, take);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_sides_changed_is_a_conflict() {
+    fn a_value_that_both_sides_changed_is_a_conflict() {
         let values = Values::new();
         let [one, two, three] = [0, 1, 2].map(|_| values.sealed(&[0]));
         let [one, two, three] = [&one, &two, &three].map(|value| Some(value.as_str()));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_headers_the_one_is_taken_that_has_both_sides_recipients() {
+    fn the_header_with_the_recipients_of_both_sides_is_taken() {
         let values = Values::new();
         let base = values.sealed(&[0, 1]);
         let ours = Decision::Take(Side::Ours, Remark::Nothing);
@@ -211,14 +211,14 @@ mod tests {
             (&[0, 1, 2][..], &[0, 1][..], ours),
             (&[0], &[0, 1], ours),
             (&[2], &[0, 2], ours),
-            // Nobody has a header without 1 and with 2.
+            // Neither side has a header without 1 and with 2.
             (&[0], &[0, 1, 2], Decision::Conflict),
             (&[0], &[1], Decision::Conflict),
         ] {
             let (one, two) = (values.rekeyed(&base, on_ours), values.rekeyed(&base, on_theirs));
             assert_decided(Some(&base), Some(&one), Some(&two), want);
         }
-        // The same recipients twice: whichever is taken, nothing is lost.
+        // The same recipients twice: nothing is lost with either header.
         let (one, two) = (values.rekeyed(&base, &[2]), values.rekeyed(&base, &[2]));
         assert_eq!(decide(Some(&base), Some(&one), Some(&two)), ours);
         assert_eq!(decide(None, Some(&one), Some(&two)), ours);

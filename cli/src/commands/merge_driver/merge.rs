@@ -1,4 +1,4 @@
-//! Three versions of a file merged: the values by what they are, everything else as text.
+//! Merges three versions of a file: each value as a unit, everything else as text.
 //!
 //! A decided value becomes the same token in all versions, so the text merge sees no difference. An undecided value
 //! becomes three tokens, and so a conflict in its place. The result is read again: if it does not match the
@@ -25,12 +25,12 @@ pub(super) struct Merged {
     pub(super) notes: Vec<String>,
 }
 
-/// What was left open.
+/// A change that could not be merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Conflict {
     /// A value that both sides changed.
     Value(String),
-    /// So many other places of the file.
+    /// The number of other places in the file.
     Text(usize),
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// Merges three versions. An empty one has no documents: there is none in common, say.
+/// Merges three versions. An empty version has no documents, such as the ancestor if both sides added the file.
 pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &ConflictStyle) -> Merged {
     let as_text = || {
         let merged = merge_lines(base, ours, theirs, style, |_| None);
@@ -153,7 +153,7 @@ impl Merge {
         let open = self.decisions.iter().filter(|(_, decision)| **decision == Decision::Conflict);
         let mut conflicts: Vec<_> = open.map(|(id, _)| Conflict::Value(title(id))).collect();
         let merged = self.merged_by_value(texts, style).unwrap_or_else(|| {
-            // Not to be written with tokens: by anchors, or on several lines.
+            // The values cannot be replaced by tokens: there are anchors, or values on several lines.
             merge_lines(base, ours, theirs, style, |_| None)
         });
         let is_right = match merged.conflicts {
@@ -182,7 +182,7 @@ impl Merge {
         Some(MergedText { text, conflicts: merged.conflicts })
     }
 
-    /// What a token of a side stands for.
+    /// The value behind a side's token.
     fn value(&self, id: &ValueId, side: usize) -> Option<&str> {
         let side = match self.decisions.get(id)? {
             Decision::Take(Side::Ours, _) => 1,
@@ -196,7 +196,7 @@ impl Merge {
         value.map(String::as_str)
     }
 
-    /// Whether a text without conflicts holds the values that were taken, and none that was not.
+    /// Whether a text without conflicts has the values that were taken, and no others.
     fn is_as_decided(&self, text: &str) -> bool {
         let Some(merged) = FileVersion::read(text) else { return false };
         self.decisions.iter().all(|(id, decision)| {
@@ -232,12 +232,12 @@ fn remark(id: &ValueId, decision: Decision) -> Option<String> {
     Some(format!("{}: {what}", title(id)))
 }
 
-/// What stands for the values while their text is merged.
+/// Tokens in place of the values while the text is merged.
 struct Tokens {
-    /// How every token begins, which no version has in it.
+    /// The start of every token; no version contains it.
     prefix: String,
     ids: Vec<ValueId>,
-    /// Of each version.
+    /// The tokens of each version.
     of: [BTreeMap<ValueId, String>; 3],
 }
 

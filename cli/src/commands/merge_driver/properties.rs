@@ -1,4 +1,4 @@
-//! What holds for every merge of values, against a second way of saying what each key becomes.
+//! Properties of every merge of values, checked against a second definition of each key's result.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -20,7 +20,7 @@ const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
 const STYLE: ConflictStyle = ConflictStyle { marker_size: 7, shows_base: false };
 
-/// A value by its payload, and by its recipients as bits of 1 and 2.
+/// A value: its payload, and its recipients as the bits 1 and 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Value {
     payload: u8,
@@ -61,7 +61,7 @@ fn manifest(values: &Values) -> String {
     format!("{head}{values}  template:\n    type: Opaque\n")
 }
 
-/// What a manifest without conflicts holds.
+/// The values in a manifest without conflicts.
 fn values_in(text: &str) -> BTreeMap<String, String> {
     let bytes = Zeroizing::new(text.as_bytes().to_vec());
     let file = manifest::parse(Input { name: String::new(), bytes }).unwrap();
@@ -70,7 +70,7 @@ fn values_in(text: &str) -> BTreeMap<String, String> {
     sealed_data(&objects[0]).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// What is to become of a key; none is a conflict.
+/// The expected result for a key; none is a conflict.
 fn expected(
     base: Option<Value>,
     ours: Option<Value>,
@@ -118,7 +118,7 @@ fn three_versions() -> impl Strategy<Value = (Values, Values, Values)> {
 
 proptest! {
     #[test]
-    fn every_key_becomes_what_it_should((base, ours, theirs) in three_versions()) {
+    fn every_key_gets_its_expected_value((base, ours, theirs) in three_versions()) {
         let merge = merged(&base, &ours, &theirs);
         let expected: Vec<_> =
             (0..KEYS.len()).map(|key| expected(base[key], ours[key], theirs[key])).collect();
@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn the_sides_may_be_exchanged((base, ours, theirs) in three_versions()) {
+    fn the_sides_can_be_swapped((base, ours, theirs) in three_versions()) {
         let (one, other) = (merged(&base, &ours, &theirs), merged(&base, &theirs, &ours));
         prop_assert_eq!(one.conflicts.is_empty(), other.conflicts.is_empty());
         if one.conflicts.is_empty() {
@@ -153,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn what_only_one_side_changed_is_its_text((base, ours, _) in three_versions()) {
+    fn if_only_one_side_changed_the_result_is_its_text((base, ours, _) in three_versions()) {
         for (ours, theirs) in [(&ours, &base), (&base, &ours), (&ours, &ours)] {
             let merge = merged(&base, ours, theirs);
             let changed = if *ours == base { theirs } else { ours };

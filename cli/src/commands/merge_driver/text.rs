@@ -1,7 +1,7 @@
-//! Three versions of a text merged line by line, with what is left open between conflict markers.
+//! Merges three versions of a text line by line, and puts the unresolved changes between conflict markers.
 //!
-//! Sealed values are short tokens here, one per line where a person would edit them. So many of Git's conflicts can be
-//! resolved: both sides added keys in one place, or one side added a key below one that the other removed.
+//! Sealed values are short tokens here, one per line where a person would edit them. This resolves many of Git's
+//! conflicts: both sides added keys in one place, or one side added a key below a key that the other removed.
 
 use similar::{MergeRegion, MergeResolution, TextMerge};
 use zeroize::Zeroizing;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConflictStyle {
     pub(super) marker_size: usize,
-    /// Whether the common ancestor stands between the two, as with `merge.conflictStyle` diff3.
+    /// Whether the common ancestor is shown between the two sides, as with `merge.conflictStyle` diff3.
     pub(super) shows_base: bool,
 }
 
@@ -29,7 +29,7 @@ pub(super) fn merge_lines(
     token_in: impl Fn(&str) -> Option<&str>,
 ) -> MergedText {
     let merge = TextMerge::from_lines(base, ours, theirs);
-    // Its own lines: beside \n it takes other ends of lines for such too.
+    // Use the lines of the merge itself: it also accepts line ends other than \n.
     let sides = TextSides {
         base: (0..merge.base_len()).filter_map(|line| merge.base_line(line)).collect(),
         ours: (0..merge.ours_len()).filter_map(|line| merge.ours_line(line)).collect(),
@@ -50,7 +50,7 @@ pub(super) fn merge_lines(
     merged
 }
 
-/// The whole of both sides as one conflict, less what they have in common at both ends.
+/// Both whole sides as one conflict, without the lines that they share at the beginning and the end.
 pub(super) fn whole_conflict(
     base: &str,
     ours: &str,
@@ -82,7 +82,7 @@ impl<'a> TextSides<'a> {
 impl MergedText {
     fn push_conflict(&mut self, [base, ours, theirs]: [&[&str]; 3], style: &ConflictStyle) {
         self.conflicts += 1;
-        // With the ancestor beside them, the two sides are shown as they are.
+        // With the ancestor between them, the two sides are shown in full.
         let (start, end) = if style.shows_base { (0, 0) } else { common_ends(ours, theirs) };
         let line_end = if ours.iter().chain(theirs).any(|line| line.ends_with("\r\n")) {
             "\r\n"
@@ -105,7 +105,7 @@ impl MergedText {
         self.text.extend(ours[ours.len() - end..].iter().copied());
     }
 
-    /// A marker has a line of its own, also behind a text that does not end its last one.
+    /// Writes a marker on its own line, also after a text without a line end.
     fn push_marker(&mut self, marker: &str, line_end: &str) {
         if !self.text.is_empty() && !self.text.ends_with('\n') {
             self.text.push_str(line_end);
@@ -114,7 +114,7 @@ impl MergedText {
     }
 }
 
-/// How many lines two texts have in common at the beginning, and beyond these at the end.
+/// How many lines two texts share at the beginning, and how many of the rest they share at the end.
 fn common_ends(one: &[&str], other: &[&str]) -> (usize, usize) {
     let start = one.iter().zip(other).take_while(|(one, other)| one == other).count();
     let (one, other) = (&one[start..], &other[start..]);
@@ -148,7 +148,7 @@ fn entries_merged<'a>(
             () => None,
         }
     };
-    // Our entries in their order; each of the other side's behind its predecessor and what we added there.
+    // Our entries in their order. Each entry of the other side follows its predecessor and what we added there.
     let is_theirs = |token: &str| theirs.iter().any(|entry| entry.token == token);
     let mut order: Vec<&str> = ours.iter().map(|entry| entry.token).collect();
     let mut before = None;
@@ -194,7 +194,8 @@ mod tests {
 
     const STYLE: ConflictStyle = ConflictStyle { marker_size: 7, shows_base: false };
 
-    /// Each letter is a line; capitals are tokens, and a digit behind one makes it another line of the same token.
+    /// Each letter is a line; capitals are tokens, and a digit after a capital makes it a different line with that
+    /// token.
     fn merged(base: &str, ours: &str, theirs: &str) -> (String, usize) {
         let text = |lines: &str| {
             lines.split_whitespace().map(|line| format!("{line}\n")).collect::<String>()
