@@ -1,5 +1,5 @@
-//! Commands that write files, killed at random moments: each file is entirely old or entirely new, and nothing that is
-//! left behind holds a value.
+//! Commands that write files, killed at random moments: each file is either entirely old or entirely new, and no
+//! leftover file contains a value.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,10 +18,10 @@ use tempfile::TempDir;
 use crate::marker::holds;
 use crate::sandbox::Sandbox;
 
-/// How often each command is killed. What it did by itself before is not counted.
+/// How many times each command is killed. Runs that end before the kill are not counted.
 const KILLS: usize = 52;
 
-/// Runs from which the time that a command takes is measured.
+/// How many runs measure the time that a command takes.
 const MEASURED: usize = 5;
 
 const OLD_VALUE: &str = "old marked-plaintext-of-a-test";
@@ -33,26 +33,26 @@ const MIN_SEARCHED_BYTES: usize = 6;
 /// A tree of files, and what a command does to it.
 struct Scene {
     sandbox: Sandbox,
-    /// For what is edited in memory.
+    /// The folder for texts that are edited in memory.
     memory: TempDir,
-    /// Each file of the tree as it is before the command.
+    /// Each file of the tree before the command.
     old: BTreeMap<PathBuf, String>,
-    /// What opens the values after the command.
+    /// The identities that open the values after the command.
     keyring: Keyring,
-    /// Each file as the command makes it when nobody kills it.
+    /// Each file as the command writes it if nobody kills it.
     new: BTreeMap<PathBuf, New>,
 }
 
-/// A file that a command wrote; sealed values are others each time.
+/// A file that a command wrote. Its sealed values are separate, because they differ each time.
 #[derive(Debug, PartialEq, Eq)]
 struct New {
     /// The text without its sealed values.
     rest: String,
-    /// The values: where they stand, whether they are the old ciphertext, and what is in them.
+    /// The values: the place, whether it is the old ciphertext, and the plaintext.
     values: Vec<(String, bool, String)>,
 }
 
-/// What a file is after a kill.
+/// The state of a file after a kill.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Old,
@@ -69,7 +69,7 @@ struct Tally {
 }
 
 impl Scene {
-    /// So many files with what `content` gives for each.
+    /// Makes this many files; `content` returns the text of each.
     fn new(files: usize, content: impl Fn(&Sandbox) -> String) -> Self {
         let sandbox = Sandbox::new();
         for name in ["old", "new"] {
@@ -106,14 +106,14 @@ impl Scene {
         command
     }
 
-    /// Makes the files old again. What a kill left behind stays, to be tripped over.
+    /// Restores the old files. The leftovers of a kill stay, so that the next run has to cope with them.
     fn reset(&self) {
         for (path, text) in &self.old {
             fs::write(path, text).unwrap();
         }
     }
 
-    /// Kills the command again and again, and looks at the files each time.
+    /// Kills the command again and again, and checks the files each time.
     fn kill(&mut self, args: &[&str], seed: u64) -> Tally {
         let longest = self.measured(args);
         let mut random = Random(seed);
@@ -133,7 +133,7 @@ impl Scene {
             match run % 3 {
                 // At any moment.
                 0 => thread::sleep(random.below(longest * 11 / 10)),
-                // While it writes: a while after a temporary file was seen.
+                // While it writes: some time after a temporary file appeared.
                 1 => {
                     let seen = self.leftovers();
                     wait_until(&|| self.leftovers() != seen, &mut child);
@@ -160,7 +160,7 @@ impl Scene {
             }
         }
         tally.leftovers = self.leftovers();
-        // With all that is left behind, the command does its work.
+        // The command still works, with all the leftovers.
         self.reset();
         assert!(self.command(args).status().unwrap().success());
         assert!(self.old.keys().all(|path| self.state(path) == State::New));
@@ -180,7 +180,7 @@ impl Scene {
         longest
     }
 
-    /// Old to the byte; or new, which is what the command makes of it when it is not killed, but for its random numbers.
+    /// Old to the byte, or new: what the command writes if it is not killed, except for random numbers.
     fn state(&self, path: &Path) -> State {
         if fs::read_to_string(path).unwrap() == self.old[path] {
             return State::Old;
@@ -216,7 +216,7 @@ impl Scene {
         fs::read_dir(self.sandbox.path("tree")).unwrap().count() - self.old.len()
     }
 
-    /// Nothing in the tree has a value in it, and beside its files there are but temporary ones.
+    /// No file in the tree contains a value, and all files that a command added are temporary.
     fn assert_no_plaintext(&self) {
         let values = self.new.values().flat_map(|new| &new.values).map(|(_, _, value)| value);
         let mut values: Vec<&str> = values.map(String::as_str).collect();
@@ -235,7 +235,7 @@ impl Scene {
     }
 }
 
-/// The generator of Lehmer with the constants of Park and Miller: enough to spread moments.
+/// Lehmer's generator with the constants of Park and Miller: good enough to spread the kills.
 struct Random(u64);
 
 impl Random {
@@ -259,7 +259,7 @@ fn assert_kills(mut scene: Scene, args: &[&str]) {
     assert!(old > 0 && new > 0, "the moments were not spread over the write");
 }
 
-/// A SealedSecret for `old.pub`, and something else.
+/// A SealedSecret sealed to `old.pub`, after another object.
 fn sealed(sandbox: &Sandbox) -> String {
     let secret = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: prod}}\nstringData: {{password: {OLD_VALUE}, user: {OLD_VALUE}}}\n"
@@ -269,7 +269,7 @@ fn sealed(sandbox: &Sandbox) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n---\n{}", run.stdout)
 }
 
-/// A file of Bitnami's, with two objects.
+/// A file with two of Bitnami's objects.
 fn bitnami(sandbox: &Sandbox) -> String {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/bitnami");
     fs::copy(files.join("key.pem"), sandbox.path("key.pem")).unwrap();

@@ -1,5 +1,6 @@
-//! What a program and all that it starts write, to which files and of what names, and what the process list shows of
-//! them in the meantime: it follows every system call, as strace does. That is not everywhere, so `traced/main.go` does it.
+//! Records what a program and its child processes write, to which files and under which names, and what the process
+//! list shows of them. This checks every system call, as strace does. Not every system has strace, so
+//! `traced/main.go` does it.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,12 +11,12 @@ use std::sync::LazyLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 
-/// Everything that was seen.
+/// Everything that was recorded.
 #[derive(Default)]
 pub(crate) struct Traced {
     pub(crate) code: Option<i64>,
     pub(crate) writes: Vec<Write>,
-    /// Names that were given to files, and arguments and environments of programs: what it is, and the text.
+    /// Names of files, and arguments and environments of programs: the kind, and the text.
     pub(crate) shown: Vec<(String, Vec<u8>)>,
 }
 
@@ -23,7 +24,7 @@ pub(crate) struct Traced {
 pub(crate) struct Write {
     pub(crate) path: String,
     pub(crate) place: Place,
-    /// None where the bytes do not pass by us.
+    /// None if the tracer does not see the bytes.
     pub(crate) bytes: Option<Vec<u8>>,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Write {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Disk,
-    /// A file that is kept in memory.
+    /// A file in memory.
     Memory,
     /// A pipe, a socket, a terminal or another device.
     Stream,
@@ -50,7 +51,7 @@ static TRACER: LazyLock<PathBuf> = LazyLock::new(|| {
     tracer
 });
 
-/// Runs a command to its end, its stdin read from a file.
+/// Runs a command to its end, with a file as its stdin.
 pub(crate) fn run(command: &Command, stdin: File) -> Traced {
     let mut tracer = Command::new(&*TRACER);
     tracer
