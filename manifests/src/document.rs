@@ -127,19 +127,36 @@ impl Document {
     pub(crate) fn position(&self, path: &[Step<'_>]) -> Position {
         // Where the document begins is known without an outline.
         let innermost = if path.is_empty() { None } else { self.outline().innermost(path) };
-        let innermost = innermost.filter(|(_, depth)| *depth > 0);
-        let start = innermost.map_or(self.content, |(place, _)| self.start_of(&place));
+        let start = match innermost {
+            Some((place, depth)) if depth == path.len() => self.range.start + place.start(),
+            // Where what lacks the next step begins.
+            Some((place, depth)) if depth > 0 && !place.value.is_empty() => {
+                self.range.start + place.value.start
+            }
+            Some((place, depth)) if depth > 0 => self.range.start + place.start(),
+            _ => self.content,
+        };
+        self.position_at(start)
+    }
+
+    /// Where the text of the value at the end of `path` begins, which may be below its key.
+    pub(crate) fn position_of_value(&self, path: &[Step<'_>]) -> Position {
+        let Some(NodePlace { value, .. }) = self.outline().find(path.iter().copied()) else {
+            return self.position(path);
+        };
+        let text = &self.own_text()[value.clone()];
+        let header = if text.starts_with(['|', '>']) { text.find('\n') } else { None };
+        self.position_at(self.range.start + value.start + header.map_or(0, |newline| newline + 1))
+    }
+
+    fn position_at(&self, offset: usize) -> Position {
         Position {
             file: self.source.name.clone(),
             document: self.number,
             item: None,
-            line: self.source.line_of(start).0,
+            line: self.source.line_of(offset).0,
             column: None,
         }
-    }
-
-    fn start_of(&self, place: &NodePlace) -> usize {
-        self.range.start + place.start()
     }
 }
 

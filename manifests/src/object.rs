@@ -121,6 +121,12 @@ impl<'a> Object<'a> {
         Position { item, ..self.document.position(&self.steps_of(path)) }
     }
 
+    /// Where the text of the value at the end of `path` begins, which may be below its key.
+    pub fn position_of_value(&self, path: &[Step<'_>]) -> Position {
+        let item = self.item.map(|item| item + 1);
+        Position { item, ..self.document.position_of_value(&self.steps_of(path)) }
+    }
+
     /// The last key of `path` that there is.
     pub fn mark(&self, path: &[Step<'_>]) -> Option<Mark> {
         let source = self.document.source();

@@ -155,7 +155,8 @@ struct Where<'a> {
 
 impl Where<'_> {
     fn place(&self) -> Place {
-        Place::new(self.object, &manifest::sealed_value_steps(self.key), Some(self.key))
+        let position = self.object.position_of_value(&manifest::sealed_value_steps(self.key));
+        Place { position, ..Place::new(self.object, &[], Some(self.key)) }
     }
 
     /// What the value needs, found without a key.

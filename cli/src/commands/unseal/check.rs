@@ -74,7 +74,8 @@ impl Tally {
                     let opened = value.and_then(|value| address.unseal(key, value, keyring));
                     if let Err(error) = opened {
                         let path = manifest::sealed_value_steps(key);
-                        let place = Place::new(object, &path, Some(key));
+                        let position = object.position_of_value(&path);
+                        let place = Place { position, ..Place::new(object, &[], Some(key)) };
                         let hint = diagnostic::hint_for(&error, Some(keyring));
                         self.diagnostics.push(place.diagnose(error, hint));
                     }
