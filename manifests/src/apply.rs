@@ -47,7 +47,7 @@ fn round<'a>(patches: Vec<&'a Patch>, tree: &Value) -> (Vec<&'a Patch>, Vec<&'a 
     let mut by_item: BTreeMap<Option<usize>, Touched<'a>> = BTreeMap::new();
     patches
         .into_iter()
-        .partition(|patch| by_item.entry(patch.item).or_default().admits(*patch, tree))
+        .partition(|patch| by_item.entry(patch.item).or_default().admits(patch, tree))
 }
 
 /// What of an object a round is about.

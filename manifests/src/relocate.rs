@@ -306,7 +306,7 @@ impl Move<'_> {
     }
 }
 
-fn key_text<'a>(step: &'a OwnedStep) -> Result<&'a str, NotEdited> {
+fn key_text(step: &OwnedStep) -> Result<&str, NotEdited> {
     match step {
         OwnedStep::Key(key) => Ok(key),
         OwnedStep::Index(_) => Err(NotEdited),
