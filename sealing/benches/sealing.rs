@@ -1,8 +1,8 @@
-//! What sealing and unsealing cost beside their floor: a bare loop of the primitives that they need, from
-//! the same crates, on inputs that are parsed already. `cargo bench -p bulla-sealing [-- --json]`.
+//! The cost of sealing and unsealing beside their floor: a bare loop of the primitives that they need, from
+//! the same crates, on inputs that are already parsed. `cargo bench -p bulla-sealing [-- --json]`.
 //!
-//! Both sides run in turn, batch by batch, and the fastest batch of each counts, because machines are
-//! noisy. A floor really opens the value (the result is checked), so it cannot be too low by mistake.
+//! Both sides run in turn, batch by batch, and only the fastest batch of each counts, because machines
+//! are noisy. A floor really opens the value (the result is checked), so it cannot be too low by mistake.
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -26,10 +26,10 @@ use sha3::{Digest, Sha3_256};
 use shake::{ExtendableOutput, Shake256, Update, XofReader};
 use x25519_dalek::{PublicKey, StaticSecret};
 
-/// age's chunks have 64 KiB.
+/// The size of age's chunks.
 const CHUNK: usize = 64 * 1024;
 const BATCHES: u32 = 500;
-/// Shorter than a time slice, so that on a busy machine some batches are not interrupted.
+/// The length of a batch: shorter than a time slice, so that some batches are not interrupted on a busy machine.
 const BATCH: Duration = Duration::from_millis(1);
 const SIZES: [(&str, usize); 3] = [("32 B", 32), ("4 KiB", 4096), ("1 MiB", 1 << 20)];
 
@@ -106,7 +106,7 @@ fn compare<A, B>(
     Row { key_type, what, ours: fastest[0], floor: fastest[1], target }
 }
 
-/// Microseconds per run.
+/// The time of one run in microseconds.
 fn batch<T>(runs: f64, run: &mut impl FnMut() -> T) -> f64 {
     let start = Instant::now();
     for _ in 0..runs as u32 {
@@ -179,7 +179,7 @@ impl Bench {
             .collect()
     }
 
-    /// That both sides do the same.
+    /// Checks that both sides do the same.
     fn check(&self) {
         assert!(self.unseal(&self.keyring).as_bytes() == self.plaintext);
         assert!(self.floor.unseal(&self.file) == self.plaintext);
@@ -200,13 +200,13 @@ impl Bench {
     }
 }
 
-/// A sealed value, and others that it is to be sealed to instead.
+/// A sealed value, and other recipients to seal it to instead.
 struct RekeyBench {
     old: Bench,
     identities: Vec<String>,
     recipients: Recipients,
     floor_recipients: Vec<FloorRecipient>,
-    /// A new header, as long as all of them.
+    /// A new header, of the same length for all of these recipients.
     header: Vec<u8>,
 }
 
@@ -235,7 +235,8 @@ impl RekeyBench {
         self.old.floor.rekey(&self.old.file, &self.floor_recipients, &self.header)
     }
 
-    /// That the new header opens the old payload for each recipient, and that both sides found the same file key.
+    /// Checks that the new header opens the old payload for each recipient, and that both sides found the same
+    /// file key.
     fn check(&self) {
         let payload = &self.old.file[self.old.floor.payload_at..];
         let file = [&self.rekey()[..], payload].concat();
@@ -251,14 +252,14 @@ impl RekeyBench {
     }
 }
 
-/// A recipient as the primitives take it.
+/// A recipient in the form that the primitives take.
 struct FloorRecipient {
     x25519: PublicKey,
     ml_kem: Option<EncapsulationKey>,
 }
 
 impl FloorRecipient {
-    /// Its stanza's work; `random` has 64 bytes.
+    /// The work for its stanza; `random` has 64 bytes.
     fn wrap(&self, file_key: &[u8], random: &[u8]) -> [u8; 16] {
         let ephemeral = <[u8; 32]>::try_from(&random[..32]).expect("32 bytes");
         let ephemeral = StaticSecret::from(ephemeral);
@@ -284,7 +285,7 @@ impl FloorRecipient {
     }
 }
 
-/// The primitives alone, on what a reader and a writer would have parsed.
+/// The primitives alone, on inputs that a reader or a writer would already have parsed.
 struct Floor {
     x25519: StaticSecret,
     ml_kem: Option<DecapsulationKey>,
@@ -325,7 +326,7 @@ impl Floor {
         }
     }
 
-    /// What opens the payload: the stanza opened, and the MAC right.
+    /// The file key that opens the payload, after its stanza is opened and the MAC is checked.
     fn file_key(&self, file: &[u8]) -> [u8; 16] {
         let dh = self.x25519.diffie_hellman(&self.share);
         let cipher = match &self.ml_kem {
@@ -363,7 +364,7 @@ impl Floor {
         plaintext
     }
 
-    /// The payload; what is written around it costs no cryptography.
+    /// Seals the payload; the bytes written around it need no cryptography.
     fn seal(&self, file: &[u8], plaintext: &[u8]) -> Vec<u8> {
         let mut random = [0; 96];
         getrandom::fill(&mut random).expect("randomness");
@@ -383,7 +384,7 @@ impl Floor {
         sealed
     }
 
-    /// The file key of `file`, wrapped anew, and the MAC over `header`.
+    /// Wraps the file key of `file` again, and computes the MAC over `header`.
     fn rekey(&self, file: &[u8], recipients: &[FloorRecipient], header: &[u8]) -> [u8; 16] {
         let file_key = self.file_key(file);
         for recipient in recipients {
@@ -398,7 +399,7 @@ impl Floor {
     }
 }
 
-/// An identity's text as the keys of the primitives.
+/// The primitives' keys from an identity's text.
 fn expand(
     key_type: KeyType,
     identity: &str,
@@ -435,7 +436,7 @@ fn x25519_cipher(
 }
 
 /// The cipher of an mlkem768x25519 stanza, and its nonce: X-Wing's combiner, then HPKE's key schedule
-/// (RFC 9180, section 5.1) without its exporter and with what is the same for all files made once.
+/// (RFC 9180, section 5.1) without its exporter; the parts that are the same for all files are made once.
 fn hybrid_cipher(
     ml_kem: &[u8],
     dh: &[u8],

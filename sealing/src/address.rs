@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::names::{is_data_key, is_dns_label, is_dns_subdomain};
 
-/// Says which part of a address is not a valid Kubernetes name.
+/// Says which part of an address is not a valid Kubernetes name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
     /// Not a DNS label: at most 63 of `a-z`, `0-9` and `-`, beginning and ending with a letter or digit.
@@ -22,7 +22,7 @@ pub enum InvalidAddress {
 
 /// The place that a value is unsealed for: one data key of one Secret.
 ///
-/// A reader takes it from the object that it unseals, never from the sealed value.
+/// The caller takes it from the object that is being unsealed, never from the sealed value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ValueAddress {
     namespace: String,
@@ -31,7 +31,7 @@ pub struct ValueAddress {
 }
 
 impl ValueAddress {
-    /// A address with valid names, or which of them is not valid.
+    /// An address with valid names; the error says which name is not valid.
     ///
     /// ```
     /// use bulla_sealing::{InvalidAddress, ValueAddress};

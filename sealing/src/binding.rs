@@ -1,7 +1,7 @@
 //! What a sealed value is for: the binding, its scopes, and the address that it is compared with.
 //!
-//! Names are validated here, so that a binding has exactly one encoding. There are no secrets in
-//! this file, and no cryptography: that nobody can change a binding is the header MAC's work.
+//! Names are validated here, so that a binding has exactly one encoding. This file has no secrets
+//! and no cryptography: the header MAC keeps a binding from being changed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use crate::names::{is_data_key, is_dns_label};
 /// The tag of the binding stanza, which carries the version of the sealed format.
 pub(crate) const TAG: &str = "bulla.dev/v1";
 
-/// Stands where a scope does not bind a field. It is no DNS name, so it cannot be mistaken for one.
+/// Written for a field that the scope does not bind. It is not a DNS name, so it cannot be mistaken for one.
 const UNBOUND: &str = "-";
 
 /// Who may reuse a sealed value. The data key is bound in every scope.
@@ -28,7 +28,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The word that stands in the binding stanza.
+    /// The word written in the binding stanza.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "strict",
@@ -114,7 +114,7 @@ impl Binding {
         }
     }
 
-    /// The namespace, where the scope binds one.
+    /// The namespace, if the scope binds one.
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Self::Strict(address) => Some(address.namespace()),
@@ -123,7 +123,7 @@ impl Binding {
         }
     }
 
-    /// The name, where the scope binds one.
+    /// The name, if the scope binds one.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Strict(address) => Some(address.name()),

@@ -1,7 +1,7 @@
 //! The age test vectors of the Community Cryptography Test Vectors project, `testdata/cctv`.
 //!
-//! They are plain age files without a binding, which this crate refuses to open by design, so they
-//! are opened here through its inner parts: grammar, stanzas, header MAC and payload.
+//! They are plain age files without a binding, which this crate refuses to open by design. The tests
+//! therefore open them with its inner parts: grammar, stanzas, header MAC and payload.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::header::Header;
 use crate::key::Wrapped;
 use crate::{Identity, Plaintext, payload};
 
-/// Names of the vectors that are tested, and a test for each.
+/// Lists the vectors that are tested, and makes a test for each.
 macro_rules! vectors {
     ($($name:ident)*) => {
         const APPLICABLE: &[&str] = &[$(stringify!($name)),*];
@@ -263,8 +263,8 @@ impl Vector {
                 assert_eq!(self.expect, "success");
                 assert_eq!(self.payload_sha256, Some(hex(&Sha256::digest(plaintext.as_bytes()))));
             }
-            // The hash in a vector that fails is of what a streaming reader releases before it fails.
-            // This reader releases nothing then.
+            // In a vector that fails, the hash is of the plaintext that a streaming reader releases before
+            // it fails. This reader releases nothing in that case.
             Err(refusal) => assert_eq!(self.expect, refusal.to_string()),
         }
     }
@@ -275,7 +275,7 @@ impl Vector {
         if !file_key.is_header_mac(header.mac_input, &header.mac) {
             return Err(Refusal::Mac);
         }
-        // age counts the nonce, which precedes the first chunk, among the header.
+        // age counts the nonce, which precedes the first chunk, as part of the header.
         if payload.len() < 16 {
             return Err(Refusal::Header);
         }

@@ -1,4 +1,4 @@
-//! Errors that more than one file of this crate gives.
+//! Errors that more than one file of this crate returns.
 
 /// Why bytes are not a sealed value. Nothing here needs a key, and nothing quotes the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -6,32 +6,32 @@ pub enum ParseError {
     /// It does not begin with age's version line.
     #[error("not an age file")]
     NotAge,
-    /// An age file that breaks the grammar, a limit, or what this format demands beyond it.
+    /// An age file that breaks the grammar, a limit, or a further rule of this format.
     #[error("malformed at byte {at}: {what}")]
     Malformed {
-        /// Offset in the file.
+        /// The offset in the file.
         at: usize,
-        /// What is wrong there, or which part is.
+        /// What is wrong there, or which part is wrong.
         what: &'static str,
     },
-    /// An age file that was not sealed by this tool: it does not say what it is for.
+    /// An age file that was not sealed by this tool: it has no binding.
     #[error("an age file without a binding, so not a sealed value")]
     NoBinding,
 }
 
-/// Why a text is no key. It never quotes the text.
+/// Why a text is not a valid key. It never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     /// Not `age1…` or `age1pq1…`.
     #[error("not an age recipient (age1pq1… or age1…)")]
     NotARecipient,
-    /// A recipient was expected and this begins like an identity.
+    /// A recipient was expected, and the text begins like an identity.
     #[error("this is an identity, which is private; a recipient (age1pq1… or age1…) is wanted")]
     IdentityGiven,
     /// Not `AGE-SECRET-KEY-1…` or `AGE-SECRET-KEY-PQ-1…`.
     #[error("not an age identity (AGE-SECRET-KEY-PQ-1… or AGE-SECRET-KEY-1…)")]
     NotAnIdentity,
-    /// The checksum, an alphabet or the length is wrong: it was mistyped or cut.
+    /// The checksum, the alphabet or the length is wrong: the key was mistyped or cut.
     #[error("the key is mistyped or cut short")]
     Corrupt,
     /// A point that makes every shared secret zero.
@@ -39,10 +39,10 @@ pub enum InvalidKey {
     LowOrder,
 }
 
-/// The operating system gave no randomness.
+/// The operating system returned no randomness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gave no randomness")]
 pub struct NoRandomness;
 
-/// A stanza that is for the identity at hand and was tampered with.
+/// The stanza is for this identity, and was tampered with.
 pub(crate) struct Damaged;

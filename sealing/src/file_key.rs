@@ -22,7 +22,7 @@ impl FileKey {
         Ok(key)
     }
 
-    /// To be filled in place by whoever unwraps a stanza.
+    /// An all-zero key; the caller that unwraps a stanza fills it in place.
     pub(crate) fn zero() -> Self {
         Self(Box::new([0; Self::BYTES]))
     }

@@ -5,13 +5,13 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-/// Separates this use of SHA-256 from every other; the zero byte ends it.
+/// Separates this use of SHA-256 from every other use; the zero byte ends it.
 const DOMAIN: &[u8] = b"bulla.dev/v1/fingerprint\0";
 
 /// The first 8 bytes of SHA-256(domain ‖ recipient string), shown as 16 hex digits.
 ///
-/// It chooses the identity that is tried and makes errors readable. It is a hint: two recipients with
-/// one fingerprint can be made with effort, so trust is always in whole recipients.
+/// It chooses the identity to try and makes errors readable. It is only a hint: with effort, somebody can make two
+/// recipients with the same fingerprint, so only whole recipients are trusted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; Self::BYTES]);
 
@@ -24,14 +24,14 @@ impl Fingerprint {
     /// The length of a fingerprint in bytes.
     pub const BYTES: usize = 8;
 
-    /// Of a recipient's canonical string.
+    /// The fingerprint of a recipient's canonical string.
     pub(crate) fn of(recipient: &str) -> Self {
         let mut short = [0; Self::BYTES];
         short.copy_from_slice(&digest(recipient)[..Self::BYTES]);
         Self(short)
     }
 
-    /// The first 16 bytes of the same hash as 32 hex digits, for a person who compares keys.
+    /// The first 16 bytes of the same hash as 32 hex digits, for people to compare keys by.
     pub(crate) fn long(recipient: &str) -> String {
         digest(recipient)[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -1,17 +1,17 @@
 //! The age header: a version line, stanzas, and a MAC (C2SP `age.md`, "Header").
 //!
-//! Reading is strict, bounded and one linear pass. What a stanza means is left to the files of the
-//! recipient types and to `binding.rs`; this file knows their grammar only.
+//! Reading is strict and bounded, and takes one linear pass. This file knows only the grammar of
+//! stanzas; the files of the recipient types and `binding.rs` know what they mean.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
 
 use crate::error::ParseError;
 
-/// The longest header that is read, in bytes: room for 40 post-quantum recipients.
+/// The longest header that is accepted, in bytes: room for 40 post-quantum recipients.
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// The most stanzas that are read in one header, the binding included.
+/// The most stanzas that are accepted in one header, including the binding.
 pub const MAX_STANZAS: usize = 64;
 
 /// "Version line".
@@ -25,7 +25,7 @@ pub(crate) struct Stanza<'a> {
     pub(crate) tag: &'a str,
     pub(crate) args: Vec<&'a str>,
     pub(crate) body: Vec<u8>,
-    /// Offset of the stanza in the file, for errors.
+    /// The offset of the stanza in the file, for errors.
     pub(crate) at: usize,
 }
 
@@ -35,7 +35,7 @@ impl Stanza<'_> {
     }
 }
 
-/// A header as it was read; nothing in it is verified before its MAC is.
+/// A header as it was read. Nothing in it is verified until its MAC is.
 pub(crate) struct Header<'a> {
     pub(crate) stanzas: Vec<Stanza<'a>>,
     pub(crate) mac: [u8; 32],
@@ -44,7 +44,7 @@ pub(crate) struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Splits `file` into its header and the rest, which is the payload.
+    /// Splits `file` into its header and its payload, which is the rest.
     pub(crate) fn parse(file: &'a [u8]) -> Result<(Self, &'a [u8]), ParseError> {
         if !file.starts_with(VERSION_LINE) {
             return Err(ParseError::NotAge);
@@ -68,7 +68,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The lines of a header, none of which ends beyond `MAX_HEADER_BYTES`.
+/// The lines of a header, none of which ends after `MAX_HEADER_BYTES`.
 struct Lines<'a> {
     file: &'a [u8],
     at: usize,
@@ -158,7 +158,7 @@ pub(crate) fn write_stanza(out: &mut Vec<u8>, tag: &str, args: &[&str], body: &[
         out.extend_from_slice(line);
         out.push(b'\n');
     }
-    // "The last line is shorter than 64 columns", and empty when nothing remains.
+    // "The last line is shorter than 64 columns"; it is empty when no bytes remain.
     out.extend_from_slice(&body.as_bytes()[full_lines..]);
     out.push(b'\n');
 }

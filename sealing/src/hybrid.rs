@@ -34,7 +34,7 @@ const RECIPIENT_BYTES: usize = ML_KEM_KEY_BYTES + 32;
 type XWingRecipient = <XWing as Kem>::PublicKey;
 type XWingEncapsulated = <XWing as Kem>::EncappedKey;
 
-/// A valid hybrid public key whose X25519 half is no low-order point.
+/// A valid hybrid public key whose X25519 half is not a low-order point.
 #[derive(Clone)]
 pub(crate) struct Recipient(Box<XWingRecipient>);
 
@@ -52,9 +52,9 @@ impl Recipient {
         self.0.to_bytes().to_vec()
     }
 
-    /// Appends the stanza that gives `file_key` to this recipient.
+    /// Appends the stanza that wraps `file_key` for this recipient.
     pub(crate) fn wrap(&self, file_key: &FileKey, out: &mut Vec<u8>) -> Result<(), NoRandomness> {
-        // The key was checked when it was read, so what can fail is the randomness.
+        // The key was checked when it was read, so only drawing randomness can fail.
         let (encapsulated, body) = hpke::single_shot_seal::<ChaCha20Poly1305, HkdfSha256, XWing>(
             &OpModeS::Base,
             &self.0,
@@ -94,7 +94,7 @@ impl Wrapped {
     }
 }
 
-/// A private key: the 32-byte seed and what it expands to.
+/// A private key: the 32-byte seed and the keys that it expands to.
 pub(crate) struct Identity(Expanded);
 
 impl Identity {
@@ -134,7 +134,7 @@ impl Identity {
     }
 }
 
-/// X-Wing's private key, expanded once: hpke's own expands ML-KEM's key at every use.
+/// X-Wing's private key, expanded once; hpke's own type expands the ML-KEM key at every use.
 #[derive(Clone)]
 struct Expanded {
     seed: [u8; 32],
@@ -144,7 +144,7 @@ struct Expanded {
 }
 
 impl Expanded {
-    /// SHAKE256 of the seed gives ML-KEM's 64-byte seed, then the X25519 scalar
+    /// SHAKE256 of the seed yields ML-KEM's 64-byte seed, then the X25519 scalar
     /// (draft-connolly-cfrg-xwing-kem, "Key generation").
     fn new(seed: &[u8; 32]) -> Self {
         let mut hasher = Shake256::default();
@@ -190,8 +190,8 @@ impl Deserializable for Expanded {
     }
 }
 
-/// X-Wing that refuses an all-zero X25519 result, as age does (vectors `hybrid_low_order` and
-/// `hybrid_identity`) and hpke's own X-Wing does not.
+/// X-Wing that refuses an all-zero X25519 result. age does so too (vectors `hybrid_low_order` and
+/// `hybrid_identity`); hpke's own X-Wing does not.
 struct StrictXWing;
 
 impl Kem for StrictXWing {

@@ -1,4 +1,4 @@
-//! Recipients and identities of both types, and how age spells them (C2SP `age.md`, Bech32).
+//! Recipients and identities of both types, and their encoding in age (C2SP `age.md`, Bech32).
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +24,7 @@ pub enum KeyType {
 }
 
 impl KeyType {
-    /// The word for flags and messages.
+    /// The word used in flags and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hybrid => "hybrid",
@@ -53,7 +53,7 @@ impl fmt::Display for KeyType {
     }
 }
 
-/// A public key that one seals to.
+/// A public key that values are sealed to.
 #[derive(Clone)]
 pub struct Recipient {
     key: RecipientKey,
@@ -81,7 +81,7 @@ impl Recipient {
         Self { key, text, fingerprint }
     }
 
-    /// `age1pq1…` or `age1…`.
+    /// Reads `age1pq1…` or `age1…`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -99,7 +99,7 @@ impl Recipient {
         self.fingerprint
     }
 
-    /// 32 hex digits of the fingerprint's hash, for a person who compares keys.
+    /// 32 hex digits of the fingerprint's hash, for people to compare keys by.
     pub fn long_fingerprint(&self) -> String {
         Fingerprint::long(&self.text)
     }
@@ -154,7 +154,7 @@ impl PartialEq for Recipient {
 
 impl Eq for Recipient {}
 
-/// Why recipients cannot be sealed to together.
+/// Why a value cannot be sealed to these recipients together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientsError {
     /// There must be at least one.
@@ -165,13 +165,13 @@ pub enum RecipientsError {
     TooMany {
         /// The type of the recipients.
         key_type: KeyType,
-        /// How many of that type fit.
+        /// How many recipients of that type fit.
         max: usize,
     },
     /// age forbids post-quantum and classical recipients in one file.
     #[error("{0} is hybrid and {1} is x25519; the recipients of one value must be of one type")]
     Mixed(Fingerprint, Fingerprint),
-    /// The same recipient, or two with one fingerprint.
+    /// The same recipient twice, or two recipients with the same fingerprint.
     #[error("recipient {0} is given twice")]
     Twice(Fingerprint),
 }
@@ -181,7 +181,8 @@ pub enum RecipientsError {
 pub struct Recipients(Vec<Recipient>);
 
 impl Recipients {
-    /// Checks what a sealed value demands of its recipients.
+    /// Checks that there is at least one recipient, that all are of one type, that none is repeated, and that
+    /// they fit into one header.
     pub fn new(recipients: Vec<Recipient>) -> Result<Self, RecipientsError> {
         let first = recipients.first().ok_or(RecipientsError::None)?;
         let key_type = first.key_type();
@@ -217,20 +218,20 @@ impl Recipients {
 /// A private key that unseals. It is wiped when dropped and cannot be printed.
 pub struct Identity(IdentityKey);
 
-/// Boxed, because a keyring that grows moves what it holds and would leave copies behind.
+/// Boxed, because a keyring that grows moves its identities and would leave copies behind.
 enum IdentityKey {
     Hybrid(Box<hybrid::Identity>),
     X25519(Box<x25519::Identity>),
 }
 
-/// What a recipient stanza holds for its recipient.
+/// The file key as wrapped in one recipient stanza.
 pub(crate) enum Wrapped {
     Hybrid(hybrid::Wrapped),
     X25519(x25519::Wrapped),
 }
 
 impl Wrapped {
-    /// `None` when the stanza is of another type than ours.
+    /// Returns `None` when the stanza is of neither type.
     pub(crate) fn parse(stanza: &Stanza<'_>) -> Result<Option<Self>, ParseError> {
         match stanza.tag {
             hybrid::TAG => hybrid::Wrapped::parse(stanza).map(Self::Hybrid).map(Some),
@@ -248,7 +249,7 @@ impl Wrapped {
 }
 
 impl Identity {
-    /// A new identity from the operating system's randomness.
+    /// Makes a new identity from the operating system's randomness.
     pub fn generate(key_type: KeyType) -> Result<Self, NoRandomness> {
         let mut bytes = Zeroizing::new([0; 32]);
         fill_random(&mut *bytes)?;
@@ -279,7 +280,7 @@ impl Identity {
         })
     }
 
-    /// The text that `parse` reads, for whoever must store it.
+    /// The text that `parse` reads, for a caller that must store it.
     pub fn to_secret_string(&self) -> Zeroizing<String> {
         let (key_type, bytes) = match &self.0 {
             IdentityKey::Hybrid(identity) => (KeyType::Hybrid, identity.as_bytes()),
@@ -326,17 +327,17 @@ impl Checksum for LongBech32 {
 #[expect(clippy::expect_used, reason = "the prefixes are constants and the length is not limited")]
 fn encode(prefix: &str, bytes: &[u8]) -> String {
     let prefix = Hrp::parse(prefix).expect("a valid prefix");
-    // The full capacity at once, so that no reallocation leaves a piece of an identity behind.
+    // Reserves the full capacity at once, so that no reallocation leaves a piece of an identity behind.
     let mut text = String::with_capacity(prefix.len() + 1 + (bytes.len() * 8).div_ceil(5) + 6);
     bech32::encode_lower_to_fmt::<LongBech32, _>(&mut text, prefix, bytes)
         .expect("no limit on the length");
     text
 }
 
-/// `None` when the checksum, the padding, the prefix or its case is wrong.
+/// Returns `None` when the checksum, the padding, the prefix or its case is wrong.
 fn decode(prefix: &str, text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let parsed = CheckedHrpstring::new::<LongBech32>(text).ok()?;
-    // "Segwit" is only the name: BIP 173 and age demand the same padding, fewer than 5 bits and all zero.
+    // "Segwit" is only the name: BIP 173 and age require the same padding, fewer than 5 bits and all zero.
     parsed.validate_segwit_padding().ok()?;
     if !text.starts_with(prefix) || parsed.hrp() != Hrp::parse(prefix).ok()? {
         return None;

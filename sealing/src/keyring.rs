@@ -1,16 +1,16 @@
-//! Identities by fingerprint, so that what a value costs to open does not grow with the keys retained.
+//! Identities by fingerprint, so that the cost of opening a value does not grow with the number of identities.
 
 use std::collections::HashMap;
 
 use crate::fingerprint::Fingerprint;
 use crate::key::{Identity, Recipient};
 
-/// The identities that a reader holds.
+/// The identities that can unseal, by fingerprint.
 #[derive(Default)]
 pub struct Keyring(HashMap<Fingerprint, Identity>);
 
 impl Keyring {
-    /// Without identities.
+    /// An empty keyring.
     pub fn new() -> Self {
         Self::default()
     }
@@ -22,7 +22,7 @@ impl Keyring {
         fingerprint
     }
 
-    /// Takes an identity out; whether it was there.
+    /// Removes an identity; returns whether it was held.
     pub fn remove(&mut self, fingerprint: Fingerprint) -> bool {
         self.0.remove(&fingerprint).is_some()
     }

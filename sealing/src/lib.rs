@@ -1,10 +1,10 @@
 //! Sealing and unsealing of single values: bytes in, bytes out.
 //!
-//! A sealed value is one complete [age] file whose first stanza, the *binding*, says readably and
-//! tamper-proof which namespace, name and data key the value is for. `docs/format.md` is the
-//! normative description. This crate is the only place of the project that calls cryptography. It
-//! knows nothing of Kubernetes objects, YAML, files, clocks or the network; those are left to its
-//! callers.
+//! A sealed value is one complete [age] file. Its first stanza, the *binding*, says which namespace,
+//! name and data key the value is for; anyone can read it, and nobody can change it unnoticed.
+//! `docs/format.md` is the normative description. This crate is the only one in the project that
+//! calls cryptography. It knows nothing about Kubernetes objects, YAML, files, clocks or the network;
+//! its callers handle those.
 //!
 //! ```
 //! use bulla_sealing::{Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedValue, ValueAddress, seal};
@@ -14,7 +14,7 @@
 //! let address = ValueAddress::new("prod", "db", "password")?;
 //! let file = seal(b"correct horse", &Binding::new(Scope::Strict, &address), &recipients)?;
 //!
-//! // Anyone can read what it is for, with no key.
+//! // Anyone can read what it is for, without a key.
 //! let sealed_value = SealedValue::parse(&file)?;
 //! assert_eq!(sealed_value.binding().to_string(), "key password of prod/db");
 //!

@@ -1,4 +1,4 @@
-//! What Kubernetes takes as names of namespaces, objects and data keys.
+//! Which names Kubernetes accepts for namespaces, objects and data keys.
 
 /// Whether `text` is a DNS label (RFC 1123), as a namespace's name must be.
 pub fn is_dns_label(text: &str) -> bool {

@@ -9,11 +9,11 @@ const NONCE_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What was sealed. It is wiped when dropped and cannot be printed.
+/// The value that was sealed. It is wiped when dropped and cannot be printed.
 pub struct Plaintext(Vec<u8>);
 
 impl Plaintext {
-    /// The bytes, for whoever must have them.
+    /// The bytes of the value.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -21,19 +21,19 @@ impl Plaintext {
 
 impl Drop for Plaintext {
     fn drop(&mut self) {
-        // Not `zeroize`, which writes byte after byte and costs a third of the opening of a mebibyte.
+        // Not `zeroize`: it writes byte by byte and takes a third of the time to open a mebibyte.
         self.0.fill(0);
         zeroize::optimization_barrier(&self.0[..]);
     }
 }
 
-/// The length of a payload with `plaintext_len` bytes in it.
+/// The length of the payload of `plaintext_len` bytes of plaintext.
 pub(crate) fn len(plaintext_len: usize) -> usize {
     let chunks = plaintext_len.div_ceil(CHUNK_BYTES).max(1);
     NONCE_BYTES + plaintext_len + chunks * TAG_BYTES
 }
 
-/// The length of the plaintext in `payload`, unless no plaintext has a payload of that length.
+/// The length of the plaintext in `payload`, or `None` when no plaintext has a payload of that length.
 pub(crate) fn plaintext_len(payload: &[u8]) -> Option<usize> {
     let sealed = payload.len().checked_sub(NONCE_BYTES)?;
     let chunks = sealed.div_ceil(CHUNK_BYTES + TAG_BYTES).max(1);
@@ -49,7 +49,7 @@ pub(crate) fn seal(
 ) -> Result<(), NoRandomness> {
     let mut nonce = [0; NONCE_BYTES];
     fill_random(&mut nonce)?;
-    // So that no reallocation leaves a copy of a chunk behind while it is still plaintext.
+    // Reserves everything at once, so that no reallocation leaves a copy of a chunk that is still plaintext.
     out.reserve_exact(len(plaintext.len()));
     out.extend_from_slice(&nonce);
     let cipher = cipher(file_key, &nonce);
@@ -72,12 +72,12 @@ pub(crate) fn seal(
     Ok(())
 }
 
-/// Opens a payload as a whole: nothing is released before all of it is authentic.
+/// Opens a payload as a whole: nothing is released before all of it is authenticated.
 pub(crate) fn open(payload: &[u8], file_key: &FileKey) -> Result<Plaintext, Damaged> {
     let plaintext_len = plaintext_len(payload).ok_or(Damaged)?;
     let (nonce, sealed) = payload.split_at(NONCE_BYTES);
     let cipher = cipher(file_key, nonce);
-    // The full capacity at once: a reallocation would leave a copy behind.
+    // Reserves the full capacity at once: a reallocation would leave a copy behind.
     let mut plaintext = Plaintext(Vec::with_capacity(plaintext_len));
     let mut chunks = sealed.chunks(CHUNK_BYTES + TAG_BYTES).enumerate().peekable();
     while let Some((number, chunk)) = chunks.next() {

@@ -12,24 +12,24 @@ use crate::key::{KeyType, Recipients, Wrapped};
 use crate::keyring::Keyring;
 use crate::payload::{self, Plaintext};
 
-/// Why a sealed value does not open for a address.
+/// Why a sealed value does not open for an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
-    /// It is for something else. No private key was used to find out.
+    /// It is for something else. This is found without a private key.
     #[error("sealed for {found}, not for {expected}")]
     WrongBinding {
-        /// What it was to be opened for.
+        /// The address that it should open for.
         expected: Box<ValueAddress>,
-        /// What it is bound to.
+        /// The binding in the value.
         found: Box<Binding>,
     },
-    /// None of the identities that it names is held.
+    /// The keyring holds none of the identities that it names.
     #[error("no identity is held for {}", list(.fingerprints))]
     NoIdentity {
-        /// The recipients that it says it was sealed to.
+        /// The recipients that it claims to be sealed to.
         fingerprints: Vec<Fingerprint>,
     },
-    /// It was changed after it was sealed, or is cut.
+    /// It was changed after it was sealed, or was cut short.
     #[error("damaged: it was changed after it was sealed")]
     Damaged,
 }
@@ -40,7 +40,7 @@ fn list(fingerprints: &[Fingerprint]) -> String {
 
 /// Seals `plaintext`, so that only `recipients` can open it and only for what `binding` permits.
 ///
-/// Returns a complete age file. Each call draws a new file key, so two calls never give equal bytes.
+/// Returns a complete age file. Each call draws a new file key, so two calls never return equal bytes.
 pub fn seal(
     plaintext: &[u8],
     binding: &Binding,
@@ -69,17 +69,17 @@ fn write_header(
     Ok(header)
 }
 
-/// The header of a sealed value, read and checked as far as no key is needed.
+/// The header of a sealed value, read and checked as far as possible without a key.
 pub struct SealedHeader {
     binding: Binding,
     recipients: Vec<(Fingerprint, Wrapped)>,
     mac: [u8; 32],
-    /// A copy, so that a header can be kept without the file that it was read from.
+    /// A copy of the bytes, so that a header can be kept without the file that it was read from.
     mac_input: Box<[u8]>,
 }
 
 impl SealedHeader {
-    /// Reads the header at the beginning of `file`; the rest is returned beside it.
+    /// Reads the header at the beginning of `file`; returns it and the rest of the file.
     pub fn parse(file: &[u8]) -> Result<(Self, &[u8]), ParseError> {
         let (Header { stanzas, mac, mac_input }, rest) = Header::parse(file)?;
         let (first, recipients) = stanzas
@@ -108,8 +108,8 @@ impl SealedHeader {
 
     /// A new header for `recipients` over the same payload, with the same binding.
     ///
-    /// The payload is neither needed nor opened: only who can open it changes. What the holder of an
-    /// old identity knew, he still knows.
+    /// The payload is neither needed nor opened: only the set of identities that can open it changes. This does
+    /// not take back what the holder of an old identity already knows.
     pub fn rekey(
         &self,
         address: &ValueAddress,
@@ -120,7 +120,7 @@ impl SealedHeader {
         Ok(write_header(&self.binding, recipients, &file_key)?)
     }
 
-    /// Refuses by binding first: no private key works on a value that is for something else.
+    /// Checks the binding first, so that no private key is used on a value that is for something else.
     fn file_key(&self, address: &ValueAddress, keyring: &Keyring) -> Result<FileKey, UnsealError> {
         if !self.binding.permits(address) {
             return Err(UnsealError::WrongBinding {
@@ -149,7 +149,7 @@ impl SealedHeader {
     }
 }
 
-/// The stanzas after the binding, each with the fingerprint that the binding's body gives for it.
+/// The stanzas after the binding, each with its fingerprint from the binding's body.
 fn recipients_of(
     binding: &Stanza<'_>,
     stanzas: &[Stanza<'_>],
@@ -177,20 +177,20 @@ fn recipients_of(
     Ok(recipients)
 }
 
-/// Why a header was not made anew.
+/// Why no new header was made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RekeyError {
     /// The old header does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// There is nothing to draw an ephemeral key from.
+    /// There is no randomness for an ephemeral key.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
-/// A sealed value, read and checked as far as no key is needed.
+/// A sealed value, read and checked as far as possible without a key.
 ///
-/// It borrows the file or owns it, as it was given to [`SealedValue::parse`].
+/// It borrows or owns the file, depending on what was passed to [`SealedValue::parse`].
 pub struct SealedValue<'a> {
     file: Cow<'a, [u8]>,
     header: SealedHeader,
@@ -249,7 +249,7 @@ impl<'a> SealedValue<'a> {
         &self.file[self.header_len..]
     }
 
-    /// Opens the value for `address` with whichever identity of `keyring` it names.
+    /// Opens the value for `address` with an identity in `keyring` that the value names.
     ///
     /// The address comes from the object that is being unsealed, never from the value itself.
     pub fn unseal(

@@ -11,7 +11,7 @@ use crate::header::{Stanza, decode_exact, encode, write_stanza};
 pub(crate) const TAG: &str = "X25519";
 const INFO: &[u8] = b"age-encryption.org/v1/X25519";
 
-/// A public key that is no low-order point, so that wrapping for it cannot fail.
+/// A public key that is not a low-order point, so that wrapping for it cannot fail.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Recipient(PublicKey);
 
@@ -24,7 +24,7 @@ impl Recipient {
         self.0.as_bytes()
     }
 
-    /// Appends the stanza that gives `file_key` to this recipient.
+    /// Appends the stanza that wraps `file_key` for this recipient.
     pub(crate) fn wrap(&self, file_key: &FileKey, out: &mut Vec<u8>) -> Result<(), NoRandomness> {
         let mut ephemeral = Zeroizing::new([0; 32]);
         fill_random(&mut *ephemeral)?;
@@ -117,8 +117,8 @@ fn cipher(
     ChaCha20Poly1305::new((&*hkdf_sha256(&salt, shared_secret.as_bytes(), INFO)).into())
 }
 
-/// Whether Diffie-Hellman with this point can give anything but zero. The order of a point does not
-/// depend on the secret, so any clamped one tells.
+/// Whether Diffie-Hellman with this point can yield a result other than zero. The order of a point does
+/// not depend on the secret, so one clamped secret is enough for the check.
 pub(crate) fn is_contributory(point: &[u8; 32]) -> bool {
     StaticSecret::from([1; 32]).diffie_hellman(&PublicKey::from(*point)).was_contributory()
 }

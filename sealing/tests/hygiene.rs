@@ -1,7 +1,7 @@
-//! What was secret is not found in the heap once it was dropped.
+//! After secrets are dropped, the heap holds no copy of them.
 //!
-//! A program of its own, because it reads its whole memory and must be alone in it. Dead stack frames are
-//! left out: what they hold is overwritten by the next calls, and nothing is promised of them.
+//! This is a separate test program, because it reads its whole memory and no other test may run in it. Dead
+//! stack frames are left out: the next calls overwrite them, and nothing is promised about them.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {}
@@ -28,7 +28,7 @@ fn seal_and_unseal(key_type: bulla_sealing::KeyType, hidden: &mut memory::Hidden
     };
     use zeroize::Zeroizing;
 
-    // Many identities, so that the keyring grows and moves what it holds.
+    // Many identities, so that the keyring grows and moves its content.
     let mut keyring = Keyring::new();
     let mut recipients = Vec::new();
     for _ in 0..100 {
@@ -54,7 +54,7 @@ fn seal_and_unseal(key_type: bulla_sealing::KeyType, hidden: &mut memory::Hidden
         let opened = sealed_value.unseal(&address, &keyring).expect("it opens");
         assert!(opened.as_bytes() == &plaintext[..]);
 
-        // The last chunk does not open, after others did.
+        // The last chunk does not open, after the others opened.
         let mut damaged = file.clone();
         *damaged.last_mut().expect("a payload") ^= 1;
         let sealed_value = SealedValue::parse(&damaged).expect("it parses");
@@ -74,20 +74,20 @@ mod memory {
 
     const LEN: usize = size_of::<u128>();
 
-    /// Bytes to look for, inverted so that they are not themselves found.
+    /// Bytes to search for, inverted so that the search does not find its own copy.
     #[derive(Default)]
     pub(crate) struct Hidden(HashMap<u128, &'static str>);
 
     impl Hidden {
-        /// Looks for the first 16 of `bytes`.
+        /// Searches for the first 16 of `bytes` too.
         pub(crate) fn add(&mut self, what: &'static str, bytes: &[u8]) {
             self.0.insert(inverted(bytes), what);
         }
 
-        /// What lies in memory other than the stack and the program itself.
+        /// A secret that is still in memory, outside the stack and the program itself.
         pub(crate) fn left_in_heap(&self) -> Option<&'static str> {
             let memory = File::open("/proc/self/mem").expect("Linux");
-            let mut copy = [0; 64 * 1024]; // on the stack, where nobody looks
+            let mut copy = [0; 64 * 1024]; // on the stack, which is not searched
             for (mut start, end) in heap() {
                 while start + LEN <= end {
                     let len = copy.len().min(end - start);
@@ -109,7 +109,7 @@ mod memory {
         !u128::from_ne_bytes(*bytes.first_chunk().expect("16 bytes"))
     }
 
-    /// The private key that the text spells.
+    /// The private key that the text encodes.
     pub(crate) fn bytes_of_identity(text: &str) -> Zeroizing<Vec<u8>> {
         let parsed = CheckedHrpstring::new::<Bech32>(text).expect("an identity");
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));

@@ -1,4 +1,4 @@
-//! Arbitrary bytes are refused or read; what is read agrees with itself, and opens or is refused.
+//! Arbitrary bytes are either refused or parsed. A parsed value is consistent, and either opens or is refused.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use bulla_sealing::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Those of the vectors in `testdata/format`, which are the seeds.
+/// The identities of the vectors in `testdata/format`, which are the seeds.
 static KEYRING: LazyLock<Keyring> = LazyLock::new(|| {
     [
         include_str!("../../testdata/format/hybrid.txt"),
@@ -37,12 +37,12 @@ fn check(file: &[u8], sealed_value: &SealedValue<'_>) {
     let fingerprints: Vec<Fingerprint> = sealed_value.fingerprints().collect();
     assert!((1..MAX_STANZAS).contains(&fingerprints.len()));
 
-    // The header reads alike without the payload.
+    // The header parses to the same result without the payload.
     let (header, rest) = SealedHeader::parse(&file[..header_len]).expect("it was read");
     assert!(rest.is_empty() && header.fingerprints().eq(fingerprints));
     assert_eq!(header.binding(), sealed_value.binding());
 
-    // For what it says that it is for.
+    // The value is opened for the address that its binding claims.
     let binding = sealed_value.binding();
     let (namespace, name) = (binding.namespace().unwrap_or("prod"), binding.name().unwrap_or("db"));
     let address = ValueAddress::new(namespace, name, binding.key()).expect("names are checked");
@@ -51,7 +51,7 @@ fn check(file: &[u8], sealed_value: &SealedValue<'_>) {
         assert_eq!(plaintext.as_bytes().len(), sealed_value.plaintext_len());
     }
 
-    // One encoding: writing the binding again gives the bytes that were read.
+    // A binding has one encoding: writing it again makes the same bytes.
     let line = file.split(|&byte| byte == b'\n').nth(1).expect("the binding");
     let dash = |field: Option<&str>| field.unwrap_or("-").to_owned();
     let written = format!(

@@ -1,4 +1,4 @@
-//! How recipients and identities are spelt, and that no error quotes what it refuses.
+//! How recipients and identities are encoded, and that no error quotes the refused text.
 
 use bech32::primitives::decode::UncheckedHrpstring;
 use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
@@ -8,11 +8,11 @@ use proptest::prelude::*;
 
 use crate::support::KEY_TYPES;
 
-/// Written by age's own `age-keygen`, and with `-pq`.
+/// Identity files written by age's own `age-keygen`, without and with `-pq`.
 const X25519: &str = include_str!("../../testdata/format/x25519.txt");
 const HYBRID: &str = include_str!("../../testdata/format/hybrid.txt");
 
-/// Recipient and identity of an identity file.
+/// The recipient and the identity in an identity file.
 fn pair(file: &str) -> (&str, &str) {
     let mut lines = file.lines();
     let recipient = lines.next().unwrap().strip_prefix("# public key: ").unwrap();
@@ -27,9 +27,9 @@ fn refused_recipient(text: &str) -> Option<InvalidKey> {
     text.parse::<Recipient>().err()
 }
 
-/// Any data under any prefix with a right checksum.
+/// Encodes any data under any prefix with a correct checksum.
 fn bech32_of(prefix: &str, bytes: &[u8], extra_bits: &[u8]) -> String {
-    /// Without the limit of 90 characters.
+    /// Bech32 without the limit of 90 characters.
     enum Long {}
     impl Checksum for Long {
         type MidstateRepr = <Bech32 as Checksum>::MidstateRepr;
@@ -131,7 +131,7 @@ fn other_spellings_are_refused() {
 }
 
 #[test]
-fn refusals_say_what_was_given() {
+fn errors_name_the_kind_of_text() {
     let (recipient, identity) = pair(X25519);
     assert_eq!(refused_recipient(identity), Some(InvalidKey::IdentityGiven));
     assert_eq!(refused_recipient(&identity.to_lowercase()), Some(InvalidKey::IdentityGiven));
@@ -183,7 +183,7 @@ fn padding_is_zero_and_shorter_than_a_symbol() {
 
 #[test]
 fn low_order_recipients_are_refused() {
-    // The points of order 1, 2, 4 and 8 (RFC 7748, section 6.1), and zero written as the prime.
+    // The points of order 1, 2, 4 and 8 (RFC 7748, section 6.1), and zero encoded as the prime.
     let eight = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
     let other_eight = "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157";
     let zero_as_prime = "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f";
@@ -208,7 +208,7 @@ fn low_order_recipients_are_refused() {
             Some(InvalidKey::LowOrder)
         );
     }
-    // FIPS 203 demands that each coefficient of an ML-KEM key is below its modulus, 3,329.
+    // FIPS 203 requires each coefficient of an ML-KEM key to be less than its modulus, 3,329.
     let above_modulus = [&[0xff; 3][..], &hybrid[3..]].concat();
     assert_eq!(
         refused_recipient(&bech32_of("age1pq", &above_modulus, &[])),

@@ -1,4 +1,4 @@
-//! The crate as its callers see it: what opens, what is refused and why, and that nothing panics.
+//! The crate as its callers see it: which values open, which are refused and why, and that nothing panics.
 
 #[cfg(test)]
 mod keys;

@@ -1,4 +1,4 @@
-//! Each way in which a file can be refused, by name.
+//! Each reason to refuse a file, with a test of its own.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD as BASE64;
@@ -9,14 +9,14 @@ use bulla_sealing::{
 
 use crate::support::{KEY_TYPES, address, edited, header_lines, keys, sealed, sealed_to};
 
-/// Where the binding stanza begins: behind the version line.
+/// Where the binding stanza begins: after the version line.
 const BINDING_AT: usize = "age-encryption.org/v1\n".len();
 
 fn refusal(file: &[u8]) -> ParseError {
     SealedValue::parse(file).err().unwrap()
 }
 
-/// The reason and the text of the line that it points to.
+/// The reason, and the text of the line that the error points to.
 fn malformed(file: &[u8]) -> (&'static str, String) {
     let ParseError::Malformed { at, what } = refusal(file) else {
         panic!("another refusal: {}", refusal(file));
@@ -25,7 +25,7 @@ fn malformed(file: &[u8]) -> (&'static str, String) {
     (what, String::from_utf8_lossy(line).into_owned())
 }
 
-/// An X25519 value with its header's lines edited: the reason that it is refused for.
+/// The same for an X25519 value with its header's lines edited.
 fn malformed_after(edit: impl FnOnce(&mut Vec<String>)) -> (&'static str, String) {
     malformed(&edited(&sealed(KeyType::X25519, 2).0, edit))
 }
@@ -61,7 +61,7 @@ fn binding_that_is_not_first_is_refused() {
 }
 
 #[test]
-fn binding_of_another_version_is_no_binding() {
+fn binding_of_another_version_is_refused() {
     let file = edited(&sealed(KeyType::X25519, 1).0, |lines| {
         lines[1] = lines[1].replace("/v1", "/v2");
     });
@@ -96,7 +96,7 @@ fn mixed_stanzas_are_refused() {
 }
 
 #[test]
-fn other_number_of_fingerprints_than_of_stanzas_is_refused() {
+fn wrong_number_of_fingerprints_is_refused() {
     let one_more = header_lines(&sealed(KeyType::X25519, 3).0).swap_remove(2);
     let one_less = header_lines(&sealed(KeyType::X25519, 1).0).swap_remove(2);
     for body in [one_more.as_str(), &one_less, "", "AAAA"] {
@@ -112,13 +112,13 @@ fn other_number_of_fingerprints_than_of_stanzas_is_refused() {
 }
 
 #[test]
-fn fingerprint_that_stands_twice_is_refused() {
+fn repeated_fingerprint_is_refused() {
     let (what, _) = malformed_after(|lines| lines[2] = "AAAAAAAAAAAAAAAAAAAAAA".into());
     assert_eq!(what, "a fingerprint stands twice");
 }
 
 #[test]
-fn malformed_bindings_are_refused_where_they_stand() {
+fn malformed_bindings_are_refused_with_their_place() {
     for (args, what) in [
         ("strict prod db", "the binding has not exactly four arguments"),
         ("strict prod db password more", "the binding has not exactly four arguments"),
@@ -141,7 +141,7 @@ fn malformed_bindings_are_refused_where_they_stand() {
 }
 
 #[test]
-fn malformed_recipient_stanzas_are_refused_where_they_stand() {
+fn malformed_recipient_stanzas_are_refused_with_their_place() {
     let share = "A".repeat(43);
     let body = "A".repeat(43);
     for (line, body, what) in [
@@ -192,7 +192,7 @@ fn grammar_is_strict() {
 }
 
 #[test]
-fn file_that_is_cut_is_refused_as_such() {
+fn file_that_is_cut_short_is_reported_as_such() {
     let (file, _) = sealed(KeyType::X25519, 1);
     let header = file.len() - crate::support::split(&file).1.len();
     let whats = |range: std::ops::Range<usize>| -> Vec<&str> {
@@ -210,7 +210,7 @@ fn file_that_is_cut_is_refused_as_such() {
 }
 
 #[test]
-fn every_other_target_is_refused_in_every_scope() {
+fn every_other_address_is_refused_in_every_scope() {
     let (keyring, recipients) = keys(KeyType::X25519, 1);
     let elsewhere = [
         ("namespace", ValueAddress::new("dev", "db", "password").unwrap()),
@@ -231,7 +231,7 @@ fn every_other_target_is_refused_in_every_scope() {
                 found: Box::new(binding.clone()),
             });
             assert_eq!(sealed_value.unseal(elsewhere, &keyring).err(), refused, "{scope} {field}");
-            // Found out with no key at all.
+            // This is found without any key.
             let without_keys = sealed_value.unseal(elsewhere, &Keyring::new()).err();
             assert_eq!(
                 matches!(without_keys, Some(UnsealError::WrongBinding { .. })),
@@ -242,7 +242,7 @@ fn every_other_target_is_refused_in_every_scope() {
 }
 
 #[test]
-fn wrong_binding_says_both_places() {
+fn wrong_binding_names_both_addresses() {
     let (file, keyring) = sealed(KeyType::X25519, 1);
     let elsewhere = ValueAddress::new("dev", "db", "password").unwrap();
     let error = SealedValue::parse(&file).unwrap().unseal(&elsewhere, &keyring).err().unwrap();
@@ -267,11 +267,11 @@ fn unknown_key_names_the_fingerprints() {
 }
 
 #[test]
-fn low_order_share_is_damage() {
+fn low_order_share_is_reported_as_damage() {
     for key_type in KEY_TYPES {
         let (file, keyring) = sealed(key_type, 1);
         let file = edited(&file, |lines| {
-            // The X25519 share is all of the argument of one type and the end of that of the other.
+            // The X25519 share is the whole argument of an X25519 stanza and the end of a hybrid stanza's argument.
             let (tag, share) = lines[3].rsplit_once(' ').unwrap();
             let mut share = BASE64.decode(share).unwrap();
             share.last_chunk_mut::<32>().unwrap().fill(0);
@@ -283,7 +283,7 @@ fn low_order_share_is_damage() {
 }
 
 #[test]
-fn recipients_are_at_least_one_of_one_type_and_none_twice() {
+fn missing_mixed_or_repeated_recipients_are_refused() {
     let [hybrid, x25519] =
         KEY_TYPES.map(|key_type| keys(key_type, 1).1.iter().next().unwrap().clone());
     assert_eq!(Recipients::new(vec![]).err(), Some(RecipientsError::None));
@@ -298,7 +298,7 @@ fn recipients_are_at_least_one_of_one_type_and_none_twice() {
 }
 
 #[test]
-fn as_many_recipients_as_promised_fit_with_the_longest_binding() {
+fn promised_number_of_recipients_fits_with_the_longest_binding() {
     let name = ["a"; 127].join(".");
     let longest = ValueAddress::new(&"n".repeat(63), &name, &"k".repeat(253)).unwrap();
     assert_eq!(name.len(), 253);
@@ -319,7 +319,7 @@ fn as_many_recipients_as_promised_fit_with_the_longest_binding() {
 }
 
 #[test]
-fn header_is_read_to_64_stanzas_and_not_further() {
+fn at_most_64_stanzas_are_read() {
     let with_stanzas = |count: usize| {
         edited(&sealed_to(&keys(KeyType::X25519, 1).1), |lines| {
             let more = std::iter::repeat_n(["-> more".to_owned(), String::new()], count - 2);
@@ -331,7 +331,7 @@ fn header_is_read_to_64_stanzas_and_not_further() {
 }
 
 #[test]
-fn header_is_read_to_64_kib_and_not_further() {
+fn at_most_64_kib_of_a_header_are_read() {
     let (file, _) = sealed(KeyType::X25519, 1);
     let header_len = file.len() - crate::support::split(&file).1.len();
     let with_header_of = |len: usize| {

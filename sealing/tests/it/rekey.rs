@@ -12,7 +12,7 @@ fn rekeyed(file: &[u8], keyring: &Keyring, recipients: &Recipients) -> Vec<u8> {
 }
 
 #[test]
-fn new_header_opens_with_the_new_identity_and_not_with_the_old() {
+fn new_header_opens_only_with_the_new_identity() {
     for (old_type, new_type) in
         KEY_TYPES.into_iter().flat_map(|old| KEY_TYPES.map(|new| (old, new)))
     {
@@ -68,7 +68,7 @@ fn header_of_another_rekeyed_value_does_not_open() {
 }
 
 #[test]
-fn refusals_are_those_of_unsealing() {
+fn rekey_returns_the_errors_of_unsealing() {
     let (file, keyring) = sealed(KeyType::X25519, 1);
     let (stranger, recipients) = keys(KeyType::X25519, 1);
     let rekey = |file: &[u8], address: &ValueAddress, keyring: &Keyring| {

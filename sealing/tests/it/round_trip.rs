@@ -1,11 +1,11 @@
-//! What is sealed opens, for every binding, key type, size and number of recipients.
+//! Sealed values open, for every binding, key type, size and number of recipients.
 
 use bulla_sealing::{Binding, KeyType, Scope, SealedValue, ValueAddress, seal};
 use proptest::prelude::*;
 
 use crate::support::{KEY_TYPES, SCOPES, address, header_lines, keys, sealed_to, split};
 
-/// age's chunks have 64 KiB.
+/// The size of age's chunks.
 const CHUNK: usize = 64 * 1024;
 
 fn addresses() -> impl Strategy<Value = ValueAddress> {
@@ -48,7 +48,7 @@ proptest! {
         let expected: Vec<_> =
             recipients.iter().map(|recipient| recipient.fingerprint()).collect();
         prop_assert_eq!(&fingerprints, &expected);
-        // The first identity that is held is used, so each has its turn.
+        // The first identity that the keyring holds is used, so each identity is tested in turn.
         for fingerprint in fingerprints {
             let opened = sealed_value.unseal(&address, &keyring).unwrap();
             prop_assert_eq!(opened.as_bytes(), &plaintext);
@@ -95,7 +95,7 @@ fn every_size_around_the_chunks_opens() {
 }
 
 #[test]
-fn two_sealings_share_nothing_but_what_is_public() {
+fn two_sealings_share_only_public_parts() {
     for key_type in KEY_TYPES {
         let (_, recipients) = keys(key_type, 1);
         let (first, second) = (sealed_to(&recipients), sealed_to(&recipients));

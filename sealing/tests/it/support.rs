@@ -1,4 +1,4 @@
-//! Sealed values to test on, and their headers as lines that a test can edit.
+//! Sealed values for tests, and their headers as lines that a test can edit.
 
 use bulla_sealing::{
     Binding, Identity, KeyType, Keyring, Recipients, Scope, SealedHeader, ValueAddress, seal,
@@ -29,7 +29,7 @@ pub(crate) fn sealed_to(recipients: &Recipients) -> Vec<u8> {
     seal(b"correct horse", &Binding::new(Scope::Strict, &address()), recipients).unwrap()
 }
 
-/// The file as header and payload.
+/// Splits the file into header and payload.
 pub(crate) fn split(file: &[u8]) -> (&[u8], &[u8]) {
     let (_, payload) = SealedHeader::parse(file).unwrap();
     file.split_at(file.len() - payload.len())
@@ -40,7 +40,7 @@ pub(crate) fn header_lines(file: &[u8]) -> Vec<String> {
     str::from_utf8(split(file).0).unwrap().lines().map(String::from).collect()
 }
 
-/// The file with its header's lines edited. The header MAC stays as it was.
+/// The file with its header's lines edited. The header MAC stays the same.
 pub(crate) fn edited(file: &[u8], edit: impl FnOnce(&mut Vec<String>)) -> Vec<u8> {
     let mut lines = header_lines(file);
     edit(&mut lines);

@@ -1,4 +1,4 @@
-//! No change to a sealed value opens, and nothing that anybody may feed in panics.
+//! A changed sealed value never opens, and no input panics.
 
 use bulla_sealing::{
     Binding, KeyType, Keyring, Recipients, Scope, SealedHeader, SealedValue, UnsealError,
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::support::{KEY_TYPES, address, edited, header_lines, keys, sealed, sealed_to, split};
 
-/// Whether `file` opens for the address that it was sealed for, or for the one that it claims by now.
+/// Whether `file` opens for the address that it was sealed for, or for the address that it now claims.
 fn opens(file: &[u8], keyring: &Keyring) -> bool {
     let Ok(sealed_value) = SealedValue::parse(file) else {
         return false;
@@ -144,7 +144,7 @@ fn stanza_of_one_value_does_not_open_another() {
     }
 }
 
-/// What a mutation does to a file.
+/// A change to a file.
 #[derive(Clone, Debug)]
 enum Edit {
     Set(usize, u8),

@@ -1,7 +1,7 @@
 //! The test vectors of the sealed format, `testdata/format`, which `docs/format.md` describes.
 //!
-//! They are for other implementations, so they are files, with what is expected of them in
-//! `vectors.txt`. `cargo test -p bulla-sealing -- --ignored write_vectors` makes them anew.
+//! They are files, so that other implementations can use them; `vectors.txt` has the expected results.
+//! `cargo test -p bulla-sealing -- --ignored write_vectors` makes new ones.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -18,17 +18,17 @@ use crate::support::{edited, header_lines, split};
 
 const PLAINTEXT: &[u8] = b"correct horse battery staple";
 
-/// What is expected of one file, opened with one identity for one address.
+/// The expected result of opening one file with one identity for one address.
 #[derive(Default, PartialEq, Debug)]
 struct Vector {
     file: String,
     identity: String,
     address: String,
     expect: String,
-    /// What a file that parses says of itself.
+    /// For a file that parses: what its header says.
     binding: Option<String>,
     fingerprints: Option<String>,
-    /// Of a file that opens.
+    /// For a file that opens.
     plaintext_sha256: Option<String>,
 }
 
@@ -79,7 +79,7 @@ fn examples_and_figures_of_the_specification_are_right() {
     }
 }
 
-/// What the crate says of a file.
+/// The crate's result for a file.
 fn judged(file: &str, identity: &str, address: &str) -> Vector {
     let mut vector = Vector {
         file: file.into(),
@@ -191,7 +191,7 @@ fn write_vectors() {
     fs::write(folder().join("vectors.txt"), text.trim_end().to_owned() + "\n").unwrap();
 }
 
-/// File, identity, address, and the file's bytes where it is not there already.
+/// File, identity, address, and the file's bytes if no earlier entry has the file.
 type NewFile = (&'static str, &'static str, &'static str, Option<Vec<u8>>);
 
 const HERE: &str = "prod db password";
@@ -218,15 +218,15 @@ fn refused(file: &'static str, bytes: Vec<u8>) -> NewFile {
     (file, "x25519.txt", HERE, Some(bytes))
 }
 
-/// The same file once more, for another identity or address.
+/// The same file again, for another identity or address.
 fn also(file: &'static str, identity: &'static str, address: &'static str) -> NewFile {
     (file, identity, address, None)
 }
 
-/// What the vectors are made from.
+/// The sealed values from which the vectors are made.
 struct Samples {
     x25519: Vec<u8>,
-    /// Sealed like `x25519`, with another file key.
+    /// Sealed like `x25519`, but with another file key.
     another: Vec<u8>,
     two: Vec<u8>,
     hybrid: Vec<u8>,
