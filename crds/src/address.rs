@@ -1,4 +1,4 @@
-//! The address of a SealedSecret, which its values are sealed and opened for.
+//! The address of a SealedSecret: its values are sealed and opened for it.
 
 use bulla_sealing::{Binding, Keyring, Plaintext, Recipients, Scope, ValueAddress};
 
@@ -6,27 +6,28 @@ use crate::error::SealError;
 use crate::parsed_value::{ParsedValue, ValueError, encode_value};
 use crate::sealed_secret::SealedSecret;
 
-/// Stands where an address wants a namespace and the binding, of scope `cluster`, does not look at it.
+/// Fills the namespace of a [`ValueAddress`] when there is none; a binding of scope `cluster` ignores it.
 const UNBOUND_NAMESPACE: &str = "any";
 
-/// Where a SealedSecret stands, and with it the Secret that it describes.
+/// The namespace and name of a SealedSecret, and so of the Secret that it describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address<'a> {
-    /// The namespace, if one is named. Only values of scope `cluster` need none.
+    /// The namespace, if the object names one. Only values of scope `cluster` need none.
     pub namespace: Option<&'a str>,
     /// The name.
     pub name: &'a str,
 }
 
 impl<'a> Address<'a> {
-    /// Where `sealed_secret` stands by its own metadata.
+    /// The address in the metadata of `sealed_secret`.
     pub fn of(sealed_secret: &'a SealedSecret) -> Self {
         let metadata = &sealed_secret.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
         Self { namespace: metadata.namespace.as_deref(), name }
     }
 
-    /// Seals the value of one data key, as it stands in `sealedData`. Only scope `cluster` needs no namespace.
+    /// Seals the value of one data key and returns its text in `sealedData`. Only scope `cluster` needs no
+    /// namespace.
     pub fn seal(
         self,
         key: &str,
@@ -45,7 +46,7 @@ impl<'a> Address<'a> {
         Ok(encode_value(&file))
     }
 
-    /// Opens the value of one data key where it stands.
+    /// Opens the value of one data key for this address.
     pub fn unseal(
         self,
         key: &str,
@@ -56,8 +57,8 @@ impl<'a> Address<'a> {
         Ok(value.unseal(&address, keyring)?)
     }
 
-    /// What the value of `key` is to be opened for: where it stands. In an object without a namespace that is only
-    /// what any namespace may use.
+    /// The address to open the value of `key` for. In an object without a namespace, only a value that any
+    /// namespace may use has one.
     pub fn value_address(self, key: &str, binding: &Binding) -> Result<ValueAddress, ValueError> {
         if self.namespace.is_none() && binding.namespace().is_some() {
             return Err(ValueError::NoNamespace(binding.clone().into()));

@@ -1,10 +1,10 @@
-//! The status contract: what Argo CD, Flux, Helm, `kubectl wait` and people are told.
+//! The status contract: the conditions that Argo CD, Flux, Helm, `kubectl wait` and people read.
 //!
 //! | situation | Ready | Reconciling | Stalled |
 //! | --- | --- | --- | --- |
 //! | done | True, reason | absent | absent |
 //! | working, or retrying | Unknown, reason | True, reason | absent |
-//! | needs a person | False, reason | absent | True, reason |
+//! | stalled | False, reason | absent | True, reason |
 
 use std::fmt;
 
@@ -13,23 +13,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// The type of the summary condition.
 pub const READY: &str = "Ready";
-/// Present and True while there is work or a failure is being retried.
+/// Present and True while work remains or a failure is being retried.
 pub const RECONCILING: &str = "Reconciling";
-/// Present and True while only a person can help.
+/// Present and True while retrying cannot help and somebody must change something.
 pub const STALLED: &str = "Stalled";
 
-/// Of a SealingKey: whether the private half is here.
+/// On a SealingKey: whether this cluster has the private half.
 pub const HELD: &str = "Held";
-/// Of a SealingKey: whether somebody has taken a copy of the private half out of the cluster.
+/// On a SealingKey: whether somebody has taken a copy of the private half out of the cluster.
 pub const BACKED_UP: &str = "BackedUp";
 
-/// Whether the condition of this type is there and True.
+/// Whether the condition of this type is present and True.
 pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     conditions.iter().any(|condition| condition.type_ == type_ && condition.status == "True")
 }
 
-/// A condition for the object of this `generation`. While its status does not change it keeps its transition
-/// time from `previous`, so that what has not changed gives equal conditions and needs no write.
+/// A condition for the object of this `generation`. While its status does not change, it keeps its transition
+/// time from `previous`, so that an unchanged situation yields equal conditions and needs no write.
 pub fn condition(
     type_: &str,
     status: &str,
@@ -52,24 +52,24 @@ pub fn condition(
     }
 }
 
-/// The fixed set of reasons; metrics and alerts count by them.
+/// The fixed set of reasons, by which metrics and alerts count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// The Secret is as declared.
     Unsealed,
-    /// A Rekey is answered with new headers.
+    /// A Rekey was answered with new headers.
     Rekeyed,
     /// A value is for another namespace, name or key.
     WrongBinding,
-    /// A value is sealed to keys of which none is held here.
+    /// A value is sealed only to keys that this cluster does not hold.
     UnknownKey,
-    /// A value is sealed to keys of which one was revoked and none is held here.
+    /// A value is sealed only to keys that this cluster does not hold, and one of them was revoked.
     RevokedKey,
     /// A value was changed after it was sealed.
     Damaged,
     /// A value is an age file that breaks the format.
     Malformed,
-    /// A value is no sealed value at all.
+    /// A value is not a sealed value at all.
     NotSealed,
     /// A holder that a value is sealed to has no Active key.
     NoActiveKey,
@@ -81,40 +81,40 @@ pub enum Reason {
     TooLarge,
     /// The object breaks a rule that needs no key.
     Invalid,
-    /// A plaintext is not what the Secret's type demands.
+    /// A plaintext is not valid for the Secret's type.
     InvalidForType,
     /// A template of the Secret's data cannot be rendered.
     TemplateFailed,
-    /// The cluster itself trusts Secrets of this type, or the controller is told to refuse it.
+    /// The cluster itself trusts Secrets of this type, or the controller is configured to refuse it.
     TypeRefused,
-    /// The controller is told to refuse a label of the template.
+    /// The controller is configured to refuse a label of the template.
     LabelRefused,
-    /// Targets are not made in the controller's own namespace.
+    /// The controller makes no targets in its own namespace.
     NamespaceRefused,
-    /// A Secret of this name is there and is not ours.
+    /// A Secret of this name exists, and Bulla does not own it.
     TargetExists,
-    /// A key that is to be merged is there already and belongs to somebody else.
+    /// A key to be merged already exists and belongs to somebody else.
     KeyTaken,
-    /// There is no Secret yet into which keys are to be merged.
+    /// The Secret to merge keys into does not exist yet.
     TargetMissing,
-    /// Somebody else keeps changing the target back.
+    /// Somebody else keeps reverting the controller's changes to the target.
     Contested,
     /// The target cannot be changed: it is immutable or has another type.
     TargetImmutable,
     /// The API server refused the Secret.
     TargetInvalid,
-    /// The controller lacks a right, or a quota is exceeded.
+    /// The controller lacks a permission, or a quota is exceeded.
     Forbidden,
     /// The namespace is being deleted.
     NamespaceTerminating,
-    /// Somebody else wrote at the same moment.
+    /// Somebody else wrote the object at the same time.
     Conflict,
-    /// The API server did not answer, or not in time.
+    /// The API server did not answer in time.
     Unavailable,
 }
 
 impl Reason {
-    /// The word that stands in conditions, Events and metrics.
+    /// The word used in conditions, Events and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unsealed => "Unsealed",
@@ -155,28 +155,28 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What a reconcile came to, in the three rows of the contract.
+/// The outcome of a reconcile: one of the three rows of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Situation {
-    /// All is as the object says.
+    /// Everything is as the object declares.
     Done {
-        /// What that means for its kind.
+        /// What this means for the object's kind.
         reason: Reason,
         /// What was done, in a phrase.
         message: String,
     },
-    /// Retried with growing delay.
+    /// The controller retries with a growing delay.
     Retrying {
         /// Why it is not done.
         reason: Reason,
-        /// The cause, in a phrase of ours.
+        /// The cause, in a phrase that Bulla wrote.
         message: String,
     },
-    /// Waits for a change.
+    /// The controller waits for a change.
     NeedsPerson {
         /// Why it cannot be done.
         reason: Reason,
-        /// The cause and what to do, in a phrase of ours.
+        /// The cause and what to do, in a phrase that Bulla wrote.
         message: String,
     },
 }
@@ -200,7 +200,7 @@ impl Situation {
         }
     }
 
-    /// The conditions that say so, for the object of this `generation`.
+    /// The conditions for this situation, for the object of this `generation`.
     ///
     /// ```
     /// use bulla_crds::conditions::{Reason, Situation};
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_rows_of_the_contract_hold() {
+    fn each_situation_has_the_conditions_of_its_row() {
         let pair = |type_: &str, status: &str| (type_.to_owned(), status.to_owned());
         let done = Situation::Done { reason: Reason::Unsealed, message: "as declared".into() };
         assert_eq!(summary(&done), [pair(READY, "True")]);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unchanged_situation_gives_equal_conditions() {
+    fn an_unchanged_situation_has_equal_conditions() {
         let stuck = Situation::NeedsPerson { reason: Reason::Damaged, message: String::new() };
         let first = stuck.conditions(1, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(stuck.conditions(1, &first, Timestamp::MAX), first);

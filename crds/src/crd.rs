@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions, as they are installed.
+//! The CustomResourceDefinitions that are installed.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps,
@@ -13,7 +13,7 @@ use crate::sealing_key::SealingKey;
 
 /// All three, in the order in which they are installed.
 pub fn all() -> [CustomResourceDefinition; 3] {
-    // kstatus takes an object without status for done; this default says that nothing was judged yet.
+    // kstatus takes an object without status for done; this default says that nothing was reconciled yet.
     let unseen = json!({"observedGeneration": -1});
     [
         finish(SealedSecret::crd(), Some(&unseen)),
@@ -22,7 +22,7 @@ pub fn all() -> [CustomResourceDefinition; 3] {
     ]
 }
 
-/// What kube's derive cannot say.
+/// Adds what kube's derive cannot express.
 fn finish(
     mut crd: CustomResourceDefinition,
     default_status: Option<&serde_json::Value>,
@@ -40,13 +40,13 @@ fn finish(
             status.default = default_status.cloned().map(JSON);
         }
     }
-    // Every object of the kind would go with it.
+    // Without them, an uninstallation would delete the definition and with it every object of the kind.
     crd.metadata.annotations = Some(keep_annotations());
     crd
 }
 
-/// Defaults that serde knows are for reading. In the schema they would be stored with every object, and
-/// GitOps tools would see a difference to what is in Git.
+/// Removes serde's defaults, which are for reading only. In the schema they would be stored with every object,
+/// and GitOps tools would see a difference from Git.
 fn drop_defaults(schema: &mut JSONSchemaProps) {
     schema.default = None;
     schema

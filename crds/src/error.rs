@@ -1,4 +1,4 @@
-//! Why a Secret is not sealed and a SealedSecret not unsealed.
+//! Why a Secret cannot be sealed, or a SealedSecret cannot be unsealed.
 
 use bulla_sealing::{InvalidAddress, NoRandomness, Scope};
 
@@ -12,7 +12,7 @@ pub enum SealError {
     /// It has no data at all.
     #[error("there is no data to seal")]
     Empty,
-    /// The scope binds a namespace and none is named.
+    /// The scope binds a namespace, and none was named.
     #[error("no namespace is named, and scope {0} binds one")]
     NoNamespace(Scope),
     /// The namespace, name or a key is not valid.
@@ -20,16 +20,16 @@ pub enum SealError {
     Address {
         /// The data key.
         key: String,
-        /// What is not valid.
+        /// Which name is not valid.
         error: InvalidAddress,
     },
     /// The SealedSecret would break a rule.
     #[error(transparent)]
     Violation(#[from] Violation),
-    /// A label or annotation repeats a value in the clear.
+    /// A label or annotation contains a value as plaintext.
     #[error("{mark} contains the value of key {key} in the clear")]
     InTheClear {
-        /// Which label or annotation. It is named only when its own key is not what contains the value.
+        /// Which label or annotation. It is not named when the value is in its own key.
         mark: String,
         /// The data key.
         key: String,
@@ -42,12 +42,12 @@ pub enum SealError {
         /// The Secret's type.
         type_: String,
     },
-    /// There is nothing to draw keys from.
+    /// There is no randomness for keys.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Why a SealedSecret does not give a Secret. Nothing here quotes a value.
+/// Why a SealedSecret cannot be unsealed. Nothing here quotes a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
     /// It breaks a rule that needs no key.
@@ -61,7 +61,7 @@ pub enum UnsealError {
         /// What is wrong with its value.
         error: ValueError,
     },
-    /// A plaintext that the API server would refuse for the Secret's type, quoting it.
+    /// The API server would refuse a plaintext for the Secret's type, with an error that quotes it.
     #[error("key {key}: not valid for type {type_}")]
     Unfit {
         /// The data key.
@@ -72,7 +72,7 @@ pub enum UnsealError {
 }
 
 impl UnsealError {
-    /// The reason for the conditions.
+    /// The reason for the object's conditions.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Violation(Violation::TypeRefused(_)) => Reason::TypeRefused,

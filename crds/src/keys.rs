@@ -1,5 +1,5 @@
-//! What the CLI and the controller both know of keys: which declared keys can be trusted, which key is whose
-//! successor, and how an identity is stored and backed up.
+//! Rules about keys that the CLI and the controller share: which declared keys can be trusted, which key succeeds
+//! which, and how an identity is stored and backed up.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::well_known::{
 };
 use crate::wiped::WipedSecret;
 
-/// A SealingKey whose name was found to be the fingerprint of its recipient.
+/// A SealingKey whose name is the fingerprint of its recipient, which was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeclaredKey {
     /// The public key.
@@ -29,17 +29,17 @@ pub struct DeclaredKey {
     pub holder: String,
     /// What it is used for.
     pub state: State,
-    /// When it was made.
+    /// When the key was made.
     pub created: Timestamp,
 }
 
 /// Why a SealingKey cannot be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDeclaration {
-    /// Its recipient is none.
+    /// Its recipient is not a valid recipient.
     #[error("its recipient is {0}")]
     Recipient(#[from] bulla_sealing::InvalidKey),
-    /// Its name is not the fingerprint of its recipient: somebody may have put in a key of his own.
+    /// Its name is not the fingerprint of its recipient: somebody may have put in a key of their own.
     #[error("it holds the recipient {0}, which is not its name")]
     Misnamed(Fingerprint),
 }
@@ -47,7 +47,7 @@ pub enum InvalidDeclaration {
 impl TryFrom<&SealingKey> for DeclaredKey {
     type Error = InvalidDeclaration;
 
-    /// The recipient decides; the name only has to agree.
+    /// The fingerprint is computed from the recipient; the name only has to agree.
     fn try_from(key: &SealingKey) -> Result<Self, InvalidDeclaration> {
         let recipient: Recipient = key.spec.recipient.parse()?;
         let fingerprint = recipient.fingerprint();
@@ -62,21 +62,21 @@ impl TryFrom<&SealingKey> for DeclaredKey {
 /// Why there are no recipients for a new header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuccessor {
-    /// Nobody has declared the key.
+    /// The key is not declared.
     #[error("key {0} is not declared here by a SealingKey")]
     UnknownFingerprint(Fingerprint),
-    /// Its holder seals to no key today.
+    /// Its holder has no Active key.
     #[error("holder {0} has no Active key")]
     NoActiveKey(String),
-    /// Its holder seals to several, so it cannot be told which is meant.
+    /// Its holder has several Active keys, so the successor is ambiguous.
     #[error("holder {0} has several Active keys")]
     SeveralActiveKeys(String),
-    /// The successors cannot stand in one header.
+    /// One header cannot name all the successors.
     #[error(transparent)]
     Recipients(#[from] RecipientsError),
 }
 
-/// The keys that are declared, by fingerprint.
+/// The declared keys, by fingerprint.
 #[derive(Clone, Debug, Default)]
 pub struct DeclaredKeys(BTreeMap<Fingerprint, DeclaredKey>);
 
@@ -86,12 +86,12 @@ impl DeclaredKeys {
         self.0.get(&fingerprint)
     }
 
-    /// All of them, by fingerprint.
+    /// All declared keys, in the order of their fingerprints.
     pub fn iter(&self) -> impl Iterator<Item = &DeclaredKey> {
         self.0.values()
     }
 
-    /// The one key that this holder is sealed to today.
+    /// The one Active key of this holder.
     pub fn active(&self, holder: &str) -> Result<&DeclaredKey, NoSuccessor> {
         let mut active =
             self.iter().filter(|key| key.holder == holder && key.state == State::Active);
@@ -102,8 +102,8 @@ impl DeclaredKeys {
         }
     }
 
-    /// Today's recipients for what is sealed to `fingerprints`: the Active key of every holder that these name,
-    /// no holder more and none less, in the order in which they name them.
+    /// Today's recipients for a value that is sealed to `fingerprints`: the Active keys of the holders of these
+    /// keys and of no other holders, in the order in which `fingerprints` names the holders.
     pub fn successors(
         &self,
         fingerprints: impl IntoIterator<Item = Fingerprint>,
@@ -129,14 +129,14 @@ impl FromIterator<DeclaredKey> for DeclaredKeys {
     }
 }
 
-/// Annotations by which Helm, Argo CD and Flux leave alone what must outlive an uninstallation.
+/// Annotations that make Helm, Argo CD and Flux keep an object that must outlive an uninstallation.
 pub const KEEP_ANNOTATIONS: [(&str, &str); 3] = [
     ("helm.sh/resource-policy", "keep"),
     ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false"),
     ("kustomize.toolkit.fluxcd.io/prune", "disabled"),
 ];
 
-/// [`KEEP_ANNOTATIONS`] as metadata has them.
+/// [`KEEP_ANNOTATIONS`] in the form that metadata needs.
 pub(crate) fn keep_annotations() -> BTreeMap<String, String> {
     KEEP_ANNOTATIONS.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
@@ -150,7 +150,7 @@ fn kept(name: String, namespace: &str) -> ObjectMeta {
     }
 }
 
-/// A SealingKey for `recipient`, as it is created.
+/// A new SealingKey for `recipient`, to be created.
 pub fn sealing_key(
     recipient: &Recipient,
     namespace: &str,
@@ -168,36 +168,36 @@ pub fn sealing_key(
     SealingKey { metadata, ..SealingKey::new("", spec) }
 }
 
-/// An identity as an age identity file has it: a comment with the recipient, and the identity.
+/// Writes an age identity file: a comment with the recipient, then the identity.
 pub fn identity_file(identity: &Identity) -> Zeroizing<String> {
     let (recipient, secret) = (identity.recipient(), identity.to_secret_string());
-    // At once, so that the buffer does not grow and leave a copy behind.
+    // Reserves everything at once, so that the buffer does not grow and leave a copy behind.
     let mut text =
         Zeroizing::new(String::with_capacity(32 + recipient.as_str().len() + secret.len()));
     text.extend(["# public key: ", recipient.as_str(), "\n", &**secret, "\n"]);
     text
 }
 
-/// Why a text is no identity file. It never quotes the text.
+/// Why a text is not a valid identity file. It never quotes the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidIdentityFile {
-    /// It is not a text.
+    /// It is not text.
     #[error("it is not UTF-8")]
     NotText,
-    /// A line is no identity.
+    /// A line is not an identity.
     #[error("line {line}: {error}")]
     Line {
-        /// Counted from 1.
+        /// The line number, counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         error: bulla_sealing::InvalidKey,
     },
-    /// There is none in it.
+    /// It has no identity.
     #[error("there is no identity in it")]
     Empty,
 }
 
-/// The identities of an age identity file: one on a line, `#` begins a comment.
+/// Reads the identities of an age identity file: one on each line; `#` begins a comment.
 pub fn parse_identity_file(file: &[u8]) -> Result<Vec<Identity>, InvalidIdentityFile> {
     let text = str::from_utf8(file).map_err(|_| InvalidIdentityFile::NotText)?;
     let mut identities = Vec::new();
@@ -216,7 +216,8 @@ pub fn parse_identity_file(file: &[u8]) -> Result<Vec<Identity>, InvalidIdentity
     Ok(identities)
 }
 
-/// The Secret that holds an identity, named by its fingerprint. It is immutable: emptied it would be as good as lost.
+/// The Secret that holds an identity, named by its fingerprint. It is immutable, because emptying it would lose the
+/// identity.
 pub fn identity_secret(identity: &Identity, namespace: &str) -> WipedSecret {
     let text = identity_file(identity);
     let name = identity.recipient().fingerprint().to_string();
@@ -229,16 +230,16 @@ pub fn identity_secret(identity: &Identity, namespace: &str) -> WipedSecret {
     })
 }
 
-/// Why a Secret does not hold the identity that it is named for.
+/// Why a Secret does not hold the identity that its name promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidIdentitySecret {
-    /// It has no such key.
+    /// It does not have the data key.
     #[error("it has no key {IDENTITY_SECRET_KEY}")]
     NoFile,
-    /// What is there is no identity file.
+    /// The data key does not hold a valid identity file.
     #[error("{IDENTITY_SECRET_KEY}: {0}")]
     File(#[from] InvalidIdentityFile),
-    /// There is not one identity but several.
+    /// It holds several identities.
     #[error("{IDENTITY_SECRET_KEY}: it holds several identities; each is a Secret of its own")]
     Several,
     /// It is the identity of another recipient.
@@ -246,7 +247,7 @@ pub enum InvalidIdentitySecret {
     Misnamed(Fingerprint),
 }
 
-/// The identity in a Secret: one, of the fingerprint that the Secret is named for.
+/// The one identity in a Secret, with the fingerprint that is the Secret's name.
 pub fn identity_of(secret: &Secret) -> Result<Identity, InvalidIdentitySecret> {
     let file = secret.data.as_ref().and_then(|data| data.get(IDENTITY_SECRET_KEY));
     let file = file.ok_or(InvalidIdentitySecret::NoFile)?;
@@ -260,29 +261,29 @@ pub fn identity_of(secret: &Secret) -> Result<Identity, InvalidIdentitySecret> {
     Ok(identity)
 }
 
-/// Why an identity is not sealed to recovery recipients.
+/// Why an identity cannot be sealed to these recovery recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackupError {
-    /// The recovery recipients would be the weaker half.
+    /// The recovery recipients are weaker than the identity.
     #[error("a hybrid identity is backed up to hybrid recipients only, or its strength is lost")]
     WeakRecipients,
     /// The namespace is not valid.
     #[error(transparent)]
     Namespace(#[from] InvalidAddress),
-    /// There is nothing to draw keys from.
+    /// There is no randomness for keys.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
 
-/// Whether the identity of `recipient` may be sealed to these: a hybrid one sealed to a classical recipient
-/// would be as weak as that.
+/// Whether the identity of `recipient` may be sealed to these recovery recipients. A hybrid identity that is sealed
+/// to a classical recipient would be as weak as that recipient.
 pub fn can_back_up(recipient: &Recipient, recovery: &Recipients) -> bool {
     recipient.key_type() != KeyType::Hybrid
         || recovery.iter().all(|recovery| recovery.key_type() == KeyType::Hybrid)
 }
 
-/// Seals an identity file to the recovery recipients: an age file that any age implementation opens, and that
-/// says, like every sealed value, what it is for: the identity Secret of this name in this namespace.
+/// Seals an identity file to the recovery recipients. The result is an age file that any age implementation opens.
+/// Like every sealed value it has a binding: to the identity Secret of this name in this namespace.
 pub fn seal_identity(
     identity: &Identity,
     namespace: &str,
@@ -298,19 +299,19 @@ pub fn seal_identity(
     Ok(seal(identity_file(identity).as_bytes(), &binding, recovery)?)
 }
 
-/// Why a backup does not give its identity.
+/// Why the identity of a backup cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenBackupError {
-    /// It is no sealed value.
+    /// It is not a sealed value.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// It is a sealed value, of something else.
+    /// It is a sealed value, but not the backup of an identity.
     #[error("not the backup of an identity, but {0}")]
     NotABackup(Box<Binding>),
     /// It does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// What is in it is not one identity.
+    /// Its content is not exactly one identity.
     #[error("there is not one identity in it")]
     Content,
     /// It is the identity of another recipient.
@@ -318,7 +319,7 @@ pub enum OpenBackupError {
     Misnamed(Fingerprint),
 }
 
-/// What a backup says without a key: whose identity it holds, and to whom it is sealed.
+/// What can be read from a backup without a key: which identity it holds, and its recovery recipients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
     /// The fingerprint of the identity in it.
@@ -327,7 +328,7 @@ pub struct Backup {
     pub recovery: Vec<Fingerprint>,
 }
 
-/// Reads what [`seal_identity`] wrote, as far as no key is needed.
+/// Reads what [`seal_identity`] wrote, as far as possible without a key.
 pub fn read_backup(file: &[u8]) -> Result<Backup, OpenBackupError> {
     let sealed_value = SealedValue::parse(file)?;
     let (of, _) = backup_address(sealed_value.binding())?;
@@ -349,7 +350,7 @@ pub fn open_backup(file: &[u8], keyring: &Keyring) -> Result<Identity, OpenBacku
     Ok(identity)
 }
 
-/// A backup is not unsealed for an object, so its own word is taken; the identity itself proves whose it is.
+/// A backup is not unsealed for an object, so its own binding is used; the identity inside proves which one it is.
 fn backup_address(binding: &Binding) -> Result<(Fingerprint, ValueAddress), OpenBackupError> {
     let not_a_backup = || OpenBackupError::NotABackup(binding.clone().into());
     let (Some(namespace), Some(name)) = (binding.namespace(), binding.name()) else {
@@ -394,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn successors_are_the_active_keys_of_the_holders_named_and_of_no_other() {
+    fn successors_are_the_active_keys_of_the_named_holders_only() {
         let old = key("eu", State::Revoked, KeyType::X25519);
         let older = key("eu", State::Retired, KeyType::X25519);
         let new = key("eu", State::Active, KeyType::X25519);
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misnamed_declaration_is_not_trusted() {
+    fn a_key_with_a_wrong_name_is_not_trusted() {
         let recipient = Identity::generate(KeyType::X25519).unwrap().recipient();
         let mut declared =
             sealing_key(&recipient, "bulla-system", "eu", Timestamp::UNIX_EPOCH, State::Active);
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_opens_with_the_recovery_identity_and_gives_what_went_in() {
+    fn a_backup_opens_with_the_recovery_identity_and_returns_the_same_identity() {
         for key_type in [KeyType::X25519, KeyType::Hybrid] {
             let (identity, recovery) = (
                 Identity::generate(key_type).unwrap(),
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hybrid_identity_is_not_backed_up_to_a_weaker_recipient() {
+    fn a_backup_of_a_hybrid_identity_to_a_weaker_recipient_is_refused() {
         let identity = Identity::generate(KeyType::Hybrid).unwrap();
         let weak = Identity::generate(KeyType::X25519).unwrap().recipient();
         let recipients = Recipients::new(vec![weak]).unwrap();
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_secret_gives_back_its_identity_and_no_other() {
+    fn an_identity_secret_returns_only_the_identity_it_is_named_for() {
         let identity = Identity::generate(KeyType::Hybrid).unwrap();
         let secret = identity_secret(&identity, "bulla-system");
         assert_eq!(identity_of(&secret).unwrap().recipient(), identity.recipient());

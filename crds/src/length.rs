@@ -1,10 +1,10 @@
-//! How long something is as JSON, without writing it anywhere.
+//! The length of a value as JSON, without storing the JSON.
 
 use std::io;
 
 use serde::Serialize;
 
-/// The bytes of `value` as JSON, up to what of it can be written.
+/// The length of `value` as JSON, in bytes. If serialization fails, only the part before the failure counts.
 ///
 /// ```
 /// assert_eq!(bulla_crds::json_length(&["a", "b"]), r#"["a","b"]"#.len());
@@ -15,7 +15,7 @@ pub fn json_length<T: Serialize>(value: &T) -> usize {
     length.0
 }
 
-/// Counts what is written to it.
+/// Counts the bytes that are written to it.
 struct Length(usize);
 
 impl io::Write for Length {

@@ -2,7 +2,7 @@
 //! that Argo CD, Flux and people read, the conversions between a Secret and a SealedSecret, and the
 //! rules that the CLI and the controller share.
 //!
-//! There is no client and no I/O here; everything is plain data in, plain data out.
+//! This crate has no client and does no I/O: plain data in, plain data out.
 //!
 //! ```
 //! use bulla_crds::{ParsedValues, WipedSecret, conditions::Reason, rules, seal, unseal};

@@ -1,4 +1,4 @@
-//! How large things may be, each limit once.
+//! Size limits, each defined once.
 
 /// The most values in one SealedSecret, sealed and rendered together.
 pub const MAX_VALUES: usize = 256;
@@ -6,16 +6,16 @@ pub const MAX_VALUES: usize = 256;
 /// The most sealed data in one SealedSecret, in bytes of its age files.
 pub const MAX_SEALED_BYTES: usize = 1024 * 1024;
 
-/// The most data that the API server takes in one Secret, in bytes of its values.
+/// The most data that the API server accepts in one Secret, in bytes of its values.
 pub const MAX_SECRET_BYTES: usize = 1024 * 1024;
 
-/// The most JSON that an object may take: etcd stores 1.5 MiB, and the controller's status needs room too. A Rekey
-/// may take as much with its answer: a new header is as long as the old one, when it is for as many keys of the same
+/// The longest JSON of an object: etcd stores 1.5 MiB, and the controller's status needs room too. A Rekey together
+/// with its answer may be as long: a new header is as long as the old one when it is for as many keys of the same
 /// type.
 pub const MAX_OBJECT_BYTES: usize = 1_400_000;
 
 /// The most bytes of text in one template.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
-/// 1 MiB of age files in base64.
+/// The length of 1 MiB of age files in base64.
 pub(crate) const MAX_SEALED_LENGTH: usize = MAX_SEALED_BYTES.div_ceil(3) * 4;

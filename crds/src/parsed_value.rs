@@ -1,4 +1,4 @@
-//! A sealed value of a manifest: decoded and parsed once, and kept.
+//! A sealed value from a manifest, decoded and parsed once.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -17,25 +17,25 @@ use crate::sealed_secret::SealedSecret;
 /// Why one value does not open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// Not base64 in its one canonical spelling.
+    /// It is not canonical base64.
     #[error("not base64, so not a sealed value")]
     NotBase64,
-    /// The value is bound to a namespace and the object names none.
+    /// The value is bound to a namespace, and the object names none.
     #[error("sealed for {0}, and the object names no namespace")]
     NoNamespace(Box<Binding>),
     /// The namespace, name or key of the object is not valid.
     #[error(transparent)]
     InvalidAddress(#[from] InvalidAddress),
-    /// Not a sealed value.
+    /// It is not a sealed value.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// A sealed value that does not open here.
+    /// It is a sealed value that does not open here.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
 }
 
 impl ValueError {
-    /// The reason for the conditions and for `lint`.
+    /// The reason for conditions and for `lint`.
     pub fn reason(&self) -> Reason {
         match self {
             Self::NotBase64 | Self::Parse(ParseError::NotAge | ParseError::NoBinding) => {
@@ -54,23 +54,23 @@ thread_local! {
     static DECODED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many values this thread has decoded so far. Tests hold commands to one decoding of each value.
+/// How many values this thread has decoded so far. Tests use it to check that commands decode each value once.
 pub fn decoded_values() -> usize {
     DECODED.get()
 }
 
-/// The age file, or the header of one, in a manifest's value: standard base64 on one line, padded.
+/// Decodes an age file, or the header of one, from a manifest's value: padded standard base64 on one line.
 pub fn decode_value(value: &str) -> Result<Vec<u8>, ValueError> {
     DECODED.set(DECODED.get() + 1);
     BASE64_STANDARD.decode(value).map_err(|_| ValueError::NotBase64)
 }
 
-/// An age file, or the header of one, as it stands in a manifest: standard base64 on one line, padded.
+/// Encodes an age file, or the header of one, for a manifest: padded standard base64 on one line.
 pub fn encode_value(file: &[u8]) -> String {
     BASE64_STANDARD.encode(file)
 }
 
-/// A sealed value that was decoded and parsed, and can be asked any number of times.
+/// A sealed value that was decoded and parsed once and can be read any number of times.
 ///
 /// ```
 /// use bulla_crds::{Address, ParsedValue};
@@ -96,9 +96,9 @@ impl ParsedValue {
         Ok(Self(SealedValue::parse(decode_value(text)?)?))
     }
 
-    /// The text of this value with another header over the same payload; verified without a key: the binding
-    /// is the same, and the header is for exactly `recipients`. That the header is genuine only its MAC shows, to
-    /// who can open it: a forged one gives a value that does not open.
+    /// The text of this value with another header over the same payload. Without a key it is checked that the
+    /// binding is the same and that the header is for exactly `recipients`. Only the MAC shows that a header is
+    /// genuine, and checking it needs an identity: a value with a forged header does not open.
     pub fn with_header(
         &self,
         header: &[u8],
@@ -126,24 +126,25 @@ impl Deref for ParsedValue {
     }
 }
 
-/// Why a new header does not fit a sealed value. It needs no key to be found.
+/// Why a new header does not fit a sealed value. All of this is found without a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongHeader {
-    /// What came is no header of a sealed value.
+    /// It is not the header of a sealed value.
     #[error("the new header is {0}")]
     Parse(ParseError),
-    /// More came than a header.
+    /// There is more than a header.
     #[error("more than a header came")]
     Trailing,
-    /// It is for something else.
+    /// It has another binding.
     #[error("the new header is for {0}")]
     Binding(Box<Binding>),
-    /// It is not for the recipients that were expected, in their order.
+    /// It is not for exactly the expected recipients in the expected order.
     #[error("the new header is not for the recipients that were expected")]
     Recipients,
 }
 
-/// The values of one SealedSecret with their data keys, in the order given, each decoded and parsed once, or why it could not be.
+/// The values of one SealedSecret with their data keys, in the given order. Each is decoded and parsed once, or has
+/// the error.
 #[derive(Default)]
 pub struct ParsedValues(Vec<(String, Result<ParsedValue, ValueError>)>);
 
@@ -154,17 +155,17 @@ impl ParsedValues {
         values.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect()
     }
 
-    /// The value of this data key, if there is one.
+    /// The value of this data key, if it exists.
     pub fn get(&self, key: &str) -> Option<&Result<ParsedValue, ValueError>> {
         self.0.iter().find(|(other, _)| other == key).map(|(_, value)| value)
     }
 
-    /// All of them, with their data keys.
+    /// All values with their data keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Result<ParsedValue, ValueError>)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// The keys that any of the values says it is sealed to. Values that do not parse name none.
+    /// The keys that the values claim to be sealed to. Values that do not parse name none.
     pub fn fingerprints(&self) -> BTreeSet<Fingerprint> {
         let values = self.0.iter().filter_map(|(_, value)| value.as_ref().ok());
         values.flat_map(|value| value.fingerprints()).collect()
@@ -172,7 +173,7 @@ impl ParsedValues {
 }
 
 impl<'a> FromIterator<(&'a str, &'a str)> for ParsedValues {
-    /// From data keys and the texts of their values.
+    /// Parses the texts of values, each with its data key.
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(values: I) -> Self {
         let values = values.into_iter();
         Self(values.map(|(key, text)| (key.to_owned(), ParsedValue::parse(text))).collect())
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_header_is_taken_only_for_the_same_binding_and_the_expected_recipients() {
+    fn a_new_header_is_accepted_only_for_the_same_binding_and_the_expected_recipients() {
         let [old, new] = [(); 2].map(|()| Identity::generate(KeyType::X25519).unwrap());
         let [to_old, to_new] =
             [&old, &new].map(|identity| Recipients::new(vec![identity.recipient()]).unwrap());

@@ -43,7 +43,7 @@ pub struct RekeySpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RekeyStatus {
-    /// The generation that was judged; -1 before the first judgement.
+    /// The generation that was last reconciled; -1 before the first reconcile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 

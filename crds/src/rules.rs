@@ -1,4 +1,4 @@
-//! Rules that need no key and no cluster. The CLI's `lint`, the controller and the schema share them.
+//! Rules that need no key and no cluster, shared by the CLI's `lint`, the controller and the schema.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,8 +15,8 @@ use crate::sealed_secret::{Policy, SealedSecret, SealedSecretSpec, TemplateMetad
 use crate::secret_type::{JSON_KEYS, REFUSED_TYPES, json_key, needed_keys};
 use crate::template::{TemplateError, TextTemplate};
 
-/// Whether a label or annotation is one by which Argo CD, Flux, kubectl or we track objects. Copied to a
-/// target it would make the tool prune or overwrite what is not its own.
+/// Whether Argo CD, Flux, kubectl or Bulla tracks objects by a label or annotation with this key. Copied to a
+/// target, it would make the tool prune or overwrite an object that is not its own.
 ///
 /// ```
 /// assert!(bulla_crds::rules::is_tracking("argocd.argoproj.io/tracking-id"));
@@ -36,8 +36,8 @@ pub fn is_tracking(key: &str) -> bool {
         || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Whether `text` may be the key of a label or annotation: a name, and before it perhaps a DNS subdomain
-/// and a slash.
+/// Whether `text` may be the key of a label or annotation: a name, optionally after a DNS subdomain and a
+/// slash.
 pub fn is_mark_key(text: &str) -> bool {
     let name = match text.split_once('/') {
         Some((prefix, _)) if !bulla_sealing::is_dns_subdomain(prefix) => return false,
@@ -47,8 +47,8 @@ pub fn is_mark_key(text: &str) -> bool {
     !name.is_empty() && is_label_value(name)
 }
 
-/// Whether `text` may be the value of a label: at most 63 of letters, digits, `-`, `_` and `.`, a letter or
-/// digit at either end; or nothing.
+/// Whether `text` may be the value of a label: empty, or at most 63 letters, digits, `-`, `_` and `.`, with a
+/// letter or digit at both ends.
 pub fn is_label_value(text: &str) -> bool {
     let is_edge = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
     text.len() <= 63
@@ -57,7 +57,7 @@ pub fn is_label_value(text: &str) -> bool {
         && is_edge(text.as_bytes().last())
 }
 
-/// Labels or annotations less those by which tools track their objects.
+/// Labels or annotations without those by which tools track their objects.
 pub(crate) fn untracked(marks: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let kept = marks.iter().filter(|(key, _)| !is_tracking(key));
     kept.map(|(key, value)| (key.clone(), value.clone())).collect()
@@ -68,10 +68,10 @@ pub fn not_taken_over(what: impl fmt::Display) -> String {
     format!("{what} is not taken over: tools track their own objects by it")
 }
 
-/// A rule that a SealedSecret breaks, and at which data key where it is about one.
+/// A rule that a SealedSecret breaks, with the data key if the rule is about one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// There is nothing in it.
+    /// It has no sealed values.
     #[error("sealedData is empty")]
     Empty,
     /// More than [`MAX_VALUES`].
@@ -83,36 +83,36 @@ pub enum Violation {
     /// More than [`MAX_OBJECT_BYTES`] of JSON.
     #[error("more than 1.4 MB, which the API server cannot store; split it")]
     ObjectTooLarge,
-    /// The data key is not one that a Secret can have.
+    /// The data key is not valid in a Secret.
     #[error("{0} is not a valid data key of a Secret")]
     DataKey(String),
-    /// The API server would not take this as the key of a label.
+    /// The API server would refuse this as the key of a label.
     #[error("{0} is not a valid label key")]
     LabelKey(String),
-    /// The API server would not take the value of the label with this key.
+    /// The API server would refuse the value of the label with this key.
     #[error("the value of label {0} is not a valid label value")]
     LabelValue(String),
-    /// The API server would not take this as the key of an annotation.
+    /// The API server would refuse this as the key of an annotation.
     #[error("{0} is not a valid annotation key")]
     AnnotationKey(String),
     /// The cluster itself trusts Secrets of this type.
     #[error("Secrets of type {0} are refused: they are credentials that the cluster itself trusts")]
     TypeRefused(String),
-    /// The type demands a key that is not there.
+    /// A key that the type requires is missing.
     #[error("type {type_} needs {key}")]
     KeyMissing {
         /// The Secret's type.
         type_: String,
-        /// The data key that it demands.
+        /// The data key that it requires.
         key: &'static str,
     },
-    /// A rendered key has the name of a sealed one.
+    /// A rendered key has the name of a sealed key.
     #[error("{0} stands both in sealedData and in template.data")]
     KeyTwice(String),
     /// A text of `template.data` is longer than [`MAX_TEMPLATE_BYTES`].
     #[error("the template of {0} is longer than 64 KiB")]
     TemplateTooLong(String),
-    /// A text of `template.data` is no template for these sealed values.
+    /// A text of `template.data` is not a valid template for these sealed values.
     #[error("the template of {key}, {error}")]
     Template {
         /// The data key that would be rendered.
@@ -120,23 +120,23 @@ pub enum Violation {
         /// What is wrong, and where.
         error: TemplateError,
     },
-    /// The API server wants JSON under this key, and the template does not give it for every value.
+    /// The API server requires JSON under this key, and the template does not render JSON for every value.
     #[error("the template of {0} does not give a JSON object for every value")]
     TemplateNotJson(String),
-    /// More data than [`MAX_SECRET_BYTES`], for values of these lengths that take the most room.
+    /// The Secret's data could exceed [`MAX_SECRET_BYTES`] with values of these lengths.
     #[error(
         "values of these lengths could render to more than 1 MiB, too much for a Secret; split it, or use fewer of them in template.data"
     )]
     RenderedTooLarge,
-    /// The policy is Merge, and this field of the template is for a Secret of our own.
+    /// The policy is Merge, and this field of the template is only for a Secret that the SealedSecret owns.
     #[error(
         "policy Merge adds keys to a Secret that somebody else owns: template.{0} is not ours to declare"
     )]
     MergeTemplate(&'static str),
 }
 
-/// What the schema's rules say about `sealed_secret`, said without an API server. `values` are its own: how long
-/// they are matters to templates of data.
+/// Checks the schema's rules for `sealed_secret` without an API server. `values` are those of `sealed_secret`;
+/// their lengths matter to templates of data.
 pub fn violations(sealed_secret: &SealedSecret, values: &ParsedValues) -> Vec<Violation> {
     let spec = &sealed_secret.spec;
     let mut violations = Vec::new();
@@ -173,7 +173,7 @@ pub fn violations(sealed_secret: &SealedSecret, values: &ParsedValues) -> Vec<Vi
     violations
 }
 
-/// The same about an object's length as JSON, in bytes.
+/// Checks an object's length as JSON, in bytes.
 pub fn length_violation(json_length: usize) -> Option<Violation> {
     (json_length > MAX_OBJECT_BYTES).then_some(Violation::ObjectTooLarge)
 }
@@ -193,7 +193,8 @@ fn merge_violations(spec: &SealedSecretSpec) -> impl Iterator<Item = Violation> 
     declared.flatten().map(Violation::MergeTemplate)
 }
 
-/// What is wrong with `template.data`, which may depend on the lengths of the values and never on more.
+/// What is wrong with `template.data`. The result may depend on the lengths of the values, but never on their
+/// content.
 fn template_violations(
     spec: &SealedSecretSpec,
     values: &ParsedValues,
@@ -201,7 +202,7 @@ fn template_violations(
 ) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut templates = Vec::with_capacity(data.len());
-    // What is no key was told already, and may be anything.
+    // Invalid keys are already reported and may hold any text, even plaintext, so they are skipped here.
     for (key, text) in data.iter().filter(|(key, _)| bulla_sealing::is_data_key(key)) {
         if spec.sealed_data.contains_key(key) {
             violations.push(Violation::KeyTwice(key.clone()));
@@ -215,7 +216,7 @@ fn template_violations(
             Err(violation) => violations.push(violation),
         }
     }
-    // A value that is no sealed value is told elsewhere.
+    // Texts that are not sealed values are reported elsewhere.
     let lens: BTreeMap<_, _> = values
         .iter()
         .filter_map(|(key, value)| Some((key, value.as_ref().ok()?.plaintext_len())))
@@ -248,8 +249,8 @@ fn judge_template<'a>(
     }
 }
 
-/// Whether the API server demands JSON under `key`. The type of somebody else's Secret is not known here,
-/// so for policy Merge the name of the key decides.
+/// Whether the API server requires JSON under `key`. With policy Merge the type of the Secret is not known
+/// here, so only the name of the key counts.
 fn is_json_wanted(spec: &SealedSecretSpec, key: &str) -> bool {
     let type_ = spec.template.as_ref().and_then(|template| template.type_.as_deref());
     JSON_KEYS.iter().any(|(json_type, json_key)| {
@@ -268,7 +269,7 @@ fn mark_violations(metadata: &TemplateMetadata) -> impl Iterator<Item = Violatio
     labels.chain(annotations.map(|key| Violation::AnnotationKey(key.clone())))
 }
 
-/// What a Secret type refuses, given which data keys there are.
+/// Which rules of a Secret type are broken, given which data keys exist.
 ///
 /// ```
 /// use bulla_crds::rules::{Violation, type_violations};
@@ -286,7 +287,7 @@ pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Viola
 
 /// The data key whose plaintext the API server would refuse for the Secret's type, if any.
 ///
-/// The API server's own message spells the beginning of the value, so it must never see such a Secret.
+/// The API server's own message quotes the beginning of the value, so it must never see such a Secret.
 pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
     let key = json_key(secret.type_.as_deref()?)?;
     let value =
@@ -294,7 +295,7 @@ pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
     (!is_json_object(value)).then_some(key)
 }
 
-/// The same for some of a Secret's values: one that is not among them is not judged.
+/// The same for some of a Secret's values: a missing value is not checked.
 pub(crate) fn unfit_among(
     type_: &str,
     data: &BTreeMap<String, ByteString>,
@@ -303,7 +304,7 @@ pub(crate) fn unfit_among(
     data.get(key).is_some_and(|value| !is_json_object(&value.0)).then_some(key)
 }
 
-/// Reads without keeping anything, so that no copy of a plaintext is left behind.
+/// Parses without keeping anything, so that no copy of a plaintext is left behind.
 fn is_json_object(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok()
 }
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_judged_without_a_key() {
+    fn templates_are_checked_without_a_key() {
         let none: [&str; 0] = [];
         for (data, told) in [
             (json!({"url": "{{ a }}", "more": "x"}), &none[..]),
@@ -422,12 +423,12 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_too_large_is_refused_by_lengths() {
-        // Of 100 bytes: 602 through `json`, and the value itself.
+    fn templates_that_could_render_too_much_are_refused_by_lengths() {
+        // 100 bytes take at most 602 through `json`; the value itself is also in the Secret.
         let fits = (MAX_SECRET_BYTES - 100) / 602;
         let text = |count| "{{ a | json }}".repeat(count);
         let data = |count| {
-            // A template is shorter than what is needed for a mebibyte, so there are two.
+            // One template cannot be long enough to reach the limit, so there are two.
             json!({"template": {"data": {"x": text(count / 2), "y": text(count - count / 2)}}})
         };
         assert_eq!(judge(&data(fits)), [""; 0]);
@@ -435,14 +436,14 @@ mod tests {
     }
 
     #[test]
-    fn needed_keys_may_be_rendered() {
+    fn required_keys_may_be_rendered() {
         let tls = |data| judge(&json!({"template": {"type": "kubernetes.io/tls", "data": data}}));
         assert_eq!(tls(json!({"tls.crt": "", "tls.key": "{{ a }}"})), [""; 0]);
         assert_eq!(tls(json!({"tls.crt": ""})), ["type kubernetes.io/tls needs tls.key"]);
     }
 
     #[test]
-    fn a_rendered_docker_config_is_json_whatever_the_values_are() {
+    fn a_rendered_docker_config_must_be_json_for_all_values() {
         let key = ".dockerconfigjson";
         let judge = |text: &str| {
             let type_ = "kubernetes.io/dockerconfigjson";
@@ -481,14 +482,14 @@ mod tests {
     }
 
     #[test]
-    fn merge_adds_keys_and_nothing_else() {
+    fn merge_only_adds_keys() {
         let merge = |template| judge(&json!({"template": template, "target": {"policy": "Merge"}}));
         assert_eq!(merge(json!({"data": {"url": "{{ a }}"}})), [""; 0]);
         let told = |field| [Violation::MergeTemplate(field).to_string()];
         assert_eq!(merge(json!({"type": "Opaque"})), told("type"));
         assert_eq!(merge(json!({"immutable": false})), told("immutable"));
         assert_eq!(merge(json!({"metadata": {}})), told("metadata"));
-        // The other Secret may be of the type that wants JSON.
+        // The other Secret may be of the type that requires JSON.
         assert_eq!(merge(json!({"data": {".dockercfg": "{{ a }}"}})).len(), 1);
         assert_eq!(judge(&json!({"template": {"data": {".dockercfg": "{{ a }}"}}})), [""; 0]);
     }

@@ -1,8 +1,8 @@
-//! The parts of the schema that a Rust type cannot say, with their CEL rules.
+//! The parts of the schema that a Rust type cannot express, with their CEL rules.
 //!
-//! **A rule must never judge values one by one.** The API server's error for `pattern`, `minLength`,
+//! **A rule must never check a single value.** The API server's error for `pattern`, `minLength`,
 //! `format: byte` and CEL on a single value repeats the whole rejected value, which may be plaintext
-//! pasted by mistake. Rules over the whole map, whose message names only the key, do not.
+//! pasted by mistake. A rule over the whole map, whose message names only the key, does not repeat it.
 
 use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
@@ -12,7 +12,7 @@ use crate::limits::{MAX_SEALED_LENGTH, MAX_TEMPLATE_BYTES, MAX_VALUES};
 use crate::secret_type::{REFUSED_TYPES, needed_keys};
 use crate::well_known::SEALED_PREFIX;
 
-/// A valid data key, as `bulla_sealing::is_data_key` has it.
+/// A valid data key, by the same rule as `bulla_sealing::is_data_key`.
 const DATA_KEY: &str =
     "k.size() <= 253 && k.matches('^[-._a-zA-Z0-9]+$') && k != '.' && !k.startsWith('..')";
 
@@ -23,7 +23,7 @@ fn first_key_that_breaks(rule: &str, complaint: &str) -> Value {
     })
 }
 
-/// Over the spec: a type's needed keys are there, sealed or rendered.
+/// A rule for the spec: the keys that the type requires exist, sealed or rendered.
 pub(crate) fn type_needs_keys(type_: &str) -> Rule {
     let keys = needed_keys(type_);
     let rule = format!(
@@ -56,7 +56,7 @@ pub(crate) fn merge_adds_keys_only() -> Rule {
         .message("policy Merge adds keys to a Secret that somebody else owns: template may have data only")
 }
 
-/// As CEL spells it.
+/// A list in CEL.
 fn list(texts: &[&str]) -> String {
     json!(texts).to_string().replace('"', "'")
 }
@@ -75,7 +75,7 @@ pub(crate) fn sealed_data(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Headers over which others are to be made.
+/// The headers of a Rekey, which the controller is asked to replace.
 pub(crate) fn asked_headers(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = headers(generator);
     schema.insert("minProperties".into(), json!(1));
@@ -167,7 +167,7 @@ pub(crate) fn data_keys(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A public key may be repeated in an error, so here the value itself can be judged.
+/// An error may repeat a public key, so a rule may check this value itself.
 pub(crate) fn recipient(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",

@@ -18,9 +18,9 @@ use crate::sealed_secret::{SealedSecret, SealedSecretSpec, Template, TemplateMet
 use crate::wiped::WipedSecret;
 
 /// Seals every value of `secret` for `namespace` and the Secret's own name. Only scope `cluster` binds no
-/// namespace and needs none; one that is given stands in the SealedSecret all the same.
+/// namespace and needs none; if you pass one, the SealedSecret still names it.
 ///
-/// Labels and annotations go into the template, less those by which other tools track their own objects.
+/// Labels and annotations go into the template, except those by which other tools track their own objects.
 pub fn seal<'a>(
     secret: &WipedSecret,
     namespace: impl Into<Option<&'a str>>,
@@ -53,14 +53,14 @@ pub fn seal<'a>(
         },
         status: None,
     };
-    // Only templates of data need to know how long the values are, and a Secret has none.
+    // Only templates of data depend on the lengths of the values, and a Secret has none.
     match rules::violations(&sealed_secret, &ParsedValues::default()).into_iter().next() {
         Some(violation) => Err(violation.into()),
         None => Ok(sealed_secret),
     }
 }
 
-/// What `secret` looks like beyond its values.
+/// The template for everything in `secret` but its values.
 fn template_of(secret: &Secret) -> Template {
     let metadata = TemplateMetadata {
         labels: secret.metadata.labels.as_ref().map(rules::untracked).unwrap_or_default(),
@@ -74,8 +74,8 @@ fn template_of(secret: &Secret) -> Template {
     }
 }
 
-/// Refuses values that do not belong into a SealedSecret with this template, all of its values or some: its labels
-/// and annotations repeat them in the clear, or the API server would refuse them for its type.
+/// Refuses values that must not be in a SealedSecret with this template: its labels or annotations repeat them as
+/// plaintext, or the API server would refuse them for its type. `data` may be some or all of its values.
 pub fn check_values(
     data: &BTreeMap<String, ByteString>,
     template: &Template,
@@ -90,7 +90,7 @@ pub fn check_values(
     }
 }
 
-/// The shortest value that is searched for: shorter ones stand in everything.
+/// The length of the shortest value to search for; shorter ones occur everywhere.
 const MIN_SEARCHED_BYTES: usize = 4;
 
 fn refuse_values_in_the_clear(
@@ -106,7 +106,7 @@ fn refuse_values_in_the_clear(
             continue;
         }
         let in_base64 = Zeroizing::new(BASE64_STANDARD.encode(value));
-        // The last group of three bytes is spelled otherwise when more bytes follow.
+        // The last group of three bytes is encoded differently when more bytes follow.
         let in_base64 = &in_base64[..value.len() / 3 * 4];
         let contains = |text: &str| {
             text.contains(in_base64)

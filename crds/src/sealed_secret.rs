@@ -1,4 +1,4 @@
-//! The SealedSecret: what is committed to Git and unsealed in the cluster.
+//! The SealedSecret, which is committed to Git and unsealed in the cluster.
 
 #![expect(unreachable_pub, reason = "kube's derive repeats the struct inside a function")]
 
@@ -65,12 +65,12 @@ pub struct SealedSecretSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
-    /// The Secret's type, `Opaque` when it is not given.
+    /// The Secret's type, `Opaque` by default.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_type")]
     pub type_: Option<String>,
 
-    /// Whether the Secret refuses to be changed.
+    /// Whether the Secret is immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub immutable: Option<bool>,
 
@@ -78,7 +78,7 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
 
-    /// Data key to text in which `{{ key }}` stands for the value of a sealed key, perhaps through one filter:
+    /// Data key to text in which `{{ key }}` stands for the value of a sealed key. It may have one filter:
     /// `{{ key | b64encode }}`, `json` or `urlencode`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::template_data")]
@@ -89,12 +89,12 @@ pub struct Template {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateMetadata {
-    /// Labels of the Secret, less those by which other tools track their own objects.
+    /// Labels of the Secret, without those by which other tools track their own objects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::labels")]
     pub labels: BTreeMap<String, String>,
 
-    /// Annotations of the Secret, less those by which other tools track their own objects.
+    /// Annotations of the Secret, without those by which other tools track their own objects.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: BTreeMap<String, String>,
@@ -104,27 +104,27 @@ pub struct TemplateMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetSpec {
-    /// Owner, the default: the Secret is created and owned, and goes with the SealedSecret. Orphan: the same,
-    /// but it stays when the SealedSecret goes. Merge: our keys are added to a Secret that somebody else owns.
+    /// Owner, the default: the SealedSecret owns the Secret, which is deleted with it. Orphan: the same, but the
+    /// Secret is kept when the SealedSecret is deleted. Merge: keys are added to a Secret that somebody else owns.
     #[serde(default)]
     pub policy: Policy,
 }
 
-/// Who keeps the target.
+/// How the target relates to its SealedSecret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Policy {
-    /// The SealedSecret owns the Secret: its data and type are exactly as declared, and it goes with the
+    /// The SealedSecret owns the Secret: its data and type are exactly as declared, and it is deleted with the
     /// SealedSecret.
     #[default]
     Owner,
-    /// Like Owner without the owner reference: the Secret stays when the SealedSecret goes.
+    /// Like Owner without the owner reference: the Secret is kept when the SealedSecret is deleted.
     Orphan,
-    /// Our keys are added to a Secret that somebody else owns, never over a key that is not ours.
+    /// The SealedSecret's keys are added to a Secret that somebody else owns, and never overwrite keys from others.
     Merge,
 }
 
 impl Policy {
-    /// The word that stands in manifests.
+    /// The word used in manifests.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Owner => "Owner",
@@ -135,11 +135,11 @@ impl Policy {
 }
 
 /// What the controller found and did.
-// Lists are written also when they are empty, because a merge patch would otherwise keep the old ones.
+// Lists are written even when they are empty, because a merge patch would otherwise keep the old lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SealedSecretStatus {
-    /// The generation that was judged; -1 before the first judgement.
+    /// The generation that was last reconciled; -1 before the first reconcile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
@@ -152,7 +152,7 @@ pub struct SealedSecretStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetStatus>,
 
-    /// Fingerprints of all keys that any value is sealed to.
+    /// Fingerprints of all keys that the values are sealed to.
     #[serde(default)]
     #[schemars(schema_with = "schema::fingerprints")]
     pub fingerprints: Vec<String>,
@@ -173,11 +173,11 @@ pub struct TargetStatus {
     /// The generation of the SealedSecret that it was made from.
     #[serde(default)]
     pub generation: i64,
-    /// The data keys that are ours.
+    /// The data keys that come from the SealedSecret.
     #[serde(default)]
     #[schemars(schema_with = "schema::data_keys")]
     pub keys: Vec<String>,
-    /// The policy under which it was written: what was merged into somebody else's Secret does not make it ours.
+    /// The policy under which it was written: merging keys into somebody else's Secret does not make Bulla own it.
     #[serde(default)]
     pub policy: Policy,
     /// The version of the code that made the Secret from its SealedSecret.

@@ -1,4 +1,4 @@
-//! The SealingKey: the public half of a key, readable by whoever seals.
+//! The SealingKey: the public half of a key, readable by everyone who seals.
 
 #![expect(unreachable_pub, reason = "kube's derive repeats the struct inside a function")]
 
@@ -56,18 +56,18 @@ pub struct SealingKeySpec {
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum State {
-    /// Made, not yet sealed to.
+    /// Made, but not yet sealed to.
     Pending,
-    /// Sealed to. There is one for each holder.
+    /// Sealed to. Each holder has one.
     Active,
-    /// No longer sealed to; it still opens.
+    /// No longer sealed to, but it still opens values.
     Retired,
-    /// No longer sealed to, and opens nothing any more.
+    /// No longer sealed to, and no longer opens anything.
     Revoked,
 }
 
 impl State {
-    /// The word that stands in objects and messages.
+    /// The word used in objects and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",

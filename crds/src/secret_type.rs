@@ -1,8 +1,8 @@
-//! What the cluster makes of types of Secrets: whom it trusts, which keys it demands, where it wants JSON.
+//! Secret types in the cluster: which types it trusts, which keys it requires, and where it requires JSON.
 
 use crate::well_known::{BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE};
 
-/// Types of Secrets that the cluster itself trusts, our own identities and their backups.
+/// Types of Secrets that the cluster itself trusts, and those of Bulla's identities and their backups.
 pub const REFUSED_TYPES: [&str; 4] = [
     "kubernetes.io/service-account-token",
     "bootstrap.kubernetes.io/token",
@@ -21,13 +21,13 @@ pub(crate) fn needed_keys(type_: &str) -> &'static [&'static str] {
     }
 }
 
-/// Types of Secrets with the data key under which the API server demands a JSON object.
+/// Types of Secrets with the data key under which the API server requires a JSON object.
 pub(crate) const JSON_KEYS: [(&str, &str); 2] = [
     ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"),
     ("kubernetes.io/dockercfg", ".dockercfg"),
 ];
 
-/// The data key under which the API server demands a JSON object for this type, if any.
+/// The data key under which the API server requires a JSON object for this type, if any.
 pub(crate) fn json_key(type_: &str) -> Option<&'static str> {
     JSON_KEYS.into_iter().find(|(json_type, _)| *json_type == type_).map(|(_, key)| key)
 }

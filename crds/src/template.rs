@@ -1,17 +1,17 @@
-//! Text of a Secret in which the values of sealed keys are put: substitution and nothing else.
+//! Text of a Secret into which the values of sealed keys are put: only substitution.
 //!
-//! | written | gives |
+//! | template | rendered |
 //! | --- | --- |
 //! | `{{ key }}` | the value, byte for byte |
 //! | <code>{{ key &#124; b64encode }}</code> | the value in base64, padded |
-//! | <code>{{ key &#124; json }}</code> | the value as a JSON string with its quotes, U+FFFD for what is not UTF-8 |
+//! | <code>{{ key &#124; json }}</code> | the value as a JSON string with its quotes, U+FFFD for invalid UTF-8 |
 //! | <code>{{ key &#124; urlencode }}</code> | the value with all but `A-Z a-z 0-9 - . _ ~` as `%XX` |
 //! | `{{ "{{" }}` | `{{` |
 //!
-//! White space inside of the braces does not matter, and all other text stays as it is. The binding of a
-//! value does not cover templates, so whoever can write one must not learn anything from it: rendering
-//! succeeds on every value, and what is refused is refused before any value is known. For the same reason
-//! there are no conditions, loops or functions.
+//! White space inside the braces does not matter, and all other text is copied unchanged. The binding of a
+//! value does not cover templates, so a person who can write one must not learn anything about a value from
+//! it: rendering succeeds on every value, and an invalid template is refused before any value is known. For
+//! the same reason there are no conditions, loops or functions.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 
-/// A template that was read and may be rendered any number of times.
+/// A template that was parsed and can be rendered any number of times.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -61,8 +61,8 @@ enum Filter {
     Urlencode,
 }
 
-/// What is wrong with a template, and where its placeholder begins: line and column, in characters, both
-/// counted from 1. The text itself is never quoted, because plaintext may have been pasted into it.
+/// What is wrong with a template, and where the wrong placeholder begins: line and column, in characters,
+/// both counted from 1. The text itself is never quoted, because plaintext may have been pasted into it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {kind}")]
 pub struct TemplateError {
@@ -80,22 +80,22 @@ pub enum TemplateErrorKind {
     /// There is no `}}` after `{{`.
     #[error("{{{{ without }}}}; a {{{{ that is meant as such is written {{{{ \"{{{{\" }}}}")]
     Unclosed,
-    /// Between the braces is something else than a key and perhaps a filter.
+    /// The text between the braces is not a key, or a key and a filter.
     #[error("neither {{{{ key }}}} nor {{{{ key | filter }}}}")]
     Malformed,
-    /// The filter is none that there is.
+    /// The filter does not exist.
     #[error("unknown filter; there are b64encode, json and urlencode")]
     UnknownFilter,
-    /// The key, which is a valid data key, is none of the sealed ones.
+    /// The key is a valid data key, but no sealed value has it.
     #[error("there is no sealed value with the key {0}")]
     UnknownKey(String),
-    /// The type demands JSON, and whether this would give it depends on the value.
+    /// The type requires JSON, and the value decides whether this placeholder would render it.
     #[error("a value in JSON needs a filter: json, or within quotes b64encode or urlencode")]
     PlainInJson,
 }
 
 impl<'a> TextTemplate<'a> {
-    /// Reads a template. Whether there are values for its keys is not judged here.
+    /// Parses a template. Whether its keys have values is not checked here.
     pub fn parse(text: &'a str) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut offset = 0;
@@ -114,7 +114,7 @@ impl<'a> TextTemplate<'a> {
         Ok(Self { text, parts })
     }
 
-    /// The keys whose values it wants, in the order of the text. A key stands as often as it is used.
+    /// The keys that it uses, in the order of the text. A key is repeated each time it is used.
     pub fn keys(&self) -> impl Iterator<Item = &'a str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
@@ -122,7 +122,7 @@ impl<'a> TextTemplate<'a> {
         })
     }
 
-    /// The first placeholder for whose key there is no value.
+    /// The error at the first placeholder whose key is unknown, if any.
     pub fn unknown_key(&self, is_known: impl Fn(&str) -> bool) -> Option<TemplateError> {
         self.parts.iter().find_map(|part| match *part {
             Part::Value { key, offset, .. } if !is_known(key) => {
@@ -132,7 +132,7 @@ impl<'a> TextTemplate<'a> {
         })
     }
 
-    /// The most bytes that it can give for values of these lengths, whatever the values are.
+    /// The most bytes that it can render with any values of these lengths.
     pub fn max_len(&self, len_of: impl Fn(&str) -> usize) -> usize {
         let lengths = self.parts.iter().map(|part| match part {
             Part::Text(text) => text.len(),
@@ -141,10 +141,10 @@ impl<'a> TextTemplate<'a> {
         lengths.fold(0, usize::saturating_add)
     }
 
-    /// The text with the values in it. A key without a value gives nothing.
+    /// The text with the values in it. A key without a value renders as nothing.
     pub fn render(&self, values: &BTreeMap<String, ByteString>) -> Zeroizing<Vec<u8>> {
         let value = |key: &str| values.get(key).map_or(&[][..], |value| &value.0);
-        // Reserved at once, so that the buffer does not grow and leave copies behind.
+        // Reserves everything at once, so that the buffer does not grow and leave copies behind.
         let capacity = self.max_len(|key| value(key).len());
         let mut rendered = Zeroizing::new(Vec::with_capacity(capacity));
         for part in &self.parts {
@@ -157,10 +157,10 @@ impl<'a> TextTemplate<'a> {
         rendered
     }
 
-    /// What stands for every rendering when it is asked whether all of them are JSON.
+    /// A text that stands for all renderings: if it is JSON, every rendering is JSON.
     ///
-    /// A value through `json` becomes a JSON string. One through another filter becomes a letter that JSON
-    /// allows inside of a string and nowhere else, not even in an escape.
+    /// A value with the filter `json` becomes a JSON string. A value with another filter becomes a letter that
+    /// JSON allows only inside a string, and not in an escape.
     pub(crate) fn json_probe(&self) -> Result<String, TemplateError> {
         let mut probe = String::with_capacity(self.text.len());
         for part in &self.parts {
@@ -177,7 +177,7 @@ impl<'a> TextTemplate<'a> {
     }
 }
 
-/// What stands between `{{` and `}}`.
+/// Parses the text between `{{` and `}}`.
 fn placeholder(inside: &str, offset: usize) -> Result<Part<'_>, TemplateErrorKind> {
     if inside.trim_ascii() == "\"{{\"" {
         return Ok(Part::Text(OPEN));
@@ -257,7 +257,7 @@ impl Filter {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// RFC 8259, section 7: quotes, backslashes and control characters are escaped, and nothing else need be.
+/// RFC 8259, section 7: only quotes, backslashes and control characters need escapes.
 fn write_json(byte: u8, rendered: &mut Vec<u8>) {
     match byte {
         b'"' | b'\\' => rendered.extend([b'\\', byte]),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_take_every_value() {
+    fn filters_accept_every_value() {
         let every_byte: Vec<u8> = (0..=255).collect();
         assert_eq!(render("{{ a }}", &every_byte), every_byte);
         let encoded = render("{{ a | b64encode }}", &every_byte);
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_placeholder_is_refused_with_its_place() {
+    fn an_invalid_placeholder_is_refused_with_its_place() {
         use TemplateErrorKind::{Malformed, Unclosed, UnknownFilter};
         for (text, line, column, kind) in [
             ("{{", 1, 1, Unclosed),
@@ -402,14 +402,14 @@ mod tests {
         }
 
         #[test]
-        fn parse_of_what_looks_like_a_template_never_panics(text in "([{}|\"a ä\n]|json|\\{\\{|\\}\\})*") {
+        fn parse_of_template_like_text_never_panics(text in "([{}|\"a ä\n]|json|\\{\\{|\\}\\})*") {
             if let Ok(template) = TextTemplate::parse(&text) {
                 template.render(&BTreeMap::new());
             }
         }
 
         #[test]
-        fn text_without_placeholders_stays_as_it_is(text in any::<String>()) {
+        fn text_without_placeholders_is_unchanged(text in any::<String>()) {
             prop_assume!(!text.contains(OPEN));
             let template = TextTemplate::parse(&text).unwrap();
             prop_assert_eq!(&**template.render(&BTreeMap::new()), text.as_bytes());

@@ -15,12 +15,12 @@ use crate::sealed_secret::SealedSecret;
 use crate::template::TextTemplate;
 use crate::wiped::WipedSecret;
 
-/// The Secret that `sealed_secret` describes: all of it or nothing.
+/// Opens the whole Secret that `sealed_secret` describes, or fails.
 ///
-/// It has the SealedSecret's own name and namespace, the type, labels and annotations of the template less
-/// the tracking marks of other tools, and nothing else of the SealedSecret's metadata. Its data are the
-/// opened values and what the templates give for them. For policy [`Merge`](crate::Policy::Merge) it is no
-/// whole Secret but what is added to one, so it has no type. `values` are those of `sealed_secret`.
+/// It has the SealedSecret's own name and namespace, and the type, labels and annotations of the template
+/// without the tracking marks of other tools. It has no other metadata of the SealedSecret. Its data are the
+/// opened values and the rendered templates. With policy [`Merge`](crate::Policy::Merge) it is only the part
+/// to add to an existing Secret, so it has no type. `values` are those of `sealed_secret`.
 pub fn unseal(
     sealed_secret: &SealedSecret,
     values: &ParsedValues,
@@ -44,7 +44,7 @@ pub fn unseal(
     }
     let templates = sealed_secret.spec.template.as_ref().map(|template| &template.data);
     match rules::unfit_value(&secret) {
-        // A template was judged before any value was known, and must not be judged by what it rendered.
+        // A template was checked before any value was known, and must not be checked by its rendering.
         Some(key) if !templates.is_some_and(|templates| templates.contains_key(key)) => {
             Err(UnsealError::Unfit { key, type_: secret.type_.clone().unwrap_or_default() })
         }
@@ -52,7 +52,7 @@ pub fn unseal(
     }
 }
 
-/// Adds what the templates give for the values of `secret`.
+/// Adds the templates, rendered with the values of `secret`.
 fn render<'a>(
     templates: impl Iterator<Item = (&'a String, &'a String)>,
     mut secret: WipedSecret,

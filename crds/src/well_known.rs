@@ -1,45 +1,46 @@
-//! Names that others act on too: labels, annotations, types of Secrets, and how sealed values begin.
+//! Names that other programs use too: labels, annotations, types of Secrets, and how sealed values begin.
 
-/// The API group, and the prefix of our labels and annotations.
+/// The API group, and the prefix of Bulla's labels and annotations.
 pub const GROUP: &str = "bulla.dev";
-/// `apiVersion` of all our kinds.
+/// The `apiVersion` of all of Bulla's kinds.
 pub const API_VERSION: &str = "bulla.dev/v1alpha1";
-/// The label by which targets are watched: `owned` on ours, `adopt` or `merge` where somebody consents.
+/// The label by which targets are watched: `owned` on Bulla's own; `adopt` or `merge` on a Secret whose owner
+/// allows it.
 pub const TARGET_LABEL: &str = "bulla.dev/target";
 /// The value of [`TARGET_LABEL`] on a Secret that a SealedSecret keeps.
 pub const TARGET_OWNED: &str = "owned";
-/// The value of [`TARGET_LABEL`] on a Secret that may be taken over whole.
+/// The value of [`TARGET_LABEL`] on a Secret that may be taken over entirely.
 pub const TARGET_ADOPT: &str = "adopt";
 /// The value of [`TARGET_LABEL`] on a Secret to which keys may be added.
 pub const TARGET_MERGE: &str = "merge";
-/// The `type` of the Secret that holds an identity, so that a field selector finds just these.
+/// The `type` of a Secret that holds an identity, so that a field selector finds only these Secrets.
 pub const IDENTITY_SECRET_TYPE: &str = "bulla.dev/identity";
 /// The data key of an identity Secret: an age identity file, as `age-keygen` writes it.
 pub const IDENTITY_SECRET_KEY: &str = "identity.txt";
-/// The `type` of the Secret that holds an identity sealed to the recovery recipients.
+/// The `type` of a Secret that holds an identity sealed to the recovery recipients.
 pub const BACKUP_SECRET_TYPE: &str = "bulla.dev/identity-backup";
 /// The data key of a backup Secret: an age file, see [`keys::seal_identity`].
 pub const BACKUP_SECRET_KEY: &str = "identity.age";
-/// On an Active SealingKey, with any value: the controller is asked to make its successor now.
+/// On an Active SealingKey, with any value: asks the controller to make its successor now.
 pub const RENEW_ANNOTATION: &str = "bulla.dev/renew";
-/// On a SealingKey: since when it is Active, by the API server's time, if not since it was made.
+/// On a SealingKey that became Active after it was made: when it did, by the API server's time.
 pub const ACTIVATED_ANNOTATION: &str = "bulla.dev/activated";
-/// On a SealingKey that was Active: the name of the key that takes over. It is written together with the state
-/// Retired, so that of two who renew at the same time one loses.
+/// On a SealingKey that was Active: the name of its successor. It is written together with the state Retired, so
+/// that if two clients renew at the same time, only one succeeds.
 pub const SUCCESSOR_ANNOTATION: &str = "bulla.dev/successor";
-/// On an identity Secret, `true`: its key was revoked, whatever becomes of its SealingKey.
+/// On an identity Secret, `true`: its key was revoked, even if its SealingKey is changed or deleted.
 pub const REVOKED_ANNOTATION: &str = "bulla.dev/revoked";
-/// On what the cluster refuses to delete, `true`: it may be deleted after all.
+/// On an object that the cluster refuses to delete, `true`: allows its deletion.
 pub const ALLOW_DELETE_ANNOTATION: &str = "bulla.dev/allow-delete";
 
-/// What client-side `kubectl apply` leaves in everything. Nobody misses it.
+/// The annotation that client-side `kubectl apply` adds to every object. Bulla leaves it out without a message.
 pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// How every age file begins in base64: `age-encryption.org/v1`.
 pub const AGE_PREFIX: &str = "YWdlLWVuY3J5cHRpb24ub3JnL3Yx";
 
 /// How every sealed value begins: the base64 of `age-encryption.org/v1`, a new line and `-> bulla.dev/v1`,
-/// as far as it does not depend on what follows.
+/// without the last characters, which depend on the bytes that follow.
 pub const SEALED_PREFIX: &str = "YWdlLWVuY3J5cHRpb24ub3JnL3YxCi0+IGJ1bGxhLmRldi92MS";
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prefixes_are_what_a_sealed_value_begins_with() {
+    fn sealed_values_begin_with_the_prefixes() {
         let start = BASE64_STANDARD.encode("age-encryption.org/v1\n-> bulla.dev/v1 strict");
         assert!(start.starts_with(SEALED_PREFIX));
         assert!(SEALED_PREFIX.starts_with(AGE_PREFIX));

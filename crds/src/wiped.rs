@@ -1,4 +1,4 @@
-//! A Secret in the clear that is wiped when it is dropped.
+//! A plaintext Secret that is wiped when it is dropped.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,24 +14,24 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::length::json_length;
 
-/// A Secret with plaintext in it: wiped when dropped, and unprintable beyond its name.
+/// A plaintext Secret. It is wiped when dropped, and only its name can be printed.
 #[derive(Default)]
 pub struct WipedSecret(Secret);
 
 impl WipedSecret {
-    /// Takes over a Secret, to wipe it.
+    /// Takes a Secret, to wipe it when dropped.
     pub fn new(secret: Secret) -> Self {
         Self(secret)
     }
 
-    /// Changes what is not secret about it.
+    /// Changes the parts that are not secret.
     pub fn with(mut self, change: impl FnOnce(&mut Secret)) -> Self {
         change(&mut self.0);
         self
     }
 
-    /// The Secret as the body of a request. What it is made of is wiped, and so is it: the Secret's own
-    /// serialiser would leave every value behind in base64.
+    /// The Secret as the body of a request. The body and the buffers behind it are wiped: the Secret's own
+    /// serializer would leave every value behind in base64.
     ///
     /// ```
     /// use bulla_crds::WipedSecret;
@@ -58,7 +58,7 @@ impl WipedSecret {
             string_data: self.0.string_data.as_ref(),
             type_: self.0.type_.as_deref(),
         };
-        // Measured first, so that the buffer does not grow and leave copies behind.
+        // The length is measured first, so that the buffer does not grow and leave copies behind.
         let length = json_length(&body);
         let mut json = Zeroizing::new(Vec::with_capacity(length));
         let written = serde_json::to_writer(&mut *json, &body);
@@ -67,7 +67,7 @@ impl WipedSecret {
     }
 }
 
-/// A Secret as it is sent.
+/// A Secret in the form that is sent.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_is_what_the_secret_itself_serialises_to() {
+    fn the_body_equals_the_serialized_secret() {
         for manifest in [
             json!({"metadata": {"name": "db"}}),
             json!({"metadata": {}, "data": {}}),

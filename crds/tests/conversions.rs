@@ -41,7 +41,7 @@ fn db() -> Value {
 }
 
 #[test]
-fn a_secret_comes_back_as_it_was() {
+fn a_secret_is_unchanged_after_sealing_and_unsealing() {
     let fixture = Fixture::new();
     let mut manifest = db();
     manifest["type"] = json!("example.com/db");
@@ -64,7 +64,7 @@ fn the_manifest_is_minimal() {
 }
 
 #[test]
-fn tracking_marks_are_taken_over_neither_way() {
+fn tracking_marks_are_left_out_both_ways() {
     let fixture = Fixture::new();
     let mut manifest = db();
     manifest["metadata"]["annotations"] =
@@ -95,7 +95,7 @@ fn a_value_in_a_label_or_annotation_is_refused() {
 }
 
 #[test]
-fn a_value_moved_anywhere_else_is_refused() {
+fn a_value_moved_to_another_address_is_refused() {
     let fixture = Fixture::new();
     let sealed_secret = fixture.seal(db()).unwrap();
 
@@ -148,7 +148,7 @@ fn each_cause_has_its_own_reason() {
 }
 
 #[test]
-fn a_label_key_that_is_a_value_is_not_named() {
+fn a_label_key_that_contains_a_value_is_not_quoted() {
     let mut manifest = db();
     manifest["data"]["password"] = json!("aHVudGVyMg==");
     manifest["metadata"]["labels"] = json!({"hunter2": "x"});
@@ -192,7 +192,7 @@ fn labels_that_the_api_server_would_refuse_are_not_sealed() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_not_sealed() {
+fn a_secret_that_breaks_a_rule_is_not_sealed() {
     let fixture = Fixture::new();
     assert_eq!(fixture.seal(json!({"metadata": {"name": "db"}})).unwrap_err(), SealError::Empty);
     let mut manifest = db();
@@ -233,7 +233,7 @@ fn a_bad_template_is_refused_before_any_value_is_opened() {
 }
 
 #[test]
-fn a_rendered_docker_config_is_not_judged_by_its_values() {
+fn a_rendered_docker_config_is_valid_with_any_values() {
     let fixture = Fixture::new();
     let mut sealed_secret = fixture.seal(db()).unwrap();
     let text = "{\"auths\": {\"r\": {\"password\": {{ password | json }}}}}";
@@ -247,7 +247,7 @@ fn a_rendered_docker_config_is_not_judged_by_its_values() {
 }
 
 #[test]
-fn what_is_merged_has_no_type() {
+fn a_secret_to_merge_has_no_type() {
     let fixture = Fixture::new();
     let mut sealed_secret = fixture.seal(db()).unwrap();
     sealed_secret.spec.target = Some(TargetSpec { policy: Policy::Merge });

@@ -1,4 +1,4 @@
-//! The committed CustomResourceDefinitions are the ones that the types give.
+//! The committed CustomResourceDefinitions match the types.
 //!
 //! `UPDATE=1 cargo test -p bulla-crds --test generated` refreshes them.
 
