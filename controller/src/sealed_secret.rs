@@ -278,7 +278,7 @@ async fn settle(
         let revoked = ctx.key_store.revoked();
         let limits = limits(&ctx.args);
         let plan = match plan::decide(&observed, &ctx.key_store.keyring(), &revoked, &limits) {
-            Conclusion::CarryOut(plan) => plan,
+            Conclusion::CarryOut(plan) => *plan,
             Conclusion::ReadMore(more) => {
                 reading = more;
                 continue;

@@ -87,7 +87,7 @@ pub(super) enum Conclusion {
     /// Read more: too little is known to decide.
     ReadMore(Reading),
     /// Carry out this plan.
-    CarryOut(Plan),
+    CarryOut(Box<Plan>),
 }
 
 /// What to do about the target.
@@ -161,15 +161,16 @@ pub(super) fn decide(
 ) -> Conclusion {
     let Observed { sealed_secret, values, target } = observed;
     if let Some(refusal) = limits.refusal(sealed_secret) {
-        return Conclusion::CarryOut(refusal);
+        return Conclusion::CarryOut(Box::new(refusal));
     }
     if policy(sealed_secret) == Policy::Merge && !target.is_known_by_keys() {
         return Conclusion::ReadMore(Reading::Keys);
     }
-    Conclusion::CarryOut(match unseal(sealed_secret, values, keyring) {
+    let plan = match unseal(sealed_secret, values, keyring) {
         Ok(secret) => plan(sealed_secret, target, secret),
         Err(error) => refuse(&error, revoked),
-    })
+    };
+    Conclusion::CarryOut(Box::new(plan))
 }
 
 /// What to do about a target that should hold `secret`.
@@ -481,7 +482,7 @@ mod tests {
 
         fn plan(&self, target: TargetState) -> Plan {
             match self.decide(target) {
-                Conclusion::CarryOut(plan) => plan,
+                Conclusion::CarryOut(plan) => *plan,
                 Conclusion::ReadMore(reading) => panic!("{reading:?} must be read first"),
             }
         }
@@ -719,9 +720,7 @@ mod tests {
         let labels = ["team".to_owned()];
         let limits = Limits { labels: &labels, ..Limits::default() };
         let conclusion = decide(&observed, &fixture.keyring, &BTreeSet::new(), &limits);
-        let Conclusion::CarryOut(Plan::Refuse { reason: Reason::LabelRefused, .. }) = conclusion
-        else {
-            panic!("{conclusion:?}");
-        };
+        let Conclusion::CarryOut(plan) = conclusion else { panic!("{conclusion:?}") };
+        assert!(matches!(*plan, Plan::Refuse { reason: Reason::LabelRefused, .. }), "{plan:?}");
     }
 }
