@@ -19,7 +19,7 @@ pub const IDENTITY_SECRET_TYPE: &str = "bulla.dev/identity";
 pub const IDENTITY_SECRET_KEY: &str = "identity.txt";
 /// The `type` of a Secret that holds an identity sealed to the recovery recipients.
 pub const BACKUP_SECRET_TYPE: &str = "bulla.dev/identity-backup";
-/// The data key of a backup Secret: an age file, see [`keys::seal_identity`].
+/// The data key of a backup Secret: an age file, see [`crate::keys::seal_identity`].
 pub const BACKUP_SECRET_KEY: &str = "identity.age";
 /// On an Active SealingKey, with any value: asks the controller to make its successor now.
 pub const RENEW_ANNOTATION: &str = "bulla.dev/renew";
