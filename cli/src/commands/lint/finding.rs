@@ -79,7 +79,7 @@ impl Finding {
         if let Some(mark) = mark {
             place.point_at(mark);
         }
-        Self { shown: mark.map(ShownLine::of_field), ..Self::at(rule, place, message) }
+        Self { shown: mark.and_then(ShownLine::of_field), ..Self::at(rule, place, message) }
     }
 
     /// About a place in an object.
@@ -99,7 +99,7 @@ impl Finding {
         Self {
             object: Some(object.title()),
             key: key.map(str::to_owned),
-            shown: mark.map(|mark| ShownLine::of_key(&mark, object.value, path)),
+            shown: mark.and_then(|mark| ShownLine::of_key(&mark, object.value, path)),
             ..Self::at(rule, place, message)
         }
     }

@@ -110,8 +110,7 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
         };
         let place = FindingPlace { columns: Some(column..end), ..FindingPlace::line(file, line) };
         let shown = ShownLine::of_identity(column, prefix);
-        findings
-            .push(Finding { shown: Some(shown), ..Finding::at(Rule::AgeIdentity, place, what) });
+        findings.push(Finding { shown, ..Finding::at(Rule::AgeIdentity, place, what) });
     }
     findings
 }

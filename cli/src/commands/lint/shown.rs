@@ -14,6 +14,9 @@ const MAX_TEXT_CHARS: usize = 60;
 /// As much of a sealed value as is shown.
 const SEALED_CHARS: usize = 12;
 
+/// How far to the right a part of a line may begin that is shown. A file may be one line with many findings.
+const MAX_COLUMN: usize = 1000;
+
 const MASK: &str = "***";
 
 /// One line, and the part of it that is meant, in bytes.
@@ -24,8 +27,8 @@ pub(super) struct ShownLine {
 }
 
 impl ShownLine {
-    /// The line of a key. Of its value is shown what names the object, and the beginning of what is sealed.
-    pub(super) fn of_key(mark: &Mark, object: &Value, path: &[Step<'_>]) -> Self {
+    /// The line of a key, unless it is too far to the right. Of its value is shown what names the object, and the beginning of what is sealed.
+    pub(super) fn of_key(mark: &Mark, object: &Value, path: &[Step<'_>]) -> Option<Self> {
         let path = &path[..mark.depth];
         let value = match value_at(object, path) {
             None | Some(Value::Array(_) | Value::Object(_)) => String::new(),
@@ -45,20 +48,23 @@ impl ShownLine {
     }
 
     /// The line of a field, without its value.
-    pub(super) fn of_field(mark: &Mark) -> Self {
+    pub(super) fn of_field(mark: &Mark) -> Option<Self> {
         Self::new(mark.columns.start, &escape::line(&mark.token), ":")
     }
 
     /// The line of an identity, of which nothing is shown.
-    pub(super) fn of_identity(column: usize, prefix: &str) -> Self {
+    pub(super) fn of_identity(column: usize, prefix: &str) -> Option<Self> {
         Self::new(column, &format!("{prefix}{MASK}"), "")
     }
 
-    fn new(column: usize, token: &str, rest: &str) -> Self {
+    fn new(column: usize, token: &str, rest: &str) -> Option<Self> {
+        if column > MAX_COLUMN {
+            return None;
+        }
         // What is before it can be plaintext, and takes as much room as it did.
         let before = " ".repeat(column - 1);
         let span = before.len()..before.len() + token.len();
-        Self { text: format!("{before}{token}{rest}"), span }
+        Some(Self { text: format!("{before}{token}{rest}"), span })
     }
 }
 
@@ -94,7 +100,7 @@ mod tests {
         let token = (*path.last().unwrap()).to_owned();
         let mark = Mark { line: 1, columns: column..column + 1, token, depth: path.len() };
         let path: Vec<_> = path.iter().map(|key| Step::Key(key)).collect();
-        let shown = ShownLine::of_key(&mark, object, &path);
+        let shown = ShownLine::of_key(&mark, object, &path).unwrap();
         assert_eq!(&shown.text[shown.span.clone()], escape::line(&mark.token));
         shown.text
     }
@@ -122,6 +128,8 @@ mod tests {
         ] {
             assert_eq!(shown(column, &object, path), text);
         }
-        assert_eq!(ShownLine::of_identity(3, "AGE-SECRET-KEY-").text, "  AGE-SECRET-KEY-***");
+        let identity = |column| ShownLine::of_identity(column, "AGE-SECRET-KEY-");
+        assert_eq!(identity(3).unwrap().text, "  AGE-SECRET-KEY-***");
+        assert_eq!(identity(MAX_COLUMN + 1), None);
     }
 }
