@@ -14,11 +14,9 @@ use crate::{SourceFile, files, none};
 
 /// Beginnings of the paths of files that are still to be reworded; the list only shrinks.
 const NOT_YET: &[&str] = &[
-    "ARCHITECTURE.md",
     "cli/",
     "crds/",
     "docs/guide.md",
-    "docs/reference.md",
     "manifests/",
     "sealing/",
     "tests/controller/policies.rs",

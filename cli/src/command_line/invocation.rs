@@ -19,8 +19,8 @@ use crate::report::output::{self, MessageFlags};
 /// Each value becomes a standard age file that only the cluster can open. It names, tamper-proof, the namespace,
 /// name and key that it is for. Commands work offline unless they need a cluster's keys or new headers from it.
 ///
-/// Exit codes: 0 done; 1 the answer is no (lint found something, the diff is not empty, a value does not open); 2
-/// the command failed (usage, input, files, cluster).
+/// Exit codes: 0 done; 1 a check failed (lint found something, the diff is not empty, a value does not open); 2 the
+/// command failed (usage, input, files, cluster).
 #[derive(Parser)]
 #[command(name = "bulla", version, max_term_width = 100)]
 pub(crate) struct Cli {
