@@ -157,7 +157,7 @@ fn any_age_opens_a_file_that_a_passphrase_protects() -> Result<()> {
         2,
         "cannot ask for the passphrase without a terminal\n",
     )?;
-    let missing = format!("because there is no identity Secret: {from_file}\n");
+    let missing = format!("cannot back up {from_file}: no identity Secret\n");
     let command = "backup -o out --passphrase --passphrase-file passphrase";
     place.refused(command, 1, &missing)?;
     let file = format!("out/{key}.age");

@@ -104,7 +104,7 @@ fn a_holder_is_required_when_the_cluster_has_several() -> Result<()> {
     place.refused(
         "fetch --environment prod --yes",
         2,
-        "has keys of several holders: eu, us\nhint: name the one that is meant with --holder",
+        "has keys of several holders: eu, us\nhint: choose one with --holder",
     )?;
     place.refused(
         "fetch --environment prod --holder asia --yes",
