@@ -50,7 +50,7 @@ fn another_holders_key_is_declared_and_follows_its_predecessor() -> Result<()> {
     for (line, message) in [
         (
             format!("activate -r {} --holder us --yes", second.recipient()),
-            "is declared already, for holder recovery",
+            "is already declared, for holder recovery",
         ),
         (
             format!("activate -r {} --holder eu --yes", identity()?.recipient()),
