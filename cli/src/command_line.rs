@@ -1,4 +1,4 @@
-//! The command line as it is typed: flags that several commands share, completion, and how the program is invoked.
+//! The command line: flags that several commands share, completion, and how the program was invoked.
 
 pub(crate) mod completion;
 pub(crate) mod flags;
