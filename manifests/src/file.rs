@@ -135,15 +135,9 @@ impl ManifestFile {
         if !added.is_empty() {
             bytes = self.with_added(&bytes, added)?;
         }
-        let input = Input { name: self.name().to_owned(), bytes };
-        let new = Self::parse(input, self.kinds).map_err(|_| NotEdited)?;
         let old = self.documents.iter().zip(&expected);
         let expected = old.map(|(old, new)| new.as_ref().map_or(old.value(), |tree| tree.value()));
-        if new.documents.iter().map(Document::value).eq(expected.chain(added)) {
-            Ok(new)
-        } else {
-            Err(NotEdited)
-        }
+        self.read_again(bytes, expected.chain(added))
     }
 
     /// The file without some of its comments, and with the same documents otherwise.
@@ -168,11 +162,22 @@ impl ManifestFile {
             kept
         };
         let texts: Vec<_> = self.documents.iter().map(text).collect();
-        let input = Input { name: self.name().to_owned(), bytes: self.rewritten(&texts) };
+        self.read_again(self.rewritten(&texts), self.documents.iter().map(Document::value))
+    }
+
+    /// The file that the new bytes are, if its documents are exactly the expected ones.
+    fn read_again<'v>(
+        &self,
+        bytes: Zeroizing<Vec<u8>>,
+        expected: impl Iterator<Item = &'v Value>,
+    ) -> Result<Self, NotEdited> {
+        let input = Input { name: self.name().to_owned(), bytes };
         let new = Self::parse(input, self.kinds).map_err(|_| NotEdited)?;
-        let values = |file: &Self| file.documents.iter().map(Document::value).cloned().collect();
-        let (old_values, new_values): (Vec<_>, Vec<_>) = (values(self), values(&new));
-        if old_values == new_values { Ok(new) } else { Err(NotEdited) }
+        if new.documents.iter().map(Document::value).eq(expected) {
+            Ok(new)
+        } else {
+            Err(NotEdited)
+        }
     }
 
     /// The file with other documents in place of its own, and nothing else between them than there was.
