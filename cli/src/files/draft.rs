@@ -105,7 +105,7 @@ pub(crate) fn report<'a>(
     }
 }
 
-/// `, 2 files left as they were`, or nothing if all of them could be worked out.
+/// `, 2 files unchanged`, or nothing if no file was refused.
 pub(crate) fn files_left<'a>(files: impl IntoIterator<Item = &'a FileDraft>) -> String {
     match files.into_iter().filter(|file| file.is_refused()).count() {
         0 => String::new(),
