@@ -39,11 +39,11 @@ fn every_scope_opens_to_the_same_bytes() -> Result<()> {
         ensure!(
             run.stdout
                 == format!(
-                    "db.yaml: 1 object migrated\n  prod/db: 5 values of bitnami, scope {scope}\n"
+                    "db.yaml: 1 object migrated\n  prod/db: 5 values from bitnami, scope {scope}\n"
                 )
         );
         ensure!(
-            run.stderr == "1 file, 1 object of other tools: 1 migrated with 5 values\n",
+            run.stderr == "1 file, 1 object from other tools: 1 migrated with 5 values\n",
             "{}",
             run.stderr
         );
@@ -69,13 +69,13 @@ fn every_scope_opens_to_the_same_bytes() -> Result<()> {
 }
 
 #[test]
-fn an_object_without_a_namespace_is_for_the_given_one() -> Result<()> {
+fn an_object_without_a_namespace_gets_the_given_one() -> Result<()> {
     let site = Site::new()?;
     site.write("key.pem", &keys()?[0])?;
     let strict = theirs("  name: db\n", &[("a", &one("prod/db", "hunter2")?)], "");
     site.write("db.yaml", &strict)?;
     let run = site.migrate(&["--from-key", "key.pem", "db.yaml"])?;
-    ensure!(run.code == 1 && run.stderr.contains("no namespace is named"), "{}", run.stderr);
+    ensure!(run.code == 1 && run.stderr.contains("the namespace is missing"), "{}", run.stderr);
     ensure!(run.stderr.contains("with -n"), "{}", run.stderr);
     let run = site.migrate(&["--from-key", "key.pem", "-n", "prod", "db.yaml"])?;
     ensure!(run.code == 0, "{}", run.stderr);
@@ -98,7 +98,7 @@ fn backup(keys: &[&str]) -> String {
     for (number, key) in keys.iter().enumerate() {
         list.push_str(&format!(
             "- apiVersion: v1\n  data:\n    tls.crt: {}\n    tls.key: {}\n  kind: Secret\n  metadata:\n    creationTimestamp: \"2026-01-0{}T00:00:00Z\"\n    generateName: sealed-secrets-key\n    labels:\n      sealedsecrets.bitnami.com/sealed-secrets-key: active\n    name: sealed-secrets-key{number}\n    namespace: kube-system\n    resourceVersion: \"{number}\"\n    uid: 5e0d0c2a-0000-4000-8000-00000000000{number}\n  type: kubernetes.io/tls\n",
-            BASE64_STANDARD.encode("not looked at"),
+            BASE64_STANDARD.encode("ignored"),
             BASE64_STANDARD.encode(key),
             number + 1,
         ));
@@ -143,7 +143,14 @@ fn keys_are_read_as_pem_and_as_a_backup() -> Result<()> {
         ensure!([&opened["a"], &opened["b"], &opened["c"]] == [&b"one"[..], b"two", b"three"]);
         let is_reported = run.stderr.contains("warning: backup.yaml: document 1, item 2, line ");
         ensure!(is_reported == (files == ["backup.yaml"]), "{}", run.stderr);
-        ensure!(!is_reported || run.stderr.contains("sealed-secrets-key1: tls.key is not a private RSA key; the Secret is passed over"), "{}", run.stderr);
+        ensure!(
+            !is_reported
+                || run.stderr.contains(
+                    "sealed-secrets-key1: tls.key is not a private RSA key; the Secret is skipped"
+                ),
+            "{}",
+            run.stderr
+        );
     }
     site.write("db.yaml", &object)?;
     let run = site.run_with_input(
@@ -162,14 +169,14 @@ fn a_file_without_a_key_is_refused() -> Result<()> {
     site.write("db.yaml", &object)?;
     let half = &first[..first.len() / 2];
     for (content, told) in [
-        ("", "there is no private RSA key in it"),
+        ("", "no private RSA key found"),
         (
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "there is no private RSA key in it",
+            "no private RSA key found",
         ),
-        (half, "a private key in it is damaged"),
-        (&first.replacen("MII", "MIJ", 1), "a private key in it is damaged"),
-        (&first.replace("RSA PRIVATE", "PRIVATE"), "a private key in it is damaged"),
+        (half, "a private key is damaged"),
+        (&first.replacen("MII", "MIJ", 1), "a private key is damaged"),
+        (&first.replace("RSA PRIVATE", "PRIVATE"), "a private key is damaged"),
         (
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
             "protected by a passphrase",
@@ -178,7 +185,7 @@ fn a_file_without_a_key_is_refused() -> Result<()> {
             "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
             "protected by a passphrase",
         ),
-        (&backup(&["not a key"]), "there is no private RSA key in it"),
+        (&backup(&["not a key"]), "no private RSA key found"),
         ("apiVersion: v1\nkind: List\nitems: [\n", "not valid YAML"),
     ] {
         site.write("key.pem", content)?;
@@ -215,9 +222,8 @@ fn a_value_for_another_key_or_place_is_distinguished_from_a_damaged_one() -> Res
     };
     let cut = |length: usize| BASE64_STANDARD.encode(&whole[..length]);
     let rsa = 2 + 256;
-    let no_key =
-        "none of the keys opens it: it is sealed to another key, for another place, or damaged";
-    let behind = "damaged: its key opens and the value behind it does not";
+    let no_key = "none of the keys opens it: it is sealed to another key or for another place, or it is damaged";
+    let behind = "damaged: its session key opens, but the value does not";
     let short = "damaged: it ends too early";
     for (what, text, told) in [
         ("another key", texts[1].clone(), no_key),
@@ -226,12 +232,12 @@ fn a_value_for_another_key_or_place_is_distinguished_from_a_damaged_one() -> Res
         (
             "cluster-wide",
             texts[4].clone(),
-            "it is sealed cluster-wide, and the annotations say strict",
+            "it is sealed cluster-wide, but the annotations say strict",
         ),
         (
             "namespace-wide",
             texts[5].clone(),
-            "it is sealed namespace-wide, and the annotations say strict",
+            "it is sealed namespace-wide, but the annotations say strict",
         ),
         ("high length", changed(0), "sealed to a key of "),
         ("low length", changed(1), "sealed to a key of 2056 bits"),
@@ -261,7 +267,7 @@ fn a_value_for_another_key_or_place_is_distinguished_from_a_damaged_one() -> Res
         ensure!(!run.stderr.contains("key good"), "{what}: {}", run.stderr);
         ensure!(
             run.stderr.ends_with(
-                "1 file, 1 object of other tools: 0 migrated with 0 values; 1 file left as it was\n"
+                "1 file, 1 object from other tools: 0 migrated with 0 values; 1 file unchanged\n"
             ),
             "{what}: {}",
             run.stderr
@@ -273,7 +279,7 @@ fn a_value_for_another_key_or_place_is_distinguished_from_a_damaged_one() -> Res
 }
 
 #[test]
-fn a_scope_that_only_the_template_names_is_found() -> Result<()> {
+fn a_scope_named_only_in_the_template_is_found() -> Result<()> {
     let site = Site::new()?;
     site.write("key.pem", &keys()?[0])?;
     let template = "  template:\n    metadata:\n      annotations:\n        sealedsecrets.bitnami.com/cluster-wide: \"true\"\n";
@@ -281,7 +287,7 @@ fn a_scope_that_only_the_template_names_is_found() -> Result<()> {
         site.write("db.yaml", theirs(DB, &[("a", &one(label, "hunter2")?)], template))?;
         let run = site.migrate(&["--from-key", "key.pem", "db.yaml"])?;
         let note = format!(
-            "its annotations say strict and those of its template cluster-wide: the values are {which}"
+            "its annotations say strict, those of its template say cluster-wide; the values are {which}"
         );
         ensure!(run.code == 0 && run.stderr.contains(&note), "{}", run.stderr);
         ensure!(site.values("db.yaml")?["a"] == b"hunter2");

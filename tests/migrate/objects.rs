@@ -111,7 +111,7 @@ fn comments_order_and_quotes_stay() -> Result<()> {
         ensure!(run.code == 0, "{}", run.stderr);
         ensure!(
             run.stderr
-                == "note: db.yaml: document 1, line 5: shop/db: label app.kubernetes.io/managed-by is not taken over: tools track their own objects by it\n1 file, 1 object of other tools: 1 migrated with 2 values; 1 object of other kinds not looked at\n",
+                == "note: db.yaml: document 1, line 5: shop/db: label app.kubernetes.io/managed-by is not taken over: tools track their own objects by it\n1 file, 1 object from other tools: 1 migrated with 2 values; 1 object of other kinds skipped\n",
             "{}",
             run.stderr
         );
@@ -140,7 +140,7 @@ fn a_comment_without_a_place_is_reported() -> Result<()> {
     );
     let run = migrate(&site, &theirs(&metadata, &[("a", &one("", "hunter2")?)], ""))?;
     ensure!(run.code == 0, "{}", run.stderr);
-    let told = "a comment is not carried over: what it was about is gone";
+    let told = "a comment is dropped, because the field that it belonged to is gone";
     for line in [6, 7, 8] {
         let note = format!("note: db.yaml: document 1, line {line}: prod/db: {told}");
         ensure!(run.stderr.contains(&note), "line {line}: {}", run.stderr);
@@ -234,7 +234,7 @@ fn templates_types_and_policies_are_carried_over() -> Result<()> {
         (annotations(&["skip-set-owner-references"]), json!({"target": {"policy": "Orphan"}}), "now policy Orphan"),
         (annotations(&["managed"]), json!({}), "bulla.dev/target: adopt"),
         (annotations(&["patch"]) + "    type: Opaque\n", json!({"target": {"policy": "Merge"}}), "now policy Merge"),
-        (annotations(&["patch", "managed"]), json!({"target": {"policy": "Merge"}}), "managed beside patch"),
+        (annotations(&["patch", "managed"]), json!({"target": {"policy": "Merge"}}), "managed together with patch"),
         (annotations(&["patch"]).replace("true", "false"), json!({}), ""),
         ("    data:\n      x: '<{{- .a -}} >'\n".into(), json!({"template": {"data": {"x": "<{{ a }}>"}}}), ""),
         ("    type: kubernetes.io/tls\n    data: {tls.crt: '{{ .a }}', tls.key: ''}\n".into(), json!({"template": {"type": "kubernetes.io/tls", "data": {"tls.crt": "{{ a }}", "tls.key": ""}}}), ""),
@@ -261,20 +261,20 @@ fn a_field_without_an_equivalent_is_refused_with_its_place() -> Result<()> {
     let template = |text: &str| theirs(DB, &values, &format!("  template:\n{text}"));
     let object = theirs(DB, &values, "");
     for (object, line, told) in [
-        (object.replace("v1alpha1", "v1beta1"), 1, "only bitnami.com/v1alpha1 is known"),
+        (object.replace("v1alpha1", "v1beta1"), 1, "only bitnami.com/v1alpha1 is supported"),
         (
             object.replace("  name: db\n", "  generateName: db\n"),
             4,
             "a sealed value is for one name",
         ),
-        (theirs(DB, &values, "  data: QUFB\n"), 9, "spec.data is not migrated"),
+        (theirs(DB, &values, "  data: QUFB\n"), 9, "spec.data cannot be migrated"),
         (theirs(DB, &values, "  more: {}\n"), 9, "spec.more has no equivalent"),
         (theirs(DB, &[], ""), 1, "there is no data to seal"),
         (theirs(DB, &[("a", "1")], ""), 8, "not text, so not a sealed value"),
         (theirs(DB, &[("\"a b\"", &a)], ""), 8, "not a valid data key"),
         (template("    more: 1\n"), 10, "spec.template.more has no equivalent"),
         (template("    type: 1\n"), 10, "the type is not text"),
-        (template("    immutable: \"true\"\n"), 10, "neither true nor false"),
+        (template("    immutable: \"true\"\n"), 10, "must be true or false"),
         (template("    type: kubernetes.io/service-account-token\n"), 1, "are refused"),
         (template("    type: kubernetes.io/tls\n"), 1, "needs tls.crt"),
         (
@@ -297,7 +297,7 @@ fn a_field_without_an_equivalent_is_refused_with_its_place() -> Result<()> {
                 "    metadata: {labels: {a: b}, annotations: {sealedsecrets.bitnami.com/patch: \"true\"}}\n",
             ),
             9,
-            "policy Merge adds data and nothing else",
+            "policy Merge adds only data",
         ),
         (
             template(
@@ -308,8 +308,8 @@ fn a_field_without_an_equivalent_is_refused_with_its_place() -> Result<()> {
         ),
         (template("    data: {x: '{{ .b }}'}\n"), 10, "there is no sealed value with the key b"),
         (template("    data: {x: '{{ if .a }}y{{ end }}'}\n"), 10, "have an equivalent"),
-        (template("    data: {a: '{{ .a }}'}\n"), 10, "takes the place of a sealed value"),
-        (template("    data: {x: null}\n"), 10, "kept out of the Secret by null"),
+        (template("    data: {a: '{{ .a }}'}\n"), 10, "the template of a replaces a sealed value"),
+        (template("    data: {x: null}\n"), 10, "null keeps x out of the Secret"),
         (template("    data: {x: 1}\n"), 10, "the template of x is not text"),
         (
             template(
@@ -372,7 +372,7 @@ fn the_result_of_one_file_can_be_written_elsewhere() -> Result<()> {
     ensure!(site.read("db.yaml")? == object);
     let run = with(&["x.yaml", "new.yaml"])?;
     ensure!(
-        run.code == 2 && run.stderr.contains("-o takes the result of one file that is named"),
+        run.code == 2 && run.stderr.contains("-o takes exactly one input file, not a folder"),
         "{}",
         run.stderr
     );

@@ -91,13 +91,13 @@ fn secrets_become_sealed_secrets_with_their_comments() -> Result<()> {
     ensure!(run.code == 0, "{}", run.stderr);
     ensure!(
         run.stdout
-            == "db.yaml: 2 objects migrated\n  shop/db: 3 values of sops, scope strict\n  shop/second: 1 value of sops, scope strict\n",
+            == "db.yaml: 2 objects migrated\n  shop/db: 3 values from sops, scope strict\n  shop/second: 1 value from sops, scope strict\n",
         "{}",
         run.stdout
     );
     ensure!(
         run.stderr
-            == "note: db.yaml: document 1, line 2: shop/db: 2 comments that SOPS had encrypted are left out: they would stand in the clear\n1 file, 2 objects of other tools: 2 migrated with 4 values\n",
+            == "note: db.yaml: document 1, line 2: shop/db: 2 comments that SOPS had encrypted are left out: they would become plaintext\n1 file, 2 objects from other tools: 2 migrated with 4 values\n",
         "{}",
         run.stderr
     );
@@ -153,7 +153,7 @@ fn readable_metadata_of_a_file_encrypted_as_a_whole_is_reported() -> Result<()> 
     let run = files.migrate(&["db.yaml"])?;
     ensure!(run.code == 0, "{}", run.stderr);
     ensure!(
-        run.stderr.contains("shop/db: metadata that SOPS had encrypted stands in the clear"),
+        run.stderr.contains("shop/db: metadata that SOPS had encrypted is now plaintext"),
         "{}",
         run.stderr
     );
@@ -223,12 +223,12 @@ fn a_file_that_cannot_be_migrated_stays_unchanged_and_is_reported() -> Result<()
     ensure!(run.code == 1, "{}", run.stderr);
     ensure!(run.stdout.starts_with("good.yaml: 1 object migrated\n"), "{}", run.stdout);
     for told in [
-        "error: mixed.yaml: there are other objects beside Secrets in it",
+        "error: mixed.yaml: contains objects other than Secrets",
         "error: hidden-map.yaml, decrypted: document 1, line 1: kind ConfigMap of v1 is not supported here",
         "error: no-base64.yaml, decrypted: document 1, line 8: data.k: not base64",
         "error: leaky.yaml: document 1, line 2: shop/second: label a contains the value of key k in the clear",
-        "error: edited.yaml: its MAC is wrong: it was changed without sops, or damaged",
-        "hint: see what it says: sops decrypt edited.yaml > /dev/null",
+        "error: edited.yaml: its MAC does not match: the file was changed without sops, or is damaged",
+        "hint: to see its error, run: sops decrypt edited.yaml > /dev/null",
     ] {
         ensure!(run.stderr.contains(told), "{told}: {}", run.stderr);
     }
@@ -255,7 +255,7 @@ fn without_sops_or_its_key_the_file_stays_unchanged() -> Result<()> {
     ensure!(run.code == 2, "{}", run.stderr);
     ensure!(
         run.stderr
-            == "error: db.yaml is encrypted by SOPS, and the program sops is not installed\nhint: install sops (https://getsops.io), or leave the file out\n",
+            == "error: db.yaml is encrypted with SOPS, but the program sops is not installed\nhint: install sops (https://getsops.io), or leave the file out\n",
         "{}",
         run.stderr
     );

@@ -84,7 +84,7 @@ fn a_tree_is_migrated_except_for_invalid_files() -> Result<()> {
         "error: tree/prod/broken.yaml: document 1, line 3, column 1: not valid YAML",
         "hint: it mentions bitnami.com/v1alpha1, so it is not skipped",
         "error: tree/elsewhere/db.yaml: no environment of tree/bulla.yaml covers this file",
-        "205 files, 202 objects of other tools: 199 migrated with 398 values; 3 files left as they were",
+        "205 files, 202 objects from other tools: 199 migrated with 398 values; 3 files unchanged",
     ] {
         ensure!(run.stderr.contains(told), "{told}: {}", run.stderr);
     }

@@ -1,7 +1,7 @@
 //! `bulla migrate`.
 //!
-//! First it opens each value in all files with the other tool's keys and seals it again, and writes nothing. Then
-//! it replaces each file entirely or not at all. Plaintext is only in memory.
+//! First it opens each value in all files with the other tool's keys and seals it again, without writing anything.
+//! Then it replaces each file entirely or not at all. Plaintext is only in memory.
 
 mod bitnami;
 mod conversion;
@@ -23,17 +23,17 @@ use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 use crate::who::destination::DestinationFlags;
 
-/// Turn secrets of Sealed Secrets or SOPS into SealedSecrets of Bulla
+/// Migrate secrets from Sealed Secrets or SOPS to Bulla
 ///
 /// Finds Bitnami SealedSecrets and SOPS-encrypted Secrets in files and folders and replaces each by a SealedSecret
 /// in the same place. Comments and everything else in the files stay. Anything without an equivalent is reported; a
 /// file with something that cannot be migrated stays unchanged.
 ///
-/// Bitnami's are opened offline with the controller's private keys (--from-key). Those of SOPS are opened by the
-/// sops program, with the keys that it finds. No plaintext is written anywhere.
+/// Bitnami's SealedSecrets are opened offline with the controller's private keys (--from-key). SOPS-encrypted
+/// Secrets are opened by the sops program, with the keys that it finds. No plaintext is written anywhere.
 ///
-/// Values are sealed to the recipients of -r and -R. Without these, to those that bulla.yaml pins for each file's
-/// environment. Without a bulla.yaml, to the cluster's own Active key.
+/// Values are sealed to the recipients of -r and -R; without these, to those that bulla.yaml pins for each file's
+/// environment; without a bulla.yaml, to the cluster's own Active key.
 ///
 /// In folders, *.yaml, *.yml and *.json that Git does not ignore are read. The exit code is 1 if something could
 /// not be migrated; other files are still done.
@@ -78,8 +78,8 @@ impl Migrate {
         input::refuse_stdin_twice(self.from_keys.iter().chain(recipients_files))?;
         let found = walk::manifests(&self.paths)?;
         if self.output.is_some() && (found.len() != 1 || !found[0].is_named) {
-            return Err(anyhow!("-o takes the result of one file that is named"))
-                .or_hint("name one file, or leave -o out to change the files in place");
+            return Err(anyhow!("-o takes exactly one input file, not a folder"))
+                .or_hint("pass one file, or leave -o out to change the files in place");
         }
         let keys = if self.from_keys.is_empty() {
             None

@@ -36,7 +36,7 @@ use scope::LabelledScopes;
 /// The `apiVersion` in every manifest of Bitnami's SealedSecrets.
 pub(super) const MARK: &str = "bitnami.com/v1alpha1";
 
-/// Whether it is one of Bitnami's SealedSecrets, in any version.
+/// Whether the object is one of Bitnami's SealedSecrets, in any version.
 pub(super) fn is_bitnamis(object: &Object<'_>) -> bool {
     let text = |field| object.value.get(field).and_then(Value::as_str).unwrap_or_default();
     text("apiVersion").starts_with("bitnami.com/") && text("kind") == "SealedSecret"
@@ -62,12 +62,8 @@ pub(super) fn convert(
     let annotations = metadata.annotations.as_ref();
     let scopes = LabelledScopes::of(annotations, &template.marks, namespace, name);
     let Some(keys) = keys else {
-        let hint = "name the files of their private keys with --from-key";
-        return Err(one(object.refuse(
-            &[],
-            "no key is given that could open its values",
-            Some(hint),
-        )));
+        let hint = "pass the private keys of Bitnami's controller with --from-key";
+        return Err(one(object.refuse(&[], "no private key given to open its values", Some(hint))));
     };
     let opened = OpenedValues::open(&object, spec, &scopes, keys)?;
     let scope = opened.scope(&object, &scopes, &mut notes).map_err(one)?;
@@ -118,21 +114,21 @@ fn spec_of<'a>(object: &BitnamiObject<'a>) -> Result<&'a Map<String, Value>, Dia
     if manifest.value.get("apiVersion").and_then(Value::as_str) != Some(MARK) {
         return Err(object.refuse(
             &[Step::Key("apiVersion")],
-            format!("only {MARK} is known"),
+            format!("only {MARK} is supported"),
             None,
         ));
     }
     let path = [Step::Key("spec")];
     let spec = object.map(manifest.value.get("spec").unwrap_or(&Value::Null), &path)?;
-    let spec = spec.ok_or_else(|| object.refuse(&[], "there is no spec", None))?;
+    let spec = spec.ok_or_else(|| object.refuse(&[], "the spec is missing", None))?;
     for (field, value) in spec {
         let path = [path[0], Step::Key(field)];
         match field.as_str() {
             "encryptedData" | "template" => {}
             _ if value.is_null() => {}
             "data" => {
-                let hint = "it is one deprecated ciphertext for a whole Secret: seal that Secret, as it is in the cluster, with bulla seal";
-                return Err(object.refuse(&path, "spec.data is not migrated", Some(hint)));
+                let hint = "it holds the whole Secret in one deprecated ciphertext: take the Secret from the cluster and seal it with bulla seal";
+                return Err(object.refuse(&path, "spec.data cannot be migrated", Some(hint)));
             }
             _ => return Err(object.no_equivalent(&path, None)),
         }
@@ -151,9 +147,9 @@ fn not_sealed(object: &BitnamiObject<'_>, error: &SealError) -> Diagnostic {
     };
     let path = key.map(|key| [Step::Key("spec"), Step::Key("encryptedData"), Step::Key(key)]);
     let hint = match error {
-        SealError::InTheClear { .. } => {
-            Some("labels and annotations are not sealed: take the value out of them, and change it")
-        }
+        SealError::InTheClear { .. } => Some(
+            "labels and annotations are not sealed: remove the value from them, and change the value",
+        ),
         error => diagnostic::hint_for_sealing(error),
     };
     object.refuse(path.as_ref().map_or(&[], |path| &path[..]), error, hint)

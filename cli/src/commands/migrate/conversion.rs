@@ -19,7 +19,7 @@ pub(super) struct Conversion {
 }
 
 impl Conversion {
-    /// Whether an object of the new file is as expected; also true if no whole SealedSecret is expected.
+    /// Whether an object of the new file is as expected; always true if no whole SealedSecret is expected.
     pub(super) fn is_met_by(&self, object: &Object<'_>) -> bool {
         self.expected.as_ref().is_none_or(|expected| expected == object.value)
     }

@@ -104,8 +104,8 @@ impl MigrateDraft {
         }
         self.objects = secrets;
         if secrets != count {
-            let hint = "SOPS encrypts a file as a whole, so it stays whole: move its Secrets to a file of their own";
-            let error = anyhow!("{}: there are other objects beside Secrets in it", self.file.name);
+            let hint = "SOPS encrypts a file as a whole, so it cannot be migrated in part: move its Secrets to a separate file";
+            let error = anyhow!("{}: contains objects other than Secrets", self.file.name);
             self.file.trouble(Failure::unable(error).hint(hint));
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl MigrateDraft {
 
     fn not_edited(&mut self) {
         let error = anyhow!("{}: {NotEdited}", self.file.name);
-        let hint = "write it without aliases and anchors first";
+        let hint = "remove its anchors and aliases first";
         self.file.trouble(Failure::unable(error).hint(hint));
     }
 
@@ -194,7 +194,7 @@ fn lost_comments(old: &Document, new: &Document, place: &Place) -> Vec<Migration
     });
     let note = |comment: Comment| {
         let position = Position { line: comment.line, ..place.position.clone() };
-        let message = "a comment is not carried over: what it was about is gone".into();
+        let message = "a comment is dropped, because the field that it belonged to is gone".into();
         MigrationNote { place: Place { position, ..place.clone() }, message }
     };
     lost.into_iter().map(note).collect()

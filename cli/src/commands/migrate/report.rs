@@ -1,4 +1,4 @@
-//! What was migrated, or would be, for people and for programs.
+//! Reports what was migrated, or would be, to people and programs.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ impl MigrateReport<'_> {
             for migrated in &draft.migrated {
                 let MigratedObject { place, from, scope, keys } = migrated;
                 let keys = count(keys.len(), "value");
-                let line = format!("  {}: {keys} of {from}, scope {scope}", place.object());
+                let line = format!("  {}: {keys} from {from}, scope {scope}", place.object());
                 text.push_str(&escape::line(&line));
                 text.push('\n');
             }
@@ -117,16 +117,16 @@ impl MigrateReport<'_> {
         let MigrateNumbers { objects, migrated, values, others } = self.numbers();
         let others = match others {
             0 => String::new(),
-            others => format!("; {} of other kinds not looked at", count(others, "object")),
+            others => format!("; {} of other kinds skipped", count(others, "object")),
         };
         let left = match self.drafts.iter().filter(|draft| draft.file.is_refused()).count() {
             0 => String::new(),
-            1 => "; 1 file left as it was".into(),
-            files => format!("; {files} files left as they were"),
+            1 => "; 1 file unchanged".into(),
+            files => format!("; {files} files unchanged"),
         };
         let nothing = if objects == 0 && left.is_empty() { "nothing to migrate; " } else { "" };
         format!(
-            "{nothing}{}, {} of other tools: {migrated} {} with {}{left}{others}",
+            "{nothing}{}, {} from other tools: {migrated} {} with {}{left}{others}",
             count(self.drafts.len(), "file"),
             count(objects, "object"),
             self.verb(),

@@ -78,7 +78,7 @@ pub(super) fn convert(
     let documents = encrypted.documents();
     if [plain.len(), old.len(), objects.len()] != [documents.len(); 3] {
         return Err(failed(anyhow!(
-            "a List is not migrated: write its Secrets as documents of their own"
+            "a List cannot be migrated: write its Secrets as separate documents"
         )));
     }
     let (mut conversions, mut refused) = (Vec::new(), Vec::new());
@@ -145,15 +145,15 @@ impl EncryptedSecret<'_> {
             |message: String| notes.push(MigrationNote { place: place.clone(), message });
         dropped.into_iter().for_each(&mut note);
         if self.old.value.get("metadata").is_some_and(holds_encrypted) {
-            note("metadata that SOPS had encrypted stands in the clear: names, labels and annotations are never sealed".into());
+            note("metadata that SOPS had encrypted is now plaintext: names, labels and annotations are never sealed".into());
         }
         match self.comments {
             0 => {}
             1 => note(
-                "1 comment that SOPS had encrypted is left out: it would stand in the clear".into(),
+                "1 comment that SOPS had encrypted is left out: it would become plaintext".into(),
             ),
             count => note(format!(
-                "{count} comments that SOPS had encrypted are left out: they would stand in the clear"
+                "{count} comments that SOPS had encrypted are left out: they would become plaintext"
             )),
         }
         notes

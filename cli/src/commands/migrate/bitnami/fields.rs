@@ -27,8 +27,7 @@ const IGNORED_METADATA: [&str; 11] = [
     "uid",
 ];
 
-const BY_HAND: &str =
-    "write it by hand in the language of docs/templates.md, or seal the finished text";
+const BY_HAND: &str = "write it by hand as docs/templates.md describes, or seal the finished text";
 
 /// The parts of Bitnami's template that Bulla's template can express.
 #[derive(Default)]
@@ -67,7 +66,7 @@ impl BitnamiTemplate {
                 ("type", _) => return Err(object.refuse(&path, "the type is not text", None)),
                 ("immutable", Value::Bool(immutable)) => template.immutable = Some(*immutable),
                 ("immutable", _) => {
-                    return Err(object.refuse(&path, "immutable is neither true nor false", None));
+                    return Err(object.refuse(&path, "immutable must be true or false", None));
                 }
                 ("data", value) => {
                     template.data = read_data(object, object.map(value, &path)?, spec)?;
@@ -104,7 +103,7 @@ fn read_metadata(
             }
             "name" if value.as_str().is_some_and(|other| !other.is_empty() && other != name) => {
                 notes.push(object.note(
-                    "the name in spec.template.metadata is dropped: Bitnami's controller gave the Secret the SealedSecret's own",
+                    "the name in spec.template.metadata is dropped: Bitnami's controller named the Secret after the SealedSecret",
                 ));
             }
             field if IGNORED_METADATA.contains(&field) => {}
@@ -149,14 +148,14 @@ fn read_data(
             Value::String(text) => text,
             Value::Null => {
                 return refuse(format!(
-                    "{key} is kept out of the Secret by null, which has no equivalent"
+                    "null keeps {key} out of the Secret; this has no equivalent"
                 ));
             }
             _ => return refuse(format!("the template of {key} is not text")),
         };
         if is_sealed(key) {
             return refuse(format!(
-                "the template of {key} takes the place of a sealed value, which has no equivalent"
+                "the template of {key} replaces a sealed value; this has no equivalent"
             ));
         }
         match template::translate(text, is_sealed) {
@@ -182,22 +181,22 @@ fn set_policy(
             || !template.annotations.is_empty()
         {
             let path = [Step::Key("spec"), Step::Key("template")];
-            let what = "a type, immutable, labels or annotations beside the annotation patch have no equivalent: policy Merge adds data and nothing else";
+            let what = "type, immutable, labels and annotations have no equivalent together with the annotation patch: policy Merge adds only data";
             return Err(object.refuse(&path, what, Some(BY_HAND)));
         }
         (template.policy, template.type_, template.immutable) = (Policy::Merge, None, None);
         notes.push(note(
-            "patch is now policy Merge: the Secret consents by the label bulla.dev/target: merge",
+            "patch is now policy Merge: the Secret must consent with the label bulla.dev/target: merge",
         ));
         if template.has(MANAGED) {
-            notes.push(note("managed beside patch has no equivalent: what is merged stays when the SealedSecret goes"));
+            notes.push(note("managed together with patch has no equivalent: the merged keys stay when the SealedSecret is deleted"));
         }
     } else if template.has(SKIP_OWNER) {
         template.policy = Policy::Orphan;
         notes.push(note("skip-set-owner-references is now policy Orphan"));
     }
     if template.has(MANAGED) && template.policy != Policy::Merge {
-        notes.push(note("managed is now the Secret's own consent: one that is there already has to have the label bulla.dev/target: adopt"));
+        notes.push(note("managed is now consent from the Secret itself: an existing Secret needs the label bulla.dev/target: adopt"));
     }
     Ok(())
 }

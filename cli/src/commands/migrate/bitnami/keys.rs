@@ -33,8 +33,8 @@ pub(in crate::commands::migrate) fn read(paths: &[PathBuf]) -> Result<BitnamiKey
             from_pem(&input.name, &input.bytes, &mut keys)?;
         }
         if keys.len() == count {
-            return Err(anyhow!("{name}: there is no private RSA key in it"))
-                .or_hint("give the PEM file of a key, or what kubectl get secret -n kube-system -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml prints");
+            return Err(anyhow!("{name}: no private RSA key found"))
+                .or_hint("pass a key as a PEM file, or the output of kubectl get secret -n kube-system -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml");
         }
     }
     Ok(BitnamiKeys::new(keys))
@@ -45,7 +45,7 @@ fn from_secrets(input: Input, keys: &mut Vec<RsaPrivateKey>) -> Result<(), Failu
     for object in file.objects()? {
         match from_secret(&object) {
             Ok(key) => keys.push(key),
-            Err(error) => output::warning(&format!("{error:#}; the Secret is passed over")),
+            Err(error) => output::warning(&format!("{error:#}; the Secret is skipped")),
         }
     }
     Ok(())
@@ -58,7 +58,7 @@ fn from_secret(object: &Object<'_>) -> Result<RsaPrivateKey> {
     let secret = manifest::read_secret(object)?;
     let at = || format!("{}: {}", object.position(&[]), object.title());
     let data = secret.data.as_ref().and_then(|data| data.get(DATA_KEY));
-    let pem = data.ok_or_else(|| anyhow!("{}: there is no {DATA_KEY} in it", at()))?;
+    let pem = data.ok_or_else(|| anyhow!("{}: {DATA_KEY} is missing", at()))?;
     let mut keys = Vec::new();
     from_pem(DATA_KEY, &pem.0, &mut keys)
         .map_err(|_| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))?;
@@ -96,7 +96,9 @@ fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(
         match der.filter(|_| is_whole).and_then(|der| parse(&der)) {
             Some(key) => keys.push(key),
             None => {
-                return Err(anyhow!("{name}: a private key in it is damaged, or no RSA key").into());
+                return Err(
+                    anyhow!("{name}: a private key is damaged, or is not an RSA key").into()
+                );
             }
         }
     }
@@ -105,5 +107,5 @@ fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(
 
 fn locked(name: &str) -> Failure {
     Failure::unable(anyhow!("{name}: the private key is protected by a passphrase"))
-        .hint("open it with openssl pkey -in FILE, in a pipe to --from-key -")
+        .hint("decrypt it with openssl pkey -in FILE, and pipe the output to --from-key -")
 }

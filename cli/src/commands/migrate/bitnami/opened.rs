@@ -30,8 +30,9 @@ impl OpenedValues {
         let field = [Step::Key("spec"), Step::Key("encryptedData")];
         let one = |refused| vec![refused];
         if scopes.declared.is_empty() {
-            let hint = "name the namespace that it is deployed to with -n, or in the manifest";
-            let what = "no namespace is named, and the scope binds one";
+            let hint =
+                "pass the namespace that it is deployed to with -n, or set it in the manifest";
+            let what = "the namespace is missing, and the scope binds values to it";
             return Err(one(object.refuse(&[], what, Some(hint))));
         }
         let values =
@@ -78,7 +79,7 @@ impl OpenedValues {
             let also = bitnamis_word(scopes.declared[1].0);
             let which = bitnamis_word(scope);
             notes.push(object.note(&format!(
-                "its annotations say {said} and those of its template {also}: the values are {which}"
+                "its annotations say {said}, those of its template say {also}; the values are {which}"
             )));
         }
         Ok(scope)
@@ -98,18 +99,18 @@ fn hint_for(
             let found = keys.open(text, &labels).ok().map(|(_, index)| scopes.others[index].0);
             Some(match found {
                 Some(scope) => format!(
-                    "it is sealed {}, and the annotations say {}: correct them",
+                    "it is sealed {}, but the annotations say {}: correct the annotations",
                     bitnamis_word(scope),
                     bitnamis_word(scopes.declared[0].0),
                 ),
                 None => format!(
-                    "--from-key holds {}; Bitnami's format does not say which key a value is for",
+                    "--from-key has {}; Bitnami's format does not say which key a value is sealed to",
                     output::count(keys.len(), "key")
                 ),
             })
         }
         OpenError::Damaged | OpenError::Truncated | OpenError::NotBase64 => {
-            Some("take the value from an earlier commit, or seal it again".into())
+            Some("restore the value from an earlier commit, or seal it again".into())
         }
         OpenError::NoKeyOfLength(_) => None,
     }

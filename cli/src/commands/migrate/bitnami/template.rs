@@ -46,7 +46,7 @@ pub(super) fn translate(
     if means(&translated, &parts) {
         Ok(translated)
     } else {
-        Err(at(text, 0, "a brace directly before a placeholder cannot be written"))
+        Err(at(text, 0, "a brace directly before a placeholder has no equivalent"))
     }
 }
 
@@ -89,8 +89,8 @@ fn parse(
     while let Some(length) = text[offset..].find(OPEN) {
         let open = offset + length;
         let fail = |what: &str| at(text, open, what);
-        let action =
-            GoAction::read(&text[open + OPEN.len()..]).ok_or_else(|| fail("{{ without }}"))?;
+        let action = GoAction::read(&text[open + OPEN.len()..])
+            .ok_or_else(|| fail("{{ has no closing }}"))?;
         let mut before = &text[offset..open];
         if is_trimmed {
             before = before.trim_start_matches(BLANK);
@@ -161,7 +161,7 @@ impl<'a> GoAction<'a> {
                 Err("not a comment".into())
             };
         }
-        let words = words(self.content).ok_or("a text in it is not closed, or has escapes")?;
+        let words = words(self.content).ok_or("a quoted text is not closed, or has escapes")?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (operand, is_base64) = match &words[..] {
             [operand @ .., "|", "b64enc"] | ["b64enc", operand @ ..] => (operand, true),
@@ -292,7 +292,7 @@ mod tests {
     fn a_template_without_an_equivalent_is_refused_with_its_place() {
         for (go, place, what) in [
             ("x\n {{ .c }}", "line 2, column 2", "the key c"),
-            ("{{ .a", "line 1, column 1", "{{ without }}"),
+            ("{{ .a", "line 1, column 1", "{{ has no closing }}"),
             ("{{ .a | upper }}", "line 1, column 1", "equivalent"),
             ("{{ .a | b64enc | b64enc }}", "line 1, column 1", "equivalent"),
             ("{{ if .a }}x{{ end }}", "line 1, column 1", "equivalent"),

@@ -38,14 +38,14 @@ pub(super) enum OpenError {
     NotBase64,
     #[error("damaged: it ends too early")]
     Truncated,
-    #[error("damaged: its key opens and the value behind it does not")]
+    #[error("damaged: its session key opens, but the value does not")]
     Damaged,
     #[error(
-        "sealed to a key of {0} bits, and none that is given has that length; or its first bytes are damaged"
+        "sealed to a key of {0} bits, but --from-key has no key of that length; or its first bytes are damaged"
     )]
     NoKeyOfLength(usize),
     #[error(
-        "none of the keys opens it: it is sealed to another key, for another place, or damaged"
+        "none of the keys opens it: it is sealed to another key or for another place, or it is damaged"
     )]
     NoKey,
 }

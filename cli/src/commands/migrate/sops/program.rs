@@ -42,16 +42,16 @@ pub(in crate::commands::migrate) fn decrypt(
         let hint = "install sops (https://getsops.io), or leave the file out";
         let what = match error.kind() {
             ErrorKind::NotFound => "is not installed",
-            _ => "cannot be started",
+            _ => "could not be started",
         };
-        Failure::unable(anyhow!("{name} is encrypted by SOPS, and the program sops {what}"))
+        Failure::unable(anyhow!("{name} is encrypted with SOPS, but the program sops {what}"))
             .hint(hint)
     })?;
     let plain = child.stdout.take().map(|stdout| input::read_wiped(stdout, 0));
     let status = child.wait();
     let refuse = |what: &str| {
         let shown = as_argument(path);
-        let hint = format!("see what it says: sops decrypt {} > /dev/null", shown.display());
+        let hint = format!("to see its error, run: sops decrypt {} > /dev/null", shown.display());
         Decrypted::Refused(Failure::unable(anyhow!("{name}: {what}")).hint(hint))
     };
     Ok(match (status.ok().and_then(|status| status.code()), plain) {
@@ -63,7 +63,7 @@ pub(in crate::commands::migrate) fn decrypt(
             }
         }
         (Some(MAC_MISMATCH), _) => {
-            refuse("its MAC is wrong: it was changed without sops, or damaged")
+            refuse("its MAC does not match: the file was changed without sops, or is damaged")
         }
         (Some(NO_KEY), _) => refuse("sops has no key that opens it"),
         (Some(code), _) if code != 0 => {
