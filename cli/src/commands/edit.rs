@@ -193,7 +193,7 @@ impl Edit {
     }
 }
 
-/// What every round of editing needs.
+/// What each round of editing needs.
 struct Desk<'a> {
     editor: Editor,
     storage: Storage,
@@ -255,7 +255,7 @@ impl Desk<'_> {
     fn edit(&self, head: &str, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let folder = self.storage.folder().display();
         let scratch = Scratch::new(&self.storage, &[head.as_bytes(), b"\n", body])
-            .with_context(|| format!("cannot make a folder in {folder}"))?;
+            .with_context(|| format!("could not create a folder in {folder}"))?;
         let ended = self.editor.edit(&scratch.file());
         let typed = match &ended {
             Ok(Ended::Well) => Some(scratch.read()),
@@ -264,13 +264,13 @@ impl Desk<'_> {
         let path = scratch.file();
         scratch
             .wipe()
-            .with_context(|| format!("cannot remove {}", path.display()))
-            .or_hint("it may hold plaintext: remove its folder")?;
+            .with_context(|| format!("could not remove {}", path.display()))
+            .or_hint("it may contain plaintext: delete its folder")?;
         match (ended?, typed) {
             (Ended::Well, Some(Ok(typed))) => Ok(typed),
             (Ended::Well, Some(Err(error))) if error.kind() != io::ErrorKind::NotFound => {
                 Err(anyhow!(error)
-                    .context("cannot read what was typed, so nothing was written")
+                    .context("could not read the edited text, so nothing was written")
                     .into())
             }
             (Ended::Well, _) => {

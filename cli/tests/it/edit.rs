@@ -206,12 +206,12 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
         ),
         (
             "sed 's|team: storage|team: bulla.dev/sealed/user/x|'",
-            "metadata.labels.team: a placeholder stands for a value only under stringData",
+            "metadata.labels.team: a placeholder is only allowed under stringData",
             "template.data refers to a value as {{ key }}",
         ),
         (
             "cat - template",
-            "template.data.url: a placeholder stands for a value only under stringData",
+            "template.data.url: a placeholder is only allowed under stringData",
             "template.data refers to a value as {{ key }}",
         ),
         (
@@ -390,7 +390,10 @@ fn invalid_text_is_opened_again_with_nothing_lost() {
             "sed 's|^  user: .*|  user: 5|'",
             "stringData.user: a number where text is wanted; quote it",
         ),
-        ("sed 's|^  user: .*|&\\ndata: {user: eHg=}|'", "data.user: is under stringData too"),
+        (
+            "sed 's|^  user: .*|&\\ndata: {user: eHg=}|'",
+            "data.user: the same key is also under stringData",
+        ),
         ("sed 's|^  user: .*|&\\n  no key: typed|'", "key no key: "),
         ("sed 's|^  user: .*|&\\nspec: typed|'", "spec: unknown field"),
         (
@@ -406,7 +409,7 @@ fn invalid_text_is_opened_again_with_nothing_lost() {
         ("sed 's|^kind: .*|kind: ConfigMap|'", "kind ConfigMap of v1 is not supported here"),
         (
             "sed 's|^  name: db|&\\n  finalizers: [x]|'",
-            "metadata.finalizers: the Secret can only get labels and annotations",
+            "metadata.finalizers: cannot be set here; only labels and annotations can",
         ),
     ] {
         let (stderr, seen) = desk.refused(&through(filter), &[]);
@@ -463,7 +466,7 @@ fn the_named_editor_is_used() {
     for (editor, message) in [
         (
             "/nowhere/ed",
-            "error: cannot run /nowhere/ed\n  caused by: No such file or directory (os error 2)\nhint: set VISUAL or EDITOR, or pass --editor\n",
+            "error: could not run /nowhere/ed\n  caused by: No such file or directory (os error 2)\nhint: set VISUAL or EDITOR, or pass --editor\n",
         ),
         (
             "vi '",

@@ -47,7 +47,7 @@ impl Editor {
         let kind = EditorKind::of(&program);
         if kind == EditorKind::KeepsHistory {
             output::warning(
-                "this editor keeps a plaintext history of the files that it saves, on disk: \
+                "this editor keeps a plaintext history of saved files on disk: \
                  turn its local history off, or use another editor",
             );
         }
@@ -61,7 +61,7 @@ impl Editor {
         command.args(&self.arguments).arg(file);
         match run(&mut command) {
             Ok(ended) => Ok(ended),
-            Err(error) => Err(anyhow!(error).context(format!("cannot run {}", self.program)))
+            Err(error) => Err(anyhow!(error).context(format!("could not run {}", self.program)))
                 .or_hint(NAME_ONE),
         }
     }

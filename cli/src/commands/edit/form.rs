@@ -164,7 +164,7 @@ impl<'a> Form<'a> {
                 line(&format!("hint: {hint}"));
             }
             line(
-                "Nothing is written yet. Correct it; or leave it unchanged, or empty the file, to give up.",
+                "Nothing has been written yet. Correct the text; or leave it unchanged, or empty the file, to give up.",
             );
             line("");
         }
@@ -210,7 +210,7 @@ impl<'a> Form<'a> {
                 .or_hint("edit one SealedSecret at a time; choose another with --name");
         };
         if ObjectKind::of(object) != ObjectKind::Secret {
-            return Err(object.unsupported("the Secret of v1 that it was").into());
+            return Err(object.unsupported("a Secret of v1").into());
         }
         let secret = manifest::read_secret_beside(object, &["template"])?;
         self.refuse_another_place(object, &secret)?;
@@ -245,7 +245,9 @@ impl<'a> Form<'a> {
         match fields.into_iter().flatten().find(|(field, _)| !known.contains(&field.as_str())) {
             Some((field, _)) => {
                 let path = [Step::Key("metadata"), Step::Key(field)];
-                Err(object.mistake(&path, "the Secret can only get labels and annotations").into())
+                Err(object
+                    .mistake(&path, "cannot be set here; only labels and annotations can")
+                    .into())
             }
             None => Ok(()),
         }
@@ -284,7 +286,7 @@ impl<'a> Form<'a> {
         let as_text: BTreeSet<&String> = keys("stringData").map(|(key, _)| key).collect();
         if let Some((key, _)) = keys("data").find(|(key, _)| as_text.contains(key)) {
             let path = [Step::Key("data"), Step::Key(key)];
-            return Err(object.mistake(&path, "is under stringData too").into());
+            return Err(object.mistake(&path, "the same key is also under stringData").into());
         }
         let mut values = BTreeMap::new();
         for (key, value) in secret.data.iter().flatten() {
@@ -338,7 +340,7 @@ impl<'a> Form<'a> {
         Err(object.mistake(&path, "a changed placeholder is not a value")).or_hint(match own {
             Some(own) => format!("write only the new value, or {own} to keep the old one"),
             None => {
-                "write only the value; one that begins like a placeholder goes in base64 under data"
+                "write only the value; if it begins like a placeholder, write it in base64 under data"
                     .into()
             }
         })
@@ -377,10 +379,9 @@ fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), F
     match marks.chain(texts).find(|(_, _, text)| text.contains(MARK)) {
         Some(([outer, inner], key, _)) => {
             let path = [Step::Key(outer), Step::Key(inner), Step::Key(key)];
-            Err(object.mistake(&path, "a placeholder stands for a value only under stringData"))
-                .or_hint(
-                    "template.data refers to a value as {{ key }}; labels and annotations cannot",
-                )
+            Err(object.mistake(&path, "a placeholder is only allowed under stringData")).or_hint(
+                "template.data refers to a value as {{ key }}; labels and annotations cannot",
+            )
         }
         None => Ok(()),
     }
@@ -394,7 +395,7 @@ fn texts_of_template(object: &Object<'_>) -> Result<BTreeMap<String, String>, Fa
         Some(Value::Object(template)) => {
             if let Some(field) = template.keys().find(|field| *field != "data") {
                 let path = [top[0], Step::Key(field)];
-                return Err(object.mistake(&path, "unknown field; put type, immutable, labels and annotations where a Secret has them").into());
+                return Err(object.mistake(&path, "unknown field; type, immutable, labels and annotations go where a Secret has them").into());
             }
             template.get("data")
         }
