@@ -94,8 +94,8 @@ impl Diff {
     fn request(&self) -> Result<Request, Failure> {
         if self.no_index {
             let [old, new] = &self.revisions[..] else {
-                return Err(Failure::unable(anyhow!("--no-index compares two files or folders"))
-                    .hint("bulla diff --no-index OLD NEW"));
+                return Err(Failure::unable(anyhow!("--no-index takes two files or folders"))
+                    .hint("run bulla diff --no-index OLD NEW"));
             };
             return Request::of_files(old.into(), new.into());
         }

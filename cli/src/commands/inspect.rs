@@ -73,14 +73,14 @@ impl Inspect {
         Ok(if is_all_read { Answer::Yes } else { Answer::No })
     }
 
-    /// It only names the holders of keys, so an unreadable one ends the command only if --config asked for it.
+    /// The bulla.yaml only provides the names of holders, so an unreadable one is fatal only if --config names it.
     fn config(&self) -> Result<Option<Config>, Failure> {
         let is_file = |path: &&PathBuf| path.as_path() != Path::new("-");
         let files: Vec<_> = self.files.iter().filter(is_file).cloned().collect();
         match config::find(self.config.as_deref(), &files) {
             Err(failure) if self.config.is_none() => {
                 let (error, _) = failure.into_parts();
-                output::warning(&format!("cannot name the holders of keys: {error}"));
+                output::warning(&format!("could not read the names of key holders: {error}"));
                 Ok(None)
             }
             config => config,
@@ -143,7 +143,7 @@ impl Inspection {
     }
 }
 
-/// The age file that `input` is, if it is one, whatever form it has.
+/// The age file in `input`, in any of its forms; none if the input is not one.
 fn single_value(input: &Input) -> Result<Option<Vec<u8>>, Failure> {
     if let Some(file) = identities::age_file(&input.name, &input.bytes)? {
         return Ok(Some(file.to_vec()));

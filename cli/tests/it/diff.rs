@@ -129,7 +129,7 @@ fn holders_are_named_by_the_bulla_yaml_of_either_side() {
     let run = sandbox.run(&["diff", "HEAD~"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
     assert!(run.stdout.contains("-91efc95f9aa3a7fb (old-cluster)  +04a434af7e9d885d\n"));
-    assert!(run.stderr.contains("cannot name the holders of keys"), "{}", run.stderr);
+    assert!(run.stderr.contains("could not read the names of key holders"), "{}", run.stderr);
 }
 
 #[test]

@@ -125,5 +125,9 @@ fn a_folder_is_scanned_and_holders_are_named() {
     sandbox.write("bulla.yaml", "nonsense: 1\n");
     let run = sandbox.run(&["inspect", "prod/sub"]);
     assert_eq!(run.code, 0);
-    assert!(run.stderr.starts_with("warning: cannot name the holders of keys: "), "{}", run.stderr);
+    assert!(
+        run.stderr.starts_with("warning: could not read the names of key holders: "),
+        "{}",
+        run.stderr
+    );
 }

@@ -125,7 +125,7 @@ pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
     let mut comparer =
         Comparer { configs: &sides.configs, are_trees: sides.are_trees, gone: HashMap::new() };
     for pair in &pairs {
-        comparer.note_what_is_gone(pair);
+        comparer.note_removed_payloads(pair);
     }
     let objects = pairs.iter().filter_map(|pair| comparer.object(pair)).collect();
     Ok(Comparison { objects, diagnostics })
@@ -139,7 +139,7 @@ struct Comparer<'a> {
 }
 
 impl Comparer<'_> {
-    fn note_what_is_gone(&mut self, ObjectPair { old, new }: &ObjectPair<'_>) {
+    fn note_removed_payloads(&mut self, ObjectPair { old, new }: &ObjectPair<'_>) {
         let Some(old) = old else { return };
         let new = values_of(*new);
         for (key, value) in

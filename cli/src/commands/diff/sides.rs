@@ -66,9 +66,9 @@ impl Request {
         let new = match (new, staged) {
             (Some(_), true) => {
                 return Err(Failure::unable(anyhow!(
-                    "--staged compares with one revision, and two are given"
+                    "--staged compares with one revision, not two"
                 ))
-                .hint("leave --staged out, or name one revision"));
+                .hint("pass one revision, or leave --staged out"));
             }
             (Some(new), false) => new,
             (None, true) => Newer::Staged,
@@ -85,7 +85,7 @@ impl Request {
     }
 }
 
-/// A revision, or a hint at what was probably meant.
+/// The name of an existing revision, or an error with a hint at what was probably meant.
 fn commit_named(name: &str) -> Result<String, Failure> {
     if git::is_commit(name) {
         return Ok(name.to_owned());
@@ -116,7 +116,7 @@ fn from_root(prefix: &Path, path: &Path) -> Result<PathBuf, Failure> {
         };
         if !is_within {
             return Err(anyhow!("{} is not in the work tree", path.display()))
-                .or_hint("name it relative to the current folder");
+                .or_hint("pass its path relative to the current folder");
         }
     }
     Ok(from_root)
@@ -155,7 +155,7 @@ impl Sides {
             Request::Git { old, new, paths } => Self::of_git(old, new, paths)?,
             Request::Files { old, new } => Self::of_files(old, new)?,
         };
-        sides.leave_out_what_is_the_same();
+        sides.leave_out_unchanged_files();
         Ok(sides)
     }
 
@@ -173,8 +173,9 @@ impl Sides {
         for path in paths {
             let mut all = old_blobs.iter().map(|blob| blob.path.as_path()).chain(new_paths.clone());
             if !all.any(|file| file.starts_with(path)) {
-                return Err(anyhow!("{} exists on neither side", path.display()))
-                    .or_hint("name a file or folder of one side, relative to the current folder");
+                return Err(anyhow!("{} exists on neither side", path.display())).or_hint(
+                    "pass a file or folder that exists on one side, relative to the current folder",
+                );
             }
         }
         let is_selected = |path: &Path| {
@@ -196,7 +197,7 @@ impl Sides {
         Ok(Self { old: read_path(old)?, new: read_path(new)?, configs, are_trees })
     }
 
-    fn leave_out_what_is_the_same(&mut self) {
+    fn leave_out_unchanged_files(&mut self) {
         let old: HashMap<&Path, &[u8]> =
             self.old.iter().map(|file| (file.path.as_path(), &file.bytes[..])).collect();
         let is_same = |file: &SideFile| {
@@ -294,7 +295,7 @@ fn told<T>(config: Result<T, Failure>) -> Option<T> {
         Ok(config) => Some(config),
         Err(failure) => {
             let (message, _) = failure.into_parts();
-            output::warning(&format!("cannot name the holders of keys: {message}"));
+            output::warning(&format!("could not read the names of key holders: {message}"));
             None
         }
     }

@@ -51,7 +51,7 @@ impl InspectReport {
             let metadata = object.value.pointer("/metadata");
             metadata.and_then(|metadata| metadata.get(field)).cloned().unwrap_or_default()
         };
-        // Read by the schema first, for what is wrong beside the values.
+        // Check the schema first, so that errors outside of the values are reported too.
         let sealed_secret = manifest::read_sealed_secret(object)?;
         let position = object.position(&[]);
         let target = sealed_secret.spec.target.as_ref();
@@ -152,7 +152,7 @@ impl InspectReport {
     }
 }
 
-/// The binding, without what the table says beside it.
+/// The place that the value is sealed for; the key only if it is not the key in the table.
 fn sealed_for(binding: &Binding, key: &str) -> String {
     let place = match (binding.namespace(), binding.name()) {
         (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
