@@ -76,10 +76,10 @@ fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
     let bytes = input::read(path)?.bytes;
     match str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => {
-            Err(Failure::no(anyhow!("{name}: a version of it is not text, so nothing is merged")))
-                .or_hint("take one of the two: git checkout --ours, or --theirs")
-        }
+        Err(_) => Err(Failure::no(anyhow!(
+            "{name}: one of the versions is not text, so nothing was merged"
+        )))
+        .or_hint("keep one side: git checkout --ours, or --theirs"),
     }
 }
 

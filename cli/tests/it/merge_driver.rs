@@ -290,8 +290,8 @@ fn binary_bytes_leave_the_file_unchanged() {
     let run = sandbox.run(&["merge-driver", "base", "ours", "theirs", "x.yaml"]);
     assert_eq!(run.code, 1);
     assert_eq!(sandbox.read("ours"), "b\n");
-    assert!(run.stderr.contains("x.yaml: a version of it is not text"), "{}", run.stderr);
-    assert!(run.stderr.contains("hint: take one of the two"), "{}", run.stderr);
+    assert!(run.stderr.contains("x.yaml: one of the versions is not text"), "{}", run.stderr);
+    assert!(run.stderr.contains("hint: keep one side"), "{}", run.stderr);
     let run = sandbox.run(&["merge-driver", "base", "ours", "nowhere", "x.yaml"]);
     assert_eq!((run.code, sandbox.read("ours").as_str()), (2, "b\n"));
 }

@@ -53,7 +53,7 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &ConflictStyle)
         Merged { text: merged.text, conflicts, notes: Vec::new() }
     };
     let not_read =
-        "a version of it is not a manifest with each object once, so it was merged as text";
+        "one of the versions is not a manifest, or has an object twice, so all were merged as text";
     let (Some(base_version), Some(ours_version), Some(theirs_version)) =
         (FileVersion::read(base), FileVersion::read(ours), FileVersion::read(theirs))
     else {
@@ -221,11 +221,11 @@ fn title((namespace, name, key): &ValueId) -> String {
 fn remark(id: &ValueId, decision: Decision) -> Option<String> {
     let what = match decision {
         Decision::Take(_, Remark::OlderRecipients) => {
-            "one side changed it and the other rekeyed it; the changed value is taken, and is sealed to the \
-             recipients that it had before: bulla rekey"
+            "one side changed it and the other rekeyed it; the changed value is taken, and is still sealed to \
+             its older recipients: run bulla rekey"
         }
         Decision::Take(_, Remark::RemovedThoughRekeyed) => {
-            "one side removed it and the other rekeyed it; it is removed"
+            "one side removed it and the other rekeyed it; the value is removed"
         }
         Decision::Take(_, Remark::Nothing) | Decision::Conflict => return None,
     };
