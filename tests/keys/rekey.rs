@@ -122,7 +122,7 @@ fn a_refusal_or_a_wrong_answer_leaves_the_file_unchanged() -> Result<()> {
             &for_others,
             "line 8: rekey-refused/db: key a: the new header is not for the recipients that were expected\n",
         ),
-        (&none, "line 8: rekey-refused/db: key a: no new header arrived for it\n"),
+        (&none, "line 8: rekey-refused/db: key a: the cluster returned no new header for it\n"),
     ];
     for (status, message) in cases {
         let run = answered(&place, status)?;

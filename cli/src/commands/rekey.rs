@@ -1,7 +1,7 @@
 //! `bulla rekey`.
 //!
-//! First everything is worked out for all files and nothing is written: which values need a new header, their
-//! recipients, and the header itself. Then each file is replaced as a whole, or not at all.
+//! First it works out everything for all files and writes nothing: which values need a new header, their recipients,
+//! and the header itself. Then it replaces each file as a whole, or not at all.
 
 mod draft;
 mod recipients;

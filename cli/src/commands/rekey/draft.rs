@@ -18,7 +18,7 @@ use crate::report::progress::Progress;
 const NAME_THE_NAMESPACE: &str =
     "pass the namespace that the SealedSecret is deployed to with -n, or set it in the manifest";
 
-/// A file, and what is to be done with it.
+/// A file, and the work on it.
 pub(super) struct RekeyDraft {
     pub(super) file: FileDraft,
     pub(super) pending: Vec<Pending>,
@@ -121,7 +121,7 @@ impl RekeyDraft {
         }
     }
 
-    /// Puts the new headers over the old payloads and into the file, if all of them are there and right.
+    /// Puts the new headers over the old payloads and into the file, if every header exists and is valid.
     pub(super) fn finish(&mut self) {
         if self.pending.is_empty() || self.file.is_refused() {
             return;
@@ -139,7 +139,7 @@ impl RekeyDraft {
             Err(error) => {
                 let error = anyhow!("{}: {error}", self.file.name);
                 self.file.trouble(Failure::unable(error).hint(
-                    "check whether a sealed value is in it twice, by an alias or in another field",
+                    "check whether the file has a sealed value twice, through an alias or in another field",
                 ));
             }
         }
@@ -193,7 +193,7 @@ impl Pending {
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        let header = self.header.take().ok_or("no new header arrived for it")?;
+        let header = self.header.take().ok_or("the cluster returned no new header for it")?;
         let new = self.old.with_header(&header, &self.recipients);
         let new = new.map_err(|error| error.to_string())?;
         self.patch = self.patch.clone().with_value(new.into());
@@ -204,7 +204,7 @@ impl Pending {
 /// Asks the cluster for the new headers of all files from which nothing was refused.
 pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Result<(), Failure> {
     let mut requests: Vec<HeaderRequest> = Vec::new();
-    // For each request, the values of one object: draft and indices of what is pending there.
+    // For each request, the values of one object: the draft and the indices of its pending values.
     let mut sources: Vec<(usize, Vec<usize>)> = Vec::new();
     for (draft_index, draft) in drafts.iter_mut().enumerate() {
         if draft.file.is_refused() {
@@ -214,7 +214,7 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
         for (index, pending) in draft.pending.iter().enumerate() {
             if !pending.has_namespace {
                 let message =
-                    "a rekey through the cluster needs a namespace, and the manifest names none";
+                    "a rekey through the cluster needs a namespace, but the manifest has none";
                 let place = pending.place.clone();
                 let hint = Some(NAME_THE_NAMESPACE.to_owned());
                 draft.file.diagnostics.push(place.diagnose(message, hint));
@@ -227,7 +227,7 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
                 sources.push((draft_index, Vec::new()));
             }
             if let (Some(request), Some((_, indices))) = (requests.last_mut(), sources.last_mut()) {
-                // The header alone is all that the cluster gets to see.
+                // The cluster sees only the header.
                 let header = pending.old.header_bytes().to_vec();
                 request.headers.insert(pending.address.key().to_owned(), header);
                 indices.push(index);

@@ -12,10 +12,10 @@ use crate::manifest::GivenNamespace;
 use crate::report::failure::Failure;
 use crate::who::destination::{Authority, Destination};
 
-/// Everything that decides them.
+/// Everything that determines these recipients.
 pub(super) struct Today {
     pub(super) authority: Authority,
-    /// The cluster's keys, when the new headers come from it.
+    /// The cluster's keys, if the new headers come from it.
     pub(super) cluster: Option<DeclaredKeys>,
     /// The namespace that `-n` names.
     pub(super) namespace: Option<String>,
@@ -23,18 +23,18 @@ pub(super) struct Today {
 
 /// The recipients and namespace that all values of a file should have.
 pub(super) struct Demand {
-    /// None where only the cluster says it.
+    /// None if only the cluster knows them.
     recipients: Option<Recipients>,
     /// The environment of `bulla.yaml` that the file belongs to.
     environment: Option<String>,
-    /// The namespace of what names none itself.
+    /// The namespace of manifests that do not set one.
     pub(super) namespace: Option<GivenNamespace>,
 }
 
-/// What is demanded of a file.
+/// The demand on a file.
 pub(super) enum FileDemand {
     Known(Demand),
-    /// Nothing can be, for this reason.
+    /// The demand cannot be determined, for this reason.
     Unknown(Failure),
 }
 
@@ -50,10 +50,10 @@ impl Demand {
     }
 }
 
-/// What is to be done with a value.
+/// What a value needs.
 pub(super) enum RekeyNeed {
     UpToDate,
-    /// A new header for these.
+    /// A new header for these recipients.
     Header(Recipients),
 }
 
@@ -62,7 +62,7 @@ fn objection(message: impl fmt::Display, hint: impl fmt::Display) -> Failure {
 }
 
 impl Today {
-    /// What is demanded of the values of a file.
+    /// The demand on the values of a file.
     pub(super) fn demand(&self, file: &Path) -> Result<FileDemand, Failure> {
         let flag = self.namespace.as_deref();
         let config = match &self.authority {
@@ -85,7 +85,7 @@ impl Today {
         }
     }
 
-    /// What is to be done with a value that is sealed to `fingerprints`.
+    /// What a value that is sealed to `fingerprints` needs.
     pub(super) fn need(
         &self,
         demand: &Demand,
@@ -160,7 +160,7 @@ impl Today {
         };
         objection(
             format_args!(
-                "{by} names {missing}, but the value is not sealed to that holder; a rekey through the cluster adds no holders"
+                "{by} names {missing}, but the value is not sealed to that holder; a rekey through the cluster cannot add holders"
             ),
             "pass an identity with -i, or seal the value again",
         )
@@ -190,14 +190,14 @@ fn sorted(fingerprints: &[Fingerprint]) -> Vec<Fingerprint> {
 fn no_successor(error: &NoSuccessor) -> Failure {
     let hint = match error {
         NoSuccessor::UnknownFingerprint(_) => {
-            "check that this is the right context; an administrator declares the key with bulla keys activate -r, or pass an identity with -i"
+            "check that this is the right context; ask an administrator to declare the key with bulla keys activate -r, or pass an identity with -i"
         }
         NoSuccessor::NoActiveKey(_) => {
-            "to see the holder's keys, run bulla keys list; an administrator activates one"
+            "run bulla keys list to see the holder's keys, and ask an administrator to activate one"
         }
         NoSuccessor::SeveralActiveKeys(_) => "ask an administrator to retire all but one of them",
         NoSuccessor::Recipients(_) => {
-            "age allows one type per file: the holders' Active keys must share it"
+            "age allows one type per file: the holders' Active keys must have the same type"
         }
     };
     objection(error, hint)
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_to_exactly_todays_recipients_needs_nothing() {
+    fn a_value_sealed_to_exactly_todays_recipients_is_up_to_date() {
         let [one, two, three] = ["a", "b", "c"].map(|holder| key(holder, State::Active));
         let today = Today { authority: Authority::Cluster, cluster: None, namespace: None };
         let demand = |keys: &[&DeclaredKey]| Demand {
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn through_the_cluster_what_is_demanded_and_what_it_gives_must_agree() {
+    fn the_demanded_recipients_must_match_those_of_the_cluster() {
         let (old, new) = (key("eu", State::Retired), key("eu", State::Active));
         let recovery = key("recovery", State::Active);
         let stranger = key("us", State::Active);
@@ -288,7 +288,7 @@ mod tests {
         assert_eq!(
             need(Some(&[&new, &recovery]), &[&old]),
             Err(format!(
-                "environment prod names {} of holder recovery, but the value is not sealed to that holder; a rekey through the cluster adds no holders",
+                "environment prod names {} of holder recovery, but the value is not sealed to that holder; a rekey through the cluster cannot add holders",
                 fingerprint(&recovery)
             ))
         );

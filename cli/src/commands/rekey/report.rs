@@ -1,4 +1,4 @@
-//! What was done, or would be, for people and for programs.
+//! Reports what was rekeyed, or would be, to people and programs.
 
 use std::collections::BTreeMap;
 
