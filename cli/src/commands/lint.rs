@@ -43,10 +43,10 @@ use crate::who::config::{self, Config};
 ///
 /// Checks files, whole trees and streams, offline. Each SealedSecret is checked against the schema, the rules of
 /// the API server and the controller, what each value says it is for, and the recipients that bulla.yaml pins for
-/// the file. So it finds a value that was moved and one that is sealed to the wrong key. Plaintext Secrets and age
+/// the file. So it finds values that were moved or are sealed to the wrong key. Plaintext Secrets and age
 /// identities are findings in any file. Documents of other kinds are counted but not checked.
 ///
-/// In a folder, all files are checked that Git tracks or does not ignore. A file that you name must be readable.
+/// In a folder, all files that Git tracks or does not ignore are checked. A file that you name must be readable.
 /// Use - for a pipe: kustomize build envs/prod | bulla lint --environment prod -
 ///
 /// To allow a finding, add a comment with a reason: # bulla-lint: allow RULE: REASON
@@ -90,7 +90,7 @@ pub(crate) struct Lint {
     explain: Option<String>,
 }
 
-/// What is denied beside errors.
+/// What is denied besides errors.
 #[derive(Clone, Copy, ValueEnum)]
 enum Deny {
     /// Warnings
@@ -136,7 +136,7 @@ impl Lint {
         self.tell(of_config, reports)
     }
 
-    /// The bulla.yaml of the work tree in which all of the paths lie.
+    /// The bulla.yaml of the work tree that contains all of the paths.
     fn config(&self) -> Result<Option<Config>, Failure> {
         let is_file = |path: &&PathBuf| path.as_os_str() != "-";
         let paths: Vec<_> = self.paths.iter().filter(is_file).cloned().collect();
@@ -171,7 +171,7 @@ impl Lint {
     }
 }
 
-/// All files together, behind what bulla.yaml has.
+/// All files together, after the findings in bulla.yaml.
 fn collect(of_config: Vec<Finding>, reports: Vec<FileReport>) -> (LintReport, Vec<Diagnostic>) {
     let sum = |of: fn(&FileReport) -> usize| reports.iter().map(of).sum();
     let mut whole = LintReport {

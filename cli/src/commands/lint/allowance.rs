@@ -1,8 +1,8 @@
-//! Findings that someone allows, with the rule and a reason.
+//! Allowances: findings that someone allows, with the rule and a reason.
 //!
-//! `# bulla-lint: allow RULE: REASON` holds for its document, or for the whole file if that is not YAML. Where comments
-//! are impossible, the annotation `bulla.dev/lint-allow: "RULE: REASON"` holds for its object, and
-//! `lint.allow` of bulla.yaml for whole files.
+//! `# bulla-lint: allow RULE: REASON` applies to its document, or to the whole file if that is not YAML. Where comments
+//! are impossible, the annotation `bulla.dev/lint-allow: "RULE: REASON"` applies to its object, and `lint.allow` of
+//! bulla.yaml to whole files.
 
 use std::ops::Range;
 
@@ -14,14 +14,14 @@ use crate::commands::lint::leaks::{Spot, Spots};
 use crate::commands::lint::rule::{Basis, Rule};
 use crate::manifest::{Object, Step};
 
-/// How a comment begins that allows something.
+/// The start of a comment that allows findings.
 const MARKER: &str = "bulla-lint:";
 
-/// The annotation that allows something for its object.
+/// The annotation that allows findings in its object.
 const ANNOTATION: &str = "bulla.dev/lint-allow";
 
-/// How a comment begins, in the languages that can hold an identity or a manifest, and what ends it before its line
-/// does.
+/// The start of a comment in the languages that can hold an identity or a manifest, and what can end it before the end
+/// of its line.
 const COMMENTS: [(&str, Option<&str>); 7] = [
     ("#", None),
     ("//", None),
@@ -43,7 +43,7 @@ pub(super) struct Allowance {
     pub(super) is_used: bool,
 }
 
-/// What an allowance holds for.
+/// The part of a file that an allowance applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Extent {
     /// These lines of its file.
@@ -59,11 +59,11 @@ pub(super) struct AllowComment {
     text: String,
 }
 
-/// How much before and behind a marker is read. One line may hold many of them.
+/// How much text before and after a marker is read. One line may have many markers.
 const MAX_OPENING_BYTES: usize = 64;
 const MAX_COMMENT_BYTES: usize = 4096;
 
-/// The comments in a text that allow something.
+/// The comments in a text that allow findings.
 pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
     let mut comments = Vec::new();
     let mut spots = Spots::of(text);
@@ -76,7 +76,7 @@ pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
         let is_opened = |(opening, _): &&(&str, _)| before.trim_end().ends_with(opening);
         let Some((_, end)) = COMMENTS.iter().find(is_opened) else { continue };
         let rest = String::from_utf8_lossy(&text[offset + MARKER.len()..line_end]);
-        // Text behind the comment does not belong to it, and must not be repeated.
+        // Text after the comment does not belong to it, and must not be repeated.
         let end = end.and_then(|end| rest.find(end)).unwrap_or(rest.len());
         let spot = spots.at(offset);
         comments.push(AllowComment { spot, text: rest[..end].trim().to_owned() });
@@ -96,7 +96,7 @@ pub(super) fn of_comments(
         let place = FindingPlace { columns, ..FindingPlace::line(file, *line) };
         let lines = documents.iter().find(|lines| lines.contains(line));
         let extent = Extent::Lines(lines.cloned().unwrap_or(1..usize::MAX));
-        let allow = text.strip_prefix("allow ").ok_or("unknown word after bulla-lint:");
+        let allow = text.strip_prefix("allow ").ok_or("expected allow after bulla-lint:");
         match allow.and_then(read) {
             Ok((rule, reason)) => {
                 allowances.push(Allowance { rule, reason, extent, place, is_used: false });
@@ -145,7 +145,7 @@ pub(super) fn rule(id: &str) -> Result<Rule, &'static str> {
     match Rule::parse(id) {
         None => Err("no such rule"),
         Some(rule) if rule.basis() == Basis::Allowances => {
-            Err("this rule is about allowances themselves, and cannot be allowed")
+            Err("findings about allowances themselves cannot be allowed")
         }
         Some(rule) => Ok(rule),
     }

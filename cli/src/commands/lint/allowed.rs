@@ -1,4 +1,4 @@
-//! Allowances applied to what was found.
+//! Applies allowances to the findings.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) fn apply(report: &mut FileReport, context: &LintContext<'_>) {
         |allowance: &&Allowance| !allowance.is_used && context.has(allowance.rule.basis());
     let unused = allowances.iter().filter(|allowance| !*is_unreadable && is_unused(allowance));
     findings.extend(unused.map(|allowance| {
-        let message = format!("{} is allowed here, but not found", allowance.rule);
+        let message = format!("{} is allowed here, but there is no such finding", allowance.rule);
         Finding::at(Rule::UnusedAllowance, allowance.place.clone(), message)
     }));
 }
@@ -57,7 +57,10 @@ pub(super) fn apply_config(reports: &mut [FileReport], context: &LintContext<'_>
             }
         }
         if is_checked && !is_used && context.has(rule.basis()) {
-            tell(Rule::UnusedAllowance, format!("{rule} is allowed here, but not found"));
+            tell(
+                Rule::UnusedAllowance,
+                format!("{rule} is allowed here, but there is no such finding"),
+            );
         }
     }
     findings

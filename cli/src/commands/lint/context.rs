@@ -1,4 +1,4 @@
-//! What a check knows beside the file that it checks.
+//! What a check knows besides the file that it checks.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use crate::commands::lint::rule::Basis;
 use crate::report::failure::Failure;
 use crate::who::config::{Config, Environment};
 
-/// What a check knows beside the file.
+/// What a check knows besides the file.
 #[derive(Clone, Copy, Default)]
 pub(super) struct LintContext<'a> {
-    /// The bulla.yaml of today.
+    /// The current bulla.yaml.
     pub(super) config: Option<&'a Config>,
     /// The environment that --environment names.
     pub(super) environment: Option<&'a str>,
     /// The keys of a cluster.
     pub(super) keys: Option<&'a SealingKeys>,
-    /// What an earlier commit has.
+    /// The earlier commit to compare with.
     pub(super) base: Option<&'a Base>,
 }
 

@@ -1,4 +1,4 @@
-//! What `bulla lint` finds, and where.
+//! The findings of `bulla lint`, and their places.
 
 use std::ops::Range;
 
@@ -55,9 +55,9 @@ pub(super) struct Finding {
     /// The data key that it is about, if it is about one.
     pub(super) key: Option<String>,
     pub(super) message: String,
-    /// The line as it can be shown.
+    /// The line, in a form that can be shown.
     pub(super) shown: Option<ShownLine>,
-    /// The reason for which it is allowed.
+    /// The reason why it is allowed.
     pub(super) allowed: Option<String>,
 }
 

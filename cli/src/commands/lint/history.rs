@@ -16,11 +16,11 @@ use crate::report::failure::{Failure, OrHint};
 use crate::values::value_diff::{self, KeyChange, ValueChange, ValueChangeKind};
 use crate::who::config::{self, Config, PinState};
 
-/// An earlier commit, as far as files differ from it.
+/// An earlier commit, with the files that differ from it.
 pub(super) struct Base {
     git_ref: String,
     root: PathBuf,
-    /// The bulla.yaml that it had.
+    /// Its bulla.yaml.
     pub(super) config: Option<Config>,
     /// The unchanged files.
     unchanged: HashSet<PathBuf>,
@@ -44,7 +44,7 @@ impl Base {
             .ok_or_else(|| {
                 anyhow!("not in a Git work tree, so there is no {git_ref} to compare with")
             })
-            .or_hint("run this in the repository")?;
+            .or_hint("run this command in the repository")?;
         let config_path = match config {
             Some(config) => path_in(&root, &config.path).unwrap_or_default(),
             None => PathBuf::from(config::NAME),
@@ -99,7 +99,7 @@ impl Base {
                 left.join(", ")
             };
             let (came, went) = (less(new, old), less(old, new));
-            let what: Vec<_> = [("now also to", came), ("no longer to", went)]
+            let what: Vec<_> = [("added", came), ("removed", went)]
                 .into_iter()
                 .filter(|(_, keys)| !keys.is_empty())
                 .map(|(what, keys)| format!("{what} {keys}"))
@@ -108,7 +108,7 @@ impl Base {
                 continue;
             }
             let message = format!(
-                "environment {name} is sealed, since {}, {}",
+                "the Active recipients of environment {name} changed since {}: {}",
                 self.git_ref,
                 what.join("; ")
             );
@@ -145,11 +145,11 @@ impl Base {
         let findings = changes.flat_map(|(key, change)| {
             let told = match change {
                 KeyChange::Added => {
-                    let message = format!("a new value: {git_ref} has no such key");
+                    let message = format!("a new value: {git_ref} does not have this key");
                     vec![(Rule::ValueChanged, message)]
                 }
                 KeyChange::Removed => {
-                    let message = format!("the value of {git_ref} is removed");
+                    let message = format!("the value in {git_ref} was removed");
                     vec![(Rule::ValueChanged, message)]
                 }
                 KeyChange::Value(change) => of_value(&change, git_ref),
@@ -165,10 +165,10 @@ fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
     let mut told = Vec::new();
     if let Some((was, is)) = change.binding.as_deref() {
         let what = match change.kind {
-            ValueChangeKind::Rebound => ", with the old payload, so it cannot open",
+            ValueChangeKind::Rebound => "; the payload is unchanged, so it cannot open",
             _ => "",
         };
-        let message = format!("sealed for {is}; in {git_ref} it was for {was}{what}");
+        let message = format!("sealed for {is}; in {git_ref} it was sealed for {was}{what}");
         told.push((Rule::BindingChanged, message));
     }
     let list = |fingerprints: &[Fingerprint]| {
@@ -176,19 +176,19 @@ fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
     };
     let mut recipients = String::new();
     if !change.came.is_empty() {
-        recipients.push_str(&format!("; now also to {}", list(&change.came)));
+        recipients.push_str(&format!("; now also sealed to {}", list(&change.came)));
     }
     if !change.went.is_empty() {
-        recipients.push_str(&format!("; no longer to {}", list(&change.went)));
+        recipients.push_str(&format!("; no longer sealed to {}", list(&change.went)));
     }
     match change.kind {
         ValueChangeKind::Changed => {
             let message =
-                format!("sealed again since {git_ref}, perhaps another value{recipients}");
+                format!("sealed again since {git_ref}; the value may have changed{recipients}");
             told.push((Rule::ValueChanged, message));
         }
         ValueChangeKind::Rekeyed => {
-            let message = format!("the value of {git_ref} with a new header{recipients}");
+            let message = format!("the same value as in {git_ref}, with a new header{recipients}");
             told.push((Rule::Rekeyed, message));
         }
         // A value that is not sealed any more has a finding already.

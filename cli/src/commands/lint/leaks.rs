@@ -1,4 +1,4 @@
-//! What is searched for in the text of any file: identities, and words that mark a manifest.
+//! Searches the text of any file for identities, and for words that mark a manifest.
 
 use bulla_sealing::KeyType;
 use memchr::memmem;
@@ -8,7 +8,7 @@ use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::rule::Rule;
 use crate::commands::lint::shown::ShownLine;
 
-/// How the two types of identities begin, which is also how they are told apart.
+/// The prefixes of the two types of identities, which also distinguish them.
 const PREFIXES: [(&str, KeyType); 2] =
     [("AGE-SECRET-KEY-PQ-1", KeyType::Hybrid), ("AGE-SECRET-KEY-1", KeyType::X25519)];
 
@@ -33,7 +33,7 @@ pub(super) fn spot(text: &[u8], offset: usize) -> Spot {
     Spots::of(text).at(offset)
 }
 
-/// Finds one place after the other, each behind the last, in one pass over the text.
+/// Finds one place after another, each after the last, in one pass over the text.
 pub(super) struct Spots<'a> {
     text: &'a [u8],
     offset: usize,
@@ -45,7 +45,7 @@ impl<'a> Spots<'a> {
         Self { text, offset: 0, spot: Spot { line: 1, column: 1 } }
     }
 
-    /// Where `offset` lies, which is not before the last one.
+    /// The place of `offset`, which must not be before the last one.
     pub(super) fn at(&mut self, offset: usize) -> Spot {
         let between = &self.text[self.offset..offset];
         let last_line = match memchr::memrchr(b'\n', between) {
@@ -62,7 +62,7 @@ impl<'a> Spots<'a> {
     }
 }
 
-/// What a text in UTF-16 says, as some editors and shells write it.
+/// The content of a UTF-16 text, as some editors and shells write it.
 pub(super) fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let decode: fn([u8; 2]) -> u16 = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,
@@ -74,7 +74,7 @@ pub(super) fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(String::from_utf16_lossy(&units).into_bytes()))
 }
 
-/// Whether it is binary, as Git decides it.
+/// Whether the file is binary, by Git's rule.
 pub(super) fn is_binary(bytes: &[u8]) -> bool {
     bytes[..bytes.len().min(BINARY_BYTES)].contains(&0)
 }
@@ -124,7 +124,7 @@ pub(super) fn is_worth_reading(text: &[u8]) -> bool {
 /// Words of a manifest, and the place of the first one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Words {
-    /// `bulla.dev/` or `kind: Secret`: what it is, and where.
+    /// `bulla.dev/` or `kind: Secret`, and its line.
     pub(super) mention: Option<(&'static str, usize)>,
     /// Whether it has placeholders of a template language.
     pub(super) has_placeholders: bool,
@@ -143,7 +143,7 @@ impl Words {
     }
 }
 
-/// Whether a template language has a line of its own in it, or a value. A quoted placeholder can be a text of
+/// Whether a line or a value begins with a placeholder of a template language. A quoted placeholder can be a text of
 /// `template.data`, and a Git conflict is reported as such.
 fn is_template(text: &[u8]) -> bool {
     const OPENINGS: [&[u8]; 3] = [b"{{", b"{%", b"<%"];

@@ -1,15 +1,15 @@
-//! Everything that was found, in all files.
+//! All findings, in all files.
 
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Level;
 use crate::report::output;
 
-/// Everything that was found.
+/// All findings.
 pub(super) struct LintReport {
     pub(super) findings: Vec<Finding>,
     /// Findings with a reason why they are allowed.
     pub(super) allowed: Vec<Finding>,
-    /// The files that were looked at, without those that were refused.
+    /// The checked files, without those that were refused.
     pub(super) files: Vec<String>,
     pub(super) sealed_secrets: usize,
     pub(super) values: usize,
@@ -22,7 +22,7 @@ impl LintReport {
         self.findings.iter().filter(|finding| finding.level() == level).count()
     }
 
-    /// One line about all of it.
+    /// One line that sums up the report.
     pub(super) fn summary(&self) -> String {
         let mut parts = vec![format!(
             "{}, {}: {}, {}",

@@ -17,7 +17,7 @@ use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
 /// Client-side `kubectl apply` keeps a copy in an annotation of at most 256 KiB.
 const LARGE_MANIFEST_BYTES: usize = 240_000;
 
-/// An object that was seen, to find it again.
+/// An object, kept to find duplicates.
 pub(super) struct SeenObject {
     pub(super) kind: &'static str,
     pub(super) namespace: Option<String>,
@@ -109,7 +109,7 @@ impl<'a> ObjectChecker<'a> {
         }
     }
 
-    /// Remembers the object, to find it again.
+    /// Keeps the object, to find duplicates.
     fn see(&mut self, object: &Object<'_>, kind: &'static str, bound_namespace: Option<String>) {
         let Some(name) = object.metadata_field("name") else { return };
         let namespace = object.metadata_field("namespace").map(str::to_owned);
@@ -137,7 +137,7 @@ impl<'a> ObjectChecker<'a> {
             self.find(object, rule, &flaw.steps(), None, flaw.to_string());
         }
         let parsed: ParsedValues = manifest::sealed_data(object).collect();
-        // What does not match the schema is reported already.
+        // Schema errors are reported already.
         if flaws.iter().all(|flaw| flaw.kind == FlawKind::UnknownField)
             && let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object)
         {
@@ -166,7 +166,7 @@ impl<'a> ObjectChecker<'a> {
             (Some(_), _) => {}
             (None, Some(_)) => {
                 let message =
-                    "generateName makes a random name, and a value is sealed for one name";
+                    "generateName makes a random name, but a sealed value is for one name";
                 self.find(object, Rule::InvalidName, &path("generateName"), None, message);
             }
             (None, None) => {
@@ -283,8 +283,9 @@ impl<'a> ObjectChecker<'a> {
             let (None, Some(bound)) = (namespace, binding.namespace()) else { continue };
             match bound_namespace.as_deref() {
                 Some(first) if first != bound => {
-                    let message =
-                        format!("sealed for namespace {bound}, but values before it for {first}");
+                    let message = format!(
+                        "sealed for namespace {bound}, but earlier values are sealed for {first}"
+                    );
                     find(Rule::MixedNamespaces, message);
                 }
                 Some(_) => {}
@@ -293,7 +294,7 @@ impl<'a> ObjectChecker<'a> {
         }
         if let Some(bound) = &bound_namespace {
             let message = format!(
-                "namespace not checked: the manifest names none, the values are for {bound}"
+                "namespace not checked: the manifest has none; the values are sealed for {bound}"
             );
             self.find(object, Rule::NamespaceNotChecked, &[Step::Key("metadata")], None, message);
         }

@@ -54,7 +54,7 @@ pub(super) fn check(
     findings
 }
 
-/// What is wrong with the recipients of one value, for all that is known.
+/// What is wrong with the recipients of one value, as far as that is known.
 fn wrong_with(
     fingerprints: &[Fingerprint],
     config: Option<&Config>,

@@ -1,4 +1,4 @@
-//! The report at the end, in the form that its reader needs.
+//! The report at the end, in the format that its reader needs.
 
 mod concise;
 mod github;
@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use crate::commands::lint::lint_report::LintReport;
 
-/// For whom the findings are written.
+/// Who or what reads the findings.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub(super) enum LintFormat {
     /// For people, with the line and what to do
@@ -30,7 +30,7 @@ pub(super) enum LintFormat {
     Junit,
 }
 
-/// All of it in one form.
+/// The whole report in one format.
 pub(super) fn render(report: &LintReport, form: LintFormat) -> Result<String> {
     match form {
         LintFormat::Human => Ok(human::render(report)),

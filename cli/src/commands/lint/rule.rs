@@ -1,10 +1,10 @@
-//! The rules, and what is reported for each. Their names are stable: people refer to them.
+//! The rules, and what is reported for each. Their names are stable, because people refer to them.
 
 use std::fmt;
 
 use bulla_crds::rules::Violation;
 
-/// The page that says of each rule what it means and what to do. `--explain` and SARIF show its sections.
+/// The page that explains each rule and what to do. `--explain` and SARIF show its sections.
 const PAGE: &str = include_str!("../../../../docs/lint.md");
 
 /// How serious a finding is.
@@ -52,10 +52,10 @@ macro_rules! rules {
         }
 
         impl Rule {
-            /// All of them, in the order of the page.
+            /// All rules, in the order of the page.
             pub(super) const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What people and programs call it.
+            /// Its name, for people and programs.
             pub(super) fn id(self) -> &'static str {
                 match self { $(Self::$name => $id,)* }
             }
@@ -96,15 +96,15 @@ rules! {
     /// The schema does not allow it.
     Schema, "schema", Error, File, "correct it: the API server refuses the object";
     /// The name is missing or not one that an object can have.
-    InvalidName, "invalid-name", Error, File, "give it a metadata.name; a sealed value is for one name";
+    InvalidName, "invalid-name", Error, File, "set metadata.name; a sealed value is for one name";
     /// The namespace is not valid.
-    InvalidNamespace, "invalid-namespace", Error, File, "lower-case letters, digits and -, at most 63";
+    InvalidNamespace, "invalid-namespace", Error, File, "use only lower-case letters, digits and -, at most 63 characters";
     /// Not a valid data key.
-    InvalidKey, "invalid-key", Error, File, "letters, digits, -, _ and ., at most 253";
+    InvalidKey, "invalid-key", Error, File, "use only letters, digits, -, _ and ., at most 253 characters";
     /// A label or annotation of the template that the API server would refuse.
     InvalidLabel, "invalid-label", Error, File, "correct it: the API server would refuse the Secret";
     /// A type of Secret that the cluster itself trusts.
-    RefusedType, "refused-type", Error, File, "let the cluster itself make such a Secret";
+    RefusedType, "refused-type", Error, File, "let the cluster create such a Secret itself";
     /// The type needs a key that is missing.
     MissingKey, "missing-key", Error, File, "add the key with bulla set, or correct spec.template.type";
     /// A text of `template.data` that cannot be rendered.
@@ -136,15 +136,15 @@ rules! {
     /// Another namespace than the environment's.
     NamespaceMismatch, "namespace-mismatch", Error, Pins, "correct metadata.namespace, or move the file to its environment";
     /// Sealed to a key of another environment.
-    UnexpectedRecipient, "unexpected-recipient", Error, Pins, "find out who sealed it to that key; to seal it only to the pinned ones, run bulla rekey";
+    UnexpectedRecipient, "unexpected-recipient", Error, Pins, "find out who sealed it to that key; to seal it only to the pinned keys, run bulla rekey";
     /// Not sealed to a key that the environment pins.
-    MissingRecipient, "missing-recipient", Error, Pins, "to seal it to the pinned ones, run bulla rekey";
+    MissingRecipient, "missing-recipient", Error, Pins, "to seal it to the pinned keys, run bulla rekey";
     /// Sealed to a key that is retired.
     RetiredKey, "retired-key", Warning, Pins, "to seal it to today's key, run bulla rekey";
     /// Sealed to an unknown key.
-    UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; to seal it only to the pinned ones, run bulla rekey";
+    UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; to seal it only to the pinned keys, run bulla rekey";
     /// Sealed to a key that the cluster has revoked.
-    RevokedKey, "revoked-key", Error, Cluster, "change what the value is a credential for, then seal the new one";
+    RevokedKey, "revoked-key", Error, Cluster, "replace the credential that the value holds, then seal the new one";
     /// Not sealed to any key that the cluster holds.
     KeyNotHeld, "key-not-held", Error, Cluster, "rekey it with another identity, or restore the key";
     /// bulla.yaml seals to other keys than it did.
@@ -152,13 +152,13 @@ rules! {
     /// The value is for another place than it was.
     BindingChanged, "binding-changed", Warning, History, "check that the value belongs in its new place";
     /// Another value.
-    ValueChanged, "value-changed", Note, History, "nothing, if it was meant";
+    ValueChanged, "value-changed", Note, History, "nothing, if this was intended";
     /// The same value for other keys.
-    Rekeyed, "rekeyed", Note, History, "nothing, if it was meant";
+    Rekeyed, "rekeyed", Note, History, "nothing, if this was intended";
     /// An allowance that means nothing.
     BadAllowance, "bad-allowance", Error, Allowances, "write: bulla-lint: allow RULE: REASON";
     /// An allowance without a finding.
-    UnusedAllowance, "unused-allowance", Warning, Allowances, "take it out";
+    UnusedAllowance, "unused-allowance", Warning, Allowances, "remove it";
 }
 
 impl Rule {
@@ -167,7 +167,7 @@ impl Rule {
         Self::ALL.iter().copied().find(|rule| rule.id() == id)
     }
 
-    /// Whether a secret is readable for everybody who can read the repository.
+    /// Whether everyone who can read the repository can read a secret.
     pub(super) fn is_leak(self) -> bool {
         matches!(
             self,
@@ -179,7 +179,7 @@ impl Rule {
         )
     }
 
-    /// What the page says of it, without its heading.
+    /// The section of the page about it, without the heading.
     pub(super) fn explanation(self) -> &'static str {
         let heading = format!("\n### {}\n", self.id());
         let section = PAGE.split_once(&heading).map_or("", |(_, rest)| rest);

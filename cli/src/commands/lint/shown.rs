@@ -1,4 +1,4 @@
-//! A line of a file that is safe to show: put together from public parts, never copied.
+//! A line of a file that is safe to show: assembled from public parts, never copied.
 
 use std::ops::Range;
 
@@ -8,18 +8,18 @@ use serde_json::Value;
 use crate::manifest::{self, Mark, Step};
 use crate::report::escape;
 
-/// As much of a public text as is shown.
+/// How much of a public text is shown.
 const MAX_TEXT_CHARS: usize = 60;
 
-/// As much of a sealed value as is shown.
+/// How much of a sealed value is shown.
 const SEALED_CHARS: usize = 12;
 
-/// How far to the right a part of a line may begin that is shown. A file may be one line with many findings.
+/// How far to the right the shown part of a line may begin. A file may be one line with many findings.
 const MAX_COLUMN: usize = 1000;
 
 const MASK: &str = "***";
 
-/// One line, and the part of it that is meant, in bytes.
+/// One line, and the part of it that the finding is about, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ShownLine {
     pub(super) text: String,
@@ -27,7 +27,8 @@ pub(super) struct ShownLine {
 }
 
 impl ShownLine {
-    /// The line of a key, unless it is too far to the right. Of its value is shown what names the object, and the beginning of what is sealed.
+    /// The line of a key, unless it is too far to the right. Its value is shown if it identifies the object, and
+    /// its beginning if it is sealed.
     pub(super) fn of_key(mark: &Mark, object: &Value, path: &[Step<'_>]) -> Option<Self> {
         let path = &path[..mark.depth];
         let value = match value_at(object, path) {
@@ -52,7 +53,7 @@ impl ShownLine {
         Self::new(mark.columns.start, &escape::line(&mark.token), ":")
     }
 
-    /// The line of an identity, of which nothing is shown.
+    /// The line of an identity, which is masked.
     pub(super) fn of_identity(column: usize, prefix: &str) -> Option<Self> {
         Self::new(column, &format!("{prefix}{MASK}"), "")
     }
@@ -61,7 +62,7 @@ impl ShownLine {
         if column > MAX_COLUMN {
             return None;
         }
-        // What is before it can be plaintext, and takes as much room as it did.
+        // The text before it can be plaintext, so it is replaced by as many blanks.
         let before = " ".repeat(column - 1);
         let span = before.len()..before.len() + token.len();
         Some(Self { text: format!("{before}{token}{rest}"), span })

@@ -25,13 +25,13 @@ const MAX_TEXT_BYTES: u64 = 1024 * 1024;
 /// A file that cannot be read is checked here, by its words.
 const ANYTHING: Interest = Interest { words: &[], mark: "", may_hold_others: |_| false };
 
-/// What is checked.
+/// What to check.
 pub(super) enum LintSource {
     Stdin,
     File(FoundFile),
 }
 
-/// The result for one of them.
+/// The result of one check.
 #[derive(Default)]
 pub(super) struct FileReport {
     pub(super) name: String,
@@ -40,7 +40,7 @@ pub(super) struct FileReport {
     pub(super) sealed_secrets: usize,
     pub(super) values: usize,
     pub(super) other_objects: usize,
-    /// Whether it looks like a manifest and holds nothing to check.
+    /// Whether it looks like a manifest but has nothing to check.
     pub(super) is_other: bool,
     /// Whether it should have been checked and could not be read.
     pub(super) is_unreadable: bool,
@@ -80,7 +80,7 @@ fn is_piped() -> bool {
     false
 }
 
-/// Reads one of them and checks it.
+/// Reads and checks a source.
 pub(super) fn check(source: &LintSource, context: &LintContext<'_>) -> Result<FileReport, Failure> {
     let (path, is_strict) = match source {
         LintSource::Stdin => (None, true),
@@ -131,7 +131,7 @@ impl FileReport {
             Ok(FileOutcome::Objects(open)) => open,
             Ok(FileOutcome::Unreadable(diagnostic)) => {
                 self.unreadable(&diagnostic, words);
-                // Without documents a comment is for all of it.
+                // Without documents, a comment applies to the whole file.
                 self.allow(allowance::of_comments(&self.name, comments, &[]));
                 return Ok(());
             }
@@ -176,9 +176,9 @@ impl FileReport {
         }
         let (place, what) = match &diagnostic.place {
             Some(place) => (place.position.clone().into(), diagnostic.message.as_str()),
-            None => (FindingPlace::line(&self.name, line), "not a text in UTF-8"),
+            None => (FindingPlace::line(&self.name, line), "it is not UTF-8 text"),
         };
-        let message = format!("it mentions {mention} and cannot be checked: {what}");
+        let message = format!("the file mentions {mention}, but it could not be checked: {what}");
         self.findings.push(Finding::at(Rule::MalformedManifest, place, message));
     }
 

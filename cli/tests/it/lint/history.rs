@@ -133,7 +133,7 @@ fn a_change_that_pins_its_own_recipient_is_checked_by_the_pins_before_it() {
     let first = run.stdout.lines().next().unwrap();
     assert!(
         first.starts_with(
-            "bulla.yaml:4:5: warning: environment prod is sealed, since HEAD, now also to "
+            "bulla.yaml:4:5: warning: the Active recipients of environment prod changed since HEAD: added "
         ),
         "{first}"
     );

@@ -26,12 +26,12 @@ fn command(finding: &Finding) -> String {
     format!("::{word} {properties},title={title}::{message}\n")
 }
 
-/// What may stand behind the second `::`. A line break would begin another command.
+/// Text after the second `::`. A line break would begin another command.
 fn data(text: &str) -> String {
     escape::line(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// What may stand as the value of a property.
+/// Text as the value of a property.
 fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }

@@ -1,4 +1,4 @@
-//! For people: the finding, the line with what is meant in it, and what to do.
+//! For people: the finding, the line that it is about, and what to do.
 
 use annotate_snippets::{
     AnnotationKind, Element, Group, Level as Grade, Origin, Renderer, Snippet,
@@ -9,14 +9,14 @@ use crate::commands::lint::lint_report::LintReport;
 use crate::commands::lint::rule::Level;
 use crate::report::escape;
 
-/// With colours, which are taken out again where they are not wanted.
+/// With colours, which are removed later if they are disabled.
 pub(super) fn render(report: &LintReport) -> String {
     let renderer = Renderer::styled();
     let text = |finding| renderer.render(&[group(finding)]) + "\n\n";
     report.findings.iter().map(text).collect()
 }
 
-/// Every text in it is made fit for a terminal before the renderer sees it.
+/// Each text is escaped for a terminal before the renderer sees it.
 fn group(finding: &Finding) -> Group<'static> {
     let grade = match finding.level() {
         Level::Error => Grade::ERROR,
