@@ -34,8 +34,8 @@ use crate::who::identities::IdentityFlags;
 /// Today's recipients are those of -r and -R; without these, the Active ones that bulla.yaml pins for the file;
 /// without a bulla.yaml, the Active key of every holder that a value is sealed to, according to the cluster.
 ///
-/// With -i the new headers are made offline with that identity. Otherwise the controller makes them; it returns
-/// headers and nothing else.
+/// With -i the new headers are made offline with that identity. Otherwise the controller makes them; it returns only
+/// headers.
 ///
 /// In folders, *.yaml, *.yml and *.json that Git does not ignore are read. The exit code is 1 if a value could not
 /// be rekeyed; other files are still done.
