@@ -77,7 +77,7 @@ impl ValueFlags {
             }
             (..) => {
                 return Err(anyhow!("more than one VALUE given")).or_hint(
-                    "quote a value that has blanks in it; better, keep it off the command line",
+                    "quote a value that contains spaces; better, keep it off the command line",
                 );
             }
         };

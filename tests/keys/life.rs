@@ -55,7 +55,9 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     let holder = holder.as_str().context("no holder")?;
     assert_eq!(
         run.stdout,
-        format!("{holder}: {first} is Retired and still opens\n{holder}: {second} is Active\n")
+        format!(
+            "{holder}: {first} is Retired and still opens existing values\n{holder}: {second} is Active\n"
+        )
     );
     place.refused(
         &format!("revoke {first} --no-git --yes"),
@@ -84,7 +86,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
     let older = fingerprint(&restored);
     assert!(
         run.stderr
-            .contains(&format!("note: {older} opens old values; it is not used for new ones")),
+            .contains(&format!("note: {older} opens existing values; nothing new is sealed to it")),
         "{}",
         run.stderr
     );

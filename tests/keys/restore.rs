@@ -37,7 +37,7 @@ fn identities_are_restored_from_files_of_every_kind() -> Result<()> {
         "restore --no-wait backups",
         2,
         &format!(
-            "backups/one.age: sealed to {}, and none of these identities is given\n",
+            "backups/one.age: sealed to {}, but none of these identities was passed\n",
             fingerprint(&recovery)
         ),
     )?;

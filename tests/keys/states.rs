@@ -115,7 +115,11 @@ fn an_active_key_is_not_retired_without_a_successor() -> Result<()> {
     for line in [format!("retire {other} --force"), format!("retire {pending}")] {
         place.done(&line)?;
         let run = place.done(&line)?;
-        assert!(run.stdout.ends_with("is Retired and still opens\n"), "{}", run.stdout);
+        assert!(
+            run.stdout.ends_with("is Retired and still opens existing values\n"),
+            "{}",
+            run.stdout
+        );
     }
     assert_eq!(place.state(own)?, "Active");
     assert_eq!((place.state(other)?, place.state(pending)?), ("Retired".into(), "Retired".into()));

@@ -120,7 +120,7 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
             Err(KubeconfigError::ReadConfig(error, _)) => {
                 Err(anyhow!(error).context(format!("cannot read kubeconfig {name}")))
             }
-            Err(_) => Err(anyhow!("{name} is not a kubeconfig")),
+            Err(_) => Err(anyhow!("{name} is not a valid kubeconfig")),
             Ok(kubeconfig) => match merged.take() {
                 Some(earlier) => earlier
                     .merge(kubeconfig)

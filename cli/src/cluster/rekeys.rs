@@ -217,10 +217,9 @@ impl Asking<'_> {
                 let message = format!(
                     "no controller answered a Rekey in namespace {namespace} within {seconds} seconds"
                 );
-                return Err(NoHeaders::GivenUp(
-                    Failure::unable(anyhow!(message))
-                        .hint("check that the controller runs, and that it manages this namespace"),
-                ));
+                return Err(NoHeaders::GivenUp(Failure::unable(anyhow!(message)).hint(
+                    "check that the controller is running, and that it manages this namespace",
+                )));
             }
         }
     }

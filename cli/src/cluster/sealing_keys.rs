@@ -374,8 +374,9 @@ pub(crate) fn mark_taken_out(cluster: &Cluster, fingerprint: Fingerprint) -> Res
 /// The failure when no key can be sealed to.
 pub(crate) fn no_active_key(cluster: &Cluster) -> Failure {
     let namespace = cluster.controller_namespace();
-    Failure::unable(anyhow!("no Active SealingKey in namespace {namespace}"))
-        .hint("check that the controller runs there; --controller-namespace sets another namespace")
+    Failure::unable(anyhow!("no Active SealingKey in namespace {namespace}")).hint(
+        "check that the controller is running there; --controller-namespace sets another namespace",
+    )
 }
 
 /// The recipient of the cluster's own Active key.

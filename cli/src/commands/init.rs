@@ -35,7 +35,7 @@ const KEEP: &str = "edit it, or pin keys in it with bulla keys fetch";
 /// --environment the whole work tree is one environment named default.
 ///
 /// --recovery-recipient pins a recovery recipient. --context pins the key that a cluster uses today, after showing
-/// it and asking you. bulla keys fetch does that later, too.
+/// it and asking you. You can also do that later with bulla keys fetch.
 #[derive(Args)]
 pub(crate) struct Init {
     /// An environment and its paths, as in 'prod=clusters/prod/**'; repeat it for more environments or paths
@@ -124,9 +124,7 @@ impl Init {
             let draft = drafts.iter_mut().find(|draft| draft.name == name);
             let draft = draft
                 .ok_or_else(|| {
-                    anyhow!(
-                        "--namespace names environment {name}, which is not among the environments"
-                    )
+                    anyhow!("--namespace names environment {name}, which does not exist")
                 })
                 .or_hint(
                     "add it with --environment; without any, the only environment is default",
@@ -188,7 +186,9 @@ fn text(drafts: &[EnvironmentDraft<'_>]) -> String {
     for (number, EnvironmentDraft { name, paths, namespace }) in drafts.iter().enumerate() {
         let comment = |comment| if number == 0 { comment } else { "" };
         text.push_str(&format!("  {}:\n", scalar(name)));
-        text.push_str(comment("    # From this folder on: * within a name, ** for any folders.\n"));
+        text.push_str(comment(
+            "    # Relative to this folder: * matches within a name, ** matches any folders.\n",
+        ));
         text.push_str("    paths:\n");
         text.extend(paths.iter().map(|path| format!("      - {}\n", scalar(path))));
         if let Some(namespace) = namespace {

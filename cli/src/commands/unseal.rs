@@ -196,7 +196,7 @@ fn value(
         let keys = spec.sealed_data.keys().map(String::as_str).chain(rendered);
         let keys = keys.collect::<Vec<_>>().join(", ");
         return Err(anyhow!("{}: {}: no key {key}", object.position(&[]), object.title()))
-            .or_hint(format!("there are: {keys}"));
+            .or_hint(format!("it has: {keys}"));
     }
     let secret = unseal(object, keyring)?;
     let value = secret.data.as_ref().and_then(|data| data.get(key));
@@ -223,7 +223,7 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
     if sealed_secret.spec.target.is_some_and(|target| target.policy == Policy::Merge) {
         let note = object.mistake(
             &[Step::Key("spec"), Step::Key("target"), Step::Key("policy")],
-            "these keys are added to an existing Secret; this is not all of it",
+            "these keys are added to an existing Secret; its other keys are not shown",
         );
         output::note(&note.to_string());
     }

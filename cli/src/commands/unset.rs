@@ -54,7 +54,7 @@ impl Unset {
         let keys: Vec<&str> =
             values.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
         if let Some(key) = self.keys.iter().find(|key| !keys.contains(&key.as_str())) {
-            let failure = picked.refuse(format!("no value of {key}"));
+            let failure = picked.refuse(format!("no key {key}"));
             return Err(if keys.is_empty() {
                 failure
             } else {

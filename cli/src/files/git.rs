@@ -103,7 +103,7 @@ pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBu
     }
     let mut command = git(&["ls-files", "-z", "--cached", "--ignored", "--exclude-standard"]);
     let output = command.current_dir(folder).output().context("cannot run git")?;
-    ensure!(output.status.success(), "git ended with an error");
+    ensure!(output.status.success(), "git exited with an error");
     let files = paths(&output.stdout).map(|path| folder.join(path));
     Ok(files
         .filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
@@ -291,8 +291,9 @@ fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow:
 fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     let mut head = String::new();
     answers.read_line(&mut head)?;
-    let (_, length) = head.trim_end().rsplit_once(" blob ").context("git does not have it")?;
-    let length: u64 = length.parse().context("git does not have it")?;
+    let (_, length) =
+        head.trim_end().rsplit_once(" blob ").context("git does not have this file")?;
+    let length: u64 = length.parse().context("git does not have this file")?;
     let content = if length > MAX_FILE_BYTES as u64 {
         io::copy(&mut answers.take(length), &mut io::sink())?;
         None
@@ -308,7 +309,7 @@ fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
 
 fn run(args: &[&str]) -> anyhow::Result<Vec<u8>> {
     let output = git(args).output().context("cannot run git")?;
-    ensure!(output.status.success(), "git ended with an error");
+    ensure!(output.status.success(), "git exited with an error");
     Ok(output.stdout)
 }
 

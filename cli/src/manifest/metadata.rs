@@ -34,7 +34,7 @@ pub(super) fn is_metadata_field(field: &str) -> bool {
 /// Name, namespace, labels and annotations of an object; the rest is not looked at.
 pub(crate) fn metadata_of(object: &Object<'_>) -> Result<ObjectMeta> {
     let Some(Value::Object(map)) = object.value.get("metadata") else {
-        bail!(object.mistake(&[Step::Key("metadata")], "there is no metadata"));
+        bail!(object.mistake(&[Step::Key("metadata")], "missing"));
     };
     Ok(ObjectMeta {
         name: text(object, map, "name")?,
@@ -91,7 +91,7 @@ pub(crate) fn name_of<'a>(
             Err(Failure::unable(object.mistake(&path, what))
                 .hint("give the Secret a metadata.name"))
         }
-        None => Err(object.mistake(&path, "there is no name").into()),
+        None => Err(object.mistake(&path, "missing").into()),
     }
 }
 

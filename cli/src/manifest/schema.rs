@@ -152,7 +152,7 @@ impl Judge {
         }
         let count = i64::try_from(map.len()).unwrap_or(i64::MAX);
         if schema.min_properties.is_some_and(|min| count < min) {
-            self.wrong("there is nothing in it");
+            self.wrong("must not be empty");
         }
         if let Some(max) = schema.max_properties.filter(|max| count > *max) {
             self.wrong(format!("more than {max} fields"));

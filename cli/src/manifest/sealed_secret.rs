@@ -36,7 +36,7 @@ pub(crate) fn deserialize(object: &Object<'_>) -> Result<SealedSecret> {
     }
     // The library's message can quote a value.
     let sealed_secret = SealedSecret::deserialize(&value)
-        .map_err(|_| anyhow!("{}: not as the schema wants it", object.position(&[])))?;
+        .map_err(|_| anyhow!("{}: does not match the schema", object.position(&[])))?;
     Ok(SealedSecret { metadata, ..sealed_secret })
 }
 

@@ -45,7 +45,7 @@ pub(crate) fn read_secret_beside(object: &Object<'_>, others: &[&str]) -> Result
     let immutable = match object.value.get("immutable") {
         None | Some(Value::Null) => None,
         Some(Value::Bool(immutable)) => Some(*immutable),
-        Some(_) => bail!(object.mistake(&[Step::Key("immutable")], "neither true nor false")),
+        Some(_) => bail!(object.mistake(&[Step::Key("immutable")], "expected true or false")),
     };
     let bare = Secret { metadata: metadata_of(object)?, type_, immutable, ..Secret::default() };
     let mut secret = WipedSecret::new(bare);
@@ -95,11 +95,11 @@ fn values<'a>(object: &Object<'a>, field: &str) -> Result<Vec<(&'a str, &'a str)
     let text = |(key, value): (&'a String, &'a Value)| {
         let what = match value {
             Value::String(text) => return Ok((key.as_str(), text.as_str())),
-            Value::Null => "no value; an empty one is written \"\"",
-            Value::Bool(_) => "a boolean where text is wanted; quote it",
-            Value::Number(_) => "a number where text is wanted; quote it",
-            Value::Array(_) => "a list where text is wanted",
-            Value::Object(_) => "a mapping where text is wanted",
+            Value::Null => "the value is missing; write \"\" for an empty one",
+            Value::Bool(_) => "expected text, found a boolean; quote it",
+            Value::Number(_) => "expected text, found a number; quote it",
+            Value::Array(_) => "expected text, found a list",
+            Value::Object(_) => "expected text, found a mapping",
         };
         Err(object.mistake(&[Step::Key(field), Step::Key(key)], what))
     };

@@ -110,7 +110,7 @@ fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
 
 /// A value to be sealed, typed unseen on one line. The terminal is asked, whatever stdin and stdout are.
 pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let prompt = format!("{}, typed unseen: ", escape::line(what));
+    let prompt = format!("{} (not shown): ", escape::line(what));
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let typed = typed
         .or_hint("without a terminal, pass the value in a file, on stdin or in the environment")?;

@@ -158,8 +158,10 @@ impl DestinationFlags {
                         "add its path to an environment, or pass --environment: {names}"
                     ))
             }
-            None => Err(anyhow!("without one input file, {name} cannot decide on the environment"))
-                .or_hint(format!("choose with --environment: {names}")),
+            None => {
+                Err(anyhow!("{name} cannot choose an environment without exactly one input file"))
+                    .or_hint(format!("choose with --environment: {names}"))
+            }
         }
     }
 }

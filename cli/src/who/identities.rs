@@ -185,10 +185,10 @@ impl Closed {
         match &self.to {
             To::Sealed(to) => {
                 let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                anyhow!("{}: sealed to {to}, and none of these identities is given", self.name)
+                anyhow!("{}: sealed to {to}, but none of these identities was passed", self.name)
             }
             To::Others => anyhow!(
-                "{}: encrypted to a key that is not given, or not of type x25519",
+                "{}: encrypted to a key that was not passed, or that is not of type x25519",
                 self.name
             ),
         }

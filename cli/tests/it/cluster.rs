@@ -40,7 +40,7 @@ fn an_unusable_kubeconfig_is_reported_and_not_repeated() {
     );
     for (args, message) in [
         (&["--kubeconfig", "nowhere"][..], "error: kubeconfig nowhere does not exist\n"),
-        (&["--kubeconfig", "broken"], "error: broken is not a kubeconfig\n"),
+        (&["--kubeconfig", "broken"], "error: broken is not a valid kubeconfig\n"),
         (
             &["--kubeconfig", "no-context"],
             "error: the kubeconfig has no current context\nhint: choose one with --context\n",

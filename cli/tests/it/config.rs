@@ -190,9 +190,9 @@ fn what_is_wrong_is_refused_with_its_line() {
         ),
         (
             wrong("prod/**", "'prod/[!a]'"),
-            "line 3: environments.prod.paths[0]: a class that excludes would match / too",
+            "line 3: environments.prod.paths[0]: a negated class would also match /",
         ),
-        (wrong("prod/**", "'prod/[a'"), "line 3: environments.prod.paths[0]: not a glob"),
+        (wrong("prod/**", "'prod/[a'"), "line 3: environments.prod.paths[0]: not a valid glob"),
         (wrong("prod/**", "5"), "line 3: environments.prod.paths[0]: not text; quote it"),
         (wrong(&new, "age1nonsense"), "line 5: environments.prod.recipients[0].recipient: "),
         (

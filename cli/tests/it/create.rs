@@ -87,7 +87,7 @@ fn certificates_and_passwords_of_registries_get_their_type() {
         (run.code, run.stderr.as_str()),
         (
             2,
-            "error: key.pem: no CERTIFICATE in PEM in this file\nhint: --cert takes the certificate, --key the private key\n"
+            "error: key.pem: no PEM CERTIFICATE in this file\nhint: --cert takes the certificate, --key the private key\n"
         )
     );
 

@@ -388,7 +388,7 @@ fn invalid_text_is_opened_again_with_nothing_lost() {
         ("sed 's|^  user: .*|  user: typed\\n  user: twice|'", "a key stands twice"),
         (
             "sed 's|^  user: .*|  user: 5|'",
-            "stringData.user: a number where text is wanted; quote it",
+            "stringData.user: expected text, found a number; quote it",
         ),
         (
             "sed 's|^  user: .*|&\\ndata: {user: eHg=}|'",

@@ -153,12 +153,12 @@ fn a_backup_and_an_age_file_are_opened_by_the_other_identities_in_any_order() {
         (
             &["-i", "backup.age"][..],
             format!(
-                "error: backup.age: sealed to {fingerprint}, and none of these identities is given\n"
+                "error: backup.age: sealed to {fingerprint}, but none of these identities was passed\n"
             ),
         ),
         (
             &["-i", "plain.age", "-i", "hybrid.txt"],
-            "error: plain.age: encrypted to a key that is not given, or not of type x25519\n"
+            "error: plain.age: encrypted to a key that was not passed, or that is not of type x25519\n"
                 .to_owned(),
         ),
     ] {

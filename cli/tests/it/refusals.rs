@@ -96,16 +96,19 @@ fn mistyped() -> Cases {
     vec![
         (
             marked("stringData:\n  a: [@]"),
-            "in.yaml: document 1, line 5: stringData.a: a list where text is wanted",
+            "in.yaml: document 1, line 5: stringData.a: expected text, found a list",
         ),
-        (marked("stringData:\n  a: {@: @}"), "stringData.a: a mapping where text is wanted"),
-        (marked("stringData:\n  a: 5"), "stringData.a: a number where text is wanted; quote it"),
-        (marked("stringData:\n  a: 5.5"), "stringData.a: a number where text is wanted; quote it"),
+        (marked("stringData:\n  a: {@: @}"), "stringData.a: expected text, found a mapping"),
+        (marked("stringData:\n  a: 5"), "stringData.a: expected text, found a number; quote it"),
+        (marked("stringData:\n  a: 5.5"), "stringData.a: expected text, found a number; quote it"),
         (
             marked("stringData:\n  a: true"),
-            "stringData.a: a boolean where text is wanted; quote it",
+            "stringData.a: expected text, found a boolean; quote it",
         ),
-        (marked("stringData:\n  a:"), "stringData.a: no value; an empty one is written \"\""),
+        (
+            marked("stringData:\n  a:"),
+            "stringData.a: the value is missing; write \"\" for an empty one",
+        ),
         (marked("stringData:\n  a: !x @"), "a YAML tag, which no manifest needs"),
         (
             marked("stringData:\n  a: !!binary aGk="),
@@ -125,10 +128,10 @@ fn mistyped() -> Cases {
             "in.yaml: document 1, line 5: data.a: not base64; plain text belongs under stringData",
         ),
         (secret(&format!("data:\n  a: {}=", BASE64_STANDARD.encode(MARKER))), "data.a: not base64"),
-        (marked("data:\n  a: 1234"), "data.a: a number where text is wanted; quote it"),
+        (marked("data:\n  a: 1234"), "data.a: expected text, found a number; quote it"),
         (marked("stringdata:\n  a: @"), "in.yaml: document 1, line 4: stringdata: unknown field"),
         (marked("type: [@]\nstringData: {a: @}"), "type: not text; quote it"),
-        (marked("immutable: @\nstringData: {a: @}"), "immutable: neither true nor false"),
+        (marked("immutable: @\nstringData: {a: @}"), "immutable: expected true or false"),
     ]
 }
 
@@ -149,13 +152,10 @@ fn unsealable() -> Cases {
             marked("type: kubernetes.io/service-account-token\nstringData: {a: @}"),
             "Secrets of type kubernetes.io/service-account-token are refused",
         ),
-        (
-            raw("apiVersion: v1\nkind: Secret\nstringData: {a: @}\n"),
-            "metadata: there is no metadata",
-        ),
+        (raw("apiVersion: v1\nkind: Secret\nstringData: {a: @}\n"), "metadata: missing"),
         (
             raw("apiVersion: v1\nkind: Secret\nmetadata: {namespace: prod}\nstringData: {a: @}\n"),
-            "metadata.name: there is no name",
+            "metadata.name: missing",
         ),
         (
             raw(

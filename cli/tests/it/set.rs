@@ -236,7 +236,7 @@ fn what_would_break_a_rule_is_not_written() {
             "prod/db: this would remove the last value",
             Some("set another first"),
         ),
-        (&["unset", "sealed.yaml", "a", "c"], "prod/db: no value of c", Some("it has: a, b")),
+        (&["unset", "sealed.yaml", "a", "c"], "prod/db: no key c", Some("it has: a, b")),
         (
             &["set", "-R", "x25519.pub", "-n", "dev", "sealed.yaml", "a", "x"],
             "the manifest names prod and -n names dev",
@@ -420,7 +420,7 @@ fn a_value_is_typed_unseen() {
     pty.type_unseen("hunter2 ä\n");
     let (code, shown) = pty.wait();
     assert_eq!(code, Some(0), "{shown}");
-    assert!(shown.starts_with("Value of a, typed unseen: "), "{shown}");
+    assert!(shown.starts_with("Value of a (not shown): "), "{shown}");
     assert!(shown.contains("a: changed, 10 bytes") && !shown.contains("hunter"), "{shown}");
     assert_eq!(value_of(&sandbox, "a"), "hunter2 ä".as_bytes());
     // An empty line is not a value, and Ctrl-C ends it by its signal.

@@ -75,7 +75,7 @@ fn one_value_opens_beside_a_damaged_one_and_not_when_it_is_rendered_from_it() {
     let (code, _, stderr) = raw(&sandbox, &["--key", "pass", "damaged.yaml"]);
     assert_eq!(code, 2);
     assert!(
-        stderr.ends_with("prod/db: no key pass\nhint: there are: password, user, fixed, url\n"),
+        stderr.ends_with("prod/db: no key pass\nhint: it has: password, user, fixed, url\n"),
         "{stderr}"
     );
 }
@@ -151,7 +151,7 @@ fn variables_are_refused_that_have_no_name_or_two_values_or_decide_on_code() {
         ),
         (
             &["--exec", "nul.yaml", "--", "true"],
-            "error: nul: this value does not fit in an environment\n",
+            "error: nul: an environment variable cannot hold this value\n",
         ),
         (
             &["--prefix", "A_", "sealed.yaml"],

@@ -78,7 +78,7 @@ impl KindFlags {
         let what = format!("Password of {username} at {}", self.docker_server);
         let password = values::typed_or_piped(&what)?;
         let password =
-            str::from_utf8(&password).map_err(|_| anyhow!("the password is not text"))?;
+            str::from_utf8(&password).map_err(|_| anyhow!("the password is not valid UTF-8"))?;
         // What pipes add, as docker login --password-stdin takes it.
         let password = password.strip_suffix('\n').unwrap_or(password);
         let password = password.strip_suffix('\r').unwrap_or(password);
@@ -113,7 +113,7 @@ fn pem(path: &Path, kind: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if is_there {
         Ok(bytes)
     } else {
-        Err(anyhow!("{}: no {} in PEM in this file", path.display(), kind.trim_end_matches('-')))
+        Err(anyhow!("{}: no PEM {} in this file", path.display(), kind.trim_end_matches('-')))
             .or_hint("--cert takes the certificate, --key the private key")
     }
 }

@@ -20,8 +20,8 @@ const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 
 /// Make a key its holder's active sealing key
 ///
-/// FINGERPRINT names a key of the cluster: the holder's Active key is retired and this one takes its place. With -r
-/// the key of another holder is declared first: of another cluster, or the recovery key, whose holder is named
+/// FINGERPRINT names a key of the cluster: the holder's Active key is retired and this one takes its place. With -r,
+/// the key of another holder is declared first: another cluster's key, or the recovery key, whose holder is named
 /// recovery. Its owner can read everything that is sealed from then on, so compare the fingerprint with the owner
 /// over another channel.
 #[derive(Args)]
@@ -143,7 +143,10 @@ impl Activate {
             return done(key);
         };
         sealing_keys::retire_for(cluster, old, fingerprint)?;
-        output::summary(&format!("{holder}: {} is Retired and still opens", old.fingerprint()));
+        output::summary(&format!(
+            "{holder}: {} is Retired and still opens existing values",
+            old.fingerprint()
+        ));
         let old = old.fingerprint();
         // The last thing that the controller does is to tidy up the old key.
         let is_over = |keys: &SealingKeys| {
@@ -204,7 +207,7 @@ fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
             "the controller has not reported whether it holds {fingerprint}"
         ))
         .or_hint(
-            "check that it runs; values sealed to a key that it does not hold do not open. To activate it anyway, pass --force",
+            "check that it is running; values sealed to a key that it does not hold do not open. To activate it anyway, pass --force",
         ),
         Possession::Unknown => Ok(()),
     }

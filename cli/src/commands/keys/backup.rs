@@ -27,14 +27,14 @@ use crate::who::identities::{self, IdentityFlags};
 /// Writes one file per key: the copy that the controller sealed to the recovery recipients, or with --passphrase
 /// the identity encrypted with a passphrase. Each is a standard age file. It is read back and checked before the
 /// key counts as backed up. Without its keys a cluster cannot be rebuilt: store the folder away from the cluster,
-/// and what opens it somewhere else again.
+/// and the recovery identity or passphrase in a third place.
 #[derive(Args)]
 pub(crate) struct BackupKeys {
     /// The folder to write to, created if missing
     #[arg(short, long, value_name = "FOLDER", help_heading = "Output")]
     output: PathBuf,
 
-    /// Read the identities and encrypt each with a passphrase, which you are asked for
+    /// Read the identities and encrypt each with a passphrase that you choose
     #[arg(long, conflicts_with = "identities", help_heading = None::<&str>)]
     passphrase: bool,
 
@@ -81,7 +81,7 @@ impl BackupKeys {
         let copied: BTreeSet<_> = copies.iter().map(|copy| copy.of).collect();
         if held.is_empty() && copied.is_empty() {
             return Err(anyhow!("the cluster holds no key to back up")).or_hint(
-                "check that the controller runs; to see what it holds, run: bulla keys list",
+                "check that the controller is running; to see what it holds, run: bulla keys list",
             );
         }
         // Everything is checked before the first file is written.

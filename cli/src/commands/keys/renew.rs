@@ -56,11 +56,11 @@ impl Renew {
             let seconds = self.wait.timeout;
             return Err(anyhow!("the controller has not renewed the key within {seconds} seconds"))
                 .or_hint(
-                    "the request stays; check that the controller runs, then bulla keys list",
+                    "the request remains: check that the controller is running, then run bulla keys list",
                 );
         };
         let text = format!(
-            "{holder}: {fingerprint} is Retired and still opens\n{holder}: {new} is Active\n"
+            "{holder}: {fingerprint} is Retired and still opens existing values\n{holder}: {new} is Active\n"
         );
         output::stdout(text.as_bytes())?;
         Ok(Answer::Yes)
@@ -73,9 +73,11 @@ impl Renew {
         match keys.own_holders()[..] {
             [holder] => Ok(holder),
             [] => Err(anyhow!("no SealingKey shows that the cluster holds its identity"))
-                .or_hint("check that the controller runs, or pass --holder"),
-            ref holders => Err(anyhow!("the cluster has keys of {}", holders.join(", ")))
-                .or_hint("choose one with --holder"),
+                .or_hint("check that the controller is running, or pass --holder"),
+            ref holders => {
+                Err(anyhow!("the cluster has keys of several holders: {}", holders.join(", ")))
+                    .or_hint("choose one with --holder")
+            }
         }
     }
 }

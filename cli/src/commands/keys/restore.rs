@@ -25,8 +25,9 @@ const REVOKED: &str = "a revoked key opens nothing, and revocation is permanent;
 /// Restore identities to a cluster
 ///
 /// Reads backups, passphrase-encrypted files and plain identity files, and creates a Secret for each identity.
-/// Existing Secrets are never overwritten. A running controller picks them up and unseals what was waiting for
-/// them. A restored key opens existing values; new ones are not sealed to it until you run bulla keys activate.
+/// Existing Secrets are never overwritten. A running controller loads the new ones and unseals the values that were
+/// waiting for them. A restored key opens existing values; new ones are not sealed to it until you run bulla keys
+/// activate.
 #[derive(Args)]
 pub(crate) struct Restore {
     /// Identity files, or folders of backups
@@ -87,7 +88,7 @@ impl Restore {
             Ok(Answer::Yes)
         } else {
             Err(anyhow!("not restored, because another Secret has its name: {}", taken.join(", ")))
-                .or_hint("find out whose it is; bulla never overwrites it")
+                .or_hint("find out who created it; bulla never overwrites it")
         }
     }
 
@@ -151,12 +152,12 @@ impl Restore {
             let seconds = self.wait.timeout;
             let missing = missing.join(", ");
             return Err(anyhow!("stored, but the controller did not load it within {seconds} seconds: {missing}"))
-                .or_hint("check that it runs; it loads them when it starts. To see what it holds, run: bulla keys list");
+                .or_hint("check that it is running; it loads them when it starts. To see what it holds, run: bulla keys list");
         };
         for (fingerprint, state) in held {
             let text = match state {
-                State::Active => "is held, and Active",
-                _ => "opens old values; it is not used for new ones",
+                State::Active => "is held and Active",
+                _ => "opens existing values; nothing new is sealed to it",
             };
             output::note(&format!("{fingerprint} {text}"));
         }

@@ -52,13 +52,13 @@ impl Retire {
                         "activate another of its keys, or pass --force to leave the holder without one",
                     ),
                     (false, _) => return Err(failure).or_hint(
-                        "nothing could be sealed without it; bulla keys renew or activate replaces it with another",
+                        "without it nothing could be sealed: to replace it, run bulla keys renew or bulla keys activate",
                     ),
                 }
             }
             State::Pending => sealing_keys::set_state(&cluster, key, State::Retired)?,
         }
-        let text = format!("{holder}: {fingerprint} is Retired and still opens\n");
+        let text = format!("{holder}: {fingerprint} is Retired and still opens existing values\n");
         output::stdout(escape::lines(&text).as_bytes())?;
         Ok(Answer::Yes)
     }

@@ -75,7 +75,7 @@ impl Revoke {
         let in_git = self.in_git(&usable)?;
         self.refuse("files in Git", &in_git)?;
         output::note(&format!(
-            "git revert, or an old branch, brings back values that only {fingerprint} opens"
+            "git revert or an old branch can bring back values that only {fingerprint} opens"
         ));
         output::note(
             "revoking does not undo disclosure: change credentials that may have been read first",

@@ -19,7 +19,7 @@ pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Ans
     started.args(args);
     for (name, value) in variables {
         let value = value_of(value)
-            .ok_or_else(|| anyhow!("{name}: this value does not fit in an environment"))
+            .ok_or_else(|| anyhow!("{name}: an environment variable cannot hold this value"))
             .or_hint("it is binary: use --key")?;
         started.env(name, value);
     }
@@ -28,7 +28,7 @@ pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Ans
     let program = program.to_string_lossy();
     match error.kind() {
         io::ErrorKind::NotFound => Err(anyhow!("no such command: {program}").into()),
-        io::ErrorKind::PermissionDenied => Err(anyhow!("{program} may not be run").into()),
+        io::ErrorKind::PermissionDenied => Err(anyhow!("no permission to run {program}").into()),
         io::ErrorKind::ArgumentListTooLong => Err(anyhow!(
             "{program}: its arguments and environment are larger than the system allows"
         )

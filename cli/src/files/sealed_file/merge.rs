@@ -175,7 +175,7 @@ fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, Binding)]) -> Result<Sco
         [] => Ok(Scope::Strict),
         [scope] => Ok(scope),
         _ => Err(picked
-            .refuse("its values have several scopes, so the new value needs one of its own")
+            .refuse("its values have several scopes, so the new value has no default scope")
             .hint("pass --scope")),
     }
 }

@@ -178,7 +178,7 @@ fn refuse_other_scope(
             let (there, scope) = (binding.scope().as_str(), scope.as_str());
             let what =
                 format!("the existing value of {key} has scope {there}, but --scope is {scope}");
-            Err(picked.refuse(what).hint("leave --scope out, or pass all of its values"))
+            Err(picked.refuse(what).hint("leave --scope out, or pass all values of the Secret"))
         }
         None => Ok(()),
     }

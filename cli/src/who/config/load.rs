@@ -59,7 +59,7 @@ pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Config,
 /// Where the file of the work tree around the current folder stands or is to be written.
 pub(crate) fn default_path() -> Result<PathBuf, Failure> {
     let root = git::root_of(&real_path(Path::new("."))?)
-        .ok_or_else(|| anyhow!("not in a Git work tree, which would have {NAME} at its root"))
+        .ok_or_else(|| anyhow!("not in a Git work tree, so {NAME} has no default place"))
         .or_hint("run git init, or pass --config")?;
     Ok(of_work_tree(&root)?.unwrap_or_else(|| shortest(&root.join(NAME))))
 }

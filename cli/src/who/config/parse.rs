@@ -132,11 +132,11 @@ impl ConfigReader<'_> {
                 return Err(self.mistake(&path, what));
             }
             let glob = GlobBuilder::new(text).literal_separator(true).build();
-            let glob = glob.map_err(|_| self.mistake(&path, "not a glob"))?;
+            let glob = glob.map_err(|_| self.mistake(&path, "not a valid glob"))?;
             set.add(glob.clone());
             globs.push(glob);
         }
-        let set = set.build().map_err(|_| self.mistake(at, "not globs"))?;
+        let set = set.build().map_err(|_| self.mistake(at, "not valid globs"))?;
         Ok((set, globs))
     }
 
@@ -290,7 +290,7 @@ fn unfit_path(text: &str) -> Option<&'static str> {
         return Some("expected a path within the repository, found a URL");
     }
     if text.contains("[!") || text.contains("[^") {
-        return Some("a class that excludes would match / too: list what to match");
+        return Some("a negated class would also match /: list the characters to match");
     }
     if text.contains('\\') {
         return Some("separate folders with /");
