@@ -31,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The field manager of all writes. Flux strips managers whose name begins with `kubectl`.
 const MANAGER: &str = "bulla";
 
-/// A connection to a cluster whose API server has proved who it is.
+/// A connection to a cluster whose API server's certificate is verified.
 pub(crate) struct Cluster {
     runtime: Runtime,
     client: Client,
@@ -119,7 +119,7 @@ impl Cluster {
         self.runtime.block_on(self.answer(request))
     }
 
-    /// The answer to a request, or in limited time why there is none.
+    /// The answer to a request, or why there is none. Waits for a limited time.
     async fn answer<T>(
         &self,
         request: impl Future<Output = kube::Result<T>>,

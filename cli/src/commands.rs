@@ -65,7 +65,7 @@ impl Command {
     }
 }
 
-/// Removes plaintext that a command keeps in a file for a while, because the process is about to end.
+/// Removes plaintext that a command keeps in a temporary file, because the process is about to end.
 pub(crate) fn wipe_plaintext() {
     edit::wipe_open();
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 #[cfg(unix)]
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the limit was.
+/// The limit before.
 #[cfg(unix)]
 static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
@@ -15,12 +15,12 @@ pub(crate) fn forbid() {
     #[cfg(unix)]
     {
         let before = BEFORE.get_or_init(|| getrlimit(Resource::Core));
-        // A limit that cannot be set is unchanged; a crash is unlikely.
+        // If the limit cannot be set, it stays unchanged; a crash is unlikely.
         let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: before.maximum });
     }
 }
 
-/// As it was, for a command of the user's own.
+/// Restores the limit, for a command of the user's own.
 pub(crate) fn allow_again() {
     #[cfg(unix)]
     if let Some(before) = BEFORE.get() {

@@ -1,9 +1,9 @@
 //! The `bulla` command: Secrets to SealedSecrets and back, keys, and checks, offline by default.
 //!
-//! A command reads all of its input first, then works, then writes all of its output at once, so that a
-//! failure anywhere leaves every file as it was; of a tree each file by itself. Data goes to stdout, everything else to stderr. Nothing
-//! here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own (`bulla-crds`
-//! does); only `cluster` may talk to an API server.
+//! A command reads all of its input first, then works, then writes all of its output at once, so that a failure
+//! anywhere leaves every file as it was; in a tree, each file by itself. Data goes to stdout, everything else to
+//! stderr. Nothing here calls cryptography (`bulla-sealing` does) or judges an object by rules of its own
+//! (`bulla-crds` does); only `cluster` may talk to an API server.
 
 mod cluster;
 mod command_line;
@@ -64,7 +64,7 @@ fn keep_panics_quiet() {
     }));
 }
 
-/// Whether what was not understood is spelled as flags are, and not as a password may be.
+/// Whether the unknown argument looks like a flag rather than a password.
 fn names_a_flag(error: &clap::Error) -> bool {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return false;

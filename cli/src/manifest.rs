@@ -1,5 +1,5 @@
 //! Kubernetes objects in manifests: what this tool knows about their kinds, and how it reads Secrets and SealedSecrets.
-//! How they stand in files is `bulla_manifests`'s.
+//! `bulla_manifests` knows how they are written in files.
 
 mod kinds;
 mod metadata;

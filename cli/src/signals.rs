@@ -1,10 +1,10 @@
-//! Signals that are to end the process, held while something must not be left half done.
+//! Signals that end the process, held back while work must not be left half done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Signals that would end the process wait until it has tidied up. Once they were held they no longer act by
-/// themselves, so who works on for long holds them all the while, and asks.
+/// Holds back signals that would end the process until it has tidied up. Once held, they no longer act by themselves,
+/// so long work must keep holding them and ask whether one came.
 pub(crate) struct HeldSignals {
     received: Arc<AtomicUsize>,
     registrations: Vec<signal_hook::SigId>,
@@ -29,7 +29,7 @@ impl HeldSignals {
                 signal.unsigned_abs() as usize,
             )
         };
-        // A signal that cannot be held acts as it always did.
+        // A signal that cannot be held keeps its usual effect.
         let registrations =
             SIGNALS.into_iter().filter_map(|signal| register(signal).ok()).collect();
         Self { received, registrations }

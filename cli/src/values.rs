@@ -1,5 +1,5 @@
-//! Plaintext values, as people enter them: typed unseen, from stdin, a file or the environment. They are kept byte for
-//! byte and wiped when dropped; no temporary file, no copy in the arguments of another process.
+//! Plaintext values, as people enter them: at a hidden prompt, from stdin, a file or the environment. They are kept byte
+//! for byte and wiped when dropped; no temporary file, no copy in the arguments of another process.
 
 mod dotenv;
 pub(crate) mod plain_secret;
@@ -27,7 +27,7 @@ const EMPTY_VALUE: &str = "for an empty value, pass --from-file /dev/null";
 #[derive(Args)]
 #[command(next_help_heading = "Value")]
 pub(crate) struct ValueFlags {
-    // Not one alone: the argument parser would repeat a second one in its message.
+    // A list, because the argument parser would repeat a second value in its message.
     /// The value itself. It ends up in your shell history and in the process list. Leave it out to type the value
     /// without showing it, or to pipe it in on stdin
     #[arg(value_name = "VALUE", num_args = 0.., help_heading = None::<&str>)]
@@ -45,7 +45,7 @@ pub(crate) struct ValueFlags {
     chomp: Chomp,
 }
 
-/// What becomes of a new line at the end of a value.
+/// What to do with a newline at the end of a value.
 #[derive(Args)]
 pub(crate) struct Chomp {
     /// Remove one trailing newline from each value
@@ -86,8 +86,8 @@ impl ValueFlags {
 }
 
 impl Chomp {
-    /// The value less a new line at its end, or a warning that there is one. A file of several lines ends in a new
-    /// line by right, so it is not warned of.
+    /// Removes a newline at the end of the value, or warns that there is one. A value of several lines normally ends
+    /// in a newline, so there is no warning.
     pub(crate) fn applied(&self, key: &str, mut value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
         let line = value.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let Some(line) = line else { return value };
@@ -111,7 +111,7 @@ pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 /// The value of an environment variable.
 pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let name = variable.to_string_lossy();
-    // Asked for a name with `=` in it, which none has, some systems panic.
+    // Some systems panic when asked for a name with `=`, which no variable has.
     let value = if name.is_empty() || name.contains(['=', '\0']) {
         None
     } else {
@@ -124,7 +124,7 @@ pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> 
     Ok(bytes)
 }
 
-/// What a person types, unseen.
+/// What a person types at a hidden prompt.
 pub(crate) fn typed(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let value = terminal::ask_value(what)?;
     if value.is_empty() {
@@ -147,14 +147,14 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
         return typed(what);
     }
     let value = from_file(Path::new("-"))?;
-    // A script whose stdin is closed is not to empty a password.
+    // A script whose stdin is closed must not empty a password.
     if value.is_empty() {
         return Err(anyhow!("no value given, and stdin is empty")).or_hint(EMPTY_VALUE);
     }
     Ok(value)
 }
 
-/// The bytes of an argument or variable; none on systems where it is not bytes.
+/// The bytes of an argument or variable. `None` for text that is not Unicode on systems other than Unix.
 pub(crate) fn bytes_of(text: &OsStr) -> Option<Zeroizing<Vec<u8>>> {
     if cfg!(unix) || text.to_str().is_some() {
         Some(Zeroizing::new(text.as_encoded_bytes().to_vec()))
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_new_line_is_taken_off() {
+    fn one_newline_is_removed() {
         let chomped = |value: &str, chomp| {
             let value = Zeroizing::new(value.as_bytes().to_vec());
             String::from_utf8(Chomp { chomp }.applied("a", value).to_vec()).unwrap()

@@ -29,7 +29,7 @@ pub(crate) enum StoreOutcome {
     Already,
     /// It existed already, marked as revoked.
     Revoked,
-    /// Something else has its name.
+    /// Another Secret has its name.
     Taken,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn identities(
 }
 
 /// Creates the Secret of an identity. By POST: client-side apply would repeat it in an annotation, and
-/// an existing Secret must stay.
+/// an existing Secret must not change.
 pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
     let namespace = cluster.controller_namespace();
     let secret = keys::identity_secret(identity, namespace);
@@ -90,7 +90,7 @@ fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failu
     })
 }
 
-/// The Secrets of a type. Others are never sent.
+/// The Secrets of one type. The API server sends no others.
 fn secrets(cluster: &Cluster, type_: &str) -> Result<Vec<WipedSecret>, Failure> {
     let params = ListParams::default().fields(&format!("type={type_}"));
     let listed = cluster.ask(cluster.own::<Secret>().list(&params)).map_err(|refusal| {

@@ -12,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use crate::report::failure::{Failure, OrHint};
 
-/// Which cluster is asked, as in kubectl.
+/// The cluster to use, as in kubectl.
 #[derive(Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClusterFlags {
@@ -24,7 +24,7 @@ pub(crate) struct ClusterFlags {
     pub(crate) kubeconfig: KubeconfigFlags,
 }
 
-/// Which clusters are asked, each by a context.
+/// The clusters to use, each named by a context.
 #[derive(Args)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct ClustersFlags {
@@ -36,7 +36,7 @@ pub(crate) struct ClustersFlags {
     pub(crate) kubeconfig: KubeconfigFlags,
 }
 
-/// Where clusters are found, and their keys in them.
+/// Where to find clusters, and the keys in them.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Cluster")]
 pub(crate) struct KubeconfigFlags {

@@ -20,13 +20,13 @@ use crate::signals::HeldSignals;
 /// How long the controller may take for one answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long to wait before the first look, and at most between two.
+/// The wait before the first read, and the longest wait between two reads.
 const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// How many requests run at once.
 const AT_ONCE: usize = 8;
 
-/// What the headers of one Rekey may take in base64: far less than what the API server takes, answer included.
+/// The most base64 that the headers of one Rekey may have: far below the API server's limit, answer included.
 const MAX_HEADERS_LENGTH: usize = 128 * 1024;
 
 /// The right to create Rekeys.
@@ -44,7 +44,7 @@ pub(crate) struct HeaderRequest {
 }
 
 impl HeaderRequest {
-    /// Without headers as yet.
+    /// With no headers yet.
     pub(crate) fn new(namespace: &str, sealed_secret: &str) -> Self {
         let (namespace, sealed_secret) = (namespace.to_owned(), sealed_secret.to_owned());
         Self { namespace, sealed_secret, headers: Headers::new() }
@@ -91,7 +91,7 @@ pub(crate) struct RefusedHeaders {
     pub(crate) failure: Failure,
 }
 
-/// A refusal that comes before the controller's.
+/// A failure before the controller's answer.
 impl From<Failure> for RefusedHeaders {
     fn from(failure: Failure) -> Self {
         Self { key: None, failure }
@@ -104,8 +104,7 @@ enum NoHeaders {
     GivenUp(Failure),
 }
 
-/// The answer to each request, or why nothing can be asked at all. `done` is called
-/// after each.
+/// The answer to each request, or why none can be sent. Calls `done` after each.
 pub(crate) fn new_headers(
     cluster: &Cluster,
     requests: &[HeaderRequest],
@@ -117,7 +116,7 @@ pub(crate) fn new_headers(
         done();
         answer
     });
-    // All of them run to their end, so that no Rekey is left in the cluster.
+    // All of them run to completion, so that no Rekey is left in the cluster.
     let answers: Vec<_> = cluster.runtime.block_on(answers.buffered(AT_ONCE).collect());
     asking.signals.deliver();
     answers
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_word_is_an_answer() {
+    fn only_a_final_status_is_an_answer() {
         for open in
             [&[][..], &[("Ready", "Unknown")], &[("Ready", "False"), ("Reconciling", "True")]]
         {
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn many_headers_are_asked_for_in_parts() {
+    fn many_headers_are_requested_in_parts() {
         let mut request = HeaderRequest::new("prod", "db");
         for number in 0..100 {
             request.headers.insert(format!("key-{number}"), vec![b'x'; 3000]);

@@ -37,15 +37,15 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Far longer than a key takes to take over from another.
 const HAND_OVER: Duration = Duration::from_secs(5);
 
-/// How often a write is tried when another one gets in its way.
+/// How many times a write is tried when others conflict with it.
 const ATTEMPTS: usize = 5;
 
 /// Whether the cluster has the private half of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Possession {
-    /// It has it.
+    /// The cluster has it.
     Held,
-    /// It should have it, and does not.
+    /// The cluster should have it, but does not.
     Missing,
     /// Another holder should have it.
     OfAnotherHolder,
@@ -108,7 +108,7 @@ impl ClusterKey {
         Some(self.object.status.as_ref()?.sealed_secrets.as_ref()?.count)
     }
 
-    /// The conditions, with the one that records a copy of the identity outside of the cluster.
+    /// The conditions, with the one that records a copy of the identity outside the cluster.
     fn conditions_when_taken_out(&self) -> Vec<Condition> {
         let status = self.object.status.as_ref();
         let mut conditions = status.map(|status| status.conditions.clone()).unwrap_or_default();
@@ -167,7 +167,7 @@ impl SealingKeys {
         self.holders(|key| matches!(key.possession(), Possession::Held | Possession::Missing))
     }
 
-    /// The holders that are sealed to.
+    /// The holders that have an Active key.
     pub(crate) fn active_holders(&self) -> Vec<&str> {
         self.holders(|key| key.state == State::Active)
     }
@@ -179,7 +179,7 @@ impl SealingKeys {
         holders
     }
 
-    /// The one key of this holder that is sealed to, if there is one.
+    /// The holder's Active key, if it has one. Several are an error.
     pub(crate) fn active(&self, holder: &str) -> Result<Option<&ClusterKey>, Failure> {
         match self.declared().active(holder) {
             Ok(active) => Ok(self.keys.iter().find(|key| key.recipient == active.recipient)),
@@ -190,7 +190,7 @@ impl SealingKeys {
         }
     }
 
-    /// Whether a holder has retired its key this moment, and its successor is not Active yet.
+    /// Whether a holder's key was just retired and its successor is not Active yet.
     fn is_any_handed_over(&self) -> bool {
         let is_active = |holder: &str| {
             self.keys.iter().any(|key| key.holder == holder && key.state == State::Active)
@@ -275,13 +275,13 @@ pub(crate) fn wait_for<T>(
     }
 }
 
-/// Declares a key, which is not sealed to yet.
+/// Declares a key. Nothing is sealed to it yet.
 pub(crate) fn declare(
     cluster: &Cluster,
     recipient: &Recipient,
     holder: &str,
 ) -> Result<(), Failure> {
-    // Nothing is decided by this clock; order and age of keys are for people.
+    // The order and age of keys only inform people: no decision depends on this clock.
     let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
     let namespace = cluster.controller_namespace();
     let key = sealing_key(recipient, namespace, holder, created, State::Pending);
@@ -292,8 +292,8 @@ pub(crate) fn declare(
     })
 }
 
-/// Changes the state of a key, unless someone else changed the key since it was read. Requests for its old state
-/// end with it.
+/// Changes the state of a key, unless someone else changed the key since it was read. Drops the requests that were
+/// made for its old state.
 pub(crate) fn set_state(cluster: &Cluster, key: &ClusterKey, state: State) -> Result<(), Failure> {
     let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
     change(
@@ -303,7 +303,7 @@ pub(crate) fn set_state(cluster: &Cluster, key: &ClusterKey, state: State) -> Re
     )
 }
 
-/// Retires an Active key and names the one that takes over, at once.
+/// Retires an Active key and names its successor, in one write.
 pub(crate) fn retire_for(
     cluster: &Cluster,
     key: &ClusterKey,
@@ -323,8 +323,8 @@ pub(crate) fn ask_to_renew(cluster: &Cluster, key: &ClusterKey) -> Result<(), Fa
     change(cluster, key, json!({"metadata": {"annotations": annotations}}))
 }
 
-/// At the resource version that was decided on. The controller writes the status whenever it likes, so a key
-/// of which nothing else has changed is asked for again.
+/// Changes the key at the resource version that the decision was based on. The controller may write the status at
+/// any time, so if nothing else has changed, the newer version is used.
 fn change(cluster: &Cluster, key: &ClusterKey, mut change: Value) -> Result<(), Failure> {
     let name = key.fingerprint().to_string();
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };

@@ -1,7 +1,7 @@
 //! What a shell can complete beyond flags and paths: data keys, environments and fingerprints.
 //!
-//! All of it is read from files. Completion asks no cluster, reads no stdin and prints nothing: an unreadable file has
-//! no candidates.
+//! All of it is read from files. Completion never asks a cluster, reads stdin or prints an error: an unreadable
+//! file has no candidates.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) fn sealed_keys() -> ArgValueCandidates {
     })
 }
 
-/// Those, and the keys that templates render.
+/// The sealed keys, and the keys that templates render.
 pub(crate) fn all_keys() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         keys(|object| {

@@ -31,7 +31,7 @@ impl OutputFlags {
     }
 }
 
-/// Whom values are sealed to. Kept as typed: a mistake must not be repeated by the argument parser.
+/// The recipients that values are sealed to. Kept as typed, so that the argument parser does not repeat a mistake.
 #[derive(Args)]
 #[command(next_help_heading = "Recipients")]
 pub(crate) struct RecipientFlags {
@@ -85,7 +85,7 @@ impl From<KeyTypeFlag> for KeyType {
     }
 }
 
-/// For whom a report is written.
+/// Who reads a report.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub(crate) enum ReportFormat {
     /// For people

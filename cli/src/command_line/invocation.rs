@@ -35,7 +35,7 @@ const PLUGIN: &str = "kubectl-bulla";
 
 const PLUGIN_COMPLETER: &str = "kubectl_complete-bulla";
 
-/// What kubectl wants to know about the candidates, as cobra numbers it: add no space behind, name no files.
+/// Cobra's directive to kubectl about the candidates: add no space after them, and complete no file names.
 const NO_SPACE: u8 = 2;
 const NO_FILES: u8 = 4;
 
@@ -48,7 +48,7 @@ pub(crate) fn command() -> Command {
     }
 }
 
-/// Completes, if that is what is asked.
+/// Completes the command line, if a shell asks for that.
 pub(crate) fn complete() -> Option<Result<Answer, Failure>> {
     if called() == PLUGIN_COMPLETER {
         return Some(complete_for_kubectl());
@@ -57,7 +57,7 @@ pub(crate) fn complete() -> Option<Result<Answer, Failure>> {
     match completer.try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref()) {
         Ok(false) => None,
         Ok(true) => Some(Ok(Answer::Yes)),
-        // A shell that is not known, or an index that is none: nobody would read what is wrong.
+        // An unknown shell or an invalid index: nobody would read an error message here.
         Err(_) => Some(Ok(Answer::NotUnderstood)),
     }
 }
@@ -75,7 +75,7 @@ fn complete_for_kubectl() -> Result<Answer, Failure> {
     Ok(Answer::Yes)
 }
 
-/// One candidate on a line, with what it is behind a tab, and in the end what to do with them.
+/// One candidate per line, its description after a tab, and the directive at the end.
 fn for_kubectl(candidates: &[CompletionCandidate]) -> String {
     let shown = candidates.iter().filter(|candidate| !candidate.is_hide_set());
     let mut text = String::new();

@@ -83,7 +83,7 @@ impl Create {
         let recipients_files = &self.destination.recipients.recipients_files;
         input::refuse_stdin_twice(files.iter().chain(recipients_files))?;
         let output = self.output.file();
-        // Whatever can be refused is refused before anybody is asked for a value.
+        // Everything that can be refused is refused before the user types a value.
         let (labels, annotations) =
             (marks("label", &self.labels)?, marks("annotation", &self.annotations)?);
         let destination = self.destination.resolve(output)?;

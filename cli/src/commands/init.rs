@@ -74,7 +74,7 @@ pub(crate) struct Init {
     config: Option<PathBuf>,
 }
 
-/// An environment as the flags have it.
+/// An environment as the flags describe it.
 struct EnvironmentDraft<'a> {
     name: &'a str,
     paths: Vec<&'a str>,
@@ -180,7 +180,7 @@ fn assignment(text: &str) -> Result<(String, String), &'static str> {
     }
 }
 
-/// The file before anything is pinned. Its comments are there once.
+/// The file before anything is pinned, with each comment once.
 fn text(drafts: &[EnvironmentDraft<'_>]) -> String {
     let mut text = HEAD.to_owned();
     for (number, EnvironmentDraft { name, paths, namespace }) in drafts.iter().enumerate() {
@@ -203,7 +203,7 @@ fn text(drafts: &[EnvironmentDraft<'_>]) -> String {
     text
 }
 
-/// A text as YAML has it on one line.
+/// A text as a YAML scalar on one line.
 fn scalar(text: &str) -> String {
     String::from_utf8_lossy(&manifest::to_yaml([&Value::from(text)])).trim().to_owned()
 }
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_the_flags_say() {
+    fn the_written_file_says_what_the_flags_say() {
         let drafts = [
             EnvironmentDraft {
                 name: "prod",

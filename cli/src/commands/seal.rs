@@ -145,13 +145,13 @@ impl Seal {
     }
 }
 
-/// Whether both are one file.
+/// Whether both paths name the same file.
 fn is_same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     real(one).is_some_and(|one| real(other) == Some(one))
 }
 
-/// Seals and writes what is given: to stdout, to a new file, or into an existing file.
+/// Seals Secrets and writes them: to stdout, to a new file, or into an existing file.
 pub(super) fn write_sealed(
     given: &[PlainSecret<'_>],
     sealer: Sealer<'_>,

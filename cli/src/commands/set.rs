@@ -50,7 +50,7 @@ impl Set {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let key = &self.key;
         if !bulla_sealing::is_data_key(key) {
-            // It may be the value.
+            // Not repeated, because it may be the value.
             return Err(anyhow!("the key argument is not a valid data key of a Secret"))
                 .or_hint("a key has only letters, digits, -, _ and ., and comes before the value");
         }

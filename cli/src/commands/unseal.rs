@@ -147,7 +147,7 @@ impl Unseal {
     }
 }
 
-/// One Secret as it is, several as a List.
+/// One Secret by itself, several as a List.
 fn to_json(secrets: &[WipedSecret]) -> Zeroizing<Vec<u8>> {
     const LIST: &[u8] = br#"{"apiVersion":"v1","kind":"List","items":["#;
     let secrets: Vec<_> = secrets.iter().map(WipedSecret::to_json).collect();

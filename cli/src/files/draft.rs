@@ -29,7 +29,7 @@ pub(crate) struct FileDraft {
 }
 
 impl FileDraft {
-    /// A file that was found, and its objects if there are any to look at.
+    /// A file that was found, and its objects if it has any of interest.
     pub(crate) fn of(found: &FoundFile, outcome: FileOutcome) -> (Self, Option<OpenFile>) {
         let name = found.path.display().to_string();
         let mut draft = Self { path: found.path.clone(), name, ..Self::default() };
@@ -43,7 +43,7 @@ impl FileDraft {
         }
     }
 
-    /// Takes note of trouble with the file.
+    /// Records what is wrong with the file.
     pub(crate) fn trouble(&mut self, trouble: impl Into<Failure>) {
         self.diagnostics.push(Diagnostic::of(&self.name, trouble));
     }
@@ -54,7 +54,8 @@ impl FileDraft {
     }
 }
 
-/// Replaces the files that have new content; whether one could not be written. A signal ends it between two files.
+/// Replaces the files that have new content, and returns whether one could not be written. A signal stops it between
+/// two files.
 pub(crate) fn replace_all<'a>(files: impl IntoIterator<Item = &'a mut FileDraft>) -> bool {
     let files: Vec<_> = files.into_iter().filter(|file| file.new.is_some()).collect();
     let mut is_unable = false;
@@ -88,7 +89,7 @@ pub(crate) fn replace_all<'a>(files: impl IntoIterator<Item = &'a mut FileDraft>
     is_unable
 }
 
-/// Prints what is wrong in the files, and answers for all of them.
+/// Prints what is wrong in the files, and returns the answer for all of them.
 pub(crate) fn report<'a>(
     files: impl IntoIterator<Item = &'a FileDraft>,
     is_unable: bool,

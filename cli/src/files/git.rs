@@ -201,7 +201,7 @@ pub(crate) fn read(blobs: &[Blob], mut look: impl FnMut(&Blob, &[u8])) -> Result
     Ok(read_in_order(blobs, &mut look).context("cannot read files from Git")?)
 }
 
-/// Shows each file that may have sealed values to `look`; what is the same in several commits once.
+/// Shows each file that may have sealed values to `look`. Content that several commits share is shown once.
 pub(crate) fn read_sealed(
     git_refs: &[String],
     mut look: impl FnMut(&Blob, &[u8]),
@@ -218,7 +218,7 @@ pub(crate) fn read_sealed(
     })
 }
 
-/// That a revision does not exist; before the first commit not even HEAD does.
+/// The error for a revision that does not exist. Before the first commit, not even HEAD exists.
 fn no_revision(git_ref: &str) -> String {
     match git_ref {
         "HEAD" => "no commits yet, so nothing to compare with".to_owned(),
@@ -287,7 +287,7 @@ fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow:
     Ok(())
 }
 
-/// `<id> blob <length>\n<content>\n`; nothing for what is larger than any manifest.
+/// `<id> blob <length>\n<content>\n`; a file larger than any manifest is skipped.
 fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     let mut head = String::new();
     answers.read_line(&mut head)?;

@@ -56,7 +56,7 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
     path == Path::new(STDIN)
 }
 
-/// Refuses what would find stdin empty.
+/// Refuses to read stdin twice: the second read would find it empty.
 pub(crate) fn refuse_stdin_twice<'a, P: AsRef<Path> + ?Sized + 'a>(
     paths: impl IntoIterator<Item = &'a P>,
 ) -> Result<()> {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_larger_than_expected_is_read_whole() {
+    fn a_file_larger_than_expected_is_read_whole() {
         let content: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
         assert_eq!(*read_wiped(&content[..], 0).unwrap(), content);
         assert_eq!(*read_wiped(&content[..], content.len()).unwrap(), content);

@@ -28,7 +28,7 @@ pub(crate) struct SealedFile {
 }
 
 impl SealedFile {
-    /// Reads a file and checks that it can be written, so that no value is asked for in vain.
+    /// Reads a file and checks that it can be written, so that nobody types a value in vain.
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Err(anyhow!("cannot change stdin in place")).or_hint("name a file");
@@ -103,10 +103,10 @@ impl SealedFile {
     }
 }
 
-/// Every reason for the API server to refuse a SealedSecret, as far as it is known without a key.
+/// Every reason for the API server to refuse a SealedSecret that can be known without a key.
 fn complaints(object: &Object<'_>) -> Vec<String> {
     let mut complaints = Vec::new();
-    // The rules say it in clearer words than the schema.
+    // The rules report it more clearly than the schema.
     if let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object) {
         let values = ParsedValues::of(&sealed_secret);
         let violations = rules::violations(&sealed_secret, &values);
@@ -149,7 +149,7 @@ mod tests {
         let template = "  template: {type: kubernetes.io/tls}\n";
         let (_folder, file) = file(&format!("{OBJECT}{template}"));
         let objects = file.objects().unwrap();
-        // That tls.crt and tls.key are missing was so before.
+        // tls.crt and tls.key were missing before the change too.
         let set = Patch::set(&objects[0], &sealed_value_path("tls.crt"), json!("x"));
         file.patched(&[set]).unwrap();
         let set = Patch::set(&objects[0], &sealed_value_path("no key"), json!("x"));

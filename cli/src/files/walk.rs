@@ -97,7 +97,7 @@ pub(crate) struct Interest {
     pub(crate) may_hold_others: fn(&ManifestFile) -> bool,
 }
 
-/// Files with objects of our API group.
+/// Files with objects of Bulla's API group.
 pub(crate) const OURS: Interest =
     Interest { words: &[bulla_crds::GROUP], mark: "bulla.dev/", may_hold_others: |_| false };
 
@@ -144,7 +144,7 @@ pub(crate) fn each<T: Send>(
     done.into_iter().collect()
 }
 
-/// Reads and parses a file. One that was named must be a manifest; among the files of a tree there may be anything.
+/// Reads and parses a file. A named file must be a manifest; a file of a tree may be anything.
 fn open(found: &FoundFile, interest: Interest) -> Result<FileOutcome, Failure> {
     let input = match input::read(&found.path) {
         Ok(input) => input,
@@ -197,7 +197,7 @@ pub(crate) fn parse(
 impl OpenFile {
     /// The objects, in order.
     pub(crate) fn objects(&self) -> Vec<Object<'_>> {
-        // That they can be read was found when the file was opened.
+        // They can be read, as opening the file has shown.
         self.manifests.objects_among_others().map(|(objects, _)| objects).unwrap_or_default()
     }
 
@@ -232,7 +232,7 @@ pub(crate) fn is_too_large(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
 }
 
-/// Whether a file has a word in it. A file without our API group need not be parsed: it has none of our objects.
+/// Whether a file has a word in it. A file without Bulla's API group need not be parsed: it has none of its objects.
 pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
     match str::from_utf8(bytes) {
         Ok(text) => text.contains(word),
@@ -317,7 +317,7 @@ mod tests {
         let tree = [".github/a.yaml", "b.yml", "c.json", "sub/e.yaml"].map(found);
         assert_eq!(names(folder, &[""]), tree);
         assert_eq!(names(folder, &["sub", ""]), tree);
-        // What is named is taken whatever it is called, and once.
+        // A named file is taken whatever its name, and only once.
         let named = |name: &str| (name.to_owned(), true);
         assert_eq!(
             names(folder, &["sub", "sub/e.yaml", "d.txt", "build/a.yaml"]),

@@ -29,7 +29,7 @@ impl Existing {
     }
 }
 
-/// Who may see what is written.
+/// Who may read the written file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     /// Anyone: an existing file's mode is kept.
@@ -90,7 +90,7 @@ pub(crate) fn file(
     Ok(result?)
 }
 
-/// What became of a file that was to be replaced.
+/// Whether a file was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Replacement {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_only_while_it_is_what_was_read() {
+    fn a_file_is_replaced_only_if_unchanged_since_it_was_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         fs::write(&path, "old").unwrap();

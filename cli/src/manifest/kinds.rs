@@ -2,7 +2,7 @@
 
 use bulla_manifests::{Kinds, Object};
 
-/// The lists that this tool takes apart, and the objects that it reads strictly wherever they stand.
+/// The lists that this tool takes apart, and the objects that it reads strictly wherever they are.
 pub(super) const KINDS: Kinds = Kinds {
     lists: &[("v1", "List"), ("v1", "SecretList"), (bulla_crds::API_VERSION, "SealedSecretList")],
     own_group: bulla_crds::GROUP,
@@ -13,9 +13,9 @@ pub(super) const KINDS: Kinds = Kinds {
 pub(crate) enum ObjectKind {
     /// `v1` Secret.
     Secret,
-    /// Our own kind, in the version that this tool knows.
+    /// Bulla's own kind, in the version that this tool knows.
     SealedSecret,
-    /// Our own API group otherwise.
+    /// Any other object of Bulla's API group.
     OtherOfOurs,
     /// Anything else.
     Other,

@@ -1,4 +1,4 @@
-//! What of an object's metadata is looked at, the same for every kind.
+//! The metadata that is read, the same for every kind of object.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::report::failure::{Failure, OrHint};
 
-/// Fields of metadata that the API server writes, or that mean nothing to us, and that `kubectl get` prints.
+/// Fields of metadata that `kubectl get` prints, and that the API server writes or Bulla ignores.
 const IGNORED_FIELDS: [&str; 10] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -31,7 +31,7 @@ pub(super) fn is_metadata_field(field: &str) -> bool {
         || IGNORED_FIELDS.contains(&field)
 }
 
-/// Name, namespace, labels and annotations of an object; the rest is not looked at.
+/// Name, namespace, labels and annotations of an object; the rest is ignored.
 pub(crate) fn metadata_of(object: &Object<'_>) -> Result<ObjectMeta> {
     let Some(Value::Object(map)) = object.value.get("metadata") else {
         bail!(object.mistake(&[Step::Key("metadata")], "missing"));
@@ -95,12 +95,12 @@ pub(crate) fn name_of<'a>(
     }
 }
 
-/// A namespace that something else than the manifest names.
+/// A namespace that `-n` or bulla.yaml names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GivenNamespace {
     name: String,
     by: String,
-    /// What there is to do if it is wrong.
+    /// How to correct it.
     correction: &'static str,
 }
 
@@ -116,7 +116,7 @@ impl GivenNamespace {
         Self { name: name.to_owned(), by, correction: "correct bulla.yaml" }
     }
 
-    /// What the flag and an environment say together: they must agree.
+    /// The namespace that the flag and an environment name: they must agree.
     pub(crate) fn agreed(
         flag: Option<&str>,
         environment: Option<&Self>,

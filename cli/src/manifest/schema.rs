@@ -1,6 +1,6 @@
-//! The schema of our CustomResourceDefinition, judged without an API server.
+//! The schema of Bulla's CustomResourceDefinition, checked without an API server.
 //!
-//! It covers what our schemas use. Rules that only CEL can say are written out in `bulla_crds::rules`.
+//! It covers what Bulla's schemas use. Rules that need CEL are written out in `bulla_crds::rules`.
 //! A flaw names a field and never repeats its value, which may be plaintext that was pasted by mistake.
 
 use std::fmt;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::manifest::metadata::is_metadata_field;
 
-/// A place where an object is not as the schema wants it.
+/// A place where an object does not match the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flaw {
     pub(crate) kind: FlawKind,
@@ -27,7 +27,7 @@ pub(crate) struct Flaw {
 /// What a flaw is, for the rule that reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlawKind {
-    /// The API server would drop the field, or refuse it when it is asked to be strict.
+    /// The API server would drop the field, or refuse it if asked to be strict.
     UnknownField,
     /// The API server would refuse the object.
     Schema,

@@ -1,4 +1,4 @@
-//! The SealedSecret as it stands in a manifest.
+//! The SealedSecret as a manifest describes it.
 
 use anyhow::{Result, anyhow, bail};
 use bulla_crds::{SEALED_DATA_PATH, SealedSecret, sealed_value_path};
@@ -13,7 +13,7 @@ use crate::manifest::schema::{FlawKind, flaws};
 /// The SealedSecret that `object` describes.
 ///
 /// Fields that this version does not know are left to the caller, who finds them with [`flaws`]: they must
-/// not stand between a person and a Secret that has to be recovered.
+/// not prevent the recovery of a Secret.
 pub(crate) fn read_sealed_secret(object: &Object<'_>) -> Result<SealedSecret> {
     if ObjectKind::of(object) != ObjectKind::SealedSecret {
         bail!(object.unsupported("a SealedSecret of bulla.dev/v1alpha1"));
@@ -26,7 +26,7 @@ pub(crate) fn read_sealed_secret(object: &Object<'_>) -> Result<SealedSecret> {
     deserialize(object)
 }
 
-/// The same for an object in which [`flaws`] found nothing but unknown fields.
+/// The same for an object in which [`flaws`] found only unknown fields.
 pub(crate) fn deserialize(object: &Object<'_>) -> Result<SealedSecret> {
     let metadata = metadata_of(object)?;
     let mut value = object.value.clone();
@@ -50,7 +50,7 @@ pub(crate) fn sealed_value_steps(key: &str) -> [Step<'_>; 3] {
     sealed_value_path(key).map(Step::Key)
 }
 
-/// The sealed values as they stand, whatever else is wrong with the object.
+/// The sealed values as written, whatever else is wrong with the object.
 pub(crate) fn sealed_data<'a>(object: &'a Object<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
     let values = object.value.pointer("/spec/sealedData").and_then(Value::as_object);
     values.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))

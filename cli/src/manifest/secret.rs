@@ -1,4 +1,4 @@
-//! The plaintext Secret: read with care, because what is overlooked is not sealed; written when unsealed.
+//! The plaintext Secret: read with care, because an overlooked value would not be sealed; written when unsealed.
 
 use anyhow::{Result, bail};
 use base64::alphabet;
@@ -27,7 +27,7 @@ pub(crate) fn read_secret(object: &Object<'_>) -> Result<WipedSecret> {
     read_secret_beside(object, &[])
 }
 
-/// The same beside fields that no Secret has, and that are for the caller.
+/// The same, but allows `others`: fields that no Secret has, and that the caller reads.
 pub(crate) fn read_secret_beside(object: &Object<'_>, others: &[&str]) -> Result<WipedSecret> {
     let is_known = |field: &str| FIELDS.contains(&field) || others.contains(&field);
     if let Some(field) = fields(object.value).find(|field| !is_known(field)) {

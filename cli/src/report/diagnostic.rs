@@ -23,7 +23,7 @@ pub(crate) struct Diagnostic {
     pub(crate) hint: Option<String>,
 }
 
-/// A place in a file: an object of it, and a value of the object, as far as it is about one.
+/// A place in a file, with the object and the key of the value that it is about, if any.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) position: Position,
@@ -51,7 +51,7 @@ impl Place {
         self.diagnose(message, hint)
     }
 
-    /// `prod/db`, or nothing if it is about no object.
+    /// `prod/db`, or nothing if there is no object.
     pub(crate) fn object(&self) -> &str {
         self.object.as_deref().unwrap_or_default()
     }
@@ -107,7 +107,7 @@ impl Diagnostic {
     }
 }
 
-/// Prints one line for each, and each hint once behind the last of those in a row that it is for.
+/// Prints one line for each. A hint that several in a row share is printed once, after the last of them.
 pub(crate) fn report(diagnostics: &[Diagnostic]) {
     let mut text = String::new();
     for (index, one) in diagnostics.iter().enumerate() {
@@ -140,7 +140,7 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
     Some(hint.to_owned())
 }
 
-/// What within a SealedSecret an error is about that keeps it from opening.
+/// The part of a SealedSecret that an error in opening it is about.
 pub(crate) fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
     let sealed = |key| manifest::sealed_value_steps(key).to_vec();
     match error {

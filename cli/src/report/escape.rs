@@ -22,7 +22,7 @@ pub(crate) fn lines(text: &str) -> String {
 /// Whether `text` has an age identity in it, or the beginning of one.
 pub(crate) fn holds_identity(text: &str) -> bool {
     const PREFIX: &str = "AGE-SECRET-KEY-";
-    /// More than `PQ-1`, with which messages of our own speak of identities.
+    /// More than `PQ-1`, which Bulla's own messages use to describe an identity.
     const SOME_OF_IT: usize = 8;
     let text = text.to_ascii_uppercase();
     text.match_indices(PREFIX).any(|(start, _)| {

@@ -13,9 +13,9 @@ pub(crate) enum Answer {
     Yes,
     /// Done, and the answer is "no", which is already printed.
     No,
-    /// The command line was not understood, as is already printed.
+    /// The command line was not understood; the error is already printed.
     NotUnderstood,
-    /// Not all of it could be done, as is already printed.
+    /// Not all of it could be done; the errors are already printed.
     Unable,
 }
 
@@ -29,7 +29,7 @@ impl From<Answer> for ExitCode {
     }
 }
 
-/// Whether a failure is an answer or an inability; it decides the exit code.
+/// Whether the answer is "no" or the command could not do its work. It decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
     /// The answer is "no": exit code 1.
@@ -59,7 +59,7 @@ impl Failure {
         Self { kind: FailureKind::Unable, error: error.into(), hint: None }
     }
 
-    /// An identity is where the shell history and the process list can see it.
+    /// An identity was passed where the shell history and the process list show it.
     pub(crate) fn identity_in_arguments() -> Self {
         Self::unable(anyhow::anyhow!("an identity was passed as an argument")).hint(
             "pass it in a file: -i FILE. This identity is in the shell's history now: renew it",
@@ -85,12 +85,12 @@ impl Failure {
         Self { error: self.error.context(context), ..self }
     }
 
-    /// What went wrong, for who looks for an error of its own in it.
+    /// The error, for a caller that looks for one of its own.
     pub(crate) fn error(&self) -> &anyhow::Error {
         &self.error
     }
 
-    /// What there is to do.
+    /// The hint, if there is one.
     pub(crate) fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }

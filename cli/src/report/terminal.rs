@@ -13,10 +13,10 @@ use crate::files::input;
 use crate::report::failure::{Failure, OrHint};
 use crate::report::{escape, output};
 
-/// What to do where nobody can type a passphrase.
+/// What to do when nobody can type a passphrase.
 const USE_A_FILE: &str = "without a terminal, pass --passphrase-file FILE";
 
-/// Whether a person has to be asked.
+/// Whether to ask for confirmation.
 #[derive(Args)]
 pub(crate) struct Consent {
     /// Skip the confirmation prompt
@@ -31,7 +31,7 @@ impl Consent {
     }
 }
 
-/// Asks. Anything but yes ends the command; the hint says how to agree where nobody can be asked.
+/// Asks. Anything but yes ends the command; the hint says how to agree when nobody can be asked.
 pub(crate) fn agree(question: &str, otherwise: &str) -> Result<(), Failure> {
     if !is_attended() {
         return Err(anyhow!("not a terminal, cannot confirm: {}", escape::line(question)))
@@ -58,7 +58,7 @@ pub(crate) struct PassphraseFlags {
 }
 
 impl PassphraseFlags {
-    /// The passphrase by which the file of this name was encrypted.
+    /// The passphrase that the file of this name was encrypted with.
     pub(crate) fn of(&self, name: &str) -> Result<SecretString, Failure> {
         match self.given()? {
             Some(passphrase) => Ok(passphrase),
@@ -66,7 +66,7 @@ impl PassphraseFlags {
         }
     }
 
-    /// A passphrase by which files are to be encrypted; it is typed twice.
+    /// A passphrase to encrypt files with; it is typed twice.
     pub(crate) fn chosen(&self) -> Result<SecretString, Failure> {
         use age::secrecy::ExposeSecret;
         if let Some(passphrase) = self.given()? {
@@ -108,7 +108,7 @@ fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
     }
 }
 
-/// A value to be sealed, typed unseen on one line. The terminal is asked, whatever stdin and stdout are.
+/// A value to seal, typed on one line and not shown. The terminal is used, whatever stdin and stdout are.
 pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let prompt = format!("{} (not shown): ", escape::line(what));
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
@@ -117,7 +117,7 @@ pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(Zeroizing::new(typed.into_bytes()))
 }
 
-/// Whether somebody sees what is asked.
+/// Whether someone can see a question.
 fn is_attended() -> bool {
     io::stderr().is_terminal()
 }

@@ -11,7 +11,8 @@ type Pairs = Vec<(String, Zeroizing<Vec<u8>>)>;
 const QUOTE_IT: &str = "put the value in single quotes";
 
 /// The keys and values of a file in order; `name` is what messages call it. A value is the rest of its line, or text
-/// in single or double quotes, also over several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` stand for one character each.
+/// in single or double quotes, also over several lines; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and
+/// `\$` stand for one character each.
 pub(super) fn parse(name: &str, text: &str) -> Result<Pairs, Failure> {
     let rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = EnvReader { name, rest, line: 1 };
@@ -126,7 +127,7 @@ impl<'a> EnvReader<'a> {
     }
 }
 
-/// Whether any `$` in it begins what shells and their like replace.
+/// Whether any `$` in it begins something that shells replace.
 fn has_variable(text: &str) -> bool {
     text.match_indices('$').any(|(offset, _)| is_variable(&text[offset..]))
 }

@@ -11,7 +11,7 @@ use crate::manifest::{Object, Step};
 use crate::report::failure::Failure;
 use crate::report::{diagnostic, output};
 
-/// A Secret with a name, its namespace, and where it stands if it is a manifest.
+/// A Secret with a name, its namespace, and its object if it comes from a manifest.
 pub(crate) struct PlainSecret<'a> {
     pub(crate) secret: WipedSecret,
     pub(crate) namespace: Option<String>,
@@ -25,7 +25,7 @@ pub(crate) struct SealedWhole {
     pub(crate) dropped: Vec<String>,
 }
 
-/// Seals all values of a Secret, and says what of it is not taken over.
+/// Seals all values of a Secret, and notes the labels and annotations that are not taken over.
 pub(crate) fn seal_whole(
     secret: &WipedSecret,
     namespace: Option<&str>,
@@ -36,7 +36,8 @@ pub(crate) fn seal_whole(
     Ok(SealedWhole { sealed_secret, dropped: dropped_marks(secret) })
 }
 
-/// Labels and annotations by which other tools track their objects would make them fight over the target.
+/// Notes about labels and annotations that other tools track their objects by: on the target, they would make the
+/// tools fight over it.
 pub(crate) fn dropped_marks(secret: &Secret) -> Vec<String> {
     let metadata = &secret.metadata;
     let labels = metadata.labels.iter().flatten().map(|(key, _)| ("label", key));
@@ -97,7 +98,7 @@ impl PlainSecret<'_> {
         })
     }
 
-    /// Tells which labels and annotations are not taken over.
+    /// Reports the labels and annotations that are not taken over.
     pub(crate) fn tell(&self, dropped: &[String]) {
         for what in dropped {
             output::note(&match &self.object {

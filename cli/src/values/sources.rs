@@ -48,7 +48,7 @@ pub(crate) struct SourceFlags {
 pub(crate) struct Values(WipedSecret);
 
 impl Values {
-    /// Refuses a key that is none, or has a value already.
+    /// Refuses a key that is invalid, or that already has a value.
     fn refuse_key(&self, key: &str) -> Result<(), Failure> {
         if !bulla_sealing::is_data_key(key) {
             return Err(anyhow!("{key} is not a valid data key of a Secret"))
@@ -75,7 +75,7 @@ impl Values {
         self.0.data.as_ref().is_none_or(BTreeMap::is_empty)
     }
 
-    /// The Secret of these values, which `change` gives everything else.
+    /// A Secret with these values; `change` sets everything else.
     pub(crate) fn into_secret(self, change: impl FnOnce(&mut Secret)) -> WipedSecret {
         self.0.with(change)
     }
@@ -88,7 +88,7 @@ impl SourceFlags {
         files.chain(self.from_env_file.iter().cloned()).collect()
     }
 
-    /// Reads all of them; who is asked, is asked last.
+    /// Reads all of them; prompts come last.
     pub(crate) fn read(&self, values: &mut Values) -> Result<(), Failure> {
         for argument in &self.from_file {
             let (key, path) = split(argument);
@@ -115,7 +115,7 @@ impl SourceFlags {
         }
         for (index, argument) in self.from_literal.iter().enumerate() {
             let (key, value) = split(argument);
-            // What has no valid key may be the value alone.
+            // Text without a valid key is not shown, because it may be the value.
             let Some(key) = key.filter(|key| bulla_sealing::is_data_key(key)) else {
                 return Err(anyhow!(
                     "--from-literal number {} does not begin with a valid data key",
@@ -133,7 +133,7 @@ impl SourceFlags {
             values.refuse_key(key)?;
         }
         for key in &self.prompt {
-            values.refuse_key(key)?; // it may have been asked for a moment ago
+            values.refuse_key(key)?; // an earlier prompt may have added it
             values.add(key, &mut typed(&format!("Value of {key}"))?)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What became of sealed values between two states of a SealedSecret, judged with no key.
+//! What changed in sealed values between two states of a SealedSecret, judged without a key.
 //!
 //! A rekey replaces a value's header and keeps its payload, so the payload bytes decide between a value that was
 //! only rekeyed and one that was changed. A file key is never used for two payloads, so nobody can have changed a
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_crds::ParsedValue;
 use bulla_sealing::{Binding, Fingerprint};
 
-/// What became of the value of one key.
+/// What changed in the value of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyChange {
     /// The key is new.
@@ -26,9 +26,9 @@ pub(crate) struct ValueChange {
     pub(crate) kind: ValueChangeKind,
     /// The old and the new binding, if they differ.
     pub(crate) binding: Option<Box<(Binding, Binding)>>,
-    /// The recipients that came, in the order of their stanzas.
+    /// The added recipients, in the order of their stanzas.
     pub(crate) came: Vec<Fingerprint>,
-    /// The recipients that went, in the order of their stanzas.
+    /// The removed recipients, in the order of their stanzas.
     pub(crate) went: Vec<Fingerprint>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum ValueChangeKind {
     Unreadable,
 }
 
-/// What became of each key that is not as it was, in the order of the keys.
+/// The changes of all keys that differ, in the order of the keys.
 pub(crate) fn of_values<'a>(
     old: impl IntoIterator<Item = (&'a str, &'a str)>,
     new: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -33,7 +33,7 @@ pub(crate) struct Config {
     /// Where its globs begin, without links.
     root: PathBuf,
     pub(crate) environments: Vec<Environment>,
-    /// Findings of `bulla lint` that are meant as they are.
+    /// Findings of `bulla lint` that are allowed.
     pub(crate) allowed: Vec<AllowedRule>,
     pub(crate) file: ManifestFile,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Config {
 pub(crate) struct Environment {
     pub(crate) name: String,
     globs: GlobSet,
-    /// The namespace of what in these paths names none itself.
+    /// The namespace of manifests in these paths that name none.
     pub(crate) namespace: Option<GivenNamespace>,
     pub(crate) pins: Vec<Pin>,
 }
@@ -69,9 +69,9 @@ pub(crate) struct Pin {
 /// What a pin is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PinState {
-    /// Sealed to.
+    /// New values are sealed to it.
     Active,
-    /// Sealed to once.
+    /// Older values were sealed to it.
     Retired,
 }
 
@@ -105,7 +105,7 @@ impl Config {
         }
     }
 
-    /// An environment, and the line of the glob by which it has a path.
+    /// The name of an environment, and the line of its glob that matches a path.
     fn claim(&self, environment: &Environment, path: &Path) -> Result<String> {
         let name = &environment.name;
         let glob = environment.globs.matches(path).first().copied().unwrap_or_default();
@@ -141,7 +141,7 @@ impl Config {
         path.is_some_and(|path| allowed.globs.is_match(path))
     }
 
-    /// Where it stands.
+    /// Its place in the file.
     pub(crate) fn mark_of_allowed(&self, allowed: &AllowedRule) -> Option<Mark> {
         let item = [Step::Key("lint"), Step::Key("allow"), Step::Index(allowed.index)];
         self.file.only().ok()?.mark(&[&item[..], &[Step::Key("rule")]].concat())

@@ -110,7 +110,7 @@ impl DestinationFlags {
     pub(crate) fn authority(&self, paths: &[PathBuf]) -> Result<Authority, Failure> {
         let mut authority = Authority::find(&self.recipients, self.config.as_deref(), paths)?;
         if matches!(authority, Authority::Cluster) && !paths.is_empty() {
-            // A file from elsewhere: in a repository with pins, values are sealed to them and to nothing else.
+            // The file is from elsewhere, but in a repository with pins, values are sealed to them and to nothing else.
             authority = Authority::find(&self.recipients, None, &[])?;
         }
         if !matches!(authority, Authority::Cluster) {

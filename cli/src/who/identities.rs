@@ -22,7 +22,7 @@ const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
 const AGE: &[u8] = b"age-encryption.org/";
 
-/// More than hundreds of identities take. The `age` crate's parser of headers takes quadratic time.
+/// Enough for hundreds of identities. The `age` crate's parser of headers takes quadratic time.
 const MAX_ENCRYPTED_BYTES: usize = 64 * 1024;
 
 /// The work that opening a passphrase file takes, as in age: 2^18, about a second.
@@ -38,7 +38,7 @@ const WRONG_PASSPHRASE: &str = "the passphrase is wrong";
 /// What to do about a file that none of the identities opens.
 const GIVE_ANOTHER: &str = "pass the identity that opens it with another -i";
 
-/// The identities that a command opens with. Not required here: some commands can do without.
+/// The identities that a command opens with. Not required here: some commands work without one.
 #[derive(Args)]
 #[command(next_help_heading = "Identities")]
 pub(crate) struct IdentityFlags {
@@ -256,7 +256,7 @@ pub(crate) fn unprotect(
     }
 }
 
-/// An age file as a text that any age reads.
+/// An age file as text that any implementation of age reads.
 pub(crate) fn armor(file: &[u8]) -> Result<Vec<u8>> {
     let mut armored = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
     armored.write_all(file)?;

@@ -28,7 +28,7 @@ pub(crate) struct HolderKey<'a> {
 }
 
 impl Shown {
-    /// What each of the clusters shows that the flags name.
+    /// The keys of each cluster that the flags name.
     pub(crate) fn by_each(flags: &ClustersFlags) -> Result<Vec<Self>, Failure> {
         let shown = |flags| {
             let cluster = Cluster::connect(&flags)?;
@@ -103,7 +103,7 @@ fn add<'a>(
 }
 
 impl HolderKey<'_> {
-    /// Whose it is.
+    /// Its holder.
     pub(crate) fn holder(&self) -> &str {
         &self.key.holder
     }
@@ -129,7 +129,7 @@ impl HolderKey<'_> {
             return Err(anyhow!("{by} shows none of the keys pinned for holder {holder}"))
                 .or_hint(format!("{WRONG}; if the cluster was rebuilt without its keys, delete this holder's pins first"));
         }
-        // A recovery recipient may be the same everywhere, so it shows nothing.
+        // A recovery recipient may be the same everywhere, so it proves nothing.
         let others = || pinned.pins.iter().filter(|pin| pin.holder != RECOVERY);
         let is_other = |key: &ClusterKey| others().any(|pin| pin.recipient == key.recipient);
         if of_holder.is_empty()

@@ -60,7 +60,7 @@ impl KindFlags {
         files
     }
 
-    /// Adds the values that the kind demands; its type.
+    /// Adds the values that the kind requires, and returns its type.
     pub(super) fn read(&self, values: &mut Values) -> Result<Option<String>, Failure> {
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             values.add("tls.crt", &mut pem(cert, "CERTIFICATE-----")?)?;
@@ -79,7 +79,7 @@ impl KindFlags {
         let password = values::typed_or_piped(&what)?;
         let password =
             str::from_utf8(&password).map_err(|_| anyhow!("the password is not valid UTF-8"))?;
-        // What pipes add, as docker login --password-stdin takes it.
+        // Without the newline that a pipe adds, as docker login --password-stdin reads it.
         let password = password.strip_suffix('\n').unwrap_or(password);
         let password = password.strip_suffix('\r').unwrap_or(password);
         let pair = Zeroizing::new(format!("{username}:{password}"));

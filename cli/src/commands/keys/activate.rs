@@ -15,7 +15,7 @@ use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::terminal::Consent;
 use crate::report::{escape, output};
 
-/// How long the controller has for its own keys.
+/// How long the controller may take to activate its own keys.
 const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 
 /// Make a key its holder's active sealing key
@@ -148,7 +148,7 @@ impl Activate {
             old.fingerprint()
         ));
         let old = old.fingerprint();
-        // The last thing that the controller does is to tidy up the old key.
+        // The controller tidies up the old key last.
         let is_over = |keys: &SealingKeys| {
             let is = |key: &ClusterKey| match key.fingerprint() {
                 this if this == fingerprint => key.state == State::Active,
@@ -161,7 +161,7 @@ impl Activate {
         {
             return done(key);
         }
-        // No controller manages this holder, so the take-over is completed here. Anyone can complete it later.
+        // No controller manages this holder, so the handover is completed here. Anyone can complete it later.
         let keys = sealing_keys::all(cluster)?;
         if keys.active(holder)?.is_none() {
             sealing_keys::set_state(cluster, keys.find(fingerprint)?, State::Active)?;
@@ -194,7 +194,7 @@ fn refuse_revoked(key: &ClusterKey) -> Result<(), Failure> {
     }
 }
 
-/// Values sealed to a key that no cluster holds open nowhere.
+/// No cluster opens values sealed to a key that none holds.
 fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
     let fingerprint = key.fingerprint();
     match key.possession() {

@@ -54,14 +54,14 @@ struct KeyCopy {
     of: Fingerprint,
     /// The age file, armored.
     armored: Vec<u8>,
-    /// What has to be found in the file.
+    /// What the file must contain.
     content: KeyCopyContent,
 }
 
 enum KeyCopyContent {
     /// A sealed value, the same as in the cluster.
     Sealed { file: Vec<u8>, recovery: Vec<Fingerprint> },
-    /// An identity, which this passphrase gives back.
+    /// An identity that this passphrase decrypts.
     Protected { passphrase: SecretString },
 }
 
@@ -124,7 +124,7 @@ impl BackupKeys {
         let passphrase = self.identities.passphrase.chosen()?;
         let copy = |identity: &Identity| {
             let of = identity.recipient().fingerprint();
-            // A copy that this passphrase opens stays: each encryption looks different.
+            // A copy that this passphrase opens is kept, because every encryption gives different bytes.
             let armored = match self.existing(of, &passphrase) {
                 Some(armored) => armored,
                 None => identities::protect(identity, &passphrase)?,
@@ -224,7 +224,7 @@ fn sealed(cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
     Ok(copies)
 }
 
-/// Opens a sealed copy, if there is something to open it with, and compares what is in it.
+/// Opens a sealed copy, if identities were passed, and compares its content.
 fn check(keys: &SealingKeys, copy: &KeyCopy, recovery: &Keyring) -> Result<(), Failure> {
     let KeyCopyContent::Sealed { file, .. } = &copy.content else { return Ok(()) };
     if recovery.is_empty() {
@@ -251,7 +251,7 @@ fn check(keys: &SealingKeys, copy: &KeyCopy, recovery: &Keyring) -> Result<(), F
     }
 }
 
-/// Marks the key in the cluster. The files are as good if that fails.
+/// Marks the key as backed up in the cluster. If that fails, the files are still good.
 fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
     let is_marked = |key: &ClusterKey| key.is_held() || key.condition(BACKED_UP).is_some();
     if !keys.keys.iter().any(|key| key.fingerprint() == of && is_marked(key)) {

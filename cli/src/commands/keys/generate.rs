@@ -48,7 +48,7 @@ impl Generate {
             }
             None => {
                 output::stdout(file.as_bytes())?;
-                // On a terminal it is to be seen in the file itself.
+                // On a terminal, the file just printed shows it.
                 if !io::stdout().is_terminal() {
                     output::summary(&format!("public key: {recipient}"));
                 }

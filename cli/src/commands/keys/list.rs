@@ -34,7 +34,7 @@ pub(crate) struct ListKeys {
     format: ListFormat,
 }
 
-/// For whom the list is printed.
+/// Who reads the list.
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum ListFormat {
     /// For people
@@ -116,7 +116,7 @@ fn table(keys: &[ClusterKey], now: Timestamp) -> String {
     crate::report::table::table(TITLES, &rows.collect::<Vec<_>>())
 }
 
-/// As `kubectl` has it: the largest unit that gives two or more.
+/// As `kubectl` prints it: the largest unit that gives two or more.
 fn age(created: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(created).as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];

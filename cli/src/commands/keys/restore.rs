@@ -19,7 +19,7 @@ use crate::report::output::Label;
 use crate::report::{escape, output};
 use crate::who::identities::IdentityFlags;
 
-/// What happens to a revoked key.
+/// Why the identity of a revoked key is refused.
 const REVOKED: &str = "a revoked key opens nothing, and revocation is permanent; to store its identity anyway, pass --force";
 
 /// Restore identities to a cluster
@@ -48,7 +48,7 @@ pub(crate) struct Restore {
     cluster: ClusterFlags,
 }
 
-/// An identity that was found, and in which file.
+/// An identity, and the file that it was found in.
 struct FoundIdentity {
     identity: Identity,
     file: String,

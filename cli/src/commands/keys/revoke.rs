@@ -16,7 +16,7 @@ use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::terminal::Consent;
 use crate::report::{escape, output};
 
-/// How many of those that need the key are named.
+/// How many of the values that need the key are listed.
 const NAMED: usize = 10;
 
 /// Stop opening values with a key, permanently
@@ -124,7 +124,7 @@ impl Revoke {
         Ok(need)
     }
 
-    /// The answer is no while something needs the key.
+    /// Fails while something still needs the key.
     fn refuse(&self, what: &str, need: &Need) -> Result<(), Failure> {
         if need.unreadable() > 0 {
             warn(&format!(

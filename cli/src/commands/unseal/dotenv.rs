@@ -36,7 +36,7 @@ fn quote_of(value: &[u8]) -> Option<Option<u8>> {
         return Some(None);
     }
     let text = str::from_utf8(value).ok()?;
-    // Some parsers make \n of \r\n, and not all keep other control characters.
+    // Some parsers turn \r\n into \n, and not all keep other control characters.
     if text.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t') {
         return None;
     }
@@ -44,7 +44,7 @@ fn quote_of(value: &[u8]) -> Option<Option<u8>> {
     if text.contains("${") {
         return None;
     }
-    // Some parsers take \\ and \' in single quotes for escapes.
+    // Some parsers read \\ and \' in single quotes as escapes.
     let is_single = !text.contains('\'') && !text.contains(r"\\") && !text.ends_with('\\');
     let is_double = || !text.contains(['"', '\\', '$', '`', '!']);
     match (is_single, is_double()) {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_parsers_disagree_about_is_refused() {
+    fn values_that_parsers_read_differently_are_refused() {
         for value in [
             "it's \"both\"",
             "it's $HOME",

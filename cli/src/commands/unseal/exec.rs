@@ -10,7 +10,7 @@ use super::variables::Variables;
 use crate::core_file;
 use crate::report::failure::{Answer, Failure, OrHint};
 
-/// Runs a command; how it ends is how the process ends. Returns only when it could not be started.
+/// Runs a command and ends this process as the command ends. Returns only if the command could not be started.
 pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Answer, Failure> {
     let Some((program, args)) = command.split_first() else {
         return Err(anyhow!("no command given")).or_hint("put it after --");
@@ -57,7 +57,7 @@ fn become_it(command: &mut Command) -> io::Error {
     command.exec()
 }
 
-/// Where a process cannot become another one it waits for it. Ctrl-C reaches both; the command decides what it means.
+/// Elsewhere a process cannot become another one, so this one waits. Ctrl-C reaches both, and the command handles it.
 #[cfg(not(unix))]
 fn become_it(command: &mut Command) -> io::Error {
     let _held = crate::signals::HeldSignals::new();

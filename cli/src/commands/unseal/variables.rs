@@ -1,4 +1,4 @@
-//! Values as variables of an environment: what they are called, and which can be none.
+//! Values as environment variables: their names, and which names are refused.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::report::failure::{Failure, OrHint};
 
-/// What the variables of `--exec` and `--format dotenv` are called.
+/// The names of the variables of `--exec` and `--format dotenv`.
 #[derive(Args)]
 pub(super) struct Names {
     /// Start the name of each variable with PREFIX
@@ -40,7 +40,7 @@ enum NameRule {
 pub(super) type Variables<'a> = BTreeMap<String, &'a [u8]>;
 
 impl Names {
-    /// Whether anything was asked for.
+    /// Whether neither flag changes the names.
     pub(super) fn is_default(&self) -> bool {
         self.prefix.is_empty() && matches!(self.names, NameRule::Key)
     }
@@ -81,7 +81,7 @@ impl Names {
     }
 }
 
-/// As POSIX has it, and every shell.
+/// A name that POSIX and every shell allow.
 fn is_name(name: &str) -> bool {
     let mut letters = name.bytes();
     letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')

@@ -22,7 +22,7 @@ use crate::report::output;
 #[derive(Clone, Copy)]
 pub(crate) struct Sealer<'a> {
     pub(crate) recipients: &'a Recipients,
-    /// The scope that was asked for.
+    /// The scope that the command line names.
     pub(crate) scope: Option<Scope>,
     /// Opens existing values: equal ones need not be sealed again.
     pub(crate) keyring: Option<&'a Keyring>,

@@ -26,7 +26,7 @@ pub(crate) struct PickFlags {
 pub(crate) struct Picked<'a> {
     pub(crate) object: Object<'a>,
     pub(crate) name: String,
-    /// What the manifest says, or else -n or bulla.yaml.
+    /// From the manifest, or else from -n or bulla.yaml.
     pub(crate) namespace: Option<String>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Picked<'a> {
         Self { object, name, namespace: None }.in_namespace(given.as_ref())
     }
 
-    /// With the namespace that the manifest or something else names; they must agree.
+    /// With the namespace that the manifest or `given` names; they must agree.
     pub(crate) fn in_namespace(self, given: Option<&GivenNamespace>) -> Result<Self, Failure> {
         let metadata = manifest::metadata_of(&self.object)?;
         let namespace = manifest::namespace_of(&self.object, &metadata, given)?;
@@ -101,7 +101,7 @@ impl<'a> Picked<'a> {
         })
     }
 
-    /// What cannot be sealed as a value of this object.
+    /// The failure to seal a value for this object.
     pub(crate) fn refuse_to_seal(&self, error: &SealError) -> Failure {
         self.refuse(error).maybe_hint(diagnostic::hint_for_sealing(error))
     }

@@ -21,7 +21,7 @@ pub(crate) struct Renewal {
 }
 
 impl Renewal {
-    /// With a key that was found today.
+    /// With a key that was fetched today.
     pub(crate) fn of_today(environment: &str, holder: &str, recipient: Recipient) -> Self {
         let (environment, holder) = (environment.to_owned(), holder.to_owned());
         Self { environment, holder, recipient, fetched: Zoned::now().date() }
@@ -175,7 +175,7 @@ mod tests {
             ("    recipients: null\n", "    recipients:\n"),
         ] {
             let after = renewed(&format!("{head}{list}"), &renewals);
-            // A last line without its end stays without.
+            // A missing newline at the end of the file stays missing.
             let items = all.strip_suffix('\n').filter(|_| list == "    recipients:");
             let items = items.unwrap_or(&all);
             assert_eq!(after, format!("{head}{list_after}{items}"));

@@ -11,7 +11,7 @@ use crate::files::input::{self, Input};
 use crate::files::{git, walk};
 use crate::report::failure::{Failure, OrHint};
 
-/// The file that `--config` names, or the one of the Git work tree in which all of `paths` lie, or the current
+/// The file that `--config` names, or the one of the Git work tree that holds all of `paths`, or the current
 /// folder if there are none.
 pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Config>, Failure> {
     if let Some(path) = named {
@@ -34,7 +34,7 @@ pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Con
     }
 }
 
-/// That an environment is named, and there is no file that could have it.
+/// The failure if an environment is named but there is no bulla.yaml.
 pub(crate) fn none_for_environment() -> Failure {
     Failure::unable(anyhow!("no bulla.yaml found, so there is no environment"))
         .hint("run this in the Git work tree that has one, or pass --config")
@@ -56,7 +56,7 @@ pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Config,
     parse(path, Input { name: blob.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) })
 }
 
-/// Where the file of the work tree around the current folder stands or is to be written.
+/// The path of the file of the work tree around the current folder, whether it exists or not.
 pub(crate) fn default_path() -> Result<PathBuf, Failure> {
     let root = git::root_of(&real_path(Path::new("."))?)
         .ok_or_else(|| anyhow!("not in a Git work tree, so {NAME} has no default place"))

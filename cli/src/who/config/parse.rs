@@ -252,8 +252,8 @@ impl ConfigReader<'_> {
         self.object.mistake(path, what).into()
     }
 
-    /// A path that two globs name is of two environments. Whether any two globs can meet is not decided here, but
-    /// the usual cases are: a glob is a path that matches itself. Others are found when a file is read.
+    /// A path that two globs match would belong to two environments. Each glob is also tried as a path, which finds
+    /// the usual overlaps. Others are found when a file is read.
     fn refuse_overlaps(&self, globs: &[Glob]) -> Result<(), Failure> {
         for glob in globs.iter().filter(|glob| glob.matcher.is_match(&glob.text)) {
             let is_other = |other: &&Glob| {

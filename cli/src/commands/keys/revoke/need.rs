@@ -9,7 +9,7 @@ use bulla_sealing::{Fingerprint, SealedHeader};
 
 use crate::cluster::SealingKeys;
 
-/// The key that is to go, and those that open without it.
+/// The key to revoke, and the keys that can open values without it.
 pub(super) struct Usable {
     key: Fingerprint,
     others: BTreeSet<Fingerprint>,
@@ -67,7 +67,7 @@ impl Need {
         }
     }
 
-    /// Looks at everything in a file that could be a sealed value, in whatever the file is: a chart's template
+    /// Looks at everything in a file that could be a sealed value. The file may have any format: a chart's template
     /// is not YAML and still holds values.
     pub(super) fn add_file(&mut self, file: &str, content: &[u8], usable: &Usable) {
         for value in values(content) {
