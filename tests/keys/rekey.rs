@@ -155,7 +155,7 @@ fn an_interrupted_rekey_leaves_nothing_behind() -> Result<()> {
 }
 
 #[test]
-fn a_user_without_the_right_is_told_who_can_grant_it() -> Result<()> {
+fn a_user_without_the_right_learns_who_can_grant_it() -> Result<()> {
     let (place, ..) = place("rekey-forbidden")?;
     let reader = place.user(
         "reader",

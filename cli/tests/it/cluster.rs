@@ -1,4 +1,4 @@
-//! What can be said of a cluster without one. Against a real API server it is tested in `tests/`.
+//! What can be tested about clusters without one. `tests/` tests against a real API server.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn kubeconfig(server: &str, cluster: serde_json::Value) -> String {
 }
 
 #[test]
-fn an_unusable_kubeconfig_is_reported_and_not_repeated() {
+fn an_unusable_kubeconfig_is_reported_but_not_quoted() {
     let sandbox = Sandbox::new();
     sandbox.write(
         "insecure",
@@ -86,7 +86,7 @@ fn seal_asks_a_cluster_only_when_no_recipient_is_named() {
 }
 
 #[test]
-fn a_cluster_that_never_answers_is_given_up() {
+fn a_command_gives_up_on_a_cluster_that_never_answers() {
     let sandbox = Sandbox::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = format!("https://{}", silent.local_addr().unwrap());
@@ -99,7 +99,7 @@ fn a_cluster_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn several_kubeconfigs_are_merged_and_missing_ones_passed_over() {
+fn several_kubeconfigs_are_merged_and_missing_ones_skipped() {
     let sandbox = Sandbox::new();
     sandbox.write("one", kubeconfig("http://127.0.0.1:1", json!({})));
     let output =

@@ -50,7 +50,7 @@ fn values_are_rekeyed_to_the_pins_of_their_environment() {
     assert!(run.stderr.starts_with(error), "{}", run.stderr);
     assert_eq!(sandbox.read("tree/dev/db.yaml"), sealed);
     sandbox.done(&["unseal", "-i", "new.txt", "tree/prod/db.yaml"]);
-    // What is named on the command line is what counts.
+    // Recipients named on the command line win.
     sandbox.done(&["rekey", "-i", "new.txt", "-r", &old, "tree/prod"]);
     sandbox.done(&["unseal", "-i", "old.txt", "tree/prod/db.yaml"]);
 }
@@ -85,7 +85,7 @@ fn there_is_one_at_the_root_of_the_work_tree() {
     }
     sandbox.write("tree/bulla.yaml", &config);
     sandbox.done(&rekey);
-    // Without a work tree there is none, until it is named. Its paths begin where it stands.
+    // Outside a work tree the file must be named. Its paths begin in its own folder.
     fs::remove_dir(sandbox.path("tree/.git")).unwrap();
     let run = sandbox.run(&rekey);
     assert_eq!(run.code, 2);
@@ -100,7 +100,7 @@ fn there_is_one_at_the_root_of_the_work_tree() {
 }
 
 #[test]
-fn paths_of_two_work_trees_are_not_taken_together() {
+fn paths_of_two_work_trees_are_refused_together() {
     let (sandbox, [_, new]) = repository();
     sandbox.write("tree/bulla.yaml", format!("{HEAD}{}", pin(&new, "eu", "Active")));
     fs::create_dir_all(sandbox.path("other/.git")).unwrap();
@@ -117,7 +117,7 @@ fn paths_of_two_work_trees_are_not_taken_together() {
 #[test]
 fn a_file_belongs_to_one_environment() {
     let (sandbox, [_, new]) = repository();
-    // Neither glob names the other, and both name the file.
+    // Neither glob matches the other, and both match the file.
     sandbox.write(
         "tree/bulla.yaml",
         format!("{HEAD}{}  other: {{paths: ['*/db.yaml']}}\n", pin(&new, "eu", "Active")),
@@ -131,7 +131,7 @@ fn a_file_belongs_to_one_environment() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_its_line() {
+fn each_mistake_is_refused_with_its_line() {
     let (sandbox, [old, new]) = repository();
     let hybrid = sandbox.done(&["keys", "generate", "-o", "hybrid.txt"]).trim().to_owned();
     let good = format!("{HEAD}{}", pin(&new, "eu", "Active"));
@@ -258,7 +258,7 @@ fn what_is_wrong_is_refused_with_its_line() {
     sandbox.done(&["rekey", "-i", "old.txt", "tree"]);
 }
 
-/// A Secret, with a namespace or without.
+/// A Secret with or without a namespace.
 fn secret(namespace: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n{namespace}stringData: {{a: b}}\n"
@@ -266,7 +266,7 @@ fn secret(namespace: &str) -> String {
 }
 
 #[test]
-fn a_namespace_is_named_once_or_alike() {
+fn every_namespace_that_is_named_must_be_the_same() {
     let (sandbox, [old, new]) = repository();
     let config = |pin: &str| {
         format!("{HEAD}{pin}  dev: {{paths: ['dev/**']}}\n").replacen(
@@ -319,7 +319,7 @@ fn a_namespace_is_named_once_or_alike() {
         assert_eq!((run.code, run.stdout.as_str()), (2, ""));
         assert_eq!(run.stderr, message);
     }
-    // What bulla.yaml names is the namespace of an environment, not of a recipient.
+    // bulla.yaml names the namespace of an environment, not of a recipient.
     let run = seal("", &["-r", &new]);
     assert_eq!(run.code, 2);
     assert!(
@@ -328,7 +328,7 @@ fn a_namespace_is_named_once_or_alike() {
         run.stderr
     );
 
-    // The same counts when a file is rekeyed whose manifest names none.
+    // The same is true when a file is rekeyed whose manifest names none.
     sandbox.write("tree/bulla.yaml", config(&pin(&old, "eu", "Active")));
     let sealed = seal("", &[]).stdout.replacen("  namespace: shop\n", "", 1);
     sandbox.write("tree/prod/secret.yaml", &sealed);
@@ -377,7 +377,7 @@ fn pinning_needs_a_file_an_environment_and_a_cluster() {
 }
 
 #[test]
-fn a_file_from_elsewhere_is_not_sealed_past_the_pins_of_the_repository() {
+fn a_file_from_elsewhere_is_sealed_only_to_the_pins_of_the_repository() {
     let (sandbox, elsewhere) = (Sandbox::with_keys(), Sandbox::new());
     fs::create_dir(sandbox.path(".git")).unwrap();
     let recipient = sandbox.read("x25519.pub");

@@ -11,7 +11,7 @@ fn create(sandbox: &Sandbox, args: &[&str], input: &str) -> Run {
     sandbox.run_with_input(&args, input.as_bytes())
 }
 
-/// Creates, and opens what was created.
+/// Creates a SealedSecret and opens it.
 fn created(sandbox: &Sandbox, args: &[&str], input: &str) -> Value {
     let run = create(sandbox, args, input);
     assert_eq!(run.code, 0, "{args:?}: {}", run.stderr);
@@ -74,7 +74,7 @@ fn values_come_from_files_the_environment_stdin_and_the_command_line() {
 }
 
 #[test]
-fn certificates_and_passwords_of_registries_get_their_type() {
+fn certificates_and_registry_passwords_get_their_type() {
     let sandbox = Sandbox::with_keys();
     let pem = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
     sandbox.write("tls.crt", pem("CERTIFICATE"));
@@ -110,7 +110,7 @@ fn certificates_and_passwords_of_registries_get_their_type() {
 }
 
 #[test]
-fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
+fn a_missing_or_doubtful_value_is_refused_without_repeating_it() {
     let sandbox = Sandbox::with_keys();
     sandbox.write("app.env", "A=1\nB=hunter$two\n");
     for (args, message) in [
@@ -136,7 +136,7 @@ fn what_gives_no_value_or_a_doubtful_one_is_refused_without_repeating_it() {
             "app.env: line 2: a $ that some parsers read as a variable\nhint: put the value in single quotes",
         ),
         (&["--from-literal", "a=b", "--from-literal", "a=c"], "the value of a is given twice"),
-        // Before anybody is asked for the first.
+        // Refused before the first prompt.
         (&["--prompt", "a", "--prompt", "b c"], "b c is not a valid data key of a Secret"),
         (&["--from-literal", "a=b", "--prompt", "a"], "the value of a is given twice"),
         (
@@ -192,7 +192,7 @@ fn a_file_gets_one_more_object_and_keeps_what_it_has() {
     assert_eq!(create(&sandbox, &new, "").code, 0);
     let text = sandbox.read("f.yaml");
     assert!(text.starts_with(&format!("{other}\n---\napiVersion: bulla.dev/v1alpha1\n")), "{text}");
-    // Who already exists is not changed by the way, and nobody is asked for a value in vain.
+    // An existing SealedSecret is not changed by accident, and nobody types a value in vain.
     let run = create(&sandbox, &["--prompt", "b", "-o", "f.yaml"], "");
     assert_eq!(run.code, 2);
     assert_eq!(
@@ -231,7 +231,7 @@ fn a_file_gets_one_more_object_and_keeps_what_it_has() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn several_values_are_typed_unseen() {
+fn several_values_are_typed_at_hidden_prompts() {
     use crate::pty::Pty;
     let sandbox = Sandbox::with_keys();
     let args = [

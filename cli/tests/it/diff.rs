@@ -255,7 +255,7 @@ fn an_unreadable_file_is_reported_and_the_others_are_compared() {
 }
 
 #[test]
-fn git_shows_readable_lines_by_textconv() {
+fn git_shows_readable_lines_through_textconv() {
     let repository = repository();
     repository.git(&["config", "diff.bulla.textconv", "bulla diff --textconv"]);
     repository.0.write(".gitattributes", "*.yaml diff=bulla\n");

@@ -28,7 +28,7 @@ stringData:
 ";
 
 impl Desk {
-    /// With a sealed `db.yaml` that also has other content, which must stay.
+    /// With a sealed `db.yaml` that also has other content, which must not change.
     pub(crate) fn new() -> Self {
         // Without such a folder the texts are edited on a disk, and the tests check that disk.
         let memory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -37,7 +37,7 @@ impl Desk {
         desk.sandbox.write(
             "db.yaml",
             format!(
-                "# before\na: 1\nother: [x]\n---\n# of ours\n{}",
+                "# before\na: 1\nother: [x]\n---\n# our own\n{}",
                 sealed.replace("  sealedData:\n", "  # values\n  sealedData:   # here\n")
             ),
         );
@@ -155,7 +155,7 @@ fn values_are_replaced_added_and_removed_without_a_key() {
     let (new, old) = differences(&before, &after);
     assert_eq!(new.iter().map(|line| key_of(line)).collect::<Vec<_>>(), ["password", "port"]);
     assert_eq!(old.iter().map(|line| key_of(line)).collect::<Vec<_>>(), ["host", "password"]);
-    assert!(after.starts_with("# before\na: 1\nother: [x]\n---\n# of ours\n"));
+    assert!(after.starts_with("# before\na: 1\nother: [x]\n---\n# our own\n"));
     assert!(after.contains("  # values\n  sealedData:   # here\n"));
     let secret = desk.opened();
     for (key, value) in [("password", "new: password #1"), ("user", "app"), ("port", "5432")] {
@@ -234,7 +234,7 @@ fn a_placeholder_that_is_moved_copied_or_changed_is_refused() {
 }
 
 #[test]
-fn name_and_namespace_stay() {
+fn name_and_namespace_cannot_be_changed() {
     let desk = Desk::new();
     for (filter, field) in [
         ("sed 's|name: db|name: db2|'", "metadata.name: cannot be changed here; it was db"),
@@ -573,7 +573,7 @@ fn changes_of_someone_else_in_the_meantime_stay() {
         "{after}"
     );
     assert_eq!(plaintext(&desk.opened(), "user"), b"typed-value");
-    // In the same field: their change stays, and ours is saved elsewhere, sealed.
+    // In the same field: their change stays, and the edit is saved in another file, sealed.
     let before = desk.sandbox.read("db.yaml");
     let run = desk.edit(&format!("sed -i '/^    user: /d' db.yaml; {edit}"), &["db.yaml"]);
     assert_eq!(run.code, 2);
@@ -620,7 +620,7 @@ mod signals {
     use super::*;
 
     /// Sends a signal to bulla alone while its editor waits, and returns bulla's output. After SIGINT and SIGQUIT,
-    /// the editor still runs and is then let go on.
+    /// the editor still runs and is then allowed to finish.
     fn signalled(signal: &str, after: &str) -> (Desk, std::process::Output) {
         let desk = Desk::new();
         for fifo in ["started", "go-on"] {

@@ -1,4 +1,4 @@
-//! Identity files that need a passphrase or another identity before they give what is in them.
+//! Identity files that only a passphrase or another identity opens.
 
 use std::io::Write;
 

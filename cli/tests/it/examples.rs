@@ -1,4 +1,4 @@
-//! `keys-example/` is what it says.
+//! The files in `keys-example/` match their descriptions.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ fn open(key_type: &str, sealed: &str) -> String {
 }
 
 #[test]
-fn recipients_are_those_of_the_identities() {
+fn recipients_match_the_identities() {
     for key_type in ["hybrid", "x25519"] {
         let file = fs::read_to_string(example(&format!("{key_type}-identity.txt"))).unwrap();
         let identity = file.lines().find(|line| !line.starts_with('#')).unwrap();
@@ -49,7 +49,7 @@ fn the_sealed_stream_holds_the_plaintext_stream() {
 }
 
 #[test]
-fn what_is_sealed_has_nothing_for_lint_to_find() {
+fn lint_finds_nothing_in_the_sealed_examples() {
     for sealed in ["hybrid-sealed.yaml", "x25519-sealed.yaml", "sealed-secrets.yaml"] {
         assert_eq!(Sandbox::new().done(&["lint", example(sealed).to_str().unwrap()]), "");
     }

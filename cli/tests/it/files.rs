@@ -19,7 +19,7 @@ fn sealed() -> (Sandbox, String) {
 }
 
 #[test]
-fn an_identity_file_is_private_and_is_never_written_over() {
+fn an_identity_file_is_private_and_never_overwritten() {
     let sandbox = Sandbox::new();
     let recipient = sandbox.done(&["keys", "generate", "-o", "id.txt"]);
     let file = sandbox.read("id.txt");
@@ -53,7 +53,7 @@ fn without_a_file_the_identity_goes_to_stdout_and_the_recipient_to_stderr() {
 }
 
 #[test]
-fn what_is_private_is_not_written_into_a_work_tree() {
+fn private_files_are_not_written_into_a_work_tree() {
     let (sandbox, _) = sealed();
     fs::create_dir_all(sandbox.path("tree/.git")).unwrap();
     fs::create_dir_all(sandbox.path("tree/sub")).unwrap();
@@ -67,7 +67,7 @@ fn what_is_private_is_not_written_into_a_work_tree() {
         sandbox.done(&[args, &["--force"]].concat());
         assert!(sandbox.path(args.last().unwrap()).exists());
     }
-    // What is sealed belongs there.
+    // A sealed file belongs there.
     sandbox.done(&["seal", "-R", "hybrid.pub", "secret.yaml", "-o", "tree/sealed.yaml"]);
 }
 
@@ -112,7 +112,7 @@ fn an_unsealed_file_is_private() {
 }
 
 #[test]
-fn what_cannot_be_read_or_written_is_named() {
+fn files_that_cannot_be_read_or_written_are_named() {
     let (sandbox, _) = sealed();
     fs::create_dir(sandbox.path("folder")).unwrap();
     for (args, message) in [
@@ -217,7 +217,7 @@ fn a_full_disk_is_an_error_and_a_closed_pipe_is_not() {
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
 
-/// At every moment there is the old file or the new one, and a signal leaves nothing beside it.
+/// At every moment there is the old file or the new one, and a signal leaves no other file behind.
 #[cfg(unix)]
 #[test]
 fn a_signal_leaves_the_old_file_or_the_new_one() {
@@ -246,7 +246,7 @@ fn a_signal_leaves_the_old_file_or_the_new_one() {
 }
 
 #[test]
-fn completions_are_there_for_every_shell() {
+fn every_shell_has_completions() {
     let sandbox = Sandbox::new();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = sandbox.done(&["completions", shell]);

@@ -14,7 +14,7 @@ fn repository() -> Sandbox {
     let sealed: String = sealed
         .split_inclusive('\n')
         .scan(false, |skips, line| {
-            // The example's own template gives way.
+            // This replaces the example's own template.
             *skips = line.starts_with("  template:") || *skips && line.starts_with("   ");
             Some(if *skips { "" } else { line })
         })
@@ -68,7 +68,7 @@ fn shells_complete_what_files_hold() {
         (&["bulla", "seal", "--scope", ""], &["strict", "namespace", "cluster"]),
         (&["bulla", "uns"], &["unset", "unseal"]),
         (&["bulla", "inspect", "hyb"], &["hybrid.pub", "hybrid.txt"]),
-        // Nothing to read, and nothing said.
+        // Nothing to read, and no message.
         (&["bulla", "set", "absent.yaml", ""], &[]),
         (&["bulla", "set", "bulla.yaml", ""], &[]),
     ] {
@@ -105,7 +105,7 @@ fn each_shell_has_a_static_and_a_dynamic_script() {
 
 #[cfg(unix)]
 #[test]
-fn bash_takes_the_dynamic_script_and_completes_by_it() {
+fn bash_completes_with_the_dynamic_script() {
     let sandbox = repository();
     let bulla = env!("CARGO_BIN_EXE_bulla");
     let folder = std::path::Path::new(bulla).parent().unwrap();
@@ -125,7 +125,7 @@ fn bash_takes_the_dynamic_script_and_completes_by_it() {
 
 #[cfg(unix)]
 #[test]
-fn as_a_plugin_of_kubectl_it_has_its_name_and_completes_for_it() {
+fn as_a_kubectl_plugin_it_has_the_plugins_name_and_completes_for_kubectl() {
     let sandbox = repository();
     for name in ["kubectl-bulla", "kubectl_complete-bulla"] {
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_bulla"), sandbox.path(name)).unwrap();
@@ -161,7 +161,7 @@ fn there_is_a_man_page_for_every_command() {
     pages.sort_unstable();
     let help = sandbox.done(&["--help"]);
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    // What is deeper is the rest of a description.
+    // A deeper line continues a description.
     let is_command = |line: &&str| !line.starts_with("   ");
     for command in commands.take_while(|line| !line.is_empty()).filter(is_command) {
         let command = command.split_whitespace().next().unwrap();
@@ -172,7 +172,7 @@ fn there_is_a_man_page_for_every_command() {
     assert_eq!(one, sandbox.read("man1/bulla-keys-fetch.1"));
     assert!(one.contains(".TH bulla-keys-fetch 1 "), "{one}");
     assert!(one.contains(r"\fBbulla keys fetch\fR"), "{one}");
-    // Written again they are the same, and an unknown command has no page.
+    // The pages are the same when written again, and an unknown command has no page.
     sandbox.done(&["man", "--out", "man1"]);
     let run = sandbox.run(&["man", "keys", "fly"]);
     assert_eq!(run.code, 2);

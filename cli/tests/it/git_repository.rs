@@ -1,10 +1,10 @@
-//! A Git repository in a sandbox, with nothing of the machine's own configuration.
+//! A Git repository in a sandbox, without the machine's own configuration.
 
 use std::process::{Command, Output};
 
 use crate::sandbox::Sandbox;
 
-/// A sandbox that is a work tree, with the example keys outside of what Git sees.
+/// A sandbox that is a work tree, with the example keys outside what Git sees.
 pub(crate) struct GitRepository(pub(crate) Sandbox);
 
 impl GitRepository {
@@ -15,7 +15,7 @@ impl GitRepository {
         repository
     }
 
-    /// A Git command, and that it did what it was asked to.
+    /// Runs a Git command, which must succeed.
     pub(crate) fn git(&self, args: &[&str]) -> String {
         let output = self.try_git(args);
         let stderr = String::from_utf8_lossy(&output.stderr);

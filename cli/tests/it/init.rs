@@ -70,7 +70,7 @@ fn there_is_one_in_a_work_tree() {
         );
         assert!(run.stderr.contains(&error), "{}", run.stderr);
         assert_eq!(files(&sandbox), before);
-        // Who names a file knows better.
+        // A file that --config names is accepted.
         done_in(&sandbox, "tree", &["init", "--config", "mine.yaml"]);
     }
     let sandbox = work_tree();
@@ -80,7 +80,7 @@ fn there_is_one_in_a_work_tree() {
 }
 
 #[test]
-fn what_it_writes_is_sealed_to_and_found_right() {
+fn other_commands_accept_and_use_the_written_file() {
     let sandbox = work_tree();
     let recovery = sandbox.done(&["keys", "generate", "-o", "recovery.txt"]).trim().to_owned();
     let flags =
@@ -105,7 +105,7 @@ fn what_it_writes_is_sealed_to_and_found_right() {
     assert!(sealed.contains("namespace: shop\n"), "{sealed}");
     let opened = done_in(&sandbox, "tree", &["unseal", "-i", "../recovery.txt", "prod/db.yaml"]);
     assert!(opened.stdout.contains("a: Yg=="), "{}", opened.stdout);
-    // What no environment has is not sealed.
+    // A file that no environment covers is not sealed.
     sandbox.write(
         "tree/secret.yaml",
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n",

@@ -25,7 +25,7 @@ fn json_says_what_a_value_is_for_and_who_can_open_it() {
 }
 
 #[test]
-fn a_value_that_does_not_parse_is_shown_beside_the_others() {
+fn an_invalid_value_is_shown_with_the_others() {
     let sandbox = Sandbox::new();
     let sealed = std::fs::read_to_string(example("x25519-sealed.yaml")).unwrap();
     let broken: Vec<_> = sealed
@@ -73,7 +73,7 @@ user  3      x25519  strict  prod/db     91efc95f9aa3a7fb
 ";
         assert_eq!(run.stdout, expected);
     }
-    // Cut, and an age file of something else.
+    // A truncated value, and an age file that is not a sealed value.
     let run = sandbox.run_with_input(&["inspect", "-"], &binary[..100]);
     assert_eq!(run.code, 1);
     assert!(run.stdout.contains("?    malformed at byte"), "{}", run.stdout);
@@ -121,7 +121,7 @@ fn a_folder_is_scanned_and_holders_are_named() {
     assert_eq!(run.code, 1);
     assert!(run.stderr.starts_with("error: prod/broken.yaml: "), "{}", run.stderr);
     assert_eq!(run.stdout.matches("KEY  ").count(), 4);
-    // A bulla.yaml that cannot be read takes the names only.
+    // Without a readable bulla.yaml only the names are missing.
     sandbox.write("bulla.yaml", "nonsense: 1\n");
     let run = sandbox.run(&["inspect", "prod/sub"]);
     assert_eq!(run.code, 0);

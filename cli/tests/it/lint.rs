@@ -10,7 +10,7 @@ use crate::sandbox::{Sandbox, documents};
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod}\nstringData: {user: app, password: correct horse}\n";
 
-/// What is done to a manifest.
+/// A change to a manifest.
 type Change = fn(&mut Value);
 
 /// A sandbox, and the manifest in it that `change` was made to.
@@ -78,7 +78,7 @@ fn a_value_moved_anywhere_is_found_by_lint_and_not_opened() {
 }
 
 #[test]
-fn a_wider_scope_permits_what_it_says() {
+fn a_wider_scope_permits_only_what_it_says() {
     let rename: Change = |sealed| sealed["metadata"]["name"] = json!("cache");
     let move_away: Change = |sealed| sealed["metadata"]["namespace"] = json!("dev");
     assert_eq!(rules(&["--scope", "namespace"], rename), (0, all("", 0)));
@@ -205,7 +205,7 @@ fn a_stream_is_checked_object_by_object() {
 }
 
 #[test]
-fn what_is_printed_for_people_moves_no_cursor() {
+fn output_for_people_has_no_control_characters() {
     let sandbox = changed(&[], |sealed| {
         let value = sealed["spec"]["sealedData"]["user"].take();
         sealed["spec"]["sealedData"] = json!({"\u{1b}[31mred\n\u{202e}": value});
@@ -220,7 +220,7 @@ fn what_is_printed_for_people_moves_no_cursor() {
 }
 
 #[test]
-fn a_template_that_cannot_be_rendered_is_found_and_not_quoted() {
+fn a_template_that_cannot_be_rendered_is_reported_but_not_quoted() {
     let cases: [(&str, &str); 7] = [
         ("{{ user", "bad-template"),
         ("{{ user | hunter2 }}", "bad-template"),

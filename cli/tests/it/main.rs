@@ -1,4 +1,4 @@
-//! The command as its users meet it: run as a program, judged by its output, files and exit code.
+//! The command as its users meet it: run as a program, checked by its output, files and exit code.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,18 +1,18 @@
-//! A text that is in values and nowhere else, and its spellings where it must not be found.
+//! A text that only values contain, and the spellings in which it must not be found elsewhere.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 /// Long enough that no ciphertext has it, or its base64, by chance.
 pub(crate) const MARKER: &str = "marked-plaintext-of-a-test";
 
-/// Whether the marker is in it.
+/// Whether the bytes contain the marker.
 pub(crate) fn is_marked(content: &[u8]) -> bool {
     holds(content, MARKER)
 }
 
-/// Whether a text is in it, raw or in base64, wherever it begins.
+/// Whether the bytes contain a text, raw or in base64, at any offset.
 pub(crate) fn holds(content: &[u8], text: &str) -> bool {
-    // The digits at both ends depend on what is around it.
+    // The digits at both ends depend on the bytes around it.
     let in_base64 = (0..3).map(|shift| {
         let bytes = [&"..."[..shift], text].concat();
         let digits = BASE64_STANDARD.encode(&bytes);

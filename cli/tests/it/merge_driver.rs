@@ -121,9 +121,10 @@ fn a_value_that_both_sides_changed_is_a_conflict_and_the_others_are_merged() {
     let theirs = with(&repository, &with(&repository, &base, "b"), "c");
     let merge = merge(&repository, &base, Some(&ours), Some(&theirs));
     assert!(!merge.is_clean);
-    let (of_ours, of_theirs) = (value(&ours, "b"), value(&theirs, "b"));
-    let conflict =
-        format!("<<<<<<< ours\n    b: {of_ours}\n=======\n    b: {of_theirs}\n>>>>>>> theirs\n");
+    let (our_value, their_value) = (value(&ours, "b"), value(&theirs, "b"));
+    let conflict = format!(
+        "<<<<<<< ours\n    b: {our_value}\n=======\n    b: {their_value}\n>>>>>>> theirs\n"
+    );
     let expected = base
         .replace(&value(&base, "a"), &value(&ours, "a"))
         .replace(&format!("    b: {}\n", value(&base, "b")), &conflict)

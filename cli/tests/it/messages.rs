@@ -19,14 +19,14 @@ fn run(args: &[&str], env: &[(&str, &str)]) -> Run {
 }
 
 #[test]
-fn colours_are_where_they_are_enabled() {
+fn colours_appear_only_where_they_are_enabled() {
     for (args, env, is_colored) in [
         (&["unseal", "-"][..], &[][..], false),
         (&["unseal", "-"], &[("CLICOLOR_FORCE", "1")], true),
         (&["unseal", "-"], &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
         (&["unseal", "-", "--color", "always"], &[("NO_COLOR", "1")], true),
         (&["--color=never", "unseal", "-"], &[("CLICOLOR_FORCE", "1")], false),
-        // A command line that is not understood still has its colours.
+        // The error about an invalid command line has colours too.
         (&["unseal", "--color", "always", "--unknown"], &[], true),
         (&["unseal", "--color=never", "--unknown"], &[("CLICOLOR_FORCE", "1")], false),
         (&["unseal", "--unknown", "--", "--color=always"], &[], false),
@@ -46,7 +46,7 @@ fn colours_are_where_they_are_enabled() {
 }
 
 #[test]
-fn a_mistake_in_the_command_line_is_escaped_in_colours_too() {
+fn a_mistake_in_the_command_line_is_also_escaped_in_colour() {
     let run = run(&["--color=always", "unseal", "--un\u{1b}[2Jknown"], &[]);
     assert_eq!(run.code, 2);
     assert!(!run.stderr.contains("\u{1b}[2J"), "{:?}", run.stderr);
@@ -56,7 +56,7 @@ fn a_mistake_in_the_command_line_is_escaped_in_colours_too() {
 }
 
 #[test]
-fn quiet_leaves_the_data_the_errors_and_the_exit_code() {
+fn quiet_keeps_the_data_the_errors_and_the_exit_code() {
     let (identity, sealed) = (example("x25519-identity.txt"), "tests/files/merge.yaml");
     let sealed = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(sealed);
     let [identity, sealed] = [&identity, &sealed].map(|path| path.to_str().unwrap());
@@ -77,7 +77,7 @@ fn quiet_leaves_the_data_the_errors_and_the_exit_code() {
 }
 
 #[test]
-fn an_argument_too_many_is_not_repeated() {
+fn an_extra_argument_is_not_repeated() {
     let sandbox = Sandbox::with_keys();
     for args in [
         &["create", "db", "password=Hunter2-secret"][..],

@@ -1,5 +1,5 @@
-//! Values on their way into a file: no write to a disk has them, no name of a file and nothing that the process list
-//! shows. What the programs do is seen by the kernel's own account of their system calls.
+//! Values on their way into a file: no write to a disk contains them, nor does a file name or the process list. The
+//! tests watch the system calls of the programs.
 
 use std::fs::File;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::edit::Desk;
 use crate::marker::{MARKER, is_marked};
 use crate::traced::{self, Place, Traced};
 
-/// Where each mark was found that others can see, or that stays.
+/// Where the marker was found on a disk, or where others can see it.
 fn marks(traced: &Traced) -> Vec<String> {
     let is_hidden = |bytes: &Option<Vec<u8>>| bytes.as_deref().is_none_or(is_marked);
     let on_disk = traced.writes.iter().filter(|write| write.place == Place::Disk);
@@ -17,13 +17,13 @@ fn marks(traced: &Traced) -> Vec<String> {
     on_disk.chain(shown.map(|(what, _)| what.clone())).collect()
 }
 
-/// Whether the marker passed by in the open, where it may.
+/// Whether the marker was written to a place where it may be.
 fn is_seen(traced: &Traced, place: Place) -> bool {
     let there = traced.writes.iter().filter(|write| write.place == place);
     there.filter_map(|write| write.bytes.as_deref()).any(is_marked)
 }
 
-/// What a command did whose stdin is a file with the marker in it.
+/// Records a command whose stdin is a file with the marker in it.
 fn traced(desk: &Desk, command: &Command) -> Traced {
     desk.sandbox.write("value", MARKER);
     let traced = traced::run(command, File::open(desk.sandbox.path("value")).unwrap());
@@ -31,7 +31,7 @@ fn traced(desk: &Desk, command: &Command) -> Traced {
     traced
 }
 
-/// That nothing was marked, and that the file was written at all.
+/// Asserts that the marker was found nowhere, and that a file was written.
 fn assert_unmarked(traced: &Traced) {
     assert_eq!(marks(traced), Vec::<String>::new());
     let files = traced.files_on_disk();
@@ -60,7 +60,7 @@ fn a_mark_is_found_wherever_it_goes() {
         let marks = marks(&traced);
         assert!(marks.iter().any(|mark| mark.ends_with(place)), "{script}: {marks:?}");
     }
-    // And a value that is given as an argument after all.
+    // And a value that is passed as an argument.
     let set = ["set", "db.yaml", "password", MARKER, "-R", "x25519.pub"];
     assert!(marks(&traced(&desk, &desk.sandbox.command(&set))).contains(&"arguments".to_owned()));
 }
@@ -94,7 +94,7 @@ fn create_writes_no_value() {
 }
 
 #[test]
-fn edit_writes_values_into_memory_alone() {
+fn edit_writes_values_only_into_memory() {
     let desk = Desk::new();
     let before = desk.sandbox.read("db.yaml");
     // Typed in place of a placeholder; an argument of a program would be seen.
@@ -109,7 +109,7 @@ fn edit_writes_values_into_memory_alone() {
     let seen = traced(&desk, &desk.command(script, &["db.yaml", "-i", "x25519.txt"]));
     assert_unmarked(&seen);
     assert!(is_seen(&seen, Place::Memory), "bulla wrote it");
-    // The places at which plaintext passed by are these, and no other.
+    // Plaintext was written to memory and nowhere else.
     let elsewhere = seen.writes.iter().filter(|write| write.place != Place::Memory);
     let marked = elsewhere.filter(|write| write.bytes.as_deref().is_some_and(is_marked));
     assert_eq!(marked.map(|write| &write.path).collect::<Vec<_>>(), Vec::<&String>::new());

@@ -1,4 +1,4 @@
-//! A terminal of its own for a command, to type into.
+//! A terminal for a command, which tests can type into.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -18,14 +18,14 @@ pub(crate) struct Pty {
 }
 
 impl Pty {
-    /// Starts it; what is piped into `stdin` is none of the terminal's, if it is given.
+    /// Starts a command on a new terminal.
     pub(crate) fn start(command: &Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let terminal = || Stdio::from(File::options().read(true).write(true).open(&name).unwrap());
-        // It makes its stdin the controlling terminal, which takes unsafe code in here.
+        // setsid makes its stdin the controlling terminal, which would need unsafe code here.
         let mut on_terminal = Command::new("setsid");
         on_terminal.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
         if let Some(folder) = command.get_current_dir() {
@@ -48,7 +48,7 @@ impl Pty {
                     Ok(0) => break,
                     Ok(read) => shown.extend(&buffer[..read]),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    // The last one has closed it.
+                    // The last process has closed the terminal.
                     Err(_) => break,
                 }
             }
@@ -65,8 +65,8 @@ impl Pty {
     pub(crate) fn type_unseen(&mut self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while self.is_echoing() {
-            assert!(Instant::now() < deadline, "nothing is asked for unseen");
-            assert!(self.child.try_wait().unwrap().is_none(), "it ended before it asked");
+            assert!(Instant::now() < deadline, "no hidden prompt appeared");
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended before the prompt");
             thread::sleep(Duration::from_millis(2));
         }
         File::from(self.master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();

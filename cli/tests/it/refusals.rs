@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::sandbox::{Run, Sandbox, example};
 
-/// Is in every failing input where a value would be.
+/// Stands for the value in every invalid input.
 const MARKER: &str = "hunter2-marked-plaintext";
 
 /// Neither the marker nor its base64, at any of the three alignments, may be found.
@@ -35,7 +35,7 @@ fn marked(body: &str) -> String {
     secret(&raw(body))
 }
 
-/// No manifest, or no text that could be one.
+/// Input that is not a manifest, or not even text.
 fn unreadable() -> Cases {
     vec![
         (String::new(), "in.yaml: the file is empty"),
@@ -91,7 +91,7 @@ fn unreadable() -> Cases {
     ]
 }
 
-/// Secrets whose fields are not what they should be.
+/// Secrets with invalid fields.
 fn mistyped() -> Cases {
     vec![
         (
@@ -224,7 +224,7 @@ fn unsealable() -> Cases {
 }
 
 #[test]
-fn malformed_input_is_refused_whole_with_its_place_and_without_its_content() {
+fn malformed_input_is_refused_as_a_whole_with_its_place_and_not_quoted() {
     let sandbox = Sandbox::with_keys();
     for (input, message) in [unreadable(), mistyped(), unsealable()].concat() {
         sandbox.write("in.yaml", &input);
@@ -238,7 +238,7 @@ fn malformed_input_is_refused_whole_with_its_place_and_without_its_content() {
             assert_no_marker(&input, &run);
             assert!(!sandbox.path("out.yaml").exists(), "{input}");
         }
-        // Whatever else reads it says nothing of its content either.
+        // Other commands that read it do not quote it either.
         for verb in [&["unseal", "-i", "x25519.txt"][..], &["inspect"], &["lint"]] {
             let run = sandbox.run(&[verb, &["in.yaml"]].concat());
             assert_no_marker(&input, &run);
@@ -287,7 +287,7 @@ fn a_sealed_value_cut_anywhere_does_not_open() {
 }
 
 #[test]
-fn a_damaged_or_foreign_value_is_an_answer_and_a_malformed_one_a_mistake() {
+fn a_damaged_or_foreign_value_exits_with_1_and_a_malformed_one_with_2() {
     let sandbox = Sandbox::with_keys();
     let sealed = std::fs::read_to_string(example("x25519-sealed.yaml")).unwrap();
     let with_user = |value: &str| {
@@ -330,7 +330,7 @@ fn a_damaged_or_foreign_value_is_an_answer_and_a_malformed_one_a_mistake() {
 }
 
 #[test]
-fn other_than_text_is_refused_with_its_place() {
+fn input_that_is_not_text_is_refused_with_its_place() {
     let sandbox = Sandbox::with_keys();
     for (bytes, message) in [
         (&b"a: 1\nb: \xff\xfe"[..], "in.yaml: line 2, column 4: not UTF-8"),
@@ -350,7 +350,7 @@ fn other_than_text_is_refused_with_its_place() {
 }
 
 #[test]
-fn an_identity_is_never_repeated_wherever_it_is_put() {
+fn an_identity_is_never_repeated_wherever_it_appears() {
     let sandbox = Sandbox::with_keys();
     let file = sandbox.read("x25519.txt");
     let identity = file.lines().find(|line| !line.starts_with('#')).unwrap();

@@ -82,7 +82,7 @@ fn a_rekeyed_file_opens_with_the_new_identity_alone() {
         let run = sandbox.run(&["unseal", "-i", "old.txt", "db.yaml"]);
         assert_eq!(run.code, 1);
         assert!(run.stderr.contains("no identity is held for"), "{}", run.stderr);
-        // Again there is nothing to do.
+        // The second time there is nothing to do.
         let file = sandbox.read("db.yaml");
         let run = rekey(&sandbox, &["db.yaml"]);
         assert_eq!((run.code, run.stdout.as_str()), (0, ""));
@@ -92,7 +92,7 @@ fn a_rekeyed_file_opens_with_the_new_identity_alone() {
 }
 
 #[test]
-fn recipients_are_added_and_taken_away() {
+fn recipients_are_added_and_removed() {
     let sandbox = keys();
     sandbox.write("db.yaml", sealed(&sandbox, "prod", "db"));
     let both = ["rekey", "-i", "old.txt", "-R", "old.pub", "-R", "new.pub", "db.yaml"];
@@ -133,7 +133,7 @@ fn nasty(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn every_byte_beside_the_values_stays() {
+fn every_byte_outside_the_values_stays() {
     let sandbox = keys();
     let before = nasty(&sandbox);
     sandbox.write("nasty.yaml", &before);
@@ -143,7 +143,7 @@ fn every_byte_beside_the_values_stays() {
     assert_eq!(report["rekeyed"], 7);
     assert_eq!(report["otherObjects"], 2);
     let after = sandbox.read("nasty.yaml");
-    // Split at all sealed values, what is between them is equal.
+    // The text between the sealed values is equal.
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
     let rest = |text: &str| -> Vec<String> {
         text.split("YWdlLWVuY3J5cHRpb24")
@@ -164,7 +164,7 @@ fn every_byte_beside_the_values_stays() {
         assert_eq!(line(&before), line(&after), "{comment}");
     }
     sandbox.done(&["unseal", "--check", "-i", "new.txt", "nasty.yaml"]);
-    // The report tells lines and documents as they are in the file.
+    // The report has the lines and documents of the file.
     let lines: Vec<_> = after.lines().collect();
     for value in report["changed"][0]["values"].as_array().unwrap() {
         let line = lines[value["line"].as_u64().unwrap() as usize - 1];
@@ -212,11 +212,11 @@ fn a_dry_run_says_what_would_change_and_writes_nothing() {
 }
 
 #[test]
-fn what_cannot_be_rekeyed_is_named_and_its_file_stays_while_others_are_done() {
+fn a_value_that_cannot_be_rekeyed_is_named_and_only_its_file_is_unchanged() {
     let sandbox = keys();
     let good = sealed(&sandbox, "prod", "db");
     let damaged = {
-        // In the MAC or the stanza's body, wherever it falls: it is no longer what was sealed.
+        // A change in the MAC or in the stanza's body: the value is no longer the one that was sealed.
         let text = value(&good, "a");
         let at = text.len() * 3 / 5;
         let other = if &text[at..=at] == "A" { "B" } else { "A" };
@@ -306,7 +306,7 @@ fn each_value_that_is_refused_has_its_place() {
 }
 
 #[test]
-fn a_tree_holds_other_things_too() {
+fn other_files_of_a_tree_are_skipped() {
     let sandbox = keys();
     for (name, content) in [
         ("values.yaml", "image: x\nnote: see bulla.dev/v1alpha1\n"),
@@ -338,7 +338,7 @@ fn a_tree_holds_other_things_too() {
 }
 
 #[test]
-fn what_was_asked_for_and_makes_no_sense_is_refused_with_nothing_written() {
+fn unusable_input_or_flags_are_refused_and_nothing_is_written() {
     let sandbox = keys();
     let good = sealed(&sandbox, "prod", "db");
     sandbox.write("db.yaml", &good);
@@ -403,7 +403,7 @@ fn the_namespace_comes_from_the_manifest_or_from_the_flag() {
     let run = rekey(&sandbox, &["-n", "dev", "db.yaml"]);
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("the manifest names prod and -n names dev"), "{}", run.stderr);
-    // What any namespace may use needs none.
+    // A value that any namespace may use needs none.
     let free = sealed_with(&sandbox, "prod", "db", &["-R", "old.pub", "--scope", "cluster"]);
     sandbox.write("db.yaml", free.replace("  namespace: prod\n", ""));
     assert_eq!(rekey(&sandbox, &["db.yaml"]).code, 0);
@@ -513,7 +513,7 @@ fn a_signal_leaves_each_file_entirely_old_or_new() {
                 assert_eq!(plaintext(&secrets[0], "b"), b"secret b");
             }
         }
-        // Only what cannot be held leaves its temporary file behind.
+        // Only a signal that cannot be held leaves a temporary file behind.
         let count = fs::read_dir(sandbox.path("tree")).unwrap().count();
         assert!(count == FILES || signal == "-KILL" && count == FILES + 1, "{count} files");
         for entry in fs::read_dir(sandbox.path("tree")).unwrap() {
@@ -575,7 +575,7 @@ fn in_a_repository_of_500_files_only_lines_of_sealed_values_change() {
 }
 
 #[test]
-fn a_check_tells_each_value_that_does_not_open() {
+fn a_check_reports_each_value_that_does_not_open() {
     let sandbox = keys();
     fs::create_dir(sandbox.path("tree")).unwrap();
     sandbox.write("tree/good.yaml", sealed(&sandbox, "prod", "db"));

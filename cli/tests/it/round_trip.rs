@@ -1,10 +1,10 @@
-//! What is sealed comes back byte for byte, whatever way it was written.
+//! A sealed value comes back byte for byte, however the Secret was written.
 
 use serde_json::{Value, json};
 
 use crate::sandbox::{Sandbox, documents, plaintext};
 
-/// Seals, checks that `lint` and `inspect` are content, and unseals.
+/// Seals, checks that `lint` and `inspect` find nothing wrong, and unseals.
 fn round_trip(sandbox: &Sandbox, key_type: &str, seal: &[&str]) -> Vec<Value> {
     let recipients = format!("{key_type}.pub");
     let mut args = vec!["seal", "-R", &recipients];
@@ -124,7 +124,7 @@ fn lists_streams_json_and_stdin_are_read() {
         assert_eq!(plaintext(secret, "emoji"), "😀/".as_bytes());
         assert_eq!(secret["metadata"]["namespace"], "prod");
     }
-    // Without a file stdin is read, and what was sealed can be listed too.
+    // Without a file, stdin is read; sealed objects can be in a List too.
     assert_eq!(run(&["seal", "-R", "x25519.pub", "-n", "prod"]).len(), 1);
     let sealed: Value = yaml_serde::from_str(&sandbox.read("sealed.yaml")).unwrap();
     let list =
@@ -156,7 +156,7 @@ fn aliases_are_followed() {
 }
 
 #[test]
-fn scope_cluster_needs_no_namespace_and_keeps_the_one_it_has() {
+fn scope_cluster_needs_no_namespace_but_keeps_a_given_one() {
     let sandbox = Sandbox::with_keys();
     sandbox.write(
         "secret.yaml",

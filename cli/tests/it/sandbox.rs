@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Where nothing of the machine's own configuration is found.
+/// A folder that commands run in, and their home, so that the machine's own configuration is not read.
 pub(crate) struct Sandbox(TempDir);
 
 /// How a command ended.
@@ -59,8 +59,9 @@ impl Sandbox {
         command
     }
 
-    /// The program itself, copied to where anybody may go, whatever the build folder's permissions are. By another process: one that
-    /// another test starts in the meantime would inherit the file as one that is being written, and so not to be run.
+    /// A copy of the program that every user may run, whatever the build folder's permissions are. Another process
+    /// makes the copy: a child that another test starts in the meantime would inherit the file open for writing, and
+    /// such a file cannot be run.
     #[cfg(unix)]
     pub(crate) fn own_program(&self) -> PathBuf {
         let copy = self.path("bulla");
@@ -79,7 +80,7 @@ impl Sandbox {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A command that fails before it reads is not to fail the test here.
+        // A command may fail before it reads stdin. That must not fail the test here.
         let _ = child.stdin.take().unwrap().write_all(input);
         let output = child.wait_with_output().unwrap();
         Run {
@@ -89,7 +90,7 @@ impl Sandbox {
         }
     }
 
-    /// Runs a command that must do what it was asked to.
+    /// Runs a command that must succeed.
     pub(crate) fn done(&self, args: &[&str]) -> String {
         let run = self.run(args);
         assert_eq!(run.code, 0, "{args:?}: {}", run.stderr);
@@ -97,7 +98,7 @@ impl Sandbox {
     }
 }
 
-/// Runs Git in the sandbox, with no configuration of the machine's own.
+/// Runs Git in the sandbox, without the machine's own configuration.
 pub(crate) fn git(sandbox: &Sandbox, args: &[&str]) {
     let mut command = Command::new("git");
     command

@@ -38,7 +38,7 @@ fn seal_done(sandbox: &Sandbox, secret: &str, args: &[&str]) -> String {
     run.stderr
 }
 
-/// The lines of `new` that `old` has not, and the other way round.
+/// The lines that only `new` has, and the lines that only `old` has.
 fn differences<'a>(old: &'a str, new: &'a str) -> (Vec<&'a str>, Vec<&'a str>) {
     let lines = |text: &'a str| text.lines().collect::<Vec<_>>();
     let (old, new) = (lines(old), lines(new));
@@ -60,7 +60,7 @@ fn opened(sandbox: &Sandbox) -> Value {
 }
 
 #[test]
-fn only_what_is_given_changes() {
+fn only_the_given_values_change() {
     let (sandbox, out) = sandbox();
     let told = seal_done(&sandbox, EXPORTED, &[]);
     let new = sandbox.read("out.yaml");
@@ -115,7 +115,7 @@ fn with_an_identity_equal_values_stay() {
 }
 
 #[test]
-fn what_the_file_has_not_is_added_at_its_end() {
+fn a_new_secret_is_added_at_the_end_of_the_file() {
     let (sandbox, out) = sandbox();
     let two = FIRST.replace("name: db", "name: web") + "---\n" + &FIRST.replace("prod", "dev");
     let told = seal_done(&sandbox, &two, &["--scope", "namespace"]);
@@ -123,7 +123,7 @@ fn what_the_file_has_not_is_added_at_its_end() {
     let new = sandbox.read("out.yaml");
     assert!(new.starts_with(&format!("{out}---\napiVersion: bulla.dev/v1alpha1\n")), "{new}");
     assert_eq!(sandbox.run(&["lint", "out.yaml"]).code, 0);
-    // Of two of one name the one of the namespace is meant.
+    // Of two with the same name, the one in the namespace is chosen.
     seal_done(&sandbox, &FIRST.replace("prod", "dev").replace("two", "zwei"), &[]);
     let newer = sandbox.read("out.yaml");
     assert!(newer.starts_with(&out) && newer != new);
@@ -166,7 +166,7 @@ fn json_and_lists_are_merged_into() {
 }
 
 #[test]
-fn a_manifest_without_a_namespace_is_for_that_of_its_values() {
+fn a_manifest_without_a_namespace_gets_that_of_its_values() {
     let (sandbox, out) = sandbox();
     let bare = out.replace("  namespace: prod\n", "");
     sandbox.write("out.yaml", &bare);
@@ -186,7 +186,7 @@ fn a_manifest_without_a_namespace_is_for_that_of_its_values() {
 }
 
 #[test]
-fn what_does_not_fit_together_is_refused_and_changes_nothing() {
+fn contradictions_are_refused_and_change_nothing() {
     let (sandbox, out) = sandbox();
     let plain = format!("{out}---\n{FIRST}");
     let twice = format!("{out}---\n{}", out.split_once("---\n").unwrap().1);
@@ -239,7 +239,7 @@ fn what_does_not_fit_together_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn part_of_a_secret_of_a_type_is_merged() {
+fn part_of_a_typed_secret_is_merged() {
     let (sandbox, _) = sandbox();
     let tls = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod}\ntype: kubernetes.io/tls\nstringData: {tls.key: k}\n";
     seal_done(&sandbox, &tls.replace("tls.key: k", "tls.key: k, tls.crt: c"), &["--force"]);
@@ -253,7 +253,7 @@ fn part_of_a_secret_of_a_type_is_merged() {
 }
 
 #[test]
-fn plaintext_in_place_gives_way_as_a_whole_or_not_at_all() {
+fn plaintext_is_replaced_as_a_whole_or_not_at_all() {
     let sandbox = Sandbox::with_keys();
     sandbox.write("secret.yaml", FIRST);
     let args = ["seal", "-R", "x25519.pub", "secret.yaml", "-o", "./secret.yaml"];
@@ -277,7 +277,7 @@ fn plaintext_in_place_gives_way_as_a_whole_or_not_at_all() {
 }
 
 #[test]
-fn plaintext_that_git_would_take_is_warned_of() {
+fn plaintext_that_git_would_add_gets_a_warning() {
     let sandbox = Sandbox::with_keys();
     fs::create_dir_all(sandbox.path("tree/sub")).unwrap();
     let git = |args: &[&str]| {
@@ -306,7 +306,7 @@ fn plaintext_that_git_would_take_is_warned_of() {
         tracked,
         "tree/sealed.yaml: wrote prod/db, 2 values\nwarning: tree/sub/[t]racked.yaml is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values\n"
     );
-    // Replaced, it no longer stays; what was committed does.
+    // The replaced file is gone from the work tree, but not from the history.
     let in_place = ["-o", "tree/sub/plain.yaml", "--force"];
     assert_eq!(
         told("tree/sub/plain.yaml", &in_place),

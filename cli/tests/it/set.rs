@@ -81,15 +81,15 @@ fn only_the_value_changes_in_any_style() {
             .find(|word| word.len() > 100 && *word != b)
             .unwrap();
         assert_eq!(changed.replace(new, &a), text);
-        // A value that was added and removed again leaves nothing behind.
+        // A value that was added and removed again leaves no trace.
         set_done(&sandbox, &["c.d_e"], "added");
         let added = sandbox.read("sealed.yaml");
         assert_eq!(added.matches("c.d_e").count(), 1);
-        // A file that is named is read strictly by others.
+        // Other commands read a named file strictly.
         let linted = sandbox.run(&["lint", "sealed.yaml"]).code;
         assert_eq!(linted, if text.contains("no object") { 2 } else { 0 }, "{added}");
         sandbox.done(&["unset", "sealed.yaml", "c.d_e"]);
-        // A line that was not ended is, once another one followed it.
+        // An unterminated last line gets its newline when another line follows.
         assert_eq!(sandbox.read("sealed.yaml").trim_end(), changed.trim_end());
     }
     sandbox.write("sealed.yaml", &block);
@@ -127,7 +127,7 @@ fn a_value_comes_from_stdin_a_file_the_environment_or_the_command_line() {
 #[test]
 fn a_newline_at_the_end_is_reported_and_removed_on_request() {
     let (sandbox, _) = sealed();
-    for (value, chomp, sealed, is_told) in [
+    for (value, chomp, sealed, is_reported) in [
         ("x\n", &[][..], "x\n", true),
         ("x\r\n", &[], "x\r\n", true),
         ("x", &[], "x", false),
@@ -137,13 +137,17 @@ fn a_newline_at_the_end_is_reported_and_removed_on_request() {
         ("x\n\n", &["--chomp"], "x\n", false),
     ] {
         let told = set_done(&sandbox, &[&["a"], chomp].concat(), value);
-        assert_eq!(told.contains("warning: the value of a ends in a newline"), is_told, "{told}");
+        assert_eq!(
+            told.contains("warning: the value of a ends in a newline"),
+            is_reported,
+            "{told}"
+        );
         assert_eq!(value_of(&sandbox, "a"), sealed.as_bytes());
     }
 }
 
 #[test]
-fn what_gives_no_value_or_two_is_refused_without_repeating_it() {
+fn no_value_or_two_values_are_refused_without_repeating_them() {
     let (sandbox, sealed) = sealed();
     for (args, input, message) in [
         (&["a"][..], "", "no value given, and stdin is empty"),
@@ -180,7 +184,7 @@ fn scope_and_namespace_are_those_of_the_other_values() {
         let is_refused = run.stderr.contains("its values have several scopes");
         assert_eq!((run.code == 2, is_refused), (scope != "cluster", scope != "cluster"));
     }
-    // A manifest without a namespace: that of the values counts, and another one does not fit beside them.
+    // In a manifest without a namespace that of the values counts, and a value for another one is refused.
     let (sandbox, sealed) = sealed();
     let bare = sealed.replace("  namespace: prod\n", "");
     sandbox.write("sealed.yaml", &bare);
@@ -195,7 +199,7 @@ fn scope_and_namespace_are_those_of_the_other_values() {
     assert!(
         run.stderr.contains("is sealed for namespace prod, so the others cannot be sealed for dev")
     );
-    // What was moved can be put right one value after the other.
+    // A moved SealedSecret can be corrected one value after the other.
     sandbox.write("sealed.yaml", sealed.replace("namespace: prod", "namespace: dev"));
     let told = set_done(&sandbox, &["a"], "x");
     assert!(told.starts_with("warning: dev/db: the value of b is sealed for namespace prod"));
@@ -204,7 +208,7 @@ fn scope_and_namespace_are_those_of_the_other_values() {
 }
 
 #[test]
-fn what_would_break_a_rule_is_not_written() {
+fn a_change_that_would_break_a_rule_is_not_written() {
     let (sandbox, sealed) = sealed();
     let template = "  template:\n    metadata:\n      annotations:\n        note: it is hunter2\n    data:\n      url: x://{{ b }}\n";
     let sealed = sealed + template;
@@ -321,7 +325,7 @@ fn the_environment_of_the_file_decides_the_recipients() {
     let message = "the manifest names prod and environment prod of tree/bulla.yaml names dev\nhint: correct bulla.yaml, or correct the manifest\n";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert_eq!(sandbox.read("tree/prod/db.yaml"), sealed);
-    // Nor may -n say otherwise.
+    // Nor may -n name another one.
     sandbox.write("tree/prod/db.yaml", &bare);
     let run = sandbox.run_with_input(&["set", "-n", "prod", "tree/prod/db.yaml", "c"], b"x");
     let message = "-n names namespace prod and environment prod of tree/bulla.yaml names dev\n";
@@ -331,7 +335,7 @@ fn the_environment_of_the_file_decides_the_recipients() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_out_of_the_folder_and_other_than_a_file_are_refused() {
+fn a_link_out_of_the_folder_and_a_non_file_are_refused() {
     use std::os::unix::fs::symlink;
     let (sandbox, sealed) = sealed();
     fs::create_dir_all(sandbox.path("tree/sub")).unwrap();
@@ -412,7 +416,7 @@ fn a_file_that_changes_in_the_meantime_keeps_that_change() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_value_is_typed_unseen() {
+fn a_value_is_typed_at_a_hidden_prompt() {
     use crate::pty::Pty;
     let (sandbox, _) = sealed();
     let set = ["set", "-R", "x25519.pub", "sealed.yaml", "a"];
@@ -423,7 +427,7 @@ fn a_value_is_typed_unseen() {
     assert!(shown.starts_with("Value of a (not shown): "), "{shown}");
     assert!(shown.contains("a: changed, 10 bytes") && !shown.contains("hunter"), "{shown}");
     assert_eq!(value_of(&sandbox, "a"), "hunter2 ä".as_bytes());
-    // An empty line is not a value, and Ctrl-C ends it by its signal.
+    // An empty line is not a value, and Ctrl-C ends the command by its signal.
     let before = sandbox.read("sealed.yaml");
     for (typed, code) in [("\n", Some(2)), ("hunter\x03", None)] {
         let mut pty = Pty::start(&sandbox.command(&set));

@@ -38,7 +38,7 @@ pub(crate) enum Place {
     Stream,
 }
 
-/// Built once, in a moment: it needs only Go's standard library.
+/// Built once and quickly: it needs only Go's standard library.
 static TRACER: LazyLock<PathBuf> = LazyLock::new(|| {
     let tracer = Path::new(env!("CARGO_TARGET_TMPDIR")).join("traced");
     let status = Command::new("go")

@@ -27,7 +27,7 @@ fn seal(sandbox: &Sandbox, file: &str, name: &str, data: &[(&str, &str)]) {
     fs::remove_file(sandbox.path("secret.yaml")).unwrap();
 }
 
-/// What a command ended with, its output as bytes.
+/// How a command ended, with its output as bytes.
 fn raw(sandbox: &Sandbox, args: &[&str]) -> (i32, Vec<u8>, String) {
     let output = sandbox.command(&[&FLAGS[..], args].concat()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -52,7 +52,7 @@ fn one_value_is_written_byte_for_byte() {
 }
 
 #[test]
-fn one_value_opens_beside_a_damaged_one_and_not_when_it_is_rendered_from_it() {
+fn one_value_opens_beside_a_damaged_one_unless_it_is_rendered_from_it() {
     let sandbox = sealed(&[("password", "aHVudGVyMg=="), ("user", "YXBw")]);
     let manifest = sandbox.read("sealed.yaml");
     let damaged: String = manifest
@@ -103,7 +103,7 @@ fn json_is_one_secret_or_a_list_of_them() {
 #[cfg(unix)]
 #[test]
 fn a_shell_sources_what_is_written_as_dotenv() {
-    // "it's a \"test\"" is refused, as no text for it is read alike by all.
+    // "it's a \"test\"" is refused, because parsers would read it differently.
     let sandbox = sealed(&[("cert", "LS0KYSBiCi0tCg=="), ("empty", "\"\""), ("quote", "aXQncw==")]);
     sandbox.done(
         &[
@@ -130,7 +130,7 @@ fn a_shell_sources_what_is_written_as_dotenv() {
 }
 
 #[test]
-fn variables_are_refused_that_have_no_name_or_two_values_or_decide_on_code() {
+fn variables_with_invalid_names_or_two_values_or_that_decide_on_code_are_refused() {
     let sandbox = sealed(&[("password", "aHVudGVyMg==")]);
     seal(&sandbox, "other.yaml", "cache", &[("password", "YWJj")]);
     seal(&sandbox, "dotted.yaml", "db", &[("ca.crt", "YWJj")]);
@@ -164,7 +164,7 @@ fn variables_are_refused_that_have_no_name_or_two_values_or_decide_on_code() {
         assert!(stderr.starts_with(message), "{stderr}");
         assert!(!stderr.contains("abc") && !stderr.contains("hunter2"), "{stderr}");
     }
-    // Neither without the other.
+    // Neither flag works without the other.
     assert_eq!(raw(&sandbox, &["--exec", "sealed.yaml"]).0, 2);
     assert_eq!(raw(&sandbox, &["sealed.yaml", "--", "true"]).0, 2);
 }
@@ -194,7 +194,7 @@ mod exec {
     }
 
     #[test]
-    fn the_process_is_the_command_with_its_exit_code_and_its_signal() {
+    fn the_process_becomes_the_command_and_ends_with_its_exit_code_or_signal() {
         let sandbox = sealed(&[("PASSWORD", "bWFya2Vk")]);
         let start = |script: &str| {
             let args = ["--exec", "sealed.yaml", "--", "sh", "-c", script];

@@ -1,4 +1,4 @@
-//! The forms of a report: none of them shows what is secret, and each is what its readers understand.
+//! The formats of a report: none of them shows a secret, and each follows the rules of the tool that reads it.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::sandbox::{Sandbox, example};
 
 const FORMS: [&str; 6] = ["human", "concise", "json", "sarif", "github", "junit"];
 
-/// Files of every kind in which something secret stands where it should not.
+/// Files of every kind that contain a secret where there should be none.
 fn disguises(marker: &str, identity: &str) -> Vec<(String, String)> {
     let base64 = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, marker);
     let sealed = |spec: &str| {
@@ -43,7 +43,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_form_shows_what_is_secret(word in "[a-z]{4}[A-Z0-9]{10}", digits in "[qpzry9x8gf2tvdw0s3jn54khce6mua7l]{58}") {
+    fn no_format_shows_a_secret(word in "[a-z]{4}[A-Z0-9]{10}", digits in "[qpzry9x8gf2tvdw0s3jn54khce6mua7l]{58}") {
         let identity = format!("AGE-SECRET-KEY-1{}", digits.to_uppercase());
         let sandbox = Sandbox::new();
         let files = disguises(&word, &identity);
@@ -83,7 +83,7 @@ fn reported(form: &str) -> String {
 }
 
 #[test]
-fn sarif_is_what_code_scanning_reads() {
+fn sarif_has_the_fields_that_code_scanning_reads() {
     let sarif: Value = serde_json::from_str(&reported("sarif")).unwrap();
     assert_eq!(sarif["version"], "2.1.0");
     let run = &sarif["runs"][0];

@@ -1,4 +1,4 @@
-//! `bulla lint --base`: the pins that count, and what became of values.
+//! `bulla lint --base`: which pins count, and how values changed.
 
 use serde_json::Value;
 
@@ -138,7 +138,7 @@ fn a_change_that_pins_its_own_recipient_is_checked_by_the_pins_before_it() {
         "{first}"
     );
     assert_eq!(first.matches(" of eu").count(), 2, "{first}");
-    // Once that is the base, it is what counts.
+    // Once that is the base, its pins count.
     commit(&sandbox);
     assert_eq!(lint(&sandbox, &BASE), (0, vec![]));
     assert_eq!(lint(&sandbox, &["--base", "HEAD~1", "prod"]).0, 1);

@@ -60,7 +60,7 @@ fn pin(recipient: &str, holder: &str, state: &str) -> String {
 }
 
 #[test]
-fn a_tree_is_what_git_tracks_and_what_it_does_not_ignore() {
+fn a_tree_is_the_files_that_git_tracks_or_does_not_ignore() {
     let (sandbox, _) = repository(&["mine"]);
     sandbox.write(".gitignore", "*.key\n*.local.yaml\n");
     let identity = sandbox.read("mine.key");
@@ -118,7 +118,7 @@ fn values_are_sealed_to_exactly_the_pins_of_their_environment() {
         let file = format!("{name}.yaml");
         seal(&sandbox, &file, namespace, recipients);
         let findings = report(&sandbox, &[&file]).1["findings"].clone();
-        // Both values of the file have what is wrong with one.
+        // Both values of the file have the same mistake.
         let mut found: Vec<_> =
             findings.as_array().unwrap().iter().map(|it| it["rule"].as_str().unwrap()).collect();
         found.sort_unstable();
@@ -138,7 +138,7 @@ fn values_are_sealed_to_exactly_the_pins_of_their_environment() {
 }
 
 #[test]
-fn the_namespace_of_an_environment_is_one_to_compare_with() {
+fn values_are_compared_with_the_namespace_of_their_environment() {
     let (sandbox, keys) = repository(&["eu"]);
     let config = |namespace: &str| {
         format!(
@@ -198,7 +198,7 @@ fn streams_are_checked_as_tools_print_them() {
     let (code, text) = lint(&["-"], &twice);
     assert_eq!(code, 0);
     assert!(text.contains("warning: document 2, prod/db: the same SealedSecret is in <stdin>, line 1 [duplicate-object]"), "{text}");
-    // What cannot be read is not passed over.
+    // Unreadable input is not skipped.
     let (code, text) = lint(&["-"], "a: b: c\n");
     assert_eq!(code, 2);
     assert!(text.starts_with("error: <stdin>: document 1, line 1"), "{text}");
@@ -281,7 +281,7 @@ fn a_duplicate_object_of_an_environment_is_reported() {
 }
 
 #[test]
-fn what_is_allowed_has_a_reason_and_is_counted() {
+fn an_allowed_finding_has_a_reason_and_is_counted() {
     let (sandbox, _) = repository(&["mine"]);
     let allow = "# bulla-lint: allow plaintext-secret: a fixture\n";
     let lint = |content: &str| {
@@ -305,7 +305,7 @@ fn what_is_allowed_has_a_reason_and_is_counted() {
     assert_eq!(lint(&behind), told(1, "plaintext-secret", "plaintext-secret"));
     let config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
     assert_eq!(lint(&format!("{allow}{config_map}")), told(0, "unused-allowance", ""));
-    // What nobody could judge is not unused.
+    // An allowance for something unchecked is not reported as unused.
     let pins = "# bulla-lint: allow unknown-key: x\n";
     assert_eq!(lint(&format!("{pins}{config_map}")), told(0, "", ""));
     for bad in ["allow plaintext-secret", "allow hunter2: x", "allow bad-allowance: x", "off"] {
@@ -322,7 +322,7 @@ fn what_is_allowed_has_a_reason_and_is_counted() {
 
     let identity = sandbox.read("mine.key");
     sandbox.write("a.yaml", "");
-    // A reason that is one is not repeated.
+    // A valid reason is not repeated.
     let key = identity.lines().find(|line| !line.starts_with('#')).unwrap();
     sandbox.write("key.txt", format!("# bulla-lint: allow age-identity: {key}\n"));
     let (code, report) = report(&sandbox, &["."]);
@@ -349,7 +349,7 @@ fn what_is_allowed_has_a_reason_and_is_counted() {
 }
 
 #[test]
-fn bulla_yaml_allows_for_whole_files() {
+fn bulla_yaml_allows_findings_in_whole_files() {
     let (sandbox, _) = repository(&[]);
     fs::create_dir_all(sandbox.path("tests")).unwrap();
     sandbox.write("tests/a.json", r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"a": "eA=="}}"#);
@@ -385,7 +385,7 @@ fn bulla_yaml_allows_for_whole_files() {
 }
 
 #[test]
-fn a_named_file_that_cannot_be_read_hides_nothing_of_the_others() {
+fn an_unreadable_named_file_does_not_hide_findings_in_the_others() {
     let sandbox = Sandbox::new();
     sandbox.write("a.yaml", SECRET);
     sandbox.write("b.yaml", "a: b: c\n");

@@ -1,5 +1,5 @@
-// Runs a program and tells what it and all that it starts write, to which files and of what names, and what the
-// process list shows of them: one JSON object on a line. It is what strace does, which is not everywhere; Go is.
+// Runs a program and reports what it and its child processes write, to which files and under which names, and what
+// the process list shows of them: one JSON object per line. strace can do this too, but not every system has it.
 //
 //	main PROGRAM [ARGUMENT...]
 package main
@@ -18,17 +18,17 @@ import (
 	"unsafe"
 )
 
-// One thing that was seen.
+// One observation.
 type seen struct {
 	What  string `json:"what"`
 	Path  string `json:"path,omitempty"`
 	Place string `json:"place,omitempty"`
-	// Null where the bytes do not pass by us.
+	// Null if the tracer does not see the bytes.
 	Bytes []byte `json:"bytes"`
 	Code  int    `json:"code"`
 }
 
-// The numbers of system calls, which each architecture has its own of.
+// The numbers of system calls, which differ between architectures.
 var numbers = map[string]map[string]uint64{
 	"amd64": {
 		"write": 1, "open": 2, "mmap": 9, "pwrite64": 18, "writev": 20, "sendfile": 40, "rename": 82, "mkdir": 83,
@@ -43,7 +43,7 @@ var numbers = map[string]map[string]uint64{
 	},
 }
 
-// Which arguments of a call are names that a file has or gets.
+// Which arguments of a call are names of files, old or new.
 var names = map[string][]int{
 	"open": {0}, "creat": {0}, "mkdir": {0}, "mknod": {0}, "rename": {0, 1}, "link": {0, 1}, "symlink": {0, 1},
 	"openat": {1}, "openat2": {1}, "mkdirat": {1}, "mknodat": {1}, "renameat": {1, 3}, "renameat2": {1, 3},
@@ -125,7 +125,7 @@ func trace(arguments []string) error {
 			lookAtProcess(pid)
 		case status.TrapCause() > 0:
 		case !known[pid] && status.StopSignal() == syscall.SIGSTOP:
-			// How a child begins that is looked at from its beginning.
+			// How a child stops that is traced from its start.
 		default:
 			signal = int(status.StopSignal())
 		}
@@ -134,7 +134,7 @@ func trace(arguments []string) error {
 	}
 }
 
-// It may be killed meanwhile.
+// It may be killed in the meantime.
 func resume(pid int, signal int) {
 	if err := syscall.PtraceSyscall(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		panic(err)
@@ -151,7 +151,7 @@ func lookAtProcess(pid int) {
 	}
 }
 
-// The call that begins, if one does.
+// The call that begins, if any.
 func callOf(pid int, byNumber map[uint64]string) (systemCall, bool) {
 	var info struct {
 		op        uint8
@@ -207,7 +207,7 @@ func (call systemCall) write(descriptor uint64, content []byte) {
 	link := fmt.Sprintf("/proc/%d/fd/%d", call.pid, int32(descriptor))
 	path, err := os.Readlink(link)
 	if err != nil {
-		return // what is not open cannot be written to
+		return // a descriptor that is not open cannot be written to
 	}
 	output.Encode(seen{What: "write", Path: path, Place: placeOf(link, path), Bytes: content})
 }
@@ -246,7 +246,7 @@ func (call systemCall) memory(address, length uint64) []byte {
 	return content
 }
 
-// A text that ends with a zero, which may stand just before memory that cannot be read.
+// A zero-terminated text, which may end just before memory that cannot be read.
 func (call systemCall) text(address uint64) []byte {
 	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", call.pid))
 	if err != nil {
