@@ -124,7 +124,7 @@ impl GivenNamespace {
         match (flag.map(Self::by_flag), environment) {
             (Some(flag), Some(environment)) if flag.name != environment.name => {
                 let (by, name) = (&environment.by, &environment.name);
-                Err(anyhow!("-n names namespace {} and {by} names {name}", flag.name))
+                Err(anyhow!("-n names namespace {}, but {by} names {name}", flag.name))
                     .or_hint("leave -n out, or correct bulla.yaml")
             }
             (flag, environment) => Ok(flag.or_else(|| environment.cloned())),
@@ -150,7 +150,7 @@ pub(crate) fn namespace_of<'a>(
     match (metadata.namespace.as_deref(), given) {
         (Some(named), Some(GivenNamespace { name, by, correction })) if named != name => {
             let path = [Step::Key("metadata"), Step::Key("namespace")];
-            let what = format!("the manifest names {named} and {by} names {name}");
+            let what = format!("the manifest names {named}, but {by} names {name}");
             Err(object.mistake(&path, &what))
                 .or_hint(format!("{correction}, or correct the manifest"))
         }

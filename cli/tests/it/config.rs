@@ -297,22 +297,22 @@ fn every_namespace_that_is_named_must_be_the_same() {
         (
             "  namespace: prod\n",
             &[][..],
-            "error: tree/prod/secret.yaml: document 1, line 5: metadata.namespace: the manifest names prod and environment prod of tree/bulla.yaml names shop\nhint: correct bulla.yaml, or correct the manifest\n",
+            "error: tree/prod/secret.yaml: document 1, line 5: metadata.namespace: the manifest names prod, but environment prod of tree/bulla.yaml names shop\nhint: correct bulla.yaml, or correct the manifest\n",
         ),
         (
             "",
             &["-n", "prod"],
-            "error: -n names namespace prod and environment prod of tree/bulla.yaml names shop\nhint: leave -n out, or correct bulla.yaml\n",
+            "error: -n names namespace prod, but environment prod of tree/bulla.yaml names shop\nhint: leave -n out, or correct bulla.yaml\n",
         ),
         (
             "  namespace: prod\n",
             &["-n", "prod"],
-            "error: -n names namespace prod and environment prod of tree/bulla.yaml names shop\nhint: leave -n out, or correct bulla.yaml\n",
+            "error: -n names namespace prod, but environment prod of tree/bulla.yaml names shop\nhint: leave -n out, or correct bulla.yaml\n",
         ),
         (
             "  namespace: shop\n",
             &["-n", "prod", "-r", &new],
-            "error: tree/prod/secret.yaml: document 1, line 5: metadata.namespace: the manifest names shop and -n names prod\nhint: leave -n out, or correct the manifest\n",
+            "error: tree/prod/secret.yaml: document 1, line 5: metadata.namespace: the manifest names shop, but -n names prod\nhint: leave -n out, or correct the manifest\n",
         ),
     ] {
         let run = seal(namespace, flags);

@@ -402,7 +402,7 @@ fn the_namespace_comes_from_the_manifest_or_from_the_flag() {
     sandbox.write("db.yaml", &good);
     let run = rekey(&sandbox, &["-n", "dev", "db.yaml"]);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("the manifest names prod and -n names dev"), "{}", run.stderr);
+    assert!(run.stderr.contains("the manifest names prod, but -n names dev"), "{}", run.stderr);
     // A value that any namespace may use needs none.
     let free = sealed_with(&sandbox, "prod", "db", &["-R", "old.pub", "--scope", "cluster"]);
     sandbox.write("db.yaml", free.replace("  namespace: prod\n", ""));

@@ -201,7 +201,7 @@ fn contradictions_are_refused_and_change_nothing() {
             &["--scope", "cluster"][..],
             "the existing value of a has scope strict, but --scope is cluster\nhint: leave --scope out",
         ),
-        (&out, EXPORTED, &["-n", "dev"], "the manifest names prod and -n names dev"),
+        (&out, EXPORTED, &["-n", "dev"], "the manifest names prod, but -n names dev"),
         (&plain, EXPORTED, &[], "prod/db: the file has a plaintext Secret\nhint: seal it too"),
         (&twice, EXPORTED, &[], "the file has this object twice\nhint: remove one of them"),
         (&future, EXPORTED, &[], "unknown version; this bulla supports bulla.dev/v1alpha1"),

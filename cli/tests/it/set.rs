@@ -243,7 +243,7 @@ fn a_change_that_would_break_a_rule_is_not_written() {
         (&["unset", "sealed.yaml", "a", "c"], "prod/db: no key c", Some("it has: a, b")),
         (
             &["set", "-R", "x25519.pub", "-n", "dev", "sealed.yaml", "a", "x"],
-            "the manifest names prod and -n names dev",
+            "the manifest names prod, but -n names dev",
             Some("leave -n out"),
         ),
     ] {
@@ -322,13 +322,13 @@ fn the_environment_of_the_file_decides_the_recipients() {
     sandbox.write("tree/bulla.yaml", config("dev"));
     sandbox.write("tree/prod/db.yaml", &sealed);
     let run = sandbox.run_with_input(&["set", "tree/prod/db.yaml", "c"], b"x");
-    let message = "the manifest names prod and environment prod of tree/bulla.yaml names dev\nhint: correct bulla.yaml, or correct the manifest\n";
+    let message = "the manifest names prod, but environment prod of tree/bulla.yaml names dev\nhint: correct bulla.yaml, or correct the manifest\n";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert_eq!(sandbox.read("tree/prod/db.yaml"), sealed);
     // Nor may -n name another one.
     sandbox.write("tree/prod/db.yaml", &bare);
     let run = sandbox.run_with_input(&["set", "-n", "prod", "tree/prod/db.yaml", "c"], b"x");
-    let message = "-n names namespace prod and environment prod of tree/bulla.yaml names dev\n";
+    let message = "-n names namespace prod, but environment prod of tree/bulla.yaml names dev\n";
     assert!(run.stderr.contains(message), "{}", run.stderr);
     assert_eq!(sandbox.read("tree/prod/db.yaml"), bare);
 }
