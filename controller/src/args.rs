@@ -250,10 +250,9 @@ mod tests {
         let given = ["bulla-controller", "--recovery-recipient", &**identity];
         let args = Args::try_parse_from(given).unwrap();
         let error = format!("{:#}", args.check().unwrap_err());
-        assert!(
-            error.contains("recipient 1 of --recovery-recipient: this is an identity"),
-            "{error}"
-        );
+        let expected = "recipient 1 of --recovery-recipient: expected a recipient (age1pq1… or \
+                        age1…), found an identity";
+        assert!(error.contains(expected), "{error}");
         assert!(!error.contains(&**identity) && !format!("{args:?}").contains(&**identity));
     }
 }

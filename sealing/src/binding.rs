@@ -152,7 +152,7 @@ impl Binding {
     /// Reads the arguments of the binding stanza; the error says what is wrong with them.
     pub(crate) fn parse(args: &[&str]) -> Result<Self, &'static str> {
         let [scope, namespace, name, key] = *args else {
-            return Err("the binding has not exactly four arguments");
+            return Err("the binding does not have exactly four arguments");
         };
         let invalid = |error| match error {
             InvalidAddress::Namespace => "the namespace of the binding is not a DNS label",
@@ -171,7 +171,9 @@ impl Binding {
                 Ok(Self::Namespace { namespace: namespace.into(), key: key.into() })
             }
             ("cluster", UNBOUND, UNBOUND) => Ok(Self::Cluster { key: key.into() }),
-            ("namespace" | "cluster", ..) => Err("the binding names what its scope does not bind"),
+            ("namespace" | "cluster", ..) => {
+                Err("the binding names a field that its scope does not bind")
+            }
             _ => Err("the scope of the binding is unknown"),
         }
     }

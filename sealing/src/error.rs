@@ -26,7 +26,7 @@ pub enum InvalidKey {
     #[error("not an age recipient (age1pq1… or age1…)")]
     NotARecipient,
     /// A recipient was expected, and the text begins like an identity.
-    #[error("this is an identity, which is private; a recipient (age1pq1… or age1…) is wanted")]
+    #[error("expected a recipient (age1pq1… or age1…), found an identity, which is private")]
     IdentityGiven,
     /// Not `AGE-SECRET-KEY-1…` or `AGE-SECRET-KEY-PQ-1…`.
     #[error("not an age identity (AGE-SECRET-KEY-PQ-1… or AGE-SECRET-KEY-1…)")]
@@ -41,7 +41,7 @@ pub enum InvalidKey {
 
 /// The operating system returned no randomness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the operating system gave no randomness")]
+#[error("the operating system returned no randomness")]
 pub struct NoRandomness;
 
 /// The stanza is for this identity, and was tampered with.

@@ -55,8 +55,10 @@ impl<'a> Header<'a> {
             let at = lines.at;
             let line = lines.next(MAX_HEADER_BYTES)?;
             if let Some(mac) = line.strip_prefix(b"--- ") {
-                let mac = decode_exact(mac)
-                    .ok_or(ParseError::Malformed { at, what: "the header MAC" })?;
+                let mac = decode_exact(mac).ok_or(ParseError::Malformed {
+                    at,
+                    what: "the header MAC is not 32 bytes of base64",
+                })?;
                 let header = Self { stanzas, mac, mac_input: &file[..at + 3] };
                 return Ok((header, &file[lines.at..]));
             }
@@ -97,12 +99,12 @@ impl<'a> Lines<'a> {
     fn stanza(&mut self, line: &'a [u8], at: usize) -> Result<Stanza<'a>, ParseError> {
         let malformed = |what| ParseError::Malformed { at, what };
         let words =
-            line.strip_prefix(b"-> ").ok_or(malformed("neither a stanza nor the header MAC"))?;
+            line.strip_prefix(b"-> ").ok_or(malformed("expected a stanza or the header MAC"))?;
         let words = str::from_utf8(words).map_err(|_| malformed("an argument is not ASCII"))?;
         let is_argument =
             |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic());
         if !words.split(' ').all(is_argument) {
-            return Err(malformed("the arguments of a stanza"));
+            return Err(malformed("an argument of a stanza is empty or not printable ASCII"));
         }
         let mut words = words.split(' ');
         let tag = words.next().ok_or(malformed("a stanza without a tag"))?;

@@ -156,17 +156,17 @@ fn recipients_of(
 ) -> Result<Vec<(Fingerprint, Wrapped)>, ParseError> {
     let (fingerprints, rest) = binding.body.as_chunks::<{ Fingerprint::BYTES }>();
     if stanzas.is_empty() || fingerprints.len() != stanzas.len() || !rest.is_empty() {
-        return Err(binding.malformed("not as many fingerprints as recipients"));
+        return Err(binding.malformed("fingerprints and recipients differ in number"));
     }
     let mut recipients: Vec<(Fingerprint, Wrapped)> = Vec::with_capacity(stanzas.len());
     for (stanza, fingerprint) in stanzas.iter().zip(fingerprints) {
         let fingerprint = Fingerprint::from_bytes(*fingerprint);
         if recipients.iter().any(|(earlier, _)| *earlier == fingerprint) {
-            return Err(binding.malformed("a fingerprint stands twice"));
+            return Err(binding.malformed("a fingerprint is repeated"));
         }
         let what = match stanza.tag {
             binding::TAG => "a second binding",
-            _ => "neither an X25519 nor an mlkem768x25519 stanza",
+            _ => "expected an X25519 or mlkem768x25519 stanza",
         };
         let wrapped = Wrapped::parse(stanza)?.ok_or(stanza.malformed(what))?;
         if recipients.first().is_some_and(|(_, first)| first.key_type() != wrapped.key_type()) {

@@ -83,7 +83,7 @@ fn unknown_stanza_is_refused() {
     let (what, line) = malformed_after(|lines| {
         lines[5] = "-> grease one two".into();
     });
-    assert_eq!(what, "neither an X25519 nor an mlkem768x25519 stanza");
+    assert_eq!(what, "expected an X25519 or mlkem768x25519 stanza");
     assert_eq!(line, "-> grease one two");
 }
 
@@ -101,36 +101,36 @@ fn wrong_number_of_fingerprints_is_refused() {
     let one_less = header_lines(&sealed(KeyType::X25519, 1).0).swap_remove(2);
     for body in [one_more.as_str(), &one_less, "", "AAAA"] {
         let (what, line) = malformed_after(|lines| lines[2] = body.into());
-        assert_eq!(what, "not as many fingerprints as recipients");
+        assert_eq!(what, "fingerprints and recipients differ in number");
         assert!(line.starts_with("-> bulla.dev/v1 "));
     }
     let none = edited(&sealed(KeyType::X25519, 1).0, |lines| {
         lines.drain(3..5);
         lines[2].clear();
     });
-    assert_eq!(malformed(&none).0, "not as many fingerprints as recipients");
+    assert_eq!(malformed(&none).0, "fingerprints and recipients differ in number");
 }
 
 #[test]
 fn repeated_fingerprint_is_refused() {
     let (what, _) = malformed_after(|lines| lines[2] = "AAAAAAAAAAAAAAAAAAAAAA".into());
-    assert_eq!(what, "a fingerprint stands twice");
+    assert_eq!(what, "a fingerprint is repeated");
 }
 
 #[test]
 fn malformed_bindings_are_refused_with_their_place() {
     for (args, what) in [
-        ("strict prod db", "the binding has not exactly four arguments"),
-        ("strict prod db password more", "the binding has not exactly four arguments"),
+        ("strict prod db", "the binding does not have exactly four arguments"),
+        ("strict prod db password more", "the binding does not have exactly four arguments"),
         ("Strict prod db password", "the scope of the binding is unknown"),
         ("strict - db password", "the namespace of the binding is not a DNS label"),
         ("strict prod.eu db password", "the namespace of the binding is not a DNS label"),
         ("strict prod - password", "the name of the binding is not a DNS subdomain"),
         ("strict prod db pass/word", "the key of the binding is not a valid data key"),
-        ("namespace prod db password", "the binding names what its scope does not bind"),
+        ("namespace prod db password", "the binding names a field that its scope does not bind"),
         ("namespace - - password", "the namespace of the binding is not a DNS label"),
-        ("cluster prod - password", "the binding names what its scope does not bind"),
-        ("cluster - db password", "the binding names what its scope does not bind"),
+        ("cluster prod - password", "the binding names a field that its scope does not bind"),
+        ("cluster - db password", "the binding names a field that its scope does not bind"),
         ("cluster - - ..password", "the key of the binding is not a valid data key"),
     ] {
         let file = edited(&sealed(KeyType::X25519, 1).0, |lines| {
@@ -173,19 +173,28 @@ fn malformed_recipient_stanzas_are_refused_with_their_place() {
 #[test]
 fn grammar_is_strict() {
     for (edit, what) in [
-        ((|lines| lines[1].push(' ')) as fn(&mut Vec<String>), "the arguments of a stanza"),
-        (|lines| lines[1].push('\r'), "the arguments of a stanza"),
-        (|lines| lines[1].push('\u{e9}'), "the arguments of a stanza"),
-        (|lines| lines[1].insert(3, ' '), "the arguments of a stanza"),
+        (
+            (|lines| lines[1].push(' ')) as fn(&mut Vec<String>),
+            "an argument of a stanza is empty or not printable ASCII",
+        ),
+        (|lines| lines[1].push('\r'), "an argument of a stanza is empty or not printable ASCII"),
+        (
+            |lines| lines[1].push('\u{e9}'),
+            "an argument of a stanza is empty or not printable ASCII",
+        ),
+        (
+            |lines| lines[1].insert(3, ' '),
+            "an argument of a stanza is empty or not printable ASCII",
+        ),
         (|lines| lines[2].push('='), "the body of a stanza is not canonical base64"),
         (|lines| lines[2].push('\r'), "the body of a stanza is not canonical base64"),
         (|lines| lines[2] = "A".repeat(65), "a line of a stanza body is longer than 64 columns"),
-        (|lines| lines.insert(3, "AAAA".into()), "neither a stanza nor the header MAC"),
-        (|lines| lines.insert(3, String::new()), "neither a stanza nor the header MAC"),
-        (|lines| lines[7].push('A'), "the header MAC"),
-        (|lines| lines[7].push('='), "the header MAC"),
-        (|lines| lines[7].insert(4, ' '), "the header MAC"),
-        (|lines| lines[7] = "---".into(), "neither a stanza nor the header MAC"),
+        (|lines| lines.insert(3, "AAAA".into()), "expected a stanza or the header MAC"),
+        (|lines| lines.insert(3, String::new()), "expected a stanza or the header MAC"),
+        (|lines| lines[7].push('A'), "the header MAC is not 32 bytes of base64"),
+        (|lines| lines[7].push('='), "the header MAC is not 32 bytes of base64"),
+        (|lines| lines[7].insert(4, ' '), "the header MAC is not 32 bytes of base64"),
+        (|lines| lines[7] = "---".into(), "expected a stanza or the header MAC"),
     ] {
         assert_eq!(malformed_after(edit).0, what);
     }
@@ -326,7 +335,10 @@ fn at_most_64_stanzas_are_read() {
             lines.splice(5..5, more.flatten());
         })
     };
-    assert_eq!(malformed(&with_stanzas(MAX_STANZAS)).0, "not as many fingerprints as recipients");
+    assert_eq!(
+        malformed(&with_stanzas(MAX_STANZAS)).0,
+        "fingerprints and recipients differ in number"
+    );
     assert_eq!(malformed(&with_stanzas(MAX_STANZAS + 1)).0, "more than 64 stanzas");
 }
 
