@@ -13,7 +13,7 @@ pub enum SealError {
     #[error("there is no data to seal")]
     Empty,
     /// The scope binds a namespace, and none was named.
-    #[error("no namespace is named, and scope {0} binds one")]
+    #[error("scope {0} needs a namespace, and none is named")]
     NoNamespace(Scope),
     /// The namespace, name or a key is not valid.
     #[error("key {key}: {error}")]
@@ -27,7 +27,7 @@ pub enum SealError {
     #[error(transparent)]
     Violation(#[from] Violation),
     /// A label or annotation contains a value as plaintext.
-    #[error("{mark} contains the value of key {key} in the clear")]
+    #[error("{mark} contains the plaintext of key {key}")]
     InTheClear {
         /// Which label or annotation. It is not named when the value is in its own key.
         mark: String,

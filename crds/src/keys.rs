@@ -37,10 +37,10 @@ pub struct DeclaredKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDeclaration {
     /// Its recipient is not a valid recipient.
-    #[error("its recipient is {0}")]
+    #[error("its recipient is not valid: {0}")]
     Recipient(#[from] bulla_sealing::InvalidKey),
     /// Its name is not the fingerprint of its recipient: somebody may have put in a key of their own.
-    #[error("it holds the recipient {0}, which is not its name")]
+    #[error("its name is not {0}, the fingerprint of its recipient")]
     Misnamed(Fingerprint),
 }
 
@@ -193,7 +193,7 @@ pub enum InvalidIdentityFile {
         error: bulla_sealing::InvalidKey,
     },
     /// It has no identity.
-    #[error("there is no identity in it")]
+    #[error("it contains no identity")]
     Empty,
 }
 
@@ -240,10 +240,10 @@ pub enum InvalidIdentitySecret {
     #[error("{IDENTITY_SECRET_KEY}: {0}")]
     File(#[from] InvalidIdentityFile),
     /// It holds several identities.
-    #[error("{IDENTITY_SECRET_KEY}: it holds several identities; each is a Secret of its own")]
+    #[error("{IDENTITY_SECRET_KEY}: it contains several identities; store each in its own Secret")]
     Several,
     /// It is the identity of another recipient.
-    #[error("it holds the identity of {0}, which is not its name")]
+    #[error("its name is not {0}, the fingerprint of its identity")]
     Misnamed(Fingerprint),
 }
 
@@ -265,7 +265,7 @@ pub fn identity_of(secret: &Secret) -> Result<Identity, InvalidIdentitySecret> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackupError {
     /// The recovery recipients are weaker than the identity.
-    #[error("a hybrid identity is backed up to hybrid recipients only, or its strength is lost")]
+    #[error("a hybrid identity can be backed up only to hybrid recipients; x25519 would weaken it")]
     WeakRecipients,
     /// The namespace is not valid.
     #[error(transparent)]
@@ -306,16 +306,16 @@ pub enum OpenBackupError {
     #[error(transparent)]
     Parse(#[from] ParseError),
     /// It is a sealed value, but not the backup of an identity.
-    #[error("not the backup of an identity, but {0}")]
+    #[error("not the backup of an identity; sealed for {0}")]
     NotABackup(Box<Binding>),
     /// It does not open.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
     /// Its content is not exactly one identity.
-    #[error("there is not one identity in it")]
+    #[error("it does not contain exactly one identity")]
     Content,
     /// It is the identity of another recipient.
-    #[error("it holds the identity of {0}, which is not what it says")]
+    #[error("it contains the identity of {0}, not the identity that it names")]
     Misnamed(Fingerprint),
 }
 

@@ -21,7 +21,7 @@ pub enum ValueError {
     #[error("not base64, so not a sealed value")]
     NotBase64,
     /// The value is bound to a namespace, and the object names none.
-    #[error("sealed for {0}, and the object names no namespace")]
+    #[error("sealed for {0}, but the object has no namespace")]
     NoNamespace(Box<Binding>),
     /// The namespace, name or key of the object is not valid.
     #[error(transparent)]
@@ -133,13 +133,13 @@ pub enum WrongHeader {
     #[error("the new header is {0}")]
     Parse(ParseError),
     /// There is more than a header.
-    #[error("more than a header came")]
+    #[error("unexpected bytes after the new header")]
     Trailing,
     /// It has another binding.
     #[error("the new header is for {0}")]
     Binding(Box<Binding>),
     /// It is not for exactly the expected recipients in the expected order.
-    #[error("the new header is not for the recipients that were expected")]
+    #[error("the new header is not for the expected recipients")]
     Recipients,
 }
 

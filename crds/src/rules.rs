@@ -65,7 +65,7 @@ pub(crate) fn untracked(marks: &BTreeMap<String, String>) -> BTreeMap<String, St
 
 /// Why a label or annotation is left out of a SealedSecret. `what` names it.
 pub fn not_taken_over(what: impl fmt::Display) -> String {
-    format!("{what} is not taken over: tools track their own objects by it")
+    format!("{what} is left out: tools use it to track their own objects")
 }
 
 /// A rule that a SealedSecret breaks, with the data key if the rule is about one.
@@ -107,7 +107,7 @@ pub enum Violation {
         key: &'static str,
     },
     /// A rendered key has the name of a sealed key.
-    #[error("{0} stands both in sealedData and in template.data")]
+    #[error("{0} is in both sealedData and template.data")]
     KeyTwice(String),
     /// A text of `template.data` is longer than [`MAX_TEMPLATE_BYTES`].
     #[error("the template of {0} is longer than 64 KiB")]
@@ -121,17 +121,15 @@ pub enum Violation {
         error: TemplateError,
     },
     /// The API server requires JSON under this key, and the template does not render JSON for every value.
-    #[error("the template of {0} does not give a JSON object for every value")]
+    #[error("the template of {0} does not render a JSON object for every value")]
     TemplateNotJson(String),
     /// The Secret's data could exceed [`MAX_SECRET_BYTES`] with values of these lengths.
     #[error(
-        "values of these lengths could render to more than 1 MiB, too much for a Secret; split it, or use fewer of them in template.data"
+        "with values of these lengths the Secret could exceed 1 MiB; split it, or use fewer values in template.data"
     )]
     RenderedTooLarge,
     /// The policy is Merge, and this field of the template is only for a Secret that the SealedSecret owns.
-    #[error(
-        "policy Merge adds keys to a Secret that somebody else owns: template.{0} is not ours to declare"
-    )]
+    #[error("policy Merge only adds keys to a Secret that somebody else owns; remove template.{0}")]
     MergeTemplate(&'static str),
 }
 
@@ -389,23 +387,23 @@ mod tests {
             (
                 json!({"url": "{{ a | up }}"}),
                 &[
-                    "the template of url, line 1, column 1: unknown filter; there are b64encode, json and urlencode",
+                    "the template of url, line 1, column 1: unknown filter; use b64encode, json or urlencode",
                 ],
             ),
             (
                 json!({"url": "x {{ hunter2!"}),
                 &[
-                    "the template of url, line 1, column 3: {{ without }}; a {{ that is meant as such is written {{ \"{{\" }}",
+                    "the template of url, line 1, column 3: unclosed {{; to write a literal {{, use {{ \"{{\" }}",
                 ],
             ),
             (
                 json!({"url": "{{ hunter2! }}", "x": "{{ url }}"}),
                 &[
-                    "the template of url, line 1, column 1: neither {{ key }} nor {{ key | filter }}",
+                    "the template of url, line 1, column 1: expected {{ key }} or {{ key | filter }}",
                     "the template of x, line 1, column 1: there is no sealed value with the key url",
                 ],
             ),
-            (json!({"a": "x"}), &["a stands both in sealedData and in template.data"]),
+            (json!({"a": "x"}), &["a is in both sealedData and template.data"]),
             (json!({"a b": "{{ hunter2!"}), &["a b is not a valid data key of a Secret"]),
             (json!({"url": "x".repeat(MAX_TEMPLATE_BYTES)}), &[]),
             (
@@ -476,7 +474,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "the template of .dockerconfigjson, line 1, column 8: a value in JSON needs a filter: json, or within quotes b64encode or urlencode"
+                "the template of .dockerconfigjson, line 1, column 8: a value in JSON needs a filter: json, or inside quotes b64encode or urlencode"
             ]
         );
     }

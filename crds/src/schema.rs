@@ -53,7 +53,7 @@ pub(crate) fn no_more_values() -> Rule {
 /// Over the spec.
 pub(crate) fn merge_adds_keys_only() -> Rule {
     Rule::new("!has(self.target) || !has(self.target.policy) || self.target.policy != 'Merge' || !has(self.template) || !(has(self.template.type) || has(self.template.immutable) || has(self.template.metadata))")
-        .message("policy Merge adds keys to a Secret that somebody else owns: template may have data only")
+        .message("policy Merge only adds keys to a Secret that somebody else owns; template may contain only data")
 }
 
 /// A list in CEL.
@@ -200,7 +200,7 @@ pub(crate) fn state(_: &mut SchemaGenerator) -> Schema {
         "enum": ["Pending", "Active", "Retired", "Revoked"],
         "x-kubernetes-validations": [
             {"rule": "oldSelf != 'Revoked' || self == 'Revoked'", "message": "a revoked key stays revoked"},
-            {"rule": "self != 'Pending' || oldSelf == 'Pending'", "message": "a key that was sealed to is not Pending again"},
+            {"rule": "self != 'Pending' || oldSelf == 'Pending'", "message": "a key cannot become Pending again"},
         ],
     })
 }

@@ -23,7 +23,7 @@ use crate::schema;
     derive = "PartialEq",
     category = "bulla",
     doc = "A recipient that values are sealed to. Its name is its fingerprint.",
-    validation = ("self.metadata.name.matches('^[0-9a-f]{16}$')", "metadata.name is the fingerprint of the recipient, 16 hex digits"),
+    validation = ("self.metadata.name.matches('^[0-9a-f]{16}$')", "metadata.name must be the fingerprint of the recipient, 16 hex digits"),
     printcolumn = r#"{"name": "Holder", "type": "string", "jsonPath": ".spec.holder"}"#,
     printcolumn = r#"{"name": "State", "type": "string", "jsonPath": ".spec.state"}"#,
     printcolumn = r#"{"name": "Held", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Held\")].status"}"#,

@@ -78,19 +78,19 @@ pub struct TemplateError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateErrorKind {
     /// There is no `}}` after `{{`.
-    #[error("{{{{ without }}}}; a {{{{ that is meant as such is written {{{{ \"{{{{\" }}}}")]
+    #[error("unclosed {{{{; to write a literal {{{{, use {{{{ \"{{{{\" }}}}")]
     Unclosed,
     /// The text between the braces is not a key, or a key and a filter.
-    #[error("neither {{{{ key }}}} nor {{{{ key | filter }}}}")]
+    #[error("expected {{{{ key }}}} or {{{{ key | filter }}}}")]
     Malformed,
     /// The filter does not exist.
-    #[error("unknown filter; there are b64encode, json and urlencode")]
+    #[error("unknown filter; use b64encode, json or urlencode")]
     UnknownFilter,
     /// The key is a valid data key, but no sealed value has it.
     #[error("there is no sealed value with the key {0}")]
     UnknownKey(String),
     /// The type requires JSON, and the value decides whether this placeholder would render it.
-    #[error("a value in JSON needs a filter: json, or within quotes b64encode or urlencode")]
+    #[error("a value in JSON needs a filter: json, or inside quotes b64encode or urlencode")]
     PlainInJson,
 }
 
@@ -375,11 +375,11 @@ mod tests {
         let message = |text| TextTemplate::parse(text).unwrap_err().to_string();
         assert_eq!(
             message("hunter2 {{"),
-            "line 1, column 9: {{ without }}; a {{ that is meant as such is written {{ \"{{\" }}"
+            "line 1, column 9: unclosed {{; to write a literal {{, use {{ \"{{\" }}"
         );
         assert_eq!(
             message("{{ hunter2! }}"),
-            "line 1, column 1: neither {{ key }} nor {{ key | filter }}"
+            "line 1, column 1: expected {{ key }} or {{ key | filter }}"
         );
         let template = TextTemplate::parse("{{ a }}\n{{ b }}{{ c }}").unwrap();
         let error = template.unknown_key(|key| key == "a").unwrap();

@@ -153,10 +153,7 @@ fn a_label_key_that_contains_a_value_is_not_quoted() {
     manifest["data"]["password"] = json!("aHVudGVyMg==");
     manifest["metadata"]["labels"] = json!({"hunter2": "x"});
     let error = Fixture::new().seal(manifest).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the key of a label contains the value of key password in the clear"
-    );
+    assert_eq!(error.to_string(), "the key of a label contains the plaintext of key password");
 }
 
 #[test]
@@ -175,7 +172,7 @@ fn only_scope_cluster_needs_no_namespace() {
     let error = fixture.unseal(&nowhere).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "key password: sealed for key password of prod/db, and the object names no namespace"
+        "key password: sealed for key password of prod/db, but the object has no namespace"
     );
 }
 

@@ -368,7 +368,7 @@ fn merge_declares_only_keys() -> Result<()> {
         sealed_secret["spec"]["template"] = template;
         let said = refusal(namespace.apply(&sealed_secret))?;
         ensure!(
-            said.contains("policy Merge adds keys to a Secret that somebody else owns"),
+            said.contains("policy Merge only adds keys to a Secret that somebody else owns"),
             "{said}"
         );
     }

@@ -136,21 +136,20 @@ fn an_invalid_template_is_refused_with_its_place_and_without_quoting_it() -> Res
         (
             "unknown-filter",
             format!("é{{{{ password | {TEXT} }}}}"),
-            "line 1, column 2: unknown filter; there are b64encode, json and urlencode".to_owned(),
+            "line 1, column 2: unknown filter; use b64encode, json or urlencode".to_owned(),
         ),
         (
             "unclosed",
             format!("{{{{ password }}}}\n\n{TEXT}{{{{ {TEXT}"),
             format!(
-                "line 3, column {}: {{{{ without }}}}; a {{{{ that is meant as such is written \
-                 {{{{ \"{{{{\" }}}}",
+                "line 3, column {}: unclosed {{{{; to write a literal {{{{, use {{{{ \"{{{{\" }}}}",
                 TEXT.len() + 1
             ),
         ),
         (
             "expression",
             format!("{{{{ if {TEXT} }}}}"),
-            "line 1, column 1: neither {{ key }} nor {{ key | filter }}".to_owned(),
+            "line 1, column 1: expected {{ key }} or {{ key | filter }}".to_owned(),
         ),
         (
             "another-template",

@@ -36,7 +36,7 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
     assert_eq!(
         run.stderr,
         format!(
-            "warning: SealingKey 0123456789abcdef is malformed and not trusted: it holds the recipient {}, which is not its name\n",
+            "warning: SealingKey 0123456789abcdef is malformed and not trusted: its name is not {}, the fingerprint of its recipient\n",
             fingerprint(&new)
         )
     );

@@ -120,7 +120,7 @@ fn a_refusal_or_a_wrong_answer_leaves_the_file_unchanged() -> Result<()> {
         ),
         (
             &for_others,
-            "line 8: rekey-refused/db: key a: the new header is not for the recipients that were expected\n",
+            "line 8: rekey-refused/db: key a: the new header is not for the expected recipients\n",
         ),
         (&none, "line 8: rekey-refused/db: key a: the cluster returned no new header for it\n"),
     ];

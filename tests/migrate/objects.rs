@@ -111,7 +111,7 @@ fn comments_order_and_quotes_stay() -> Result<()> {
         ensure!(run.code == 0, "{}", run.stderr);
         ensure!(
             run.stderr
-                == "note: db.yaml: document 1, line 5: shop/db: label app.kubernetes.io/managed-by is not taken over: tools track their own objects by it\n1 file, 1 object from other tools: 1 migrated with 2 values; 1 object of other kinds skipped\n",
+                == "note: db.yaml: document 1, line 5: shop/db: label app.kubernetes.io/managed-by is left out: tools use it to track their own objects\n1 file, 1 object from other tools: 1 migrated with 2 values; 1 object of other kinds skipped\n",
             "{}",
             run.stderr
         );
@@ -290,7 +290,7 @@ fn a_field_without_an_equivalent_is_refused_with_its_place() -> Result<()> {
         (
             template("    metadata: {annotations: {note: is hunter2}}\n"),
             8,
-            "contains the value of key a in the clear",
+            "contains the plaintext of key a",
         ),
         (
             template(

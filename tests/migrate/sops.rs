@@ -172,7 +172,11 @@ fn json_stays_json() -> Result<()> {
     let secret = r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "db"}, "stringData": {"a": "hunter2"}}"#;
     files.write("db.json", secret, &DATA_ONLY)?;
     let run = files.migrate(&["db.json"])?;
-    ensure!(run.code == 1 && run.stderr.contains("no namespace is named"), "{}", run.stderr);
+    ensure!(
+        run.code == 1 && run.stderr.contains("scope strict needs a namespace"),
+        "{}",
+        run.stderr
+    );
     let run = files.migrate(&["-n", "shop", "db.json"])?;
     ensure!(run.code == 0, "{}", run.stderr);
     let text = files.site.read("db.json")?;
@@ -226,7 +230,7 @@ fn a_file_that_cannot_be_migrated_stays_unchanged_and_is_reported() -> Result<()
         "error: mixed.yaml: contains objects other than Secrets",
         "error: hidden-map.yaml, decrypted: document 1, line 1: kind ConfigMap of v1 is not supported here",
         "error: no-base64.yaml, decrypted: document 1, line 8: data.k: not base64",
-        "error: leaky.yaml: document 1, line 2: shop/second: label a contains the value of key k in the clear",
+        "error: leaky.yaml: document 1, line 2: shop/second: label a contains the plaintext of key k",
         "error: edited.yaml: its MAC does not match: the file was changed without sops, or is damaged",
         "hint: to see its error, run: sops decrypt edited.yaml > /dev/null",
     ] {

@@ -323,7 +323,7 @@ fn every_namespace_that_is_named_must_be_the_same() {
     let run = seal("", &["-r", &new]);
     assert_eq!(run.code, 2);
     assert!(
-        run.stderr.contains("no namespace is named, and scope strict binds one"),
+        run.stderr.contains("scope strict needs a namespace, and none is named"),
         "{}",
         run.stderr
     );

@@ -153,7 +153,7 @@ fn a_missing_or_doubtful_value_is_refused_without_repeating_it() {
         ),
         (
             &["--from-literal", "a=hunter", "--annotation", "n=hunter"],
-            "annotation n contains the value of key a in the clear",
+            "annotation n contains the plaintext of key a",
         ),
         (
             &["--type", "bootstrap.kubernetes.io/token", "--from-literal", "a=b"],
@@ -169,7 +169,7 @@ fn a_missing_or_doubtful_value_is_refused_without_repeating_it() {
     assert!(run.stderr.starts_with("error: DB is not a valid Secret name\nhint: "));
     let run = sandbox.run(&["create", "db", "-R", "x25519.pub", "--from-literal", "a=b"]);
     assert!(
-        run.stderr.contains("no namespace is named, and scope strict binds one\nhint: pass -n")
+        run.stderr.contains("scope strict needs a namespace, and none is named\nhint: pass -n")
     );
     sandbox.done(&[
         "create",

@@ -403,7 +403,7 @@ fn invalid_text_is_opened_again_with_nothing_lost() {
         ("sed 's|^type: .*|type: kubernetes.io/tls|'", "type kubernetes.io/tls needs tls.crt"),
         (
             "sed 's|team: .*|team: typed-value|;s|^  user: .*|  user: typed-value|'",
-            "label team contains the value of key user in the clear",
+            "label team contains the plaintext of key user",
         ),
         ("sed '/^stringData/,$d'", "sealedData is empty"),
         ("sed 's|^kind: .*|kind: ConfigMap|'", "kind ConfigMap of v1 is not supported here"),

@@ -107,7 +107,7 @@ fn a_file_that_does_not_open_is_reported_without_the_passphrase() {
         (
             &["-i", "empty.age", "--passphrase-file", "right"],
             2,
-            "error: empty.age: there is no identity in it\n",
+            "error: empty.age: it contains no identity\n",
         ),
         (
             &["-i", "large.age", "--passphrase-file", "right"],
@@ -177,6 +177,6 @@ fn a_sealed_value_is_not_an_identity_file() {
     sandbox.write("value.age", base64::prelude::BASE64_STANDARD.decode(value).unwrap());
     let run = unseal(&sandbox, "x25519", &["-i", "value.age", "-i", "x25519.txt"]);
     assert_eq!(run.code, 2);
-    let message = "error: value.age: not the backup of an identity, but ";
+    let message = "error: value.age: not the backup of an identity; sealed for ";
     assert!(run.stderr.starts_with(message), "{}", run.stderr);
 }

@@ -165,7 +165,7 @@ fn unsealable() -> Cases {
         ),
         (
             raw("apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: @}\n"),
-            "db: no namespace is named, and scope strict binds one",
+            "db: scope strict needs a namespace, and none is named",
         ),
         (
             raw(
@@ -185,13 +185,13 @@ fn unsealable() -> Cases {
             raw(
                 "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod, annotations: {a: \"is @.\"}}\nstringData: {k: @}\n",
             ),
-            "annotation a contains the value of key k in the clear",
+            "annotation a contains the plaintext of key k",
         ),
         (
             raw(
                 "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod, labels: {@: x}}\nstringData: {k: @}\n",
             ),
-            "the key of a label contains the value of key k in the clear",
+            "the key of a label contains the plaintext of key k",
         ),
         (
             raw("apiVersion: v1\nkind: List\nitems: @\n"),

@@ -69,7 +69,7 @@ fn only_the_given_values_change() {
     assert_eq!(starts(&come), ["    b:", "    c:", "        team: infra"]);
     assert_eq!(new.lines().count(), out.lines().count() + 1);
     let expected = [
-        "note: <stdin>: document 1, line 1: prod/db: label app.kubernetes.io/instance is not taken over: tools track their own objects by it",
+        "note: <stdin>: document 1, line 1: prod/db: label app.kubernetes.io/instance is left out: tools use it to track their own objects",
         "out.yaml: prod/db: b: changed, 3 bytes, scope strict, sealed to 91efc95f9aa3a7fb",
         "out.yaml: prod/db: c: added, 5 bytes, scope strict, sealed to 91efc95f9aa3a7fb",
         "out.yaml: prod/db: template.metadata.labels.team: set",
@@ -227,7 +227,7 @@ fn contradictions_are_refused_and_change_nothing() {
             &out,
             &EXPORTED.replace("team: infra", "team: added"),
             &[],
-            "label team contains the value of key c in the clear\nhint: ",
+            "label team contains the plaintext of key c\nhint: ",
         ),
     ] {
         sandbox.write("out.yaml", file);

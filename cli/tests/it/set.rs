@@ -222,12 +222,12 @@ fn a_change_that_would_break_a_rule_is_not_written() {
         ),
         (
             &["set", "-R", "x25519.pub", "sealed.yaml", "a", "hunter2"],
-            "prod/db: annotation note contains the value of key a in the clear",
+            "prod/db: annotation note contains the plaintext of key a",
             Some("remove the value from them"),
         ),
         (
             &["set", "-R", "x25519.pub", "sealed.yaml", "url", "x"],
-            "prod/db: url stands both in sealedData and in template.data",
+            "prod/db: url is in both sealedData and template.data",
             None,
         ),
         (
