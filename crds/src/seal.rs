@@ -81,7 +81,7 @@ pub fn check_values(
     template: &Template,
 ) -> Result<(), SealError> {
     if let Some(metadata) = &template.metadata {
-        refuse_values_in_the_clear(data, metadata)?;
+        refuse_values_in_marks(data, metadata)?;
     }
     let type_ = template.type_.as_deref().unwrap_or_default();
     match rules::unfit_among(type_, data) {
@@ -93,7 +93,7 @@ pub fn check_values(
 /// The length of the shortest value to search for; shorter ones occur everywhere.
 const MIN_SEARCHED_BYTES: usize = 4;
 
-fn refuse_values_in_the_clear(
+fn refuse_values_in_marks(
     data: &BTreeMap<String, ByteString>,
     metadata: &TemplateMetadata,
 ) -> Result<(), SealError> {

@@ -199,7 +199,7 @@ fn no_vector_is_forgotten() {
         .chain(NOT_APPLICABLE.iter().flat_map(|(_, names)| *names))
         .copied()
         .collect();
-    assert_eq!(listed.len(), 147, "a vector stands twice or is missing");
+    assert_eq!(listed.len(), 147, "a vector is repeated or missing");
     assert_eq!(in_folder, listed.into_iter().map(String::from).collect());
 }
 

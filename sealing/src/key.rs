@@ -81,7 +81,7 @@ impl Recipient {
         Self { key, text, fingerprint }
     }
 
-    /// Reads `age1pq1…` or `age1…`.
+    /// The public key as text: `age1pq1…` or `age1…`.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -209,7 +209,7 @@ impl Recipients {
         Ok(Self(recipients))
     }
 
-    /// In the order given.
+    /// The recipients, in the given order.
     pub fn iter(&self) -> impl Iterator<Item = &Recipient> {
         self.0.iter()
     }

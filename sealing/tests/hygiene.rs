@@ -8,10 +8,10 @@ fn main() {}
 
 #[cfg(target_os = "linux")]
 fn main() {
-    let mut present = Vec::from(*b"the scan finds what is there");
+    let mut present = Vec::from(*b"the scan finds a known text");
     let mut hidden = memory::Hidden::default();
-    hidden.add("what is there", &present);
-    assert_eq!(hidden.left_in_heap(), Some("what is there"));
+    hidden.add("a known text", &present);
+    assert_eq!(hidden.left_in_heap(), Some("a known text"));
     zeroize::Zeroize::zeroize(&mut present);
 
     for key_type in [bulla_sealing::KeyType::X25519, bulla_sealing::KeyType::Hybrid] {

@@ -166,7 +166,7 @@ fn parse_address(address: &str) -> ValueAddress {
 }
 
 #[test]
-#[ignore = "makes the vectors anew, each time with other randomness"]
+#[ignore = "replaces the vectors, each time with new randomness"]
 fn write_vectors() {
     let mut text = String::new();
     for (file, identity, address, bytes) in new_files() {
