@@ -71,7 +71,7 @@ impl ManifestFile {
     pub fn only(&self) -> Result<Object<'_>> {
         match &self.documents[..] {
             [document] => Ok(Object::whole(document)),
-            _ => bail!("{}: there is more than one document in it", self.name()),
+            _ => bail!("{}: the file contains more than one document", self.name()),
         }
     }
 

@@ -67,9 +67,7 @@ impl<'a> Object<'a> {
             let object = Self { document, item: Some(index), value };
             let kind = object.kind_text()?;
             if item_kind.is_some_and(|item_kind| item_kind != kind) {
-                bail!(
-                    object.mistake(&[Step::Key("kind")], "an item of another kind than its list")
-                );
+                bail!(object.mistake(&[Step::Key("kind")], "does not match the kind of the list"));
             }
             objects.push(object);
         }
@@ -94,7 +92,7 @@ impl<'a> Object<'a> {
         };
         let word = |field| self.text(field).filter(is_word).unwrap_or("(unreadable)");
         let what = format!(
-            "kind {} of {} is not supported here; {wanted} is wanted",
+            "kind {} of {} is not supported here; expected {wanted}",
             word("kind"),
             word("apiVersion")
         );

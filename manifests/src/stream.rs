@@ -46,7 +46,7 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Document>> {
         }
     }
     if parts.documents.is_empty() {
-        bail!("{}: there is no document in it", source.name);
+        bail!("{}: the file contains no document", source.name);
     }
     Ok(parts.documents)
 }
@@ -121,7 +121,7 @@ pub(crate) fn source_of(input: Input) -> Result<Arc<Source>> {
     };
     let is_forbidden = |&byte: &u8| byte == 0x7f || byte < b' ' && !b"\t\n\r".contains(&byte);
     if let Some(offset) = bytes.iter().position(is_forbidden) {
-        bail!("{}: a control character, which no manifest may contain", place(offset));
+        bail!("{}: a control character is not allowed in a manifest", place(offset));
     }
     if bytes.is_empty() {
         bail!("{}: the file is empty", input.name);
@@ -298,10 +298,10 @@ mod tests {
     fn mistakes_are_placed_in_the_file_and_quote_nothing() {
         for (text, message) in [
             ("", "f: the file is empty"),
-            ("# nothing\n---\n", "f: there is no document in it"),
+            ("# nothing\n---\n", "f: the file contains no document"),
             (
                 "a: 1\n---\nb:\n\tc: hunter2\n",
-                "f: document 2, line 4, column 1: not valid YAML: a tab where spaces must indent",
+                "f: document 2, line 4, column 1: not valid YAML: indented with a tab; use spaces",
             ),
             (
                 "a: 1\n---\nb: \"hunter2\n---\nc: 1\n",
@@ -309,27 +309,18 @@ mod tests {
             ),
             (
                 "a: 1\n---\na: hunter2: x\n",
-                "f: document 2, line 3, column 11: not valid YAML: a colon where no key can stand; quote the text",
+                "f: document 2, line 3, column 11: not valid YAML: unexpected colon; quote the text",
             ),
-            ("a: 1\na: hunter2\n", "f: document 1, line 2, column 1: a key stands twice"),
-            (
-                "a: 1\nb: {c: 1, c: hunter2}\n",
-                "f: document 1, line 2, column 11: a key stands twice",
-            ),
-            (
-                "{\"a\": 1, \"a\": \"hunter2\"}",
-                "f: document 1, line 1, column 12: a key stands twice",
-            ),
-            ("1: hunter2\n", "f: document 1, line 1, column 1: a key that is not text; quote it"),
-            (
-                "a: !x hunter2\n",
-                "f: document 1, line 1, column 4: a YAML tag, which no manifest needs",
-            ),
+            ("a: 1\na: hunter2\n", "f: document 1, line 2, column 1: duplicate key"),
+            ("a: 1\nb: {c: 1, c: hunter2}\n", "f: document 1, line 2, column 11: duplicate key"),
+            ("{\"a\": 1, \"a\": \"hunter2\"}", "f: document 1, line 1, column 12: duplicate key"),
+            ("1: hunter2\n", "f: document 1, line 1, column 1: the key is not text; quote it"),
+            ("a: !x hunter2\n", "f: document 1, line 1, column 4: YAML tags are not supported"),
             (
                 "a: *hunter2\n",
-                "f: document 1, line 1, column 4: not valid YAML: an alias without its anchor",
+                "f: document 1, line 1, column 4: not valid YAML: an alias without an anchor",
             ),
-            ("a: \x07", "f: line 1, column 4: a control character, which no manifest may contain"),
+            ("a: \x07", "f: line 1, column 4: a control character is not allowed in a manifest"),
         ] {
             assert_eq!(error(text), message);
         }

@@ -72,7 +72,7 @@ pub(crate) fn parse_json(text: &str) -> Result<Tree, ReadError> {
 
 /// The YAML library's fixed phrases, in words that help. Every other message of it is dropped.
 fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
-    const TAB: &str = "not valid YAML: a tab where spaces must indent";
+    const TAB: &str = "not valid YAML: indented with a tab; use spaces";
     const PHRASES: [(&str, &str); 14] = [
         ("found a tab character", TAB),
         (
@@ -81,20 +81,14 @@ fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
         ),
         ("found unexpected end of stream", "not valid YAML: the text ends too early"),
         ("found unexpected document indicator", "not valid YAML: the text ends too early"),
-        (
-            "mapping values are not allowed",
-            "not valid YAML: a colon where no key can stand; quote the text",
-        ),
-        ("mapping keys are not allowed", "not valid YAML: a key where none can stand"),
-        (
-            "block sequence entries are not allowed",
-            "not valid YAML: a list item where none can stand",
-        ),
+        ("mapping values are not allowed", "not valid YAML: unexpected colon; quote the text"),
+        ("mapping keys are not allowed", "not valid YAML: unexpected key"),
+        ("block sequence entries are not allowed", "not valid YAML: unexpected list item"),
         ("could not find expected ':'", "not valid YAML: a key without a colon"),
         ("did not find expected key", "not valid YAML: the indentation or a quote is wrong"),
         ("did not find expected ',' or", "not valid YAML: a comma or closing bracket is missing"),
         ("found unknown escape character", "not valid YAML: an unknown escape in a quoted text"),
-        ("unknown anchor", "not valid YAML: an alias without its anchor"),
+        ("unknown anchor", "not valid YAML: an alias without an anchor"),
         ("repetition limit exceeded", "the aliases expand to too much"),
         ("recursion limit exceeded", "nested too deeply"),
     ];
@@ -247,7 +241,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
-        Err(self.0.refuse("a YAML tag, which no manifest needs"))
+        Err(self.0.refuse("YAML tags are not supported"))
     }
 }
 
@@ -270,14 +264,14 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 
     /// Asked for when the key is anything but text, for a message that is then dropped.
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reader.complaint.set(Some("a key that is not text; quote it"));
+        self.reader.complaint.set(Some("the key is not text; quote it"));
         f.write_str("a key")
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<String, E> {
         self.reader.spend(key.len())?;
         match self.earlier.contains_key(key) {
-            true => Err(self.reader.refuse("a key stands twice")),
+            true => Err(self.reader.refuse("duplicate key")),
             false => Ok(key.to_owned()),
         }
     }

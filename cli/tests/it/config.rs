@@ -142,7 +142,7 @@ fn each_mistake_is_refused_with_its_line() {
     let with = |pin: &str| format!("{good}{pin}");
     for (config, message) in [
         ("".to_owned(), "tree/bulla.yaml: the file is empty"),
-        (format!("{good}---\n{good}"), "tree/bulla.yaml: there is more than one document in it"),
+        (format!("{good}---\n{good}"), "tree/bulla.yaml: the file contains more than one document"),
         (
             "environments: []\n".into(),
             "tree/bulla.yaml: document 1, line 1: environments: expected a mapping of names to environments",
@@ -224,8 +224,8 @@ fn each_mistake_is_refused_with_its_line() {
             with(&pin(&hybrid, "us", "Active")),
             " the recipients of one value must be of one type\nhint: age allows one type per file: the Active recipients of an environment must share it\n",
         ),
-        (with("  prod: {paths: [other/**]}\n"), "line 9, column 3: a key stands twice"),
-        (with("    paths: [other/**]\n"), "line 9, column 5: a key stands twice"),
+        (with("  prod: {paths: [other/**]}\n"), "line 9, column 3: duplicate key"),
+        (with("    paths: [other/**]\n"), "line 9, column 5: duplicate key"),
         (
             with("    namespace: Prod\n"),
             "line 9: environments.prod.namespace: not a valid namespace name",

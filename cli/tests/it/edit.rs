@@ -384,8 +384,8 @@ fn invalid_text_is_opened_again_with_nothing_lost() {
     let desk = Desk::new();
     for (filter, message) in [
         ("sed 's|^  user: .*|  user: \"typed|'", "not valid YAML: the text ends too early"),
-        ("sed 's|^  user: .*|\\tuser: typed|'", "not valid YAML: a tab where spaces must indent"),
-        ("sed 's|^  user: .*|  user: typed\\n  user: twice|'", "a key stands twice"),
+        ("sed 's|^  user: .*|\\tuser: typed|'", "not valid YAML: indented with a tab; use spaces"),
+        ("sed 's|^  user: .*|  user: typed\\n  user: twice|'", "duplicate key"),
         (
             "sed 's|^  user: .*|  user: 5|'",
             "stringData.user: expected text, found a number; quote it",

@@ -39,7 +39,7 @@ fn marked(body: &str) -> String {
 fn unreadable() -> Cases {
     vec![
         (String::new(), "in.yaml: the file is empty"),
-        ("# @\n---\n# @\n".into(), "in.yaml: there is no document in it"),
+        ("# @\n---\n# @\n".into(), "in.yaml: the file contains no document"),
         (raw("@\n"), "in.yaml: document 1, line 1: not a Kubernetes object"),
         (raw("- @\n"), "in.yaml: document 1, line 1: not a Kubernetes object"),
         (
@@ -48,7 +48,7 @@ fn unreadable() -> Cases {
         ),
         (
             raw("kind: @ x\napiVersion: v1\n"),
-            "kind (unreadable) of v1 is not supported here; a Secret of v1 is wanted",
+            "kind (unreadable) of v1 is not supported here; expected a Secret of v1",
         ),
         (
             raw("apiVersion: v1\nkind: ConfigMap\ndata: {a: @}\n"),
@@ -64,7 +64,7 @@ fn unreadable() -> Cases {
         ),
         (
             marked("stringData:\n  a: @\n  a: @"),
-            "in.yaml: document 1, line 6, column 3: a key stands twice",
+            "in.yaml: document 1, line 6, column 3: duplicate key",
         ),
         (
             marked("stringData:\n  a: @: @"),
@@ -85,7 +85,7 @@ fn unreadable() -> Cases {
         (format!("a: {}{MARKER}{}\n", "[".repeat(300), "]".repeat(300)), ": nested too deeply"),
         (
             raw("a: \x07@"),
-            "in.yaml: line 1, column 4: a control character, which no manifest may contain",
+            "in.yaml: line 1, column 4: a control character is not allowed in a manifest",
         ),
         (raw("\0\0\0@"), "in.yaml: line 1, column 1: a control character"),
     ]
@@ -109,7 +109,8 @@ fn mistyped() -> Cases {
             marked("stringData:\n  a:"),
             "stringData.a: the value is missing; write \"\" for an empty one",
         ),
-        (marked("stringData:\n  a: !x @"), "a YAML tag, which no manifest needs"),
+        (marked("stringData:
+  a: !x @"), "YAML tags are not supported"),
         (
             marked("stringData:\n  a: !!binary aGk="),
             "in.yaml: document 1, line 5, column 6: !!binary is not supported",
@@ -120,7 +121,7 @@ fn mistyped() -> Cases {
         ),
         (
             marked("stringData:\n  1: @"),
-            "in.yaml: document 1, line 5, column 3: a key that is not text; quote it",
+            "in.yaml: document 1, line 5, column 3: the key is not text; quote it",
         ),
         (marked("stringData: @"), "stringData: not a mapping of keys to text"),
         (
@@ -202,7 +203,7 @@ fn unsealable() -> Cases {
             raw(
                 "apiVersion: v1\nkind: SecretList\nitems: [{apiVersion: v1, kind: ConfigMap, data: {a: @}}]\n",
             ),
-            "document 1, item 1, line 3: kind: an item of another kind than its list",
+            "document 1, item 1, line 3: kind: does not match the kind of the list",
         ),
         (
             raw(
@@ -214,7 +215,7 @@ fn unsealable() -> Cases {
             raw(
                 "{\"apiVersion\": \"v1\", \"kind\": \"Secret\",\n \"stringData\": {\"a\": \"@\", \"a\": \"@\"}}",
             ),
-            "document 1, line 2, column 52: a key stands twice",
+            "document 1, line 2, column 52: duplicate key",
         ),
         (
             raw("{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"stringData\": {\"a\": \"@"),
