@@ -1,4 +1,4 @@
-//! Patches written into the text of a document, as many at a time as do not touch one another.
+//! Applies patches to the text of a document, in rounds of patches that do not touch one another.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::outline::Outline;
 use crate::patch::{NotEdited, Patch};
 use crate::tree::{OwnedStep, Tree};
 
-/// The text of a document with the patches, one after the other, and what it then means.
+/// The text of a document after the patches, one after the other, and its new tree.
 pub(crate) fn patched(
     document: &Document,
     patches: Vec<&Patch>,
@@ -22,7 +22,7 @@ pub(crate) fn patched(
     let mut outline: Option<Outline> = None;
     let mut patches = patches;
     while !patches.is_empty() {
-        // Known from reading the document, or from what the last round wrote.
+        // From the document, or from the text of the last round.
         let places = outline.as_ref().unwrap_or(document.outline());
         let (round, rest) = round(patches, tree.value());
         let layout = Layout::new(&text, places, tree.value());
@@ -42,7 +42,7 @@ pub(crate) fn patched(
     Ok((text, tree))
 }
 
-/// Those that can be written at the same time, because they are in different places, and those that wait for them.
+/// The patches that can be applied together because they are in different places, and the patches for later rounds.
 fn round<'a>(patches: Vec<&'a Patch>, tree: &Value) -> (Vec<&'a Patch>, Vec<&'a Patch>) {
     let mut by_item: BTreeMap<Option<usize>, Touched<'a>> = BTreeMap::new();
     patches
@@ -50,7 +50,7 @@ fn round<'a>(patches: Vec<&'a Patch>, tree: &Value) -> (Vec<&'a Patch>, Vec<&'a 
         .partition(|patch| by_item.entry(patch.item).or_default().admits(patch, tree))
 }
 
-/// What of an object a round is about.
+/// The parts of an object that a round changes.
 #[derive(Default)]
 struct Touched<'a> {
     is_closed: bool,
@@ -84,7 +84,7 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// A text with the edits, none of which may reach into another.
+/// The text with the edits, which must not overlap.
 fn spliced(text: &str, mut edits: Vec<TextEdit>) -> Result<Zeroizing<String>, NotEdited> {
     edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
     let more: usize = edits.iter().map(|edit| edit.new.len()).sum();
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn keys_are_set_in_every_style() {
         for (before, path, value, after) in [
-            // A new key goes behind the last one, before the comments of what follows.
+            // A new key follows the last one, before the comments of the next field.
             (
                 "s:\n  a: x # c\n  # end\n\nt: 1\n",
                 &["s", "b"][..],
@@ -139,7 +139,7 @@ mod tests {
                 json!("new"),
                 "s:\n  a: |\n    x\n\n    y\n  b: new\nt: 1\n",
             ),
-            // What is there keeps its quotes.
+            // An existing value keeps its quotes.
             (
                 "s:\n  a: 'x' # c\n  b: \"x\"\n",
                 &["s", "a"],
@@ -155,7 +155,7 @@ mod tests {
                 "s: {a: x, b: y, \"c\":\"z\"} # c\n",
             ),
             ("s: {a: x}\n", &["s", "a"], json!("z"), "s: {a: z}\n"),
-            // Mappings that are missing or empty.
+            // Missing or empty mappings.
             ("s: {}\nt: 1\n", &["s", "a"], json!("x"), "s:\n  a: x\nt: 1\n"),
             ("s: # c\nt: 1\n", &["s", "a"], json!("x"), "s: # c\n  a: x\nt: 1\n"),
             ("s: {} # c\nt: 1\n", &["s", "a"], json!("x"), "s: # c\n  a: x\nt: 1\n"),
@@ -288,7 +288,7 @@ mod tests {
             1,
         );
         assert_eq!(text_of(&new), expected);
-        // What is no list gets no item, and a list no item that it has not.
+        // An item is not added to a value that is not a list, nor set beyond the end of a list.
         let no_list = Patch::append(&objects[0], &["kind"], json!(1));
         let beyond = Patch::set(&objects[0], &[Step::Key("l"), Step::Index(1)], json!(1));
         for patch in [no_list, beyond] {
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_a_list_are_patched_together_as_they_are_one_after_the_other() {
+    fn patches_of_a_list_have_the_same_result_together_and_one_after_the_other() {
         let head = "apiVersion: v1\nkind: List\nitems:";
         let block =
             "- apiVersion: v1\n  b: x # why\n  kind: K\n  s:\n    a: x\n    # two\n    b: [1]\n";
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_is_moved_to_an_object_that_has_the_same_in_the_field() {
+    fn a_patch_is_moved_to_an_object_with_the_same_value_in_the_field() {
         let item = "- apiVersion: v1\n  kind: K\n  s:\n    a: x\n";
         let list = file(&format!("apiVersion: v1\nkind: List\nitems:\n{item}"));
         let list = list.objects().unwrap();
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_alias_says_twice_is_not_edited() {
+    fn a_value_with_an_alias_is_not_edited() {
         let text = format!("{HEAD}s: &v\n  a: x\nt: *v\n");
         assert_eq!(patched(&text, &["s", "a"], Some(json!("y"))), Err(NotEdited));
         assert_eq!(patched(&text, &["t", "a"], Some(json!("y"))), Err(NotEdited));

@@ -14,7 +14,7 @@ pub struct Comment {
 }
 
 impl Comment {
-    /// The part of the document's text that is there for the comment alone: it and the blanks before it, or its whole
+    /// The part of the document's text that belongs only to the comment: it and the blanks before it, or its whole
     /// line.
     pub(crate) fn lines_in(&self, text: &str) -> Range<usize> {
         let end = self.offset + self.text.len();

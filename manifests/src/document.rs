@@ -11,7 +11,7 @@ use crate::outline::{NodePlace, Outline};
 use crate::position::Position;
 use crate::tree::{Step, Tree};
 
-/// A text and the name under which messages speak of it.
+/// A text and its name for messages.
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) text: Zeroizing<String>,
@@ -42,10 +42,10 @@ pub struct Document {
     is_json: bool,
     /// Counted from 1, without empty documents.
     number: usize,
-    /// Where its content begins, behind the marker and the comments before it.
+    /// Where its content begins, after the marker and the comments before it.
     content: usize,
     tree: Tree,
-    /// Made when a place is asked for.
+    /// Built when a place is first needed.
     outline: OnceLock<Outline>,
 }
 
@@ -84,12 +84,12 @@ impl Document {
         self.source.line_of(self.content).0
     }
 
-    /// How many lines of the file stand before its own part.
+    /// The number of lines of the file before its own part.
     pub(crate) fn lines_before(&self) -> usize {
         self.source.line_of(self.range.start).0 - 1
     }
 
-    /// Its comments, in their order. JSON has none.
+    /// Its comments, in order. JSON has none.
     pub fn comments(&self) -> Vec<Comment> {
         if self.is_json {
             return Vec::new();
@@ -112,7 +112,7 @@ impl Document {
         self.range.clone()
     }
 
-    /// Where its values stand.
+    /// Where its values are.
     pub(crate) fn outline(&self) -> &Outline {
         self.outline.get_or_init(|| Outline::of(self.own_text()))
     }
@@ -123,13 +123,13 @@ impl Document {
         Some(self.range.start + key.start..self.range.start + key.end)
     }
 
-    /// Where `path` stands, or the innermost part of it that there is.
+    /// Where `path` is, or its innermost part that exists.
     pub(crate) fn position(&self, path: &[Step<'_>]) -> Position {
-        // Where the document begins is known without an outline.
+        // The beginning of the document is known without an outline.
         let innermost = if path.is_empty() { None } else { self.outline().innermost(path) };
         let start = match innermost {
             Some((place, depth)) if depth == path.len() => self.range.start + place.start(),
-            // Where what lacks the next step begins.
+            // The beginning of the value that lacks the next step.
             Some((place, depth)) if depth > 0 && !place.value.is_empty() => {
                 self.range.start + place.value.start
             }
@@ -165,7 +165,7 @@ mod tests {
     use crate::sample::file;
 
     #[test]
-    fn comments_are_told_from_texts() {
+    fn comments_are_told_apart_from_texts() {
         let text = "# one\na: b # two\nc: 'd # no' #three\ne: | # four\n  # no\n\n  x # no\n # five\n\"f # no\": g#no\nh: [i, # six\n  j]\nk: >-\n  l\n  # no\n#seven";
         let file = file(text);
         let document = &file.documents()[0];

@@ -1,8 +1,9 @@
-//! One patch of a document as an edit of its text: every other byte stays, comments, order, quotes and line ends
-//! included, in block and flow style and in JSON.
+//! One patch of a document as an edit of its text. Every other byte stays, including comments, order, quotes and line
+//! ends, in block and flow style and in JSON.
 //!
-//! What is written is ours, because it is read by parsers of YAML 1.1 too. It is read again and compared before anybody
-//! gets to see it, so an edit need not be right for every way of writing YAML, but it must be for those that people use.
+//! The crate writes new text in its own style, because parsers of YAML 1.1 read it too. The result is read again and
+//! compared before it is returned, so an edit need not be right for every way of writing YAML, but it must be right
+//! for the ways that people use.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use crate::relocate::Move;
 use crate::tree::OwnedStep;
 use crate::write;
 
-/// The edits that make a patch of a document, which has this layout.
+/// The edits that apply a patch to the document with this layout.
 pub(crate) fn edits_of(layout: &Layout<'_>, patch: &Patch) -> Result<Vec<TextEdit>, NotEdited> {
     if let Action::Move(to) = &patch.action {
         return Move { layout, from: &patch.path, to }.edits();
@@ -25,7 +26,7 @@ pub(crate) fn edits_of(layout: &Layout<'_>, patch: &Patch) -> Result<Vec<TextEdi
 }
 
 struct PatchWriter<'a> {
-    /// Before the patch.
+    /// The layout before the patch.
     layout: &'a Layout<'a>,
     patch: &'a Patch,
 }
@@ -48,12 +49,12 @@ impl<'a> PatchWriter<'a> {
         }
     }
 
-    /// With a value at the end of the path, whether there was one or not.
+    /// Sets the value at the end of the path, whether it exists or not.
     fn with(&self, depth: usize, value: Value) -> Result<TextEdit, NotEdited> {
         if self.is_there(depth) {
             return self.exchanged(depth, &value);
         }
-        // The innermost mapping around it that is there, and what is missing between the two.
+        // The innermost existing mapping around it, and the missing keys between the two.
         let there = (0..depth).rev().find(|&depth| self.is_there(depth)).unwrap_or(0);
         let mut missing = self.patch.path[there..].iter().rev();
         let value = missing.try_fold(value, |value, step| match step {
@@ -78,7 +79,7 @@ impl<'a> PatchWriter<'a> {
         self.layout.place(&self.patch.path[..depth])
     }
 
-    /// With another value behind a key that is there.
+    /// Replaces the value of an existing key.
     fn exchanged(&self, depth: usize, value: &Value) -> Result<TextEdit, NotEdited> {
         let place = self.place(depth)?;
         let key = place.key.as_ref().ok_or(NotEdited)?;
@@ -105,7 +106,7 @@ impl<'a> PatchWriter<'a> {
         Ok(edit(old, &[space, &new]))
     }
 
-    /// In the quotes, or below the bar, of an old text that stands there as it is.
+    /// Replaces the text inside the old quotes or below the old bar, if the old text is written there without escapes.
     fn within(&self, old: &Range<usize>, depth: usize, text: &str) -> Option<TextEdit> {
         let before = self.value_at(depth)?.as_str()?;
         let is_plain = self.layout.text[old.clone()] == *before;
@@ -116,7 +117,7 @@ impl<'a> PatchWriter<'a> {
         Some(edit(start..start + before.len(), &[text]))
     }
 
-    /// With a mapping or list in place of a value, below its key. A comment behind the key stays there.
+    /// Puts a mapping or list in place of a value, below its key. A comment after the key stays there.
     fn with_block(
         &self,
         old: &Range<usize>,
@@ -137,7 +138,7 @@ impl<'a> PatchWriter<'a> {
         }
     }
 
-    /// With one more key in a mapping that has some, or one more item in such a list; `more` has nothing else.
+    /// Adds a key to a mapping that is not empty, or an item to such a list. `more` contains only that.
     fn with_more(&self, depth: usize, more: &Value) -> Result<TextEdit, NotEdited> {
         let layout = self.layout;
         let path = &self.patch.path[..depth];
@@ -154,19 +155,19 @@ impl<'a> PatchWriter<'a> {
         }
     }
 
-    /// Without a key and its value.
+    /// Removes a key and its value.
     fn without(&self) -> Result<TextEdit, NotEdited> {
         let (layout, path) = (self.layout, &self.patch.path);
         let depth = path.len();
         let pair = layout.key_of(path)?.start..layout.end_of(path)?;
         let siblings = self.value_at(depth - 1).and_then(Value::as_object).map_or(0, Map::len);
         match layout.style_of(&path[..depth - 1])? {
-            // An empty mapping is written as one.
+            // A mapping that becomes empty is written as `{}`.
             MappingStyle::Block(_) if siblings == 1 => Ok(edit(pair, &["{}"])),
             MappingStyle::Block(_) => {
                 let line_start = layout.line_start(pair.start);
                 if !layout.text[line_start..pair.start].trim().is_empty() {
-                    // The first key of a list item stands behind its dash.
+                    // The first key of a list item follows its dash.
                     let rest = &layout.text[pair.end..];
                     let next = rest.len() - rest.trim_start().len();
                     return Ok(edit(pair.start..pair.end + next, &[]));
@@ -180,14 +181,14 @@ impl<'a> PatchWriter<'a> {
         }
     }
 
-    /// With another key before the same value.
+    /// Replaces the key of a value.
     fn renamed(&self, key: &str) -> Result<TextEdit, NotEdited> {
         let old = self.place(self.patch.path.len())?.key.ok_or(NotEdited)?;
         let new = self.quoted_like(&old, key).unwrap_or_else(|| flow(&Value::from(key)));
         Ok(edit(old, &[&new]))
     }
 
-    /// In lines of its own, if the old text has them, indented as they are.
+    /// The text on lines of its own, indented like those of the old text, if the old text has such lines.
     fn literal(&self, old: &Range<usize>, text: &str) -> Option<Zeroizing<String>> {
         let (header, lines) = self.layout.text[old.clone()].split_once('\n')?;
         let first = lines.lines().find(|line| !line.trim().is_empty())?;
@@ -218,7 +219,7 @@ impl<'a> PatchWriter<'a> {
         Some(literal)
     }
 
-    /// In the quotes of the old value, if it has some and the new one can stand in them.
+    /// The text in the quotes of the old value, if it has quotes and the new text needs no escapes in them.
     fn quoted_like(&self, old: &Range<usize>, text: &str) -> Option<Zeroizing<String>> {
         let quote = self.layout.text[old.clone()]
             .chars()
@@ -233,7 +234,7 @@ impl<'a> PatchWriter<'a> {
         }
     }
 
-    /// Whether the field is text by now; without quotes there is none in JSON.
+    /// Whether the field is text now. In JSON, text without quotes is not valid.
     fn is_text(&self) -> bool {
         self.value_at(self.patch.path.len()).is_some_and(Value::is_string)
     }
@@ -256,12 +257,12 @@ fn mapping(key: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(key.to_owned(), value)]))
 }
 
-/// As it is written in one line, which JSON and every YAML read alike.
+/// The value on one line, in a form that JSON and every version of YAML read alike.
 fn flow(value: &Value) -> Zeroizing<String> {
     Zeroizing::new(value.to_string())
 }
 
-/// Whether a text can stand in any quotes, and below a bar.
+/// Whether a text needs no escapes in any quotes or below a bar.
 fn is_simple(text: &str) -> bool {
     let is_simple = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=._-".contains(&byte);
     !text.is_empty() && text.bytes().all(is_simple)

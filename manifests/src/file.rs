@@ -1,5 +1,5 @@
-//! One file: read whole, and changed in place. Every byte outside of a change stays, comments, order, quotes and line
-//! ends included, and what was written is read again and compared before anybody gets to see it.
+//! One file: read whole, and changed in place. Every byte outside a change stays, including comments, order, quotes and
+//! line ends. The changed file is read again and compared before it is returned.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -18,11 +18,11 @@ use crate::patch::{NotEdited, Patch};
 use crate::stream;
 use crate::write;
 
-/// One file, read to be changed.
+/// One file that was read and can be changed.
 pub struct ManifestFile {
     source: Arc<Source>,
     documents: Vec<Document>,
-    /// Whether the file begins with a byte order mark, which its text does not.
+    /// Whether the file begins with a byte order mark. Its text does not include the mark.
     has_mark: bool,
     kinds: Kinds,
 }
@@ -33,13 +33,13 @@ thread_local! {
     static PARSES: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many files this thread has parsed. For tests that a command parses no more often than it must.
+/// How many files this thread has parsed. Tests use it to check that a command does not parse a file needlessly.
 pub fn parse_count() -> usize {
     PARSES.get()
 }
 
 impl ManifestFile {
-    /// Reads all documents, or says where the first mistake is.
+    /// Reads all documents, or returns the first mistake with its place.
     pub fn parse(input: Input, kinds: Kinds) -> Result<Self> {
         PARSES.set(PARSES.get() + 1);
         let has_mark = input.bytes.starts_with(MARK.as_bytes());
@@ -48,17 +48,17 @@ impl ManifestFile {
         Ok(Self { source, documents, has_mark, kinds })
     }
 
-    /// The name under which messages speak of it.
+    /// Its name for messages.
     pub fn name(&self) -> &str {
         &self.source.name
     }
 
-    /// The documents, in their order.
+    /// The documents, in order.
     pub fn documents(&self) -> &[Document] {
         &self.documents
     }
 
-    /// All objects; what is none is a mistake.
+    /// All objects. Anything that is not an object is a mistake.
     pub fn objects(&self) -> Result<Vec<Object<'_>>> {
         let mut objects = Vec::new();
         for document in &self.documents {
@@ -67,7 +67,7 @@ impl ManifestFile {
         Ok(objects)
     }
 
-    /// The one document that there is, of whatever kind.
+    /// The only document, of any kind.
     pub fn only(&self) -> Result<Object<'_>> {
         match &self.documents[..] {
             [document] => Ok(Object::whole(document)),
@@ -75,8 +75,8 @@ impl ManifestFile {
         }
     }
 
-    /// The objects, and how many documents are none: among the files of a tree there are some of other tools.
-    /// What is of our own API group is read as strictly as ever.
+    /// The objects, and the number of documents without any: a tree also has files of other tools. Objects of the
+    /// own API group are read as strictly as by [`Self::objects`].
     pub fn objects_among_others(&self) -> Result<(Vec<Object<'_>>, usize)> {
         let mut objects = Vec::new();
         let mut others = 0;
@@ -90,7 +90,7 @@ impl ManifestFile {
         Ok((objects, others))
     }
 
-    /// The lines of each document, with the comments before it; the end is exclusive.
+    /// The lines of each document, including the comments before it. The end is exclusive.
     pub fn lines(&self) -> Vec<Range<usize>> {
         let lines = self.documents.iter().map(|document| {
             let range = document.range();
@@ -105,17 +105,17 @@ impl ManifestFile {
         self.with_mark(self.source.text.len(), |bytes| bytes.extend(self.source.text.as_bytes()))
     }
 
-    /// Whether the file ends in JSON, behind which no YAML can stand.
+    /// Whether the file ends with JSON. YAML cannot follow it.
     pub fn is_json(&self) -> bool {
         self.documents.last().is_some_and(Document::is_json)
     }
 
-    /// The file with the patches, one after the other, and with more documents at its end: it differs in nothing
-    /// else, in bytes and in what they mean.
+    /// The file with the patches, one after the other, and with more documents at its end. Nothing else changes, in
+    /// its bytes or in their meaning.
     ///
     /// # Errors
     ///
-    /// If that cannot be had: what is written is read again and compared.
+    /// If that is not possible: the new bytes are read again and compared with the expected documents.
     pub fn changed(&self, patches: &[Patch], added: &[Value]) -> Result<Self, NotEdited> {
         let text = &self.source.text;
         let mut expected = Vec::with_capacity(self.documents.len());
@@ -140,11 +140,11 @@ impl ManifestFile {
         self.read_again(bytes, expected.chain(added))
     }
 
-    /// The file without some of its comments, and with the same documents otherwise.
+    /// The file without some of its comments. Its documents stay the same.
     ///
     /// # Errors
     ///
-    /// If a document would mean something else.
+    /// If the meaning of a document would change.
     pub fn without_comments(
         &self,
         is_unwanted: impl Fn(&Comment) -> bool,
@@ -165,7 +165,7 @@ impl ManifestFile {
         self.read_again(self.rewritten(&texts), self.documents.iter().map(Document::value))
     }
 
-    /// The file that the new bytes are, if its documents are exactly the expected ones.
+    /// Parses the new bytes. Their documents must be exactly the expected ones.
     fn read_again<'v>(
         &self,
         bytes: Zeroizing<Vec<u8>>,
@@ -180,7 +180,7 @@ impl ManifestFile {
         }
     }
 
-    /// The file with other documents in place of its own, and nothing else between them than there was.
+    /// The file with its documents replaced. The text between them stays.
     fn rewritten(&self, documents: &[Zeroizing<String>]) -> Zeroizing<Vec<u8>> {
         let text = &self.source.text;
         let len = text.len() + documents.iter().map(|document| document.len()).sum::<usize>();
@@ -195,7 +195,7 @@ impl ManifestFile {
         })
     }
 
-    /// Documents behind those of a file, in block style and with its line ends.
+    /// Adds documents at the end of a file, in block style and with its line ends.
     fn with_added(&self, file: &[u8], added: &[Value]) -> Result<Zeroizing<Vec<u8>>, NotEdited> {
         let line_break = if self.source.text.contains("\r\n") { "\r\n" } else { "\n" };
         let yaml = write::to_yaml(added);
@@ -242,12 +242,12 @@ mod tests {
     const SEALED_PREFIX: &str = "YWdlLWVuY3J5cHRpb24ub3JnL3Yx";
     const SEALED_DATA: [&str; 3] = ["spec", "sealedData", "a"];
 
-    /// No age file, but it begins like one in base64.
+    /// It begins like an age file in base64, but is not one.
     fn value(rest: &str) -> String {
         format!("{SEALED_PREFIX}{rest}")
     }
 
-    /// Sets the value of every key `a`, and gives the whole file back.
+    /// Sets the value of every key `a`, and returns the whole file.
     fn edited(before: &str) -> Result<String, NotEdited> {
         let file = file(before);
         let objects = file.objects().unwrap();
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_value_changes() {
+    fn only_the_value_changes() {
         let json = r#"{"apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret", "spec": {"sealedData": {"a": "VALUE"}}}"#;
         for text in [
             sealed("{a: VALUE}"),
@@ -312,7 +312,7 @@ mod tests {
         let new = sealed(&format!("{{a: \"{}\"}}", value("NEW=")));
         assert_eq!(edited(&sealed(&format!("{{a: \"{start}\\\n  {end}\"}}"))), Ok(new.clone()));
         assert_eq!(edited(&sealed(&format!("{{a: \"\\x59{}\"}}", &old[1..]))), Ok(new));
-        // An alias that stands for something else too.
+        // The value has an alias elsewhere, which would change too.
         let shared =
             sealed(&format!("{{a: &v {old}}}")).replace("spec:", "metadata:\n  x: 1\nspec:");
         let shared = format!("{shared}  other: *v\n");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_has_the_line_that_it_stands_on() {
+    fn a_value_has_the_line_of_its_text() {
         let (old, other) = (value("OLD="), value("OTHER="));
         let text = sealed(&format!("\n    # é\n    b: {other}\n    a: {old}"));
         let file = file(&format!("x: 1\n---\n{text}"));

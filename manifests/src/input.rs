@@ -1,13 +1,13 @@
-//! What is read.
+//! The input of the reader.
 
 use zeroize::Zeroizing;
 
-/// The most that a file may hold.
+/// The largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What was read, and the name under which messages speak of it.
+/// The bytes of a file, and its name for messages.
 pub struct Input {
-    /// A path, or what stands for one.
+    /// A path, or a name in place of one, such as `<stdin>`.
     pub name: String,
     /// The whole content.
     pub bytes: Zeroizing<Vec<u8>>,

@@ -11,7 +11,7 @@ use crate::patch::NotEdited;
 use crate::tree::OwnedStep;
 use crate::write;
 
-/// What stands in the place of a part of a text.
+/// A replacement for a part of a text.
 pub(crate) struct TextEdit {
     pub(crate) range: Range<usize>,
     pub(crate) new: Zeroizing<String>,
@@ -63,7 +63,7 @@ impl<'a> TextLines<'a> {
         self.starts.get(self.number(offset)).copied().unwrap_or(self.text.len())
     }
 
-    /// How its lines end: as the first one does.
+    /// Its line break: that of the first line.
     fn line_break(&self) -> &'static str {
         match self.starts.get(1) {
             Some(next) if self.text[..*next].ends_with("\r\n") => "\r\n",
@@ -72,13 +72,13 @@ impl<'a> TextLines<'a> {
     }
 }
 
-/// The text of one document, its outline and its tree, which say the same.
+/// The text of one document with its outline and its tree, which describe the same content.
 pub(crate) struct Layout<'a> {
     pub(crate) text: &'a str,
     pub(crate) tree: &'a Value,
     outline: &'a Outline,
     lines: TextLines<'a>,
-    /// Where comments begin. Found when they are asked for.
+    /// Where comments begin. Filled when first needed.
     comments: OnceCell<Vec<usize>>,
 }
 
@@ -104,12 +104,12 @@ impl<'a> Layout<'a> {
         self.place(path)?.key.ok_or(NotEdited)
     }
 
-    /// Behind the colon of a key.
+    /// The offset after the colon of a key.
     pub(crate) fn colon_of(&self, key: &Range<usize>) -> Result<usize, NotEdited> {
         Ok(key.end + self.text[key.end..].find(':').ok_or(NotEdited)? + 1)
     }
 
-    /// Where a value ends, or what stands for it.
+    /// Where a value ends; for an empty value, the offset after the colon of its key.
     pub(crate) fn end_of(&self, path: &[OwnedStep]) -> Result<usize, NotEdited> {
         let place = self.place(path)?;
         match &place.key {
@@ -135,17 +135,18 @@ impl<'a> Layout<'a> {
         comments.binary_search(&offset).is_ok()
     }
 
-    /// Behind the last key of a mapping in braces, or item of a list in brackets; and what separates it from the next.
+    /// The offset after the last key of a mapping in braces or the last item of a list in brackets, and the separator
+    /// before the next one.
     pub(crate) fn end_inside(&self, range: &Range<usize>) -> Result<(usize, &'a str), NotEdited> {
         let inside = self.text[range.clone()].trim_end().strip_suffix(['}', ']']);
         let inside = inside.ok_or(NotEdited)?.trim_end().trim_end_matches(',').trim_end();
-        // On a line of its own where the others are.
+        // On its own line if the others are on their own lines.
         let rest = inside.get(1..).ok_or(NotEdited)?;
         let blank = &rest[..rest.len() - rest.trim_start().len()];
         Ok((range.start + inside.len(), if blank.contains('\n') { blank } else { " " }))
     }
 
-    /// A key and its value among others in braces, with one of the commas around them.
+    /// A key and its value in braces, extended by one of the commas around them.
     pub(crate) fn with_comma(&self, pair: Range<usize>, parent: &Range<usize>) -> Range<usize> {
         let after = &self.text[pair.end..parent.end];
         let before = &self.text[parent.start..pair.start];
@@ -181,12 +182,12 @@ impl<'a> Layout<'a> {
         self.lines.start(offset)
     }
 
-    /// Before the line break.
+    /// The end of the line, before the line break.
     pub(crate) fn line_end(&self, offset: usize) -> usize {
         self.lines.end(offset)
     }
 
-    /// Behind the line break.
+    /// The beginning of the next line, after the line break.
     pub(crate) fn next_line(&self, offset: usize) -> usize {
         self.lines.next(offset)
     }

@@ -1,9 +1,9 @@
-//! Manifests as they stand in files: streams of YAML or JSON documents, each an object or a list of objects; read,
-//! located, changed in place and written. Bytes in, bytes out.
+//! Manifests in files: streams of YAML or JSON documents, each an object or a list of objects. This crate reads
+//! them, finds places in them, changes them in place and writes them. Bytes in, bytes out.
 //!
-//! Reading is strict, because what a lenient reader drops silently was meant to be sealed: a text that is
-//! not UTF-8, too large, empty or malformed anywhere is refused as a whole, with file, document, line and
-//! column. Messages are our own fixed phrases, never the parser's, which can quote the input.
+//! Reading is strict, because a lenient reader could silently drop something that was meant to be sealed: a text
+//! that is not UTF-8, too large, empty or malformed anywhere is refused as a whole, with file, document, line and
+//! column. Messages are fixed phrases of this crate, never the parser's, because those can quote the input.
 
 mod apply;
 mod comment;

@@ -9,12 +9,12 @@ use crate::document::Document;
 use crate::position::{MistakeAt, Position};
 use crate::tree::Step;
 
-/// What a reader must know about kinds.
+/// The kinds that a reader treats specially.
 #[derive(Clone, Copy, Debug)]
 pub struct Kinds {
-    /// `apiVersion` and `kind` of what is a list of objects.
+    /// `apiVersion` and `kind` of lists of objects.
     pub lists: &'static [(&'static str, &'static str)],
-    /// The API group whose objects are read strictly wherever they stand.
+    /// The API group whose objects are always read strictly.
     pub own_group: &'static str,
 }
 
@@ -34,14 +34,14 @@ pub struct Mark {
     pub line: usize,
     /// The columns; the end is exclusive.
     pub columns: Range<usize>,
-    /// As it is spelt, with its quotes if it has some.
+    /// The key as it is spelled, with its quotes if it has any.
     pub token: String,
-    /// How many steps lead to it.
+    /// The number of steps that lead to it.
     pub depth: usize,
 }
 
 impl<'a> Object<'a> {
-    /// A whole document as an object, which it need not be.
+    /// A whole document, which need not be a Kubernetes object.
     pub(crate) fn whole(document: &'a Document) -> Self {
         Self { document, item: None, value: document.value() }
     }
@@ -84,7 +84,7 @@ impl<'a> Object<'a> {
         self.text("kind")
     }
 
-    /// That an object of another kind was given, in which place.
+    /// The error for an object of an unsupported kind, with its place.
     pub fn unsupported(&self, wanted: &str) -> anyhow::Error {
         let is_word = |text: &&str| {
             text.len() <= 128
@@ -99,7 +99,7 @@ impl<'a> Object<'a> {
         self.mistake(&[], &what)
     }
 
-    /// A text of the metadata that is there and not empty.
+    /// A text field of the metadata, if it exists and is not empty.
     pub fn metadata_field(&self, field: &str) -> Option<&'a str> {
         self.value.get("metadata")?.get(field)?.as_str().filter(|text| !text.is_empty())
     }
@@ -113,7 +113,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Where `path` within the object stands, or the innermost part of it that there is.
+    /// Where `path` is within the object, or its innermost part that exists.
     pub fn position(&self, path: &[Step<'_>]) -> Position {
         let item = self.item.map(|item| item + 1);
         Position { item, ..self.document.position(&self.steps_of(path)) }
@@ -125,7 +125,7 @@ impl<'a> Object<'a> {
         Position { item, ..self.document.position_of_value(&self.steps_of(path)) }
     }
 
-    /// The last key of `path` that there is.
+    /// The last key of `path` that exists.
     pub fn mark(&self, path: &[Step<'_>]) -> Option<Mark> {
         let source = self.document.source();
         (1..=path.len()).rev().find_map(|depth| {
@@ -148,7 +148,7 @@ impl<'a> Object<'a> {
         (self.document.number(), self.item)
     }
 
-    /// A path within the object as one within its document.
+    /// Turns a path within the object into a path within its document.
     pub(crate) fn steps_of<'p>(&self, path: &[Step<'p>]) -> Vec<Step<'p>> {
         let mut steps = Vec::with_capacity(path.len() + 2);
         if let Some(item) = self.item {
@@ -162,7 +162,7 @@ impl<'a> Object<'a> {
         self.value.get(field)?.as_str()
     }
 
-    /// The kind, which every object must have beside its `apiVersion`.
+    /// The kind. Every object must have one, and an `apiVersion`.
     fn kind_text(&self) -> Result<&'a str> {
         if !self.value.is_object() {
             bail!(self.mistake(&[], "not a Kubernetes object"));
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_looked_for_further_out() {
+    fn a_missing_field_is_marked_at_the_key_around_it() {
         let text = "apiVersion: v1\nkind: Secret\nmetadata:\n  namespace: x\n";
         assert_eq!(mark(text, &["metadata", "name"]).unwrap(), (3, 1..9, "metadata".to_owned(), 1));
         assert_eq!(mark(text, &["spec", "a"]), None);

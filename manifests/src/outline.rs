@@ -1,4 +1,4 @@
-//! Where the values of a document stand in its text.
+//! Where the values of a document are in its text.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +10,7 @@ use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, Span, Struct
 use crate::position::ReadError;
 use crate::tree::Step;
 
-/// How deep collections may nest. The libraries that read values refuse more.
+/// How deep collections may nest. The libraries that read values refuse deeper nesting.
 const MAX_DEPTH: usize = 127;
 
 /// The longest key, in characters. YAML's own limit is 1,024, which JSON does not have.
@@ -26,7 +26,7 @@ fn options() -> Options {
     options
 }
 
-/// Refuses a text whose collections nest too deeply; it need not be valid.
+/// Refuses a text whose collections nest too deeply. The text need not be valid.
 pub(crate) fn refuse_depth(text: &str) -> Result<(), ReadError> {
     let error = Parser::new_from_str_with_options(text, options()).find_map(Result::err);
     match error {
@@ -38,44 +38,44 @@ pub(crate) fn refuse_depth(text: &str) -> Result<(), ReadError> {
     }
 }
 
-/// The places of all values of a document, from the outermost on, each before those within it.
+/// The places of all values of a document, each before those within it.
 #[derive(Default)]
 pub(crate) struct Outline {
     nodes: Vec<Node>,
     hasher: RandomState,
-    /// From a collection and a step to what is there. Made when a place is asked for.
+    /// From a collection and a step to the child. Built when a place is first needed.
     children: OnceLock<HashMap<(u32, u64), u32>>,
 }
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NodeStyle {
-    /// Text, or what a plain text stands for; nothing at all is null.
+    /// A text, a number, a boolean or null, which may be empty.
     Scalar,
-    /// A list or mapping in lines.
+    /// A list or mapping on lines of its own.
     Block,
     /// A list or mapping in brackets or braces.
     Flow,
-    /// The name of what stands elsewhere.
+    /// A reference to a value that is elsewhere.
     Alias,
 }
 
-/// Offsets in bytes, for which 32 bits do: files are bounded.
+/// Offsets are in bytes, and 32 bits are enough because the size of files is limited.
 struct Node {
     parent: u32,
-    /// The hash of its key, or its number in a list.
+    /// The hash of its key, or its index in a list.
     step: u64,
     key: Range<u32>,
     value: Range<u32>,
     style: NodeStyle,
 }
 
-/// A value, as it stands in the text.
+/// The place of a value in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NodePlace {
-    /// Its key, with quotes; none in a list.
+    /// Its key, with its quotes. An item of a list has none.
     pub(crate) key: Option<Range<usize>>,
-    /// Empty when nothing stands for it.
+    /// Empty if no text is written for it.
     pub(crate) value: Range<usize>,
     pub(crate) style: NodeStyle,
 }
@@ -88,7 +88,7 @@ impl NodePlace {
 }
 
 impl Outline {
-    /// The outline of a text; without any place when the parser of places does not understand it.
+    /// The outline of a text. It has no places if the parser of places does not understand the text.
     pub(crate) fn of(text: &str) -> Self {
         let mut builder = OutlineBuilder { text, open: Vec::new(), outline: Self::default() };
         for event in Parser::new_from_str_with_options(text, options()) {
@@ -109,7 +109,7 @@ impl Outline {
         self.place(node)
     }
 
-    /// The innermost value on a path that there is, and how many steps lead to it.
+    /// The innermost existing value on a path, and the number of steps to it.
     pub(crate) fn innermost(&self, path: &[Step<'_>]) -> Option<(NodePlace, usize)> {
         let mut node = 0;
         for (depth, step) in path.iter().enumerate() {
@@ -121,7 +121,7 @@ impl Outline {
         Some((self.place(node)?, path.len()))
     }
 
-    /// The comments of the text that it is of, each from its `#` to the end of its line.
+    /// The comments of the text that it describes, each from its `#` to the end of its line.
     pub(crate) fn comments(&self, text: &str) -> Vec<Range<usize>> {
         let mut comments = Vec::new();
         if self.nodes.is_empty() || !text.contains('#') {
@@ -140,7 +140,7 @@ impl Outline {
             }
             while written.next_if(|range| range.end <= hash).is_some() {}
             let is_in_text = written.peek().is_some_and(|range| {
-                // Behind the bar of a text in lines there may be a comment.
+                // A comment may follow the bar of a text on lines of its own.
                 let has_header = text[range.start..].starts_with(['|', '>']);
                 let is_header =
                     has_header && !text[range.start..hash.max(range.start)].contains('\n');
@@ -176,21 +176,21 @@ impl Outline {
     }
 }
 
-/// Makes an outline of the parser's events.
+/// Builds an outline from the parser's events.
 struct OutlineBuilder<'a> {
     text: &'a str,
-    /// The collections around the next event, from the outermost on.
+    /// The collections around the next event, the outermost first.
     open: Vec<OpenNode>,
     outline: Outline,
 }
 
-/// A collection whose end is still to come.
+/// A collection that has not ended yet.
 struct OpenNode {
     node: usize,
     is_mapping: bool,
-    /// In a mapping, the hash of the key whose value comes next, and where the key stands.
+    /// In a mapping, the hash of the key whose value comes next, and where the key is.
     key: Option<(u64, Range<usize>)>,
-    /// How many values it has so far.
+    /// The number of its values so far.
     count: u64,
     /// Where its last part ends.
     end: usize,
@@ -204,7 +204,7 @@ impl OutlineBuilder<'_> {
                 let range = self.range_of_scalar(span, style);
                 self.leaf(hash, NodeStyle::Scalar, range);
             }
-            // A key by another name is not found.
+            // A key that is an alias is not found.
             Event::Alias(_) => {
                 self.leaf(self.outline.hasher.hash_one(0), NodeStyle::Alias, range_of(span));
             }
@@ -235,7 +235,7 @@ impl OutlineBuilder<'_> {
             StructureStyle::Flow => NodeStyle::Flow,
         };
         if style == NodeStyle::Block && !is_mapping && !self.text[range.start..].starts_with('-') {
-            // A list that is indented as its key is begins behind its first dash.
+            // For a list that is indented like its key, the parser reports a start after the first dash.
             let before = self.text[..range.start].trim_end();
             if before.ends_with('-') {
                 range = before.len() - 1..before.len() - 1;
@@ -254,7 +254,7 @@ impl OutlineBuilder<'_> {
         self.close(end);
     }
 
-    /// Adds a value to the collection that is open.
+    /// Adds a value to the open collection.
     fn push(&mut self, style: NodeStyle, value: Range<usize>) -> usize {
         let (mut parent, mut step, mut key) = (u32::MAX, 0, 0..0);
         if let Some(last) = self.open.last_mut() {
@@ -267,14 +267,14 @@ impl OutlineBuilder<'_> {
         self.outline.nodes.len() - 1
     }
 
-    /// The last part of the collection that is open ends here.
+    /// Ends the last part of the open collection here.
     fn close(&mut self, end: usize) {
         if let Some(last) = self.open.last_mut() {
             last.end = last.end.max(end);
         }
     }
 
-    /// Where a scalar stands, without what follows it. Nothing at all stands behind the colon of its key.
+    /// Where a scalar is, without the text after it. An empty one is right after the colon of its key.
     fn range_of_scalar(&self, span: &Span, style: ScalarStyle) -> Range<usize> {
         let Range { start, end } = range_of(span);
         let key = self.open.last().and_then(|last| last.key.as_ref());
@@ -287,7 +287,7 @@ impl OutlineBuilder<'_> {
         if !matches!(style, ScalarStyle::Literal | ScalarStyle::Folded) {
             return start..start + self.text[start..end].trim_end().len();
         }
-        // The parser leaves out the bar and what stands behind it.
+        // The parser leaves out the bar and the rest of its line.
         let from = key.map_or(self.open.last().map_or(0, |last| last.end), |(_, key)| key.end);
         let before = self.text.get(from..start).unwrap_or_default();
         let header = [" |", " >"]
@@ -299,7 +299,7 @@ impl OutlineBuilder<'_> {
     }
 }
 
-/// How much of a text in lines of its own there is before a comment that is indented less.
+/// The length of a text on lines of its own, up to a comment that is indented less.
 fn length_of_lines(text: &str) -> usize {
     let Some((header, lines)) = text.split_once('\n') else { return text.trim_end().len() };
     let indent_of = |line: &str| line.len() - line.trim_start_matches(' ').len();
@@ -316,7 +316,7 @@ fn length_of_lines(text: &str) -> usize {
 }
 
 fn range_of(span: &Span) -> Range<usize> {
-    // Of a text every place has its offset.
+    // When the input is a text, every place has an offset.
     span.byte_range().unwrap_or_default()
 }
 

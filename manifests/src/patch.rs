@@ -1,4 +1,5 @@
-//! Fields of an object set, removed and renamed, and items added to its lists: what becomes of the tree.
+//! Patches that set, remove, rename and move fields of an object and add items to its lists, and their effect on the
+//! tree.
 
 use serde_json::{Map, Value};
 
@@ -6,41 +7,41 @@ use crate::document::Document;
 use crate::object::Object;
 use crate::tree::{OwnedStep, Step};
 
-/// The file could not be changed as it was asked without changing something else in it.
+/// The file could not be changed as requested without changing something else in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the file cannot be edited without changing something else in it")]
 pub struct NotEdited;
 
-/// One field of one object, or one list, and what becomes of it.
+/// A change to one field or one list of one object.
 #[derive(Clone, Debug)]
 pub struct Patch {
     document: usize,
-    /// Of a list, which the object is.
+    /// The index of the object in its list, if it is in one.
     pub(crate) item: Option<usize>,
-    /// The steps that lead to it, from the document on.
+    /// The steps from the document to the field.
     pub(crate) path: Vec<OwnedStep>,
     pub(crate) action: Action,
 }
 
-/// What becomes of a field.
+/// The change to a field.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Set(Value),
     Append(Value),
     Remove,
-    /// To another key, in the same place.
+    /// Gives it another key, in the same place.
     Rename(String),
-    /// To another path, from the document on.
+    /// Moves it to another path, from the document on.
     Move(Vec<OwnedStep>),
 }
 
 impl Patch {
-    /// Sets a field to a value, whether it is there or not; mappings around it are made when they are missing.
+    /// Sets a field to a value, whether it exists or not. Missing mappings around it are created.
     pub fn set<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], value: Value) -> Self {
         Self::new(object, path, Action::Set(value))
     }
 
-    /// Adds an item at the end of a list, which is made when it is missing.
+    /// Adds an item at the end of a list. A missing list is created.
     pub fn append<'a>(
         object: &Object<'_>,
         path: &[impl Into<Step<'a>> + Copy],
@@ -49,21 +50,22 @@ impl Patch {
         Self::new(object, path, Action::Append(item))
     }
 
-    /// Removes a field, if it is there.
+    /// Removes a field, if it exists.
     pub fn remove<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy]) -> Self {
         Self::new(object, path, Action::Remove)
     }
 
-    /// Gives a field, if it is there, another key. Its value, its comments and its place stay.
+    /// Gives a field another key, if it exists. Its value, its comments and its place stay.
     pub fn rename<'a>(object: &Object<'_>, path: &[impl Into<Step<'a>> + Copy], key: &str) -> Self {
         Self::new(object, path, Action::Rename(key.to_owned()))
     }
 
-    /// Moves a field, if it exists, to another path in the same object; mappings around it are made when they are
-    /// missing. Comments in, behind and directly above it go along.
+    /// Moves a field, if it exists, to another path in the same object. Missing mappings around it are created.
+    /// Comments in, after and directly above the field move with it.
     ///
-    /// The field stays in its place in the text where only its own mapping lacks the first missing key. Otherwise it
-    /// becomes the last one of the innermost mapping that exists. A mapping that meets another gives it its keys.
+    /// If only the field's own mapping lacks the first missing key, the field keeps its place in the text. Otherwise
+    /// it becomes the last one of the innermost existing mapping. If a mapping is moved to an existing mapping, the
+    /// existing one gets its keys.
     pub fn move_to<'a>(
         object: &Object<'_>,
         from: &[impl Into<Step<'a>> + Copy],
@@ -87,7 +89,7 @@ impl Patch {
         self
     }
 
-    /// The same patch of another object, unless it has something else in the field.
+    /// The same patch for another object, unless the field has another value there.
     pub fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Self> {
         let within = self.path.get(old.steps_of(&[]).len()..)?;
         let field = |object: &Object<'_>| {
@@ -109,12 +111,12 @@ impl Patch {
         self.path[..depth].iter().map(OwnedStep::as_step)
     }
 
-    /// What is at a part of its path.
+    /// The value after the first `depth` steps of its path.
     pub(crate) fn value_at<'a>(&self, tree: &'a Value, depth: usize) -> Option<&'a Value> {
         self.steps(depth).try_fold(tree, |value, step| step.of(value))
     }
 
-    /// Does to a tree what is done to its text.
+    /// Changes a tree as its text is changed.
     pub(crate) fn apply_to(&self, document: &mut Value) -> Result<(), NotEdited> {
         if let Action::Move(to) = &self.action {
             return match self.value_at(document, self.path.len()) {
@@ -155,7 +157,7 @@ impl Patch {
         Ok(())
     }
 
-    /// Whether a document with this tree is not yet as the patch makes it.
+    /// Whether the patch changes a document with this tree.
     pub(crate) fn changes(&self, tree: &Value) -> bool {
         let old = self.value_at(tree, self.path.len());
         match &self.action {
@@ -169,7 +171,7 @@ impl Patch {
         }
     }
 
-    /// The mapping that a new key is added to, if it has others.
+    /// The mapping that gets a new key, if it already has others.
     pub(crate) fn mapping_added_to(&self, tree: &Value) -> Option<&[OwnedStep]> {
         let (_, parents) = self.path.split_last()?;
         let mapping = self.value_at(tree, parents.len())?.as_object()?;
@@ -178,7 +180,7 @@ impl Patch {
         (is_set && is_new && !mapping.is_empty()).then_some(parents)
     }
 
-    /// Whether one scalar takes the place of another.
+    /// Whether the patch replaces one scalar with another.
     pub(crate) fn is_exchange(&self, tree: &Value) -> bool {
         let is_scalar = |value: &Value| !value.is_object() && !value.is_array();
         let old = self.value_at(tree, self.path.len());
@@ -186,7 +188,7 @@ impl Patch {
     }
 }
 
-/// Moves a field of a tree.
+/// Moves a field within a tree.
 fn move_in(document: &mut Value, from: &[OwnedStep], to: &[OwnedStep]) -> Result<(), NotEdited> {
     let (last, parents) = from.split_last().ok_or(NotEdited)?;
     let mut parent = &mut *document;
@@ -219,7 +221,7 @@ fn move_in(document: &mut Value, from: &[OwnedStep], to: &[OwnedStep]) -> Result
     Ok(())
 }
 
-/// The child that is there, or is made: null in a mapping.
+/// The existing child, or in a mapping a new one that is null.
 fn child_to_be<'a>(value: &'a mut Value, step: &OwnedStep) -> Result<&'a mut Value, NotEdited> {
     match step {
         OwnedStep::Key(key) => {

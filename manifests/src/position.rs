@@ -1,4 +1,4 @@
-//! Places in files, and mistakes at them, for people.
+//! Places in files and mistakes at these places, for people.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use crate::tree::{Step, path_text};
 pub struct Position {
     /// The name of the file.
     pub file: String,
-    /// Documents that are empty do not count.
+    /// The number of the document. Empty documents do not count.
     pub document: usize,
-    /// In a list of objects.
+    /// The number of the item in a list of objects.
     pub item: Option<usize>,
     /// The line.
     pub line: usize,
-    /// In characters, where it is known.
+    /// The column in characters, if it is known.
     pub column: Option<usize>,
 }
 
@@ -33,13 +33,13 @@ impl fmt::Display for Position {
     }
 }
 
-/// A mistake in a manifest, and where it is. Found in an error by those who tell the place in a form of their own.
+/// A mistake in a manifest, and where it is. Callers that print the place in their own form find it in the error.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{position}: {what}")]
 pub struct MistakeAt {
     /// Where it is.
     pub position: Position,
-    /// What it is: a fixed phrase, behind the path of a field.
+    /// What is wrong: a fixed phrase, after the path of a field if there is one.
     pub what: String,
 }
 
@@ -53,7 +53,7 @@ impl MistakeAt {
     }
 }
 
-/// What is wrong with a text, and in which line and column of it, both counted from 1.
+/// What is wrong with a text, and its line and column in the text, both counted from 1.
 #[derive(Debug)]
 pub(crate) struct ReadError {
     pub(crate) what: &'static str,

@@ -10,25 +10,25 @@ use crate::patch::NotEdited;
 use crate::tree::OwnedStep;
 use crate::write;
 
-/// One field, where it is and where it goes.
+/// A field with its old and its new path.
 pub(crate) struct Move<'a> {
     pub(crate) layout: &'a Layout<'a>,
     pub(crate) from: &'a [OwnedStep],
     pub(crate) to: &'a [OwnedStep],
 }
 
-/// The field in a mapping in block style: whole lines.
+/// The whole lines of a field in a mapping in block style.
 struct FieldLines {
-    /// The comments above the key, in lines of their own.
+    /// The comments above the key, on lines of their own.
     above: Range<usize>,
     key: Range<usize>,
-    /// Behind the value, a comment behind it, and comments below it that are indented further than its key.
+    /// The end of the value, of a comment after it, and of comments below it that are indented further than its key.
     end: usize,
     indent: usize,
 }
 
 impl Move<'_> {
-    /// What changes in the text. The field exists.
+    /// The edits of the text. The field must exist.
     pub(crate) fn edits(&self) -> Result<Vec<TextEdit>, NotEdited> {
         if self.to.starts_with(self.from) {
             return Err(NotEdited);
@@ -54,7 +54,7 @@ impl Move<'_> {
         self.layout.value_at(self.from).ok_or(NotEdited)
     }
 
-    /// In its own place, with other keys before the same value.
+    /// Replaces the key with other keys in the same place.
     fn renamed(&self, keys: &[OwnedStep]) -> Result<Vec<TextEdit>, NotEdited> {
         let layout = self.layout;
         let (last, outer) = keys.split_last().ok_or(NotEdited)?;
@@ -81,7 +81,7 @@ impl Move<'_> {
         }
     }
 
-    /// At the end of another mapping, below new keys where `missing` has more than one.
+    /// Moves the field to the end of another mapping, below new keys if `missing` has more than one.
     fn put(
         &self,
         mapping: &[OwnedStep],
@@ -105,7 +105,7 @@ impl Move<'_> {
         Ok(vec![self.cut()?, self.paste(mapping, &new)?])
     }
 
-    /// Its keys at the end of a mapping that exists.
+    /// Moves its keys to the end of an existing mapping.
     fn merged(&self, mapping: &[OwnedStep]) -> Result<Vec<TextEdit>, NotEdited> {
         let layout = self.layout;
         let value = self.value()?;
@@ -174,7 +174,7 @@ impl Move<'_> {
         }
     }
 
-    /// The field as lines of block style, indented by this much, without the last line break.
+    /// The field as lines in block style with this indent, without the last line break.
     fn as_lines(&self, name: &OwnedStep, indent: usize) -> Result<Zeroizing<String>, NotEdited> {
         let layout = self.layout;
         match self.layout.style_of(self.parent()?)? {
@@ -202,7 +202,7 @@ impl Move<'_> {
         }
     }
 
-    /// The field as it is in braces.
+    /// The field as it is written in braces.
     fn as_flow(&self, name: &OwnedStep) -> Result<Zeroizing<String>, NotEdited> {
         let layout = self.layout;
         let key = layout.key_of(self.from)?;
@@ -221,7 +221,7 @@ impl Move<'_> {
         Ok(new)
     }
 
-    /// The lines of the field, which begins its line.
+    /// The lines of the field. It must begin its line.
     fn lines(&self) -> Result<FieldLines, NotEdited> {
         let layout = self.layout;
         let key = layout.key_of(self.from)?;
@@ -250,7 +250,7 @@ impl Move<'_> {
         Ok(FieldLines { above: start..line_start, key, end, indent })
     }
 
-    /// The end of the line, or of the last line below it that has only a comment and is indented further.
+    /// The end of the line, or of the last line below it with only a comment that is indented further.
     fn end_below(&self, offset: usize, indent: usize) -> usize {
         let layout = self.layout;
         let mut end = layout.line_end(offset);
@@ -270,7 +270,7 @@ impl Move<'_> {
         end
     }
 
-    /// Writes keys, each on a line below the one before; how far what follows is indented.
+    /// Writes keys, each on a line below the one before. Returns the indent of the next line.
     fn push_keys(
         &self,
         new: &mut String,
@@ -285,7 +285,7 @@ impl Move<'_> {
         Ok(indent + keys.len() * unit)
     }
 
-    /// By how much the document indents.
+    /// The width of one indentation level in the document.
     fn unit(&self) -> usize {
         let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
         let lines = self.layout.text.lines();
@@ -293,7 +293,7 @@ impl Move<'_> {
         lines.map(indent).find(|indent| *indent > 0).unwrap_or(2)
     }
 
-    /// The last key, spelled as the old one if it is the same.
+    /// The last key, spelled like the old one if it is the same.
     fn last_key(&self, old: &Range<usize>, new: &OwnedStep) -> Result<String, NotEdited> {
         let text = &self.layout.text[old.clone()];
         if self.from.last() == Some(new) {
@@ -322,7 +322,7 @@ fn spelled(step: &OwnedStep) -> Result<String, NotEdited> {
     if write::is_plain(key) { Ok(key.to_owned()) } else { quoted(step) }
 }
 
-/// The keys and values of a mapping as they are in braces.
+/// The keys and values of a mapping as they are written in braces.
 fn inside_of(value: &Value) -> Zeroizing<String> {
     let text = Zeroizing::new(value.to_string());
     Zeroizing::new(text[1..text.len() - 1].to_owned())
@@ -332,7 +332,7 @@ fn push_indent(text: &mut String, indent: usize) {
     text.extend(std::iter::repeat_n(' ', indent));
 }
 
-/// A text whose lines, but for the first, are indented otherwise: by as much more or less as `new` is than `old`.
+/// The text with the indent of all lines except the first changed by the difference between `old` and `new`.
 fn shifted(text: &str, old: usize, new: usize) -> Result<Zeroizing<String>, NotEdited> {
     let lines = text.split_inclusive('\n').count();
     let mut shifted = Zeroizing::new(String::with_capacity(text.len() + lines * new));
@@ -354,7 +354,7 @@ fn shifted(text: &str, old: usize, new: usize) -> Result<Zeroizing<String>, NotE
     Ok(shifted)
 }
 
-/// The same for all lines.
+/// The same for all lines, including the first.
 fn shifted_lines(text: &str, old: usize, new: usize) -> Result<Zeroizing<String>, NotEdited> {
     let whole = Zeroizing::new(["\n", text].concat());
     Ok(Zeroizing::new(shifted(&whole, old, new)?[1..].to_owned()))
@@ -421,7 +421,7 @@ mod tests {
                 "t: {k: y}\nu: {b: 1, \"v\": {s: {a: x}}}\n",
             ),
             ("s:\n  a: x\nu: {b: 1}\n", &[("s", "u.v")], "u: {b: 1, \"v\": {\"a\":\"x\"}}\n"),
-            // Into a mapping that exists.
+            // To an existing mapping.
             (
                 "# a\ns: # b\n  # c\n  k: x # d\n  # e\nt:\n    # f\n    l: y\nu: 1\n",
                 &[("s", "t")],
@@ -430,7 +430,7 @@ mod tests {
             ("s: {k: x, l: w}\nt:\n  m: z\n", &[("s", "t")], "t:\n  m: z\n  k: x\n  l: w\n"),
             ("s: {k: x}\nt: {m: z}\n", &[("s", "t")], "t: {m: z, k: x}\n"),
             ("s:\n  k: x\nt: {m: z}\n", &[("s", "t")], "t: {m: z, \"k\":\"x\"}\n"),
-            // What does not exist stays where it is.
+            // A missing field is not moved.
             ("s: x\n", &[("t", "s.u")], "s: x\n"),
         ] {
             for line_break in ["\n", "\r\n"] {

@@ -8,12 +8,12 @@ use crate::object::Kinds;
 
 pub(crate) const KINDS: Kinds = Kinds { lists: &[("v1", "List")], own_group: "bulla.dev" };
 
-/// A file of this text.
+/// A file with this text.
 pub(crate) fn file(text: &str) -> ManifestFile {
     parse(text).unwrap()
 }
 
-/// A file of this text, or what is wrong with it.
+/// A file with this text, or the error.
 pub(crate) fn parse(text: &str) -> anyhow::Result<ManifestFile> {
     ManifestFile::parse(Input { name: "f".into(), bytes: Zeroizing::new(text.into()) }, KINDS)
 }

@@ -12,18 +12,18 @@ use crate::input::{Input, MAX_FILE_BYTES};
 use crate::position::{MistakeAt, Position, ReadError};
 use crate::values;
 
-/// The most documents that a file may hold.
+/// The most documents in a file.
 const MAX_DOCUMENTS: usize = 20_000;
 
-/// A part of a text that holds one document, or several of JSON.
+/// A part of a text that holds one YAML document, or one or more JSON documents.
 #[derive(Debug, PartialEq, Eq)]
 struct Chunk {
     range: Range<usize>,
-    /// Where the content begins that is neither blank, comment, directive nor marker.
+    /// Where the content begins, after blanks, comments, directives and the marker.
     content: Option<usize>,
 }
 
-/// All documents of a file: at least one, each a whole tree.
+/// All documents of a file, at least one.
 pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Document>> {
     let mut parts = Parts { source, documents: Vec::new() };
     for Chunk { range, content } in chunks(&source.text) {
@@ -51,7 +51,7 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Document>> {
     Ok(parts.documents)
 }
 
-/// Where the documents of a JSON text end; none when it is no JSON, and so perhaps YAML's flow style.
+/// Where the documents of a JSON text end, or `None` if it is not JSON. It may then be YAML in flow style.
 fn ends_of_json(text: &str) -> Option<Vec<usize>> {
     let mut ends = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
@@ -62,7 +62,7 @@ fn ends_of_json(text: &str) -> Option<Vec<usize>> {
     Some(ends)
 }
 
-/// The documents that were read so far.
+/// The documents read so far.
 struct Parts<'a> {
     source: &'a Arc<Source>,
     documents: Vec<Document>,
@@ -101,7 +101,7 @@ impl Parts<'_> {
     }
 }
 
-/// The file as text, refused when no YAML or JSON can be in it.
+/// The file as text. It is refused if it cannot be YAML or JSON.
 pub(crate) fn source_of(input: Input) -> Result<Arc<Source>> {
     let bytes = &input.bytes[..];
     if bytes.len() > MAX_FILE_BYTES {
@@ -166,7 +166,7 @@ fn chunks(text: &str) -> Vec<Chunk> {
     chunks
 }
 
-/// What follows `marker` in a line that begins with it.
+/// The rest of a line that begins with `marker`.
 fn marked<'a>(line: &'a str, marker: &str) -> Option<&'a str> {
     line.strip_prefix(marker)
         .filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(documents[0].position(&path).line, 5);
     }
 
-    /// Every path in a tree, and one to a key that is not there beside each.
+    /// Every path in a tree, and for each mapping a path to a missing key.
     fn paths(value: &Value, path: &[Step<'static>], paths: &mut Vec<Vec<Step<'static>>>) {
         let with = |step: Step<'static>| [path, &[step]].concat();
         paths.push(path.to_vec());
@@ -271,7 +271,7 @@ mod tests {
                     let key = document.key_at(&path);
                     match path.last() {
                         Some(Step::Key("none")) => assert_eq!(key, None, "{path:?} in {text}"),
-                        // What an alias stands for is written elsewhere.
+                        // The value of an alias is written elsewhere.
                         Some(Step::Key(_))
                             if text.contains("*b")
                                 && path.contains(&Step::Key("d"))
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused() {
+    fn bytes_that_are_not_text_are_refused() {
         let error = parse_bytes(b"a: 1\nb: \xff").err().unwrap().to_string();
         assert_eq!(error, "f: line 2, column 4: not UTF-8");
     }

@@ -7,7 +7,7 @@ use zeroize::Zeroize;
 pub struct Tree(Value);
 
 impl Tree {
-    /// Takes over a tree, to wipe it.
+    /// Takes a tree, to wipe it when dropped.
     pub fn new(value: Value) -> Self {
         Self(value)
     }
@@ -17,12 +17,12 @@ impl Tree {
         &self.0
     }
 
-    /// The tree, to be changed in place.
+    /// The tree, for changes in place.
     pub(crate) fn value_mut(&mut self) -> &mut Value {
         &mut self.0
     }
 
-    /// The tree without this guard, for another one.
+    /// Moves the tree out of this guard and into another.
     pub(crate) fn take(&mut self) -> Value {
         self.0.take()
     }

@@ -1,8 +1,8 @@
-//! The values of a document: no key twice, no tags, bounded, wiped.
+//! The values of a document: no duplicate keys, no tags, bounded in size, wiped.
 //!
-//! What we hold is wiped: the file's bytes, its text and the tree. What the YAML and JSON libraries hold
-//! while they parse (token, event and escape buffers, freed without being overwritten) is beyond our reach,
-//! as is memory that the operating system swapped out.
+//! This crate wipes what it holds: the file's bytes, its text and the tree. It cannot wipe what the YAML and
+//! JSON libraries hold while they parse (token, event and escape buffers, freed without being overwritten),
+//! nor memory that the operating system swapped out.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,18 +14,18 @@ use crate::outline;
 use crate::position::ReadError;
 use crate::tree::Tree;
 
-/// How much a document may take in memory beside eight times its text.
+/// The memory that a document may take in addition to eight times its text.
 const SPARE_BYTES: usize = 48 * 1024 * 1024;
 
-/// What a value without its text is reckoned at, and what a mapping takes beside: a node of its tree.
+/// The memory counted for a value without its text, and the extra memory for a mapping: a node of its tree.
 const NODE_BYTES: usize = 32;
 const MAPPING_BYTES: usize = 640;
 
-/// How deep brackets may nest. The YAML library refuses less, but its time grows with the square of the depth.
+/// How deep brackets may nest. The YAML library has a limit too, but its time grows with the square of the depth.
 const MAX_DEPTH: usize = 127;
 
-/// Whether so many brackets are open at once, or so many dashes and question marks stand in a row, that they may nest
-/// too deeply; those in texts are counted too.
+/// Whether so many brackets are open at once, or so many dashes and question marks follow one another, that they may
+/// nest too deeply. Those inside texts are counted too.
 fn may_be_deep(text: &str) -> bool {
     let (mut depth, mut indicators) = (0_usize, 0_usize);
     text.bytes().any(|byte| {
@@ -70,7 +70,7 @@ pub(crate) fn parse_json(text: &str) -> Result<Tree, ReadError> {
     })
 }
 
-/// The YAML library's fixed phrases, in words that help. Every other message of it is dropped.
+/// Replaces the YAML library's fixed phrases with helpful ones. Its other messages are dropped.
 fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
     const TAB: &str = "not valid YAML: indented with a tab; use spaces";
     const PHRASES: [(&str, &str); 14] = [
@@ -105,7 +105,8 @@ fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
     }
 }
 
-/// Where a value is tagged `!!binary`. The library takes it for text, and its base64 would be sealed as such.
+/// Where a value is tagged `!!binary`. The library reads it as text, so its base64 would be sealed as if it were the
+/// value.
 fn binary_tag(text: &str) -> Option<(usize, usize)> {
     text.match_indices("!!binary").find_map(|(offset, _)| {
         let line_start = text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
@@ -116,7 +117,7 @@ fn binary_tag(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// What is kept while one document is read.
+/// The state while one document is read.
 struct ValueReader {
     bytes_left: Cell<usize>,
     complaint: Cell<Option<&'static str>>,
@@ -131,7 +132,7 @@ impl ValueReader {
         ValueSeed(self)
     }
 
-    /// An error whose own text never leaves this file.
+    /// An error whose own text is dropped; only `complaint` leaves this file.
     fn refuse<E: de::Error>(&self, complaint: &'static str) -> E {
         self.complaint.set(Some(complaint));
         E::custom(complaint)
@@ -200,7 +201,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
         self.visit_f64(0.0)
     }
 
-    /// No field that is read holds a fraction; that it is a number is all that is told of it.
+    /// No field that is read holds a fraction, so it only matters that the value is a number.
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
         self.0.spend(0)?;
         Ok(Value::Number(Number::from_f64(value).unwrap_or_else(|| Number::from(0))))
@@ -213,7 +214,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         self.0.spend(0)?;
-        // Inside a `Tree` from the beginning, so that an error further on wipes what was read.
+        // In a `Tree` from the beginning, so that a later error wipes the values that were read.
         let mut tree = Tree::new(Value::Array(Vec::new()));
         while let Some(value) = access.next_element_seed(ValueSeed(self.0))? {
             if let Value::Array(values) = tree.value_mut() {
@@ -245,7 +246,7 @@ impl<'de> Visitor<'de> for ValueSeed<'_> {
     }
 }
 
-/// A key, refused where it stands when it is not text or was there before.
+/// A key. It is refused at its place if it is not text or is a duplicate.
 struct KeySeed<'a> {
     reader: &'a ValueReader,
     earlier: &'a Map<String, Value>,
@@ -262,7 +263,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
 impl<'de> Visitor<'de> for KeySeed<'_> {
     type Value = String;
 
-    /// Asked for when the key is anything but text, for a message that is then dropped.
+    /// Called when the key is not text, for a message that is then dropped.
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.reader.complaint.set(Some("the key is not text; quote it"));
         f.write_str("a key")

@@ -1,25 +1,25 @@
 //! Writing manifests as YAML.
 //!
-//! A writer of our own, because what we write is read by others: by kubectl, Argo CD and Flux through
-//! parsers of YAML 1.1, for which `yes`, `1_000` and `0x1F` are no text. So a text is written plain only
-//! when no parser can take it for anything else. It is also the way to keep plaintext in one buffer.
+//! This crate has its own writer, because kubectl, Argo CD and Flux read the result with parsers of YAML 1.1,
+//! which do not read `yes`, `1_000` and `0x1F` as text. So a text is written without quotes only if no parser can
+//! read it as anything else. The writer also keeps plaintext in one buffer.
 
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// How texts of several lines are written.
+/// How texts with several lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lines {
-    /// With escapes, each text on one line.
+    /// On one line, with escapes.
     Escaped,
-    /// As they are, below their key, where that is possible.
+    /// Unchanged below their key, where possible.
     Literal,
 }
 
 /// Documents with `---` between them.
 pub fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<Vec<u8>> {
     let documents: Vec<&Value> = documents.into_iter().collect();
-    // Reserved at once, so that the buffer does not grow and leave copies behind.
+    // Reserves everything at once, so that the buffer does not grow and leave copies behind.
     let capacity = documents.iter().map(|document| 8 + reserve(document, 0)).sum();
     let mut yaml = Zeroizing::new(String::with_capacity(capacity));
     for (index, document) in documents.into_iter().enumerate() {
@@ -32,7 +32,7 @@ pub fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<
     Zeroizing::new(std::mem::take(&mut *yaml).into_bytes())
 }
 
-/// The parts of one document, one below the other, for people: texts of several lines stand as they are.
+/// The parts of one document, one below the other, for people: texts with several lines are written unchanged.
 pub fn to_readable_yaml<'a>(parts: impl IntoIterator<Item = &'a Value>) -> Zeroizing<String> {
     let parts: Vec<&Value> = parts.into_iter().collect();
     let capacity = parts.iter().map(|part| reserve(part, 0)).sum();
@@ -42,9 +42,9 @@ pub fn to_readable_yaml<'a>(parts: impl IntoIterator<Item = &'a Value>) -> Zeroi
     yaml
 }
 
-/// No fewer bytes than `value` takes.
+/// At least as many bytes as `value` takes.
 fn reserve(value: &Value, depth: usize) -> usize {
-    // `\u001f` is the longest escape; of a text that stands as it is, each line is indented.
+    // `\u001f` is the longest escape. In a text that is written unchanged, each line is indented.
     let text = |text: &str| 6 * text.len() + text.matches('\n').count() * 2 * depth + 8;
     let line = 2 * depth + 8;
     match value {
@@ -63,7 +63,7 @@ fn reserve(value: &Value, depth: usize) -> usize {
     }
 }
 
-/// Writes what follows a key and its colon, or a whole document.
+/// Writes the value after a key and its colon, or a whole document.
 fn write_value(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
     match value {
         Value::Object(map) if !map.is_empty() => {
@@ -108,7 +108,7 @@ fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize,
     write_value(yaml, value, depth + 1, lines);
 }
 
-/// Writes what follows the dash of an item: a mapping begins on the same line.
+/// Writes the value after the dash of an item. A mapping begins on the same line.
 fn write_item(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
     let Value::Object(map) = value else { return write_value(yaml, value, depth + 1, lines) };
     if map.is_empty() {
@@ -123,15 +123,15 @@ fn write_item(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
     }
 }
 
-/// Whether a text has lines that can be written as they are: all of it prints, and no line break is any but LF.
+/// Whether a text has several lines and can be written unchanged: all of it is printable, and every line break is LF.
 fn is_literal(text: &str) -> bool {
     let has_lines = text.trim_end_matches('\n').contains('\n');
-    // The parser tells blanks at the beginning of a line from its indentation only by the first line's.
+    // Only the first line's indentation tells the parser which blanks at the beginning of a line are text.
     let is_flush = !text.starts_with([' ', '\t', '\n']);
     has_lines && is_flush && !text.chars().any(|it| it != '\n' && it != '\t' && is_escaped(it))
 }
 
-/// Writes what follows a key and its colon; how many line breaks end the text stands behind the bar.
+/// Writes a text after a key and its colon. The sign after the bar says how many line breaks end the text.
 fn write_literal(yaml: &mut String, text: &str, depth: usize) {
     let body = text.trim_end_matches('\n');
     yaml.push_str(match text.len() - body.len() {
@@ -173,7 +173,7 @@ fn write_text(yaml: &mut String, text: &str) {
     yaml.push('"');
 }
 
-/// Line breaks of YAML 1.1, the byte order mark and everything that is not printable.
+/// Line breaks of YAML 1.1, the byte order mark and all characters that are not printable.
 fn is_escaped(character: char) -> bool {
     matches!(
         character,
@@ -187,7 +187,7 @@ fn is_escaped(character: char) -> bool {
     )
 }
 
-/// Whether every parser takes `text` for itself without quotes.
+/// Whether every parser reads `text` without quotes as that text.
 pub(crate) fn is_plain(text: &str) -> bool {
     const WORDS: [&str; 11] =
         ["y", "yes", "n", "no", "on", "off", "true", "false", "null", "nan", "inf"];
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_several_lines_is_readable_and_comes_back_as_it_was() {
+    fn a_text_with_several_lines_is_readable_and_reads_back_unchanged() {
         let texts = [
             "a\nb",
             "a\nb\n",
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_comes_back_as_it_was() {
+    fn every_text_reads_back_unchanged() {
         let texts = [
             "",
             " ",

@@ -1,4 +1,4 @@
-//! A file that was changed means what was asked for, and every byte outside of the change stays.
+//! A changed file has the requested values, and every byte outside the change stays.
 
 #![no_main]
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const KINDS: Kinds = Kinds { lists: &[("v1", "List")], own_group: "bulla.dev" };
 
-/// New values: texts that other parsers take for something else, and values on several lines.
+/// New values: texts that other parsers do not read as text, and values on several lines.
 fn new_value(choice: u8) -> Value {
     match choice % 10 {
         0 => json!("YWdlLWVuY3J5cHRpb24="),
@@ -43,8 +43,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let added = if choice > 200 { vec![json!({"kind": "New"})] } else { Vec::new() };
     let Ok(new) = file.changed(&[patch], &added) else { return };
-    // What it says of itself is true of its bytes.
-    let again = parse(&new.bytes()).expect("what was written is read again");
+    // Its bytes have the documents that it claims.
+    let again = parse(&new.bytes()).expect("the new file is read again");
     let (place, item) = object.place();
     let document = again.documents()[place - 1].value();
     let new_object = item.map_or(Some(document), |item| document.get("items")?.get(item));
@@ -63,7 +63,7 @@ fn parse(bytes: &[u8]) -> Option<ManifestFile> {
     ManifestFile::parse(Input { name: "f".into(), bytes: bytes.to_vec().into() }, KINDS).ok()
 }
 
-/// Before the key that a change is about nothing changes, nor in the documents behind it.
+/// Nothing changes before the line of the key that is set or renamed.
 fn outside_stays(old: &[u8], new: &[u8], object: &Object<'_>, path: &[Step<'_>], action: u8) {
     let same = old.iter().zip(new).take_while(|(old, new)| old == new).count();
     if let (0 | 3, Some(mark)) = (action, object.mark(path))

@@ -1,4 +1,4 @@
-//! Arbitrary bytes are refused or read; what is read keeps every byte, and every place in it is where its key is.
+//! Arbitrary bytes are refused or read. A file that is read keeps every byte, and every place in it is that of its key.
 
 #![no_main]
 
