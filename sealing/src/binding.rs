@@ -196,6 +196,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_scope_is_read_only_from_its_own_word() {
+        for scope in [Scope::Strict, Scope::Namespace, Scope::Cluster] {
+            assert_eq!(scope.as_str().parse::<Scope>(), Ok(scope));
+        }
+        for word in ["", "Strict", "strict ", "global"] {
+            assert!(word.parse::<Scope>().is_err(), "{word}");
+        }
+    }
+
+    #[test]
     fn every_binding_has_one_encoding_that_parses_back() {
         let address = ValueAddress::new("prod", "db.internal", "tls.crt").unwrap();
         for scope in [Scope::Strict, Scope::Namespace, Scope::Cluster] {

@@ -87,6 +87,12 @@ mod tests {
     }
 
     #[test]
+    fn a_fingerprint_is_also_debugged_as_hex_digits() {
+        let fingerprint: Fingerprint = "3f9a1c5e7b2d4a60".parse().unwrap();
+        assert_eq!(format!("{fingerprint:?}"), "3f9a1c5e7b2d4a60");
+    }
+
+    #[test]
     fn other_spellings_are_refused() {
         for text in
             ["", "3f9a1c5e7b2d4a6", "3F9A1C5E7B2D4A60", "+f9a1c5e7b2d4a60", "3f9a1c5e7b2d4a600"]

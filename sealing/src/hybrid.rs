@@ -252,3 +252,15 @@ impl Kem for StrictXWing {
         Ok((SharedSecret(shared_secret.0), encapsulated))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expanded_key_is_written_as_its_seed() {
+        let mut written = [0_u8; 32];
+        Expanded::new(&[7; 32]).write_exact(&mut written);
+        assert_eq!(written, [7; 32]);
+    }
+}

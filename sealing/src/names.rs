@@ -34,4 +34,14 @@ mod tests {
         assert!(is_data_key(&"A".repeat(253)) && !is_data_key(&"A".repeat(254)));
         assert!(is_data_key(".dockerconfigjson") && !is_data_key("..data") && !is_data_key("."));
     }
+
+    #[test]
+    fn a_dns_label_has_letters_and_digits_and_hyphens_only_between_them() {
+        for text in ["a", "0", "eu-1", "1-a", "a--b"] {
+            assert!(is_dns_label(text), "{text}");
+        }
+        for text in ["", "-", "-a", "a-", "A", "a.b", "a_b", "a b", "ä"] {
+            assert!(!is_dns_label(text), "{text}");
+        }
+    }
 }

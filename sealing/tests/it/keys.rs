@@ -217,14 +217,36 @@ fn low_order_recipients_are_refused() {
 }
 
 #[test]
+fn key_types_have_the_words_of_flags_and_messages() {
+    let words = KEY_TYPES.map(|key_type| (key_type.as_str(), key_type.to_string()));
+    assert_eq!(words, [("hybrid", "hybrid".to_owned()), ("x25519", "x25519".to_owned())]);
+}
+
+#[test]
+fn recipients_of_different_identities_are_not_equal() {
+    for key_type in KEY_TYPES {
+        let [one, other] = [(); 2].map(|()| Identity::generate(key_type).unwrap().recipient());
+        assert_ne!(one, other);
+    }
+}
+
+#[test]
+fn a_recipient_is_debugged_as_its_fingerprint() {
+    let recipient: Recipient = pair(HYBRID).0.parse().unwrap();
+    assert_eq!(format!("{recipient:?}"), format!("Recipient({})", recipient.fingerprint()));
+}
+
+#[test]
 fn keyring_holds_each_identity_once_until_it_is_removed() {
-    let (_, text) = pair(X25519);
+    let (recipient, text) = pair(X25519);
+    let recipient: Recipient = recipient.parse().unwrap();
     let mut keyring = Keyring::new();
-    assert!(keyring.is_empty());
+    assert!(keyring.is_empty() && !keyring.is_held(recipient.fingerprint()));
     let fingerprint = keyring.insert(Identity::parse(text).unwrap());
     assert_eq!(keyring.insert(Identity::parse(text).unwrap()), fingerprint);
     assert_eq!(keyring.fingerprints().collect::<Vec<_>>(), [fingerprint]);
-    assert!(keyring.is_held(fingerprint));
+    assert_eq!(keyring.recipients().collect::<Vec<_>>(), [recipient]);
+    assert!(keyring.is_held(fingerprint) && !keyring.is_empty());
     assert!(keyring.remove(fingerprint) && !keyring.remove(fingerprint) && keyring.is_empty());
 }
 
