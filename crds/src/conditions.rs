@@ -254,6 +254,39 @@ mod tests {
     }
 
     #[test]
+    fn every_condition_has_the_reason_and_message_of_its_situation() {
+        let reason = Reason::Damaged;
+        let message = "key password: damaged".to_owned();
+        for situation in [
+            Situation::Done { reason, message: message.clone() },
+            Situation::Retrying { reason, message: message.clone() },
+            Situation::NeedsPerson { reason, message: message.clone() },
+        ] {
+            for condition in situation.conditions(1, &[], Timestamp::UNIX_EPOCH) {
+                assert_eq!(condition.reason, "Damaged");
+                assert_eq!(condition.message, message);
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_is_printed_as_its_word() {
+        assert_eq!(Reason::NoActiveKey.to_string(), "NoActiveKey");
+    }
+
+    #[test]
+    fn a_condition_is_true_only_if_it_is_present_with_status_true() {
+        let ready = |status: &str| {
+            [condition(READY, status, "Unsealed", "", 1, &[], Timestamp::UNIX_EPOCH)]
+        };
+        assert!(is_true(&ready("True"), READY));
+        assert!(!is_true(&ready("False"), READY));
+        assert!(!is_true(&ready("Unknown"), READY));
+        assert!(!is_true(&ready("True"), STALLED));
+        assert!(!is_true(&[], READY));
+    }
+
+    #[test]
     fn an_unchanged_situation_has_equal_conditions() {
         let stuck = Situation::NeedsPerson { reason: Reason::Damaged, message: String::new() };
         let first = stuck.conditions(1, &[], Timestamp::UNIX_EPOCH);

@@ -478,4 +478,69 @@ mod tests {
         let fingerprint = identity.recipient().fingerprint();
         assert_eq!(identity_of(&renamed).err(), Some(InvalidIdentitySecret::Misnamed(fingerprint)));
     }
+
+    #[test]
+    fn objects_of_a_key_are_in_their_namespace_and_are_kept_by_other_tools() {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let recipient = identity.recipient();
+        let of = recipient.fingerprint();
+        let declared =
+            sealing_key(&recipient, "bulla-system", "eu", Timestamp::UNIX_EPOCH, State::Active);
+        let stored = identity_secret(&identity, "bulla-system");
+        let backup = backup_secret(of, b"age file".to_vec(), "bulla-system");
+        for (metadata, name) in [
+            (&declared.metadata, of.to_string()),
+            (&stored.metadata, of.to_string()),
+            (&backup.metadata, format!("{of}-backup")),
+        ] {
+            assert_eq!(metadata.name, Some(name));
+            assert_eq!(metadata.namespace.as_deref(), Some("bulla-system"));
+            for (key, value) in KEEP_ANNOTATIONS {
+                assert_eq!(metadata.annotations.as_ref().unwrap()[key], value);
+            }
+        }
+        assert_eq!(backup_name(of), format!("{of}-backup"));
+    }
+
+    #[test]
+    fn an_identity_is_stored_in_an_immutable_secret_of_its_own_type() {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let secret = identity_secret(&identity, "bulla-system");
+        assert_eq!(secret.type_.as_deref(), Some(IDENTITY_SECRET_TYPE));
+        assert_eq!(secret.immutable, Some(true));
+    }
+
+    #[test]
+    fn a_backup_is_stored_in_a_secret_of_its_own_type() {
+        let of = Identity::generate(KeyType::X25519).unwrap().recipient().fingerprint();
+        let secret = backup_secret(of, b"age file".to_vec(), "bulla-system");
+        assert_eq!(secret.type_.as_deref(), Some(BACKUP_SECRET_TYPE));
+        let file = (BACKUP_SECRET_KEY.to_owned(), ByteString(b"age file".to_vec()));
+        assert_eq!(secret.data, Some(BTreeMap::from([file])));
+    }
+
+    #[test]
+    fn an_invalid_line_of_an_identity_file_is_reported_with_its_number() {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let file = Zeroizing::new(format!("{}hunter2\n", *identity_file(&identity)));
+        let error = bulla_sealing::InvalidKey::NotAnIdentity;
+        assert_eq!(
+            parse_identity_file(file.as_bytes()).err(),
+            Some(InvalidIdentityFile::Line { line: 3, error })
+        );
+    }
+
+    #[test]
+    fn a_backup_that_contains_another_identity_is_refused() {
+        let [named, contained, recovery] =
+            [(); 3].map(|()| Identity::generate(KeyType::X25519).unwrap());
+        let name = named.recipient().fingerprint().to_string();
+        let address = ValueAddress::new("bulla-system", &name, IDENTITY_SECRET_KEY).unwrap();
+        let binding = Binding::new(Scope::Strict, &address);
+        let recipients = Recipients::new(vec![recovery.recipient()]).unwrap();
+        let file = seal(identity_file(&contained).as_bytes(), &binding, &recipients).unwrap();
+        let error = open_backup(&file, &Keyring::from_iter([recovery])).err();
+        let fingerprint = contained.recipient().fingerprint();
+        assert_eq!(error, Some(OpenBackupError::Misnamed(fingerprint)));
+    }
 }

@@ -421,6 +421,31 @@ mod tests {
     }
 
     #[test]
+    fn sealed_and_rendered_values_are_counted_together() {
+        let with_rendered = |count: usize| {
+            let data: BTreeMap<_, _> = (0..count).map(|n| (format!("k{n}"), "")).collect();
+            judge(&json!({"template": {"data": data}}))
+        };
+        // There is one sealed value too.
+        assert_eq!(with_rendered(MAX_VALUES - 1), [""; 0]);
+        assert_eq!(with_rendered(MAX_VALUES), [Violation::TooManyValues.to_string()]);
+    }
+
+    #[test]
+    fn more_than_1_mib_of_age_files_is_refused() {
+        let judge = |bytes: usize| {
+            let sealed_secret: SealedSecret = serde_json::from_value(json!({
+                "apiVersion": API_VERSION, "kind": "SealedSecret", "metadata": {"name": "db"},
+                "spec": {"sealedData": {"a": encode_value(&vec![0; bytes])}},
+            }))
+            .unwrap();
+            violations(&sealed_secret, &ParsedValues::default())
+        };
+        assert!(judge(MAX_SEALED_BYTES - 1).is_empty());
+        assert_eq!(judge(MAX_SEALED_BYTES + 1), [Violation::TooLarge]);
+    }
+
+    #[test]
     fn templates_that_could_render_too_much_are_refused_by_lengths() {
         // 100 bytes take at most 602 through `json`; the value itself is also in the Secret.
         let fits = (MAX_SECRET_BYTES - 100) / 602;
