@@ -77,7 +77,7 @@ fn an_orphan_stays_unchanged_and_is_taken_over_only_with_consent() -> Result<()>
     }
     consent(&namespace, "db", "adopt")?;
     let owned = done_at_once(&namespace, "db")?;
-    ensure!(data(&owned)? == clear(&[("password", "Owner")]), "not its values");
+    ensure!(data(&owned)? == clear(&[("password", "Owner")]), "expected exactly the sealed values");
     assert_eq!(owned["metadata"]["uid"], orphan["metadata"]["uid"]);
     Ok(())
 }
@@ -97,7 +97,10 @@ fn a_consenting_secret_is_taken_over_at_once_and_keeps_the_labels_of_others() ->
         let admin = Cluster::shared()?.plane.admin();
         admin.run_with_input(&["apply", "--filename=-"], &manifest.to_string())?;
         let foreign = namespace.secret(name)?;
-        ensure!(!foreign["metadata"]["annotations"][LAST_APPLIED].is_null(), "kubectl left none");
+        ensure!(
+            !foreign["metadata"]["annotations"][LAST_APPLIED].is_null(),
+            "kubectl wrote no annotation"
+        );
         if is_early {
             consent(&namespace, name, "adopt")?;
         }
@@ -127,7 +130,7 @@ fn a_consenting_secret_of_another_type_is_recreated() -> Result<()> {
     namespace.api.create(&namespace.secrets(), &foreign)?;
     namespace.unseal("db", &VALUES)?;
     let adopted = namespace.secret("db")?;
-    ensure!(data(&adopted)? == clear(&VALUES), "not its values");
+    ensure!(data(&adopted)? == clear(&VALUES), "expected exactly the sealed values");
     assert_eq!(adopted["type"], "Opaque");
     assert_eq!(adopted["metadata"]["labels"], json!({LABEL: "owned"}));
     Ok(())
@@ -145,7 +148,7 @@ fn a_secret_without_valid_consent_is_left_alone() -> Result<()> {
     // A full copy, as from `kubectl get -o yaml`, under another name.
     let original = namespace.unseal("original", &VALUES)?;
     let copied = namespace.secret("original")?["metadata"]["ownerReferences"].clone();
-    ensure!(copied[0]["uid"] == original["metadata"]["uid"], "not owned: {copied}");
+    ensure!(copied[0]["uid"] == original["metadata"]["uid"], "expected an owned Secret: {copied}");
     let cases = [
         ("withdrawn", json!("adopt"), Value::Null, "label it bulla.dev/target=adopt"),
         ("for-merge", json!("merge"), Value::Null, "label it bulla.dev/target=adopt"),
@@ -173,7 +176,7 @@ fn a_secret_without_valid_consent_is_left_alone() -> Result<()> {
     }
     namespace.let_pass()?;
     for ((name, ..), before) in cases.iter().zip(foreign) {
-        ensure!(namespace.secret(name)? == before, "{name} was touched");
+        ensure!(namespace.secret(name)? == before, "{name} was changed");
     }
     Ok(())
 }
@@ -191,7 +194,7 @@ fn merge_adds_keys_and_leaves_the_others_to_their_owner() -> Result<()> {
     let done = namespace.done("db")?;
     let merged = namespace.secret("db")?;
     let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", &rendered)]].concat();
-    ensure!(data(&merged)? == clear(&both), "not their keys and ours");
+    ensure!(data(&merged)? == clear(&both), "expected the owner's keys and the merged keys");
     for field in ["uid", "labels", "annotations", "ownerReferences"] {
         assert_eq!(merged["metadata"][field], before["metadata"][field], "{field}");
     }
@@ -244,12 +247,12 @@ fn merge_adds_keys_and_leaves_the_others_to_their_owner() -> Result<()> {
     namespace.apply(&merging(&namespace, "db", &[("a", "again"), ("c", "3")])?)?;
     namespace.done("db")?;
     let both = [&theirs[..], &[("a", "again"), ("c", "3")]].concat();
-    ensure!(namespace.data("db")? == clear(&both), "not their keys and ours");
+    ensure!(namespace.data("db")? == clear(&both), "expected the owner's keys and the merged keys");
     Ok(())
 }
 
 #[test]
-fn merge_takes_over_no_key() -> Result<()> {
+fn merge_never_takes_over_a_key() -> Result<()> {
     let namespace = TestNamespace::shared("policy-key-taken")?;
     let theirs = [("username", "theirs"), ("password", "theirs")];
     let before =
@@ -268,7 +271,7 @@ fn merge_takes_over_no_key() -> Result<()> {
     namespace.api.merge(&namespace.secret_path("db"), &json!({"data": {"password": null}}))?;
     done_at_once(&namespace, "db")?;
     let both = [("username", "theirs"), ("a", "1"), ("password", "theirs")];
-    ensure!(namespace.data("db")? == clear(&both), "not their keys and ours");
+    ensure!(namespace.data("db")? == clear(&both), "expected the owner's keys and the merged keys");
 
     // A key that is already merged does not allow another one.
     let before = namespace.secret("db")?;
@@ -302,11 +305,11 @@ fn merge_needs_the_secrets_consent() -> Result<()> {
             )
         );
         namespace.let_pass()?;
-        ensure!(namespace.secret(name)? == before, "{name} was touched");
+        ensure!(namespace.secret(name)? == before, "{name} was changed");
         consent(&namespace, name, "merge")?;
         let merged = done_at_once(&namespace, name)?;
         let both = [&[("theirs", "1")][..], &VALUES].concat();
-        ensure!(data(&merged)? == clear(&both), "not their keys and ours");
+        ensure!(data(&merged)? == clear(&both), "expected the owner's keys and the merged keys");
     }
     // Consent withdrawn: from then on only the owner writes it.
     let withdraw = json!({
@@ -315,7 +318,7 @@ fn merge_needs_the_secrets_consent() -> Result<()> {
     let withdrawn = namespace.api.merge(&namespace.secret_path("none"), &withdraw)?;
     namespace.refused("none", "TargetExists")?;
     namespace.let_pass()?;
-    ensure!(namespace.secret("none")? == withdrawn, "it was touched");
+    ensure!(namespace.secret("none")? == withdrawn, "it was changed");
     Ok(())
 }
 
@@ -337,7 +340,7 @@ fn merge_waits_for_a_missing_secret() -> Result<()> {
             .create(&namespace.secrets(), &foreign(&namespace, "db", &[("username", round)])?)?;
         let merged = done_at_once(&namespace, "db")?;
         let both = [&[("username", round)][..], &VALUES].concat();
-        ensure!(data(&merged)? == clear(&both), "not their keys and ours");
+        ensure!(data(&merged)? == clear(&both), "expected the owner's keys and the merged keys");
         namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
     }
     Ok(())
@@ -352,12 +355,12 @@ fn merge_never_recreates_a_secret() -> Result<()> {
     namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
     namespace.refused("db", "TargetImmutable")?;
     namespace.let_pass()?;
-    ensure!(namespace.secret("db")? == before, "it was touched");
+    ensure!(namespace.secret("db")? == before, "it was changed");
     Ok(())
 }
 
 #[test]
-fn merge_declares_only_keys() -> Result<()> {
+fn merge_may_declare_only_keys() -> Result<()> {
     let namespace = TestNamespace::shared("policy-merge-template")?;
     for template in [
         json!({"type": "Opaque"}),
@@ -394,7 +397,7 @@ fn the_owner_reference_follows_the_policy() -> Result<()> {
             );
         }
         assert_eq!(switched["metadata"]["uid"], before["metadata"]["uid"]);
-        ensure!(data(&switched)? == clear(&VALUES), "{policy}: not the values");
+        ensure!(data(&switched)? == clear(&VALUES), "{policy}: expected exactly the sealed values");
     }
     assert_eq!(before["metadata"]["ownerReferences"][0]["uid"], first["metadata"]["uid"]);
     ensure!(namespace.events("db", "DriftRepaired")?.is_empty(), "reported as drift");
@@ -418,11 +421,11 @@ fn a_secret_merged_into_is_not_owned_by_a_change_of_policy() -> Result<()> {
         namespace.apply(&with_policy(namespace.seal("db", &[("password", "ours")])?, policy))?;
         namespace.refused("db", "TargetExists")?;
         namespace.let_pass()?;
-        ensure!(namespace.secret("db")? == merged, "{policy}: it was touched");
+        ensure!(namespace.secret("db")? == merged, "{policy}: it was changed");
     }
     namespace.apply(&merging(&namespace, "db", &VALUES)?)?;
     namespace.done("db")?;
-    ensure!(data(&namespace.secret("db")?)? == data(&merged)?, "not as it was merged");
+    ensure!(data(&namespace.secret("db")?)? == data(&merged)?, "expected the merged values");
 
     // This Secret has another controller, so not even consent helps.
     namespace.apply(&with_policy(namespace.seal("db", &VALUES)?, "Orphan"))?;
@@ -433,7 +436,7 @@ fn a_secret_merged_into_is_not_owned_by_a_change_of_policy() -> Result<()> {
         .api
         .merge(&namespace.secret_path("db"), &json!({"metadata": {"ownerReferences": null}}))?;
     let adopted = done_at_once(&namespace, "db")?;
-    ensure!(data(&adopted)? == clear(&VALUES), "not exactly the values");
+    ensure!(data(&adopted)? == clear(&VALUES), "expected exactly the sealed values");
     Ok(())
 }
 
@@ -445,7 +448,7 @@ fn merge_refuses_an_owned_secret() -> Result<()> {
     namespace.apply(&merging(&namespace, "db", &[("password", "merged")])?)?;
     namespace.refused("db", "TargetExists")?;
     namespace.let_pass()?;
-    ensure!(namespace.secret("db")? == owned, "it was touched");
+    ensure!(namespace.secret("db")? == owned, "it was changed");
     Ok(())
 }
 
@@ -533,14 +536,14 @@ fn done_at_once(namespace: &TestNamespace, name: &str) -> Result<Value> {
         );
         let secret = namespace.secret(name)?;
         let written = &sealed_secret["status"]["target"]["resourceVersion"];
-        ensure!(*written == secret["metadata"]["resourceVersion"], "the status is behind");
+        ensure!(*written == secret["metadata"]["resourceVersion"], "the status is out of date");
         Ok(secret)
     })
 }
 
 /// Adds the entries of `others` to those of `marks`.
 fn add(marks: &mut Value, others: &Value) -> Result<()> {
-    let marks = marks.as_object_mut().context("no map")?;
-    marks.extend(others.as_object().context("no map")?.clone());
+    let marks = marks.as_object_mut().context("expected a mapping")?;
+    marks.extend(others.as_object().context("expected a mapping")?.clone());
     Ok(())
 }
