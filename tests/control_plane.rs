@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{ControlPlane, Folder, Leashed, Part, Signal, Status, Verdict, eventually};
+use bulla_tests::{Component, ControlPlane, Folder, Leashed, Signal, Status, Verdict, eventually};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -98,23 +98,23 @@ fn killed_and_paused_parts_run_again_with_their_data() -> Result<()> {
     let before = plane.admin().json(&["get", "configmap", "kept"])?;
     let read = ["get", "--raw", "/api/v1/namespaces/default/configmaps/kept"];
 
-    plane.kill(Part::ApiServer)?;
-    assert!(plane.pid(Part::ApiServer).is_none());
+    plane.kill(Component::ApiServer)?;
+    assert!(plane.pid(Component::ApiServer).is_none());
     assert!(plane.kubectl(&read).is_err());
-    plane.restart(Part::ApiServer)?;
+    plane.restart(Component::ApiServer)?;
     assert_eq!(plane.admin().json(&["get", "configmap", "kept"])?, before);
 
-    plane.restart(Part::Etcd)?;
+    plane.restart(Component::Etcd)?;
     eventually("the API server to find etcd again", SOON, || plane.kubectl(&read))?;
     assert_eq!(plane.admin().json(&["get", "configmap", "kept"])?, before);
 
-    plane.pause(Part::ApiServer)?;
+    plane.pause(Component::ApiServer)?;
     let impatient = plane.kubectl(&["get", "configmaps", "--request-timeout=300ms"]);
     assert!(impatient.is_err(), "{impatient:?}");
-    plane.resume(Part::ApiServer)?;
+    plane.resume(Component::ApiServer)?;
     plane.kubectl(&["get", "configmaps"])?;
 
-    plane.restart(Part::ControllerManager)?;
+    plane.restart(Component::ControllerManager)?;
     plane.kubectl(&["create", "namespace", "after"])?;
     plane.kubectl(&["delete", "namespace", "after", "--timeout", "30s"])?;
 

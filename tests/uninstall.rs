@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::symlink, path::Path, time::Du
 
 use anyhow::{Context, Result, ensure};
 use bulla_crds::keys::KEEP_ANNOTATIONS;
-use bulla_tests::{ControlPlane, Controller, Folder, Kubectl, Part, Shell, eventually};
+use bulla_tests::{Component, ControlPlane, Controller, Folder, Kubectl, Shell, eventually};
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../docs/uninstall.md");
@@ -67,7 +67,7 @@ fn neither_uninstalling_nor_an_accidental_deletion_loses_anything() -> Result<()
     site.let_collect()?;
     // A policy marked as being deleted still protects, even after a restart of the API server.
     let mut site = site;
-    site.plane.restart(Part::ApiServer)?;
+    site.plane.restart(Component::ApiServer)?;
     for object in site.guarded()? {
         eventually("the policy to be read again", SOON, || {
             refusal(site.shell.run(&format!("kubectl delete --dry-run=server {object}")))
@@ -158,7 +158,7 @@ impl Site {
         fs::write(shell.path("bulla-system/kustomization.yaml"), KUSTOMIZATION)?;
         Controller::install(&plane)?;
         // Otherwise the garbage collector looks for new kinds of objects only every half minute.
-        plane.restart(Part::ControllerManager)?;
+        plane.restart(Component::ControllerManager)?;
         let site = Self { shell, plane, _folder: folder };
         eventually("the policy to be in force", SOON, || {
             refusal(site.shell.run("kubectl delete --dry-run=server namespace bulla-system"))

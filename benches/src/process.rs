@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
-use bulla_tests::{ControlPlane, Part};
+use bulla_tests::{Component, ControlPlane};
 
 /// A process by its id.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ impl Process {
 
 /// The CPU time of all processes of a control plane so far.
 pub(crate) fn control_plane_cpu(plane: &ControlPlane) -> Result<Duration> {
-    let parts = [Part::ApiServer, Part::Etcd, Part::ControllerManager];
+    let parts = [Component::ApiServer, Component::Etcd, Component::ControllerManager];
     let pids = parts.iter().filter_map(|part| plane.pid(*part));
     pids.map(|pid| Process::new(pid).cpu()).sum()
 }

@@ -49,7 +49,7 @@ pub enum SealError {
 
 /// Why a SealedSecret cannot be unsealed. Nothing here quotes a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UnsealError {
+pub enum UnsealSecretError {
     /// It breaks a rule that needs no key.
     #[error(transparent)]
     Violation(#[from] Violation),
@@ -71,7 +71,7 @@ pub enum UnsealError {
     },
 }
 
-impl UnsealError {
+impl UnsealSecretError {
     /// The reason for the object's conditions.
     pub fn reason(&self) -> Reason {
         match self {

@@ -49,7 +49,7 @@ mod well_known;
 mod wiped;
 
 pub use address::Address;
-pub use error::{SealError, UnsealError};
+pub use error::{SealError, UnsealSecretError};
 pub use length::json_length;
 pub use parsed_value::{
     ParsedValue, ParsedValues, ValueError, WrongHeader, decode_value, decoded_values, encode_value,

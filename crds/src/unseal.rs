@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::address::Address;
-use crate::error::UnsealError;
+use crate::error::UnsealSecretError;
 use crate::parsed_value::{ParsedValues, ValueError};
 use crate::rules::{self, Violation};
 use crate::sealed_secret::SealedSecret;
@@ -25,7 +25,7 @@ pub fn unseal(
     sealed_secret: &SealedSecret,
     values: &ParsedValues,
     keyring: &Keyring,
-) -> Result<WipedSecret, UnsealError> {
+) -> Result<WipedSecret, UnsealSecretError> {
     if let Some(violation) = rules::violations(sealed_secret, values).into_iter().next() {
         return Err(violation.into());
     }
@@ -36,7 +36,7 @@ pub fn unseal(
             .as_ref()
             .map_err(ValueError::clone)
             .and_then(|value| address.unseal(key, value, keyring))
-            .map_err(|error| UnsealError::Value { key: key.to_owned(), error })?;
+            .map_err(|error| UnsealSecretError::Value { key: key.to_owned(), error })?;
         secret = secret.with(|secret| {
             let value = ByteString(plaintext.as_bytes().to_vec());
             secret.data.get_or_insert_default().insert(key.to_owned(), value);
@@ -46,7 +46,7 @@ pub fn unseal(
     match rules::unfit_value(&secret) {
         // A template was checked before any value was known, and must not be checked by its rendering.
         Some(key) if !templates.is_some_and(|templates| templates.contains_key(key)) => {
-            Err(UnsealError::Unfit { key, type_: secret.type_.clone().unwrap_or_default() })
+            Err(UnsealSecretError::Unfit { key, type_: secret.type_.clone().unwrap_or_default() })
         }
         _ => render(templates.into_iter().flatten(), secret),
     }
@@ -56,7 +56,7 @@ pub fn unseal(
 fn render<'a>(
     templates: impl Iterator<Item = (&'a String, &'a String)>,
     mut secret: WipedSecret,
-) -> Result<WipedSecret, UnsealError> {
+) -> Result<WipedSecret, UnsealSecretError> {
     let none = BTreeMap::new();
     let mut rendered = Vec::new();
     for (key, text) in templates {

@@ -5,7 +5,7 @@
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
     ParsedValues, Policy, SEALED_PREFIX, SealError, SealedSecret, TargetSpec, Template,
-    TemplateMetadata, UnsealError, WipedSecret, rules, seal, unseal,
+    TemplateMetadata, UnsealSecretError, WipedSecret, rules, seal, unseal,
 };
 use bulla_sealing::{Identity, KeyType, Keyring, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
@@ -27,7 +27,7 @@ impl Fixture {
         seal(&secret(manifest), "prod", Scope::Strict, &self.recipients)
     }
 
-    fn unseal(&self, sealed_secret: &SealedSecret) -> Result<WipedSecret, UnsealError> {
+    fn unseal(&self, sealed_secret: &SealedSecret) -> Result<WipedSecret, UnsealSecretError> {
         unseal(sealed_secret, &ParsedValues::of(sealed_secret), &self.keyring)
     }
 }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 /// How texts with several lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lines {
+enum LineStyle {
     /// On one line, with escapes.
     Escaped,
     /// Unchanged below their key, where possible.
@@ -26,7 +26,7 @@ pub fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<
         if index > 0 {
             yaml.push_str("---\n");
         }
-        write_value(&mut yaml, document, 0, Lines::Escaped);
+        write_value(&mut yaml, document, 0, LineStyle::Escaped);
     }
     debug_assert!(yaml.len() <= capacity, "a buffer that grows leaves a copy behind");
     Zeroizing::new(std::mem::take(&mut *yaml).into_bytes())
@@ -37,7 +37,7 @@ pub fn to_readable_yaml<'a>(parts: impl IntoIterator<Item = &'a Value>) -> Zeroi
     let parts: Vec<&Value> = parts.into_iter().collect();
     let capacity = parts.iter().map(|part| reserve(part, 0)).sum();
     let mut yaml = Zeroizing::new(String::with_capacity(capacity));
-    parts.iter().for_each(|part| write_value(&mut yaml, part, 0, Lines::Literal));
+    parts.iter().for_each(|part| write_value(&mut yaml, part, 0, LineStyle::Literal));
     debug_assert!(yaml.len() <= capacity, "a buffer that grows leaves a copy behind");
     yaml
 }
@@ -64,7 +64,7 @@ fn reserve(value: &Value, depth: usize) -> usize {
 }
 
 /// Writes the value after a key and its colon, or a whole document.
-fn write_value(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
+fn write_value(yaml: &mut String, value: &Value, depth: usize, lines: LineStyle) {
     match value {
         Value::Object(map) if !map.is_empty() => {
             if depth > 0 {
@@ -85,7 +85,7 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
                 write_item(yaml, value, depth, lines);
             }
         }
-        Value::String(text) if lines == Lines::Literal && is_literal(text) => {
+        Value::String(text) if lines == LineStyle::Literal && is_literal(text) => {
             write_literal(yaml, text, depth);
         }
         Value::String(text) => {
@@ -102,14 +102,14 @@ fn write_value(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
 }
 
 /// Writes a key and its value.
-fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize, lines: Lines) {
+fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize, lines: LineStyle) {
     write_text(yaml, key);
     yaml.push(':');
     write_value(yaml, value, depth + 1, lines);
 }
 
 /// Writes the value after the dash of an item. A mapping begins on the same line.
-fn write_item(yaml: &mut String, value: &Value, depth: usize, lines: Lines) {
+fn write_item(yaml: &mut String, value: &Value, depth: usize, lines: LineStyle) {
     let Value::Object(map) = value else { return write_value(yaml, value, depth + 1, lines) };
     if map.is_empty() {
         return write_value(yaml, value, depth + 1, lines);

@@ -49,7 +49,7 @@ impl<'a> Header<'a> {
         if !file.starts_with(VERSION_LINE) {
             return Err(ParseError::NotAge);
         }
-        let mut lines = Lines { file, at: VERSION_LINE.len() };
+        let mut lines = HeaderLines { file, at: VERSION_LINE.len() };
         let mut stanzas = Vec::new();
         loop {
             let at = lines.at;
@@ -71,12 +71,12 @@ impl<'a> Header<'a> {
 }
 
 /// The lines of a header, none of which ends after `MAX_HEADER_BYTES`.
-struct Lines<'a> {
+struct HeaderLines<'a> {
     file: &'a [u8],
     at: usize,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> HeaderLines<'a> {
     fn next(&mut self, max_bytes: usize) -> Result<&'a [u8], ParseError> {
         let end = self
             .file

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use bulla_sealing::{Recipient, Recipients};
-use bulla_tests::{ControlPlane, Controller, Part, eventually};
+use bulla_tests::{Component, ControlPlane, Controller, eventually};
 use serde_json::Value;
 
 use crate::{
@@ -78,7 +78,7 @@ impl Fragile {
         let api = Arc::new(Api::new(plane.admin().kubeconfig())?);
         Controller::install(&plane)?;
         // Otherwise the garbage collector looks for new kinds of objects only every half minute.
-        plane.restart(Part::ControllerManager)?;
+        plane.restart(Component::ControllerManager)?;
         let mut command = Controller::command(&plane)?;
         command.args(["--holder", HOLDER, "--type", "x25519"]);
         let controller = Searched::start(command)?;

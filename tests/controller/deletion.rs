@@ -1,7 +1,7 @@
 //! What happens to the Secret when its SealedSecret is deleted.
 
 use anyhow::{Result, ensure};
-use bulla_tests::{Part, eventually};
+use bulla_tests::{Component, eventually};
 use serde_json::{Value, json};
 
 use crate::{
@@ -73,7 +73,7 @@ fn a_sealed_secret_created_again_before_the_old_secret_is_collected_gets_its_sec
     let namespace = TestNamespace::fragile(&fragile, "late-collection")?;
     namespace.unseal("db", &[("password", "old"), ("removed", "1")])?;
     let old = namespace.secret("db")?;
-    fragile.plane.pause(Part::ControllerManager)?;
+    fragile.plane.pause(Component::ControllerManager)?;
     namespace.api.delete(&namespace.sealed_secret_path("db"), &Value::Null)?;
     let created = namespace.apply(&namespace.seal("db", &[("password", "new")])?)?;
     namespace.done("db")?;
@@ -82,7 +82,7 @@ fn a_sealed_secret_created_again_before_the_old_secret_is_collected_gets_its_sec
     assert_eq!(taken_over["metadata"]["uid"], old["metadata"]["uid"]);
     assert_eq!(taken_over["metadata"]["ownerReferences"][0]["uid"], created["metadata"]["uid"]);
 
-    fragile.plane.resume(Part::ControllerManager)?;
+    fragile.plane.resume(Component::ControllerManager)?;
     is_settled(&namespace, &created, "new")?;
     fragile.give_back()
 }

@@ -16,13 +16,13 @@ use crate::{
 const VALUES: [(&str, &str); 2] = [("user", "shop"), ("password", "as declared")];
 
 /// Edits a Secret behind the controller's back.
-type Edit = fn(&TestNamespace, &str) -> Result<Value>;
+type DriftEdit = fn(&TestNamespace, &str) -> Result<Value>;
 
 #[test]
 fn every_edit_is_undone() -> Result<()> {
     let cluster = Cluster::shared()?;
     let namespace = TestNamespace::shared("drift")?;
-    let edits: [(&str, Edit); 9] = [
+    let edits: [(&str, DriftEdit); 9] = [
         ("value-edited", |namespace, name| {
             let patch = json!({"data": {"password": in_base64("edited")}});
             namespace.api.merge(&namespace.secret_path(name), &patch)

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, ensure};
 use bulla_sealing::{Identity, KeyType, Recipients};
 use bulla_tests::{
-    Asked, ControlPlane, Controller, End, Fault, Injected, Part, Proxy, Rule, eventually,
+    Asked, Component, ControlPlane, Controller, End, Fault, Injected, Proxy, Rule, eventually,
 };
 use serde_json::{Value, json};
 
@@ -617,9 +617,9 @@ fn the_controller_survives_a_crash_of_etcd_or_the_api_server_in_a_burst_of_new_o
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "burst")?;
     let name = |i: usize| format!("object-{i}");
-    for part in [Part::Etcd, Part::ApiServer] {
+    for part in [Component::Etcd, Component::ApiServer] {
         let objects = match part {
-            Part::Etcd => 0..100,
+            Component::Etcd => 0..100,
             _ => 100..200,
         };
         thread::scope(|scope| {
@@ -770,7 +770,7 @@ impl Faulty {
         let api = Arc::new(Api::new(plane.admin().kubeconfig())?);
         Controller::install(&plane)?;
         // Otherwise the garbage collector looks for new kinds of objects only every half minute.
-        plane.restart(Part::ControllerManager)?;
+        plane.restart(Component::ControllerManager)?;
         let proxy = Proxy::start(&plane)?;
         let mut command = Controller::command_through(&plane, &proxy)?;
         command.args(["--holder", HOLDER, "--type", "x25519"]);

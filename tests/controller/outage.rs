@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{Part, eventually};
+use bulla_tests::{Component, eventually};
 use serde_json::{Value, json};
 
 use crate::{SOON, api::Api, cluster::Fragile, marker::marked, test_namespace::TestNamespace};
@@ -97,8 +97,8 @@ fn the_controller_survives_a_crash_of_the_api_server_while_objects_change() -> R
         for pause in [200, 400] {
             // This waits for nothing. The next crash hits the writer at another moment.
             thread::sleep(Duration::from_millis(pause));
-            fragile.plane.kill(Part::ApiServer)?;
-            fragile.plane.restart(Part::ApiServer)?;
+            fragile.plane.kill(Component::ApiServer)?;
+            fragile.plane.restart(Component::ApiServer)?;
         }
         writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?
     })?;
@@ -122,9 +122,9 @@ fn sigterm_ends_the_controller_even_while_the_api_server_hangs() -> Result<()> {
         namespace.apply(&namespace.seal(&format!("object-{i}"), &[("password", "1")])?)?;
     }
     // The controller is handling some of them.
-    fragile.plane.pause(Part::ApiServer)?;
+    fragile.plane.pause(Component::ApiServer)?;
     let stopped = fragile.controller.stop(Duration::from_secs(15));
-    fragile.plane.resume(Part::ApiServer)?;
+    fragile.plane.resume(Component::ApiServer)?;
     assert_eq!(stopped?.code(), Some(0));
     fragile.controller.restart()?;
     all_done(&namespace, 50)?;

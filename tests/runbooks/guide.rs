@@ -25,10 +25,10 @@ fn the_guide_is_a_recorded_session() -> Result<()> {
     let page = fs::read_to_string(GUIDE)?;
     let mut commands = 0;
     let again = replayed(&page, |part| match part {
-        Part::File(name, text) => {
+        GuideStep::File(name, text) => {
             Ok(fs::write(desk.shell.path(name), text).map(|()| String::new())?)
         }
-        Part::Command(line) => {
+        GuideStep::Command(line) => {
             commands += 1;
             said(&site, &desk, line)
         }
@@ -76,7 +76,7 @@ fn said(site: &Site, desk: &Desk, line: &str) -> Result<String> {
 }
 
 /// A part of a page.
-enum Part<'a> {
+enum GuideStep<'a> {
     /// A command line after `$ ` in a `console` block, and its output.
     Command(&'a str),
     /// A file: a `yaml` block whose first line is a comment with the file's name.
@@ -84,7 +84,7 @@ enum Part<'a> {
 }
 
 /// The page with the current output of its commands.
-fn replayed(page: &str, mut act: impl FnMut(Part<'_>) -> Result<String>) -> Result<String> {
+fn replayed(page: &str, mut act: impl FnMut(GuideStep<'_>) -> Result<String>) -> Result<String> {
     let mut again = String::with_capacity(page.len());
     let mut language = None;
     let mut block = String::new();
@@ -97,7 +97,7 @@ fn replayed(page: &str, mut act: impl FnMut(Part<'_>) -> Result<String>) -> Resu
                 if let Some(name) =
                     name.filter(|name| language == Some("yaml") && name.ends_with(".yaml"))
                 {
-                    act(Part::File(name, &block))?;
+                    act(GuideStep::File(name, &block))?;
                 }
                 block.clear();
                 language = None;
@@ -105,7 +105,7 @@ fn replayed(page: &str, mut act: impl FnMut(Part<'_>) -> Result<String>) -> Resu
             Some("console") => {
                 if let Some(command) = text.strip_prefix("$ ") {
                     again.push_str(line);
-                    again.push_str(&act(Part::Command(command))?);
+                    again.push_str(&act(GuideStep::Command(command))?);
                 }
                 continue;
             }
@@ -170,8 +170,8 @@ fn old_output_is_replaced() -> Result<()> {
     let page = "Do:\n\n```console\n$ a\nold\nold\n$ b\n```\n\n```yaml\n# x.yaml\na: 1\n```\nend\n";
     let mut files = Vec::new();
     let again = replayed(page, |part| match part {
-        Part::Command(line) => Ok(format!("new {line}\n")),
-        Part::File(name, text) => {
+        GuideStep::Command(line) => Ok(format!("new {line}\n")),
+        GuideStep::File(name, text) => {
             files.push((name.to_owned(), text.to_owned()));
             Ok(String::new())
         }

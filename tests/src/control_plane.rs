@@ -29,7 +29,7 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// A process of the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Component {
     /// The store.
     Etcd,
     /// The API server.
@@ -38,7 +38,7 @@ pub enum Part {
     ControllerManager,
 }
 
-impl Part {
+impl Component {
     const fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
@@ -54,7 +54,7 @@ impl Part {
 /// also when this process ends for any reason.
 #[derive(Debug)]
 pub struct ControlPlane {
-    running: BTreeMap<Part, Leashed>,
+    running: BTreeMap<Component, Leashed>,
     api_port: u16,
     admin_token: String,
     admin: Kubectl,
@@ -67,7 +67,7 @@ impl ControlPlane {
     ///
     /// # Errors
     ///
-    /// When a part does not become ready. The message includes the last lines of its log.
+    /// When a component does not become ready. The message includes the last lines of its log.
     pub fn start() -> Result<Self> {
         Self::start_on(free_port()?)
     }
@@ -81,9 +81,9 @@ impl ControlPlane {
         // The administrator and the controller manager are in the group that has every right.
         let tokens = format!("{},admin,admin,\"system:masters\"\n", plane.admin_token);
         write_private(&plane.file("tokens.csv"), &tokens)?;
-        plane.launch(Part::Etcd)?;
+        plane.launch(Component::Etcd)?;
         plane.launch_api_server_on_free_port()?;
-        plane.launch(Part::ControllerManager)?;
+        plane.launch(Component::ControllerManager)?;
         Ok(plane)
     }
 
@@ -146,92 +146,92 @@ impl ControlPlane {
         &self.folder
     }
 
-    /// The process id of a running part.
+    /// The process id of a running component.
     #[must_use]
-    pub fn pid(&self, part: Part) -> Option<u32> {
-        self.running.get(&part).map(Leashed::pid)
+    pub fn pid(&self, component: Component) -> Option<u32> {
+        self.running.get(&component).map(Leashed::pid)
     }
 
-    /// Ends a part as a crash would.
+    /// Ends a component as a crash would.
     ///
     /// # Errors
     ///
     /// When it still runs much later.
-    pub fn kill(&mut self, part: Part) -> Result<()> {
-        self.running.remove(&part).map_or(Ok(()), Leashed::kill)
+    pub fn kill(&mut self, component: Component) -> Result<()> {
+        self.running.remove(&component).map_or(Ok(()), Leashed::kill)
     }
 
-    /// Starts a part again with the same address and data. Kills it first if it runs.
+    /// Starts a component again with the same address and data. Kills it first if it runs.
     ///
     /// # Errors
     ///
     /// When it does not become ready.
-    pub fn restart(&mut self, part: Part) -> Result<()> {
-        self.kill(part)?;
-        self.launch(part)
+    pub fn restart(&mut self, component: Component) -> Result<()> {
+        self.kill(component)?;
+        self.launch(component)
     }
 
-    /// Stops a part with its connections open, so its clients think that the network is down.
+    /// Stops a component with its connections open, so its clients think that the network is down.
     ///
     /// # Errors
     ///
     /// When it does not run.
-    pub fn pause(&mut self, part: Part) -> Result<()> {
-        self.signal(part, Signal::Stop)
+    pub fn pause(&mut self, component: Component) -> Result<()> {
+        self.signal(component, Signal::Stop)
     }
 
-    /// Continues a paused part.
+    /// Continues a paused component.
     ///
     /// # Errors
     ///
     /// When it does not run.
-    pub fn resume(&mut self, part: Part) -> Result<()> {
-        self.signal(part, Signal::Continue)
+    pub fn resume(&mut self, component: Component) -> Result<()> {
+        self.signal(component, Signal::Continue)
     }
 
-    fn signal(&mut self, part: Part, signal: Signal) -> Result<()> {
-        let leashed = self.running.get_mut(&part);
-        leashed.with_context(|| format!("{} does not run", part.name()))?.signal(signal)
+    fn signal(&mut self, component: Component, signal: Signal) -> Result<()> {
+        let leashed = self.running.get_mut(&component);
+        leashed.with_context(|| format!("{} does not run", component.name()))?.signal(signal)
     }
 
     /// Another program may take the port between its choice and its use.
     fn launch_api_server_on_free_port(&mut self) -> Result<()> {
         for _ in 1..PORT_ATTEMPTS {
-            match self.launch(Part::ApiServer) {
+            match self.launch(Component::ApiServer) {
                 Err(error) if format!("{error:#}").contains("address already in use") => {
                     self.api_port = free_port()?;
                 }
                 outcome => return outcome,
             }
         }
-        self.launch(Part::ApiServer)
+        self.launch(Component::ApiServer)
     }
 
-    fn launch(&mut self, part: Part) -> Result<()> {
-        if part == Part::ApiServer {
+    fn launch(&mut self, component: Component) -> Result<()> {
+        if component == Component::ApiServer {
             self.write_kubeconfig(self.admin.kubeconfig(), &json!({"token": self.admin_token}))?;
         }
-        let mut leashed = self.spawn(part)?;
+        let mut leashed = self.spawn(component)?;
         let outcome = eventually("readiness", START_DEADLINE, || match leashed.try_wait()? {
             Some(status) => Ok(Err(anyhow!("it ended: {status}"))),
-            None => self.check_ready(part).map(Ok),
+            None => self.check_ready(component).map(Ok),
         });
         outcome.flatten().with_context(|| {
-            format!("{} does not start; its log ends:\n{}\n", part.name(), leashed.log_tail())
+            format!("{} does not start; its log ends:\n{}\n", component.name(), leashed.log_tail())
         })?;
-        self.running.insert(part, leashed);
+        self.running.insert(component, leashed);
         Ok(())
     }
 
-    fn spawn(&self, part: Part) -> Result<Leashed> {
-        let command = self.command(part)?;
-        // Nothing reads the data afterwards, so no part needs time to shut down cleanly.
-        Leashed::spawn_with_grace(&command, &self.folder, part.name(), Duration::ZERO)
+    fn spawn(&self, component: Component) -> Result<Leashed> {
+        let command = self.command(component)?;
+        // Nothing reads the data afterwards, so no component needs time to shut down cleanly.
+        Leashed::spawn_with_grace(&command, &self.folder, component.name(), Duration::ZERO)
     }
 
-    fn check_ready(&self, part: Part) -> Result<()> {
-        match part {
-            Part::Etcd => {
+    fn check_ready(&self, component: Component) -> Result<()> {
+        match component {
+            Component::Etcd => {
                 let mut connection = UnixStream::connect(self.etcd_socket())?;
                 connection.set_read_timeout(Some(Duration::from_secs(5)))?;
                 connection.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
@@ -239,24 +239,24 @@ impl ControlPlane {
                 connection.read_to_string(&mut answer)?;
                 ensure!(answer.contains(" 200 OK"), "not ready: {answer}");
             }
-            Part::ApiServer => {
+            Component::ApiServer => {
                 // Trying to connect is far cheaper than starting kubectl.
                 TcpStream::connect((Ipv4Addr::LOCALHOST, self.api_port))?;
                 self.kubectl(&["get", "--raw", "/readyz", "--request-timeout=5s"])?;
             }
             // If it has created a namespace's service account, it reads and writes.
-            Part::ControllerManager => {
+            Component::ControllerManager => {
                 self.kubectl(&["get", "serviceaccount", "default", "--namespace", "default"])?;
             }
         }
         Ok(())
     }
 
-    fn command(&self, part: Part) -> Result<Command> {
-        match part {
-            Part::Etcd => self.etcd(),
-            Part::ApiServer => self.api_server(),
-            Part::ControllerManager => self.controller_manager(),
+    fn command(&self, component: Component) -> Result<Command> {
+        match component {
+            Component::Etcd => self.etcd(),
+            Component::ApiServer => self.api_server(),
+            Component::ControllerManager => self.controller_manager(),
         }
     }
 

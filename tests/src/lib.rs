@@ -28,7 +28,7 @@ mod shell;
 pub use crate::proxy::{Asked, End, Fault, INJECTED, Injected, Proxy, Rule};
 pub use crate::{
     assets::Asset,
-    control_plane::{ControlPlane, Part},
+    control_plane::{Component, ControlPlane},
     controller::Controller,
     eventually::eventually,
     folder::Folder,

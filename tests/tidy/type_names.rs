@@ -17,16 +17,9 @@ const SHARED: &[(&str, &str)] = &[
     ("Wrapped", "sealing: each recipient type has its own, and `key` the enum over them"),
 ];
 
-/// Names that several types still share without a reason; the list only shrinks.
-const NOT_YET: &[&str] = &["Edit", "Lines", "Part", "Reader", "Template", "UnsealError"];
-
-/// Types whose methods are still in several files; the list only shrinks.
-const SCATTERED: &[&str] = &["Document", "ManifestFile", "Mistake", "Object", "Reader"];
-
 #[test]
 fn no_two_types_share_a_name() -> Result<()> {
-    let is_shared =
-        |name: &str| SHARED.iter().any(|(shared, _)| *shared == name) || NOT_YET.contains(&name);
+    let is_shared = |name: &str| SHARED.iter().any(|(shared, _)| *shared == name);
     let findings = files_by_type_name()?
         .into_iter()
         .filter(|(name, files)| files.len() > 1 && !is_shared(name))
@@ -56,9 +49,7 @@ fn a_types_methods_are_in_one_file() -> Result<()> {
     let mut findings = Vec::new();
     for read in crates()? {
         for (name, definer, other) in read.scattered_methods() {
-            if !SCATTERED.contains(&name.as_str()) {
-                findings.push(format!("{name} of {definer}: {other}"));
-            }
+            findings.push(format!("{name} of {definer}: {other}"));
         }
     }
     none("move the methods beside their type, or make them functions", findings)

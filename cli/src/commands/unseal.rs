@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal};
 
 use anyhow::anyhow;
 use bulla_crds::{
-    Address, ParsedValue, ParsedValues, Policy, UnsealError, ValueError, WipedSecret,
+    Address, ParsedValue, ParsedValues, Policy, UnsealSecretError, ValueError, WipedSecret,
 };
 use bulla_sealing::Keyring;
 use clap::{Args, ValueEnum};
@@ -187,7 +187,7 @@ fn value(
             .and_then(|value| Address::of(&sealed_secret).unseal(key, &value, keyring))
             .map(|plaintext| Zeroizing::new(plaintext.as_bytes().to_vec()))
             .map_err(|error| {
-                refusal(object, keyring, &UnsealError::Value { key: key.to_owned(), error })
+                refusal(object, keyring, &UnsealSecretError::Value { key: key.to_owned(), error })
             });
     }
     let rendered = spec.template.iter().flat_map(|template| &template.data);
@@ -231,16 +231,16 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
 }
 
 /// Why an object does not open: exit code 1 if it was understood, 2 if it is malformed.
-fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealError) -> Failure {
+fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealSecretError) -> Failure {
     let position = object.position(&diagnostic::path_of(error));
     let message = anyhow!("{position}: {}: {error}", object.title());
     let (failure, value_error) = match error {
-        UnsealError::Value { error, .. } => {
+        UnsealSecretError::Value { error, .. } => {
             let is_answer = matches!(error, ValueError::Unseal(_));
             (if is_answer { Failure::no(message) } else { Failure::unable(message) }, Some(error))
         }
-        UnsealError::Unfit { .. } => (Failure::no(message), None),
-        UnsealError::Violation(_) => (Failure::unable(message), None),
+        UnsealSecretError::Unfit { .. } => (Failure::no(message), None),
+        UnsealSecretError::Violation(_) => (Failure::unable(message), None),
     };
     failure.maybe_hint(value_error.and_then(|error| diagnostic::hint_for(error, Some(keyring))))
 }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use anyhow::anyhow;
 use bulla_crds::rules::Violation;
-use bulla_crds::{SealError, UnsealError, ValueError};
-use bulla_sealing::{Keyring, UnsealError as ValueUnsealError};
+use bulla_crds::{SealError, UnsealSecretError, ValueError};
+use bulla_sealing::{Keyring, UnsealError};
 use serde_json::{Value, json};
 
 use crate::manifest::{self, MistakeAt, Object, Position, Step};
@@ -123,13 +123,13 @@ pub(crate) fn report(diagnostics: &[Diagnostic]) {
 /// What to do about a value that does not open for its place.
 pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<String> {
     let hint = match error {
-        ValueError::Unseal(ValueUnsealError::WrongBinding { .. }) => {
+        ValueError::Unseal(UnsealError::WrongBinding { .. }) => {
             "a sealed value opens only in the place it was sealed for: seal it again for its new place"
         }
-        ValueError::Unseal(ValueUnsealError::NoIdentity { .. }) => {
+        ValueError::Unseal(UnsealError::NoIdentity { .. }) => {
             return keyring.map(|keyring| format!("-i holds {}", held(keyring)));
         }
-        ValueError::Unseal(ValueUnsealError::Damaged) => {
+        ValueError::Unseal(UnsealError::Damaged) => {
             "restore the value from an earlier commit, or seal it again"
         }
         ValueError::NoNamespace(_) => {
@@ -141,15 +141,15 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
 }
 
 /// The part of a SealedSecret that an error in opening it is about.
-pub(crate) fn path_of(error: &UnsealError) -> Vec<Step<'_>> {
+pub(crate) fn path_of(error: &UnsealSecretError) -> Vec<Step<'_>> {
     let sealed = |key| manifest::sealed_value_steps(key).to_vec();
     match error {
-        UnsealError::Value { key, .. } => sealed(key.as_str()),
-        UnsealError::Unfit { key, .. } => sealed(*key),
-        UnsealError::Violation(Violation::Template { key, .. }) => {
+        UnsealSecretError::Value { key, .. } => sealed(key.as_str()),
+        UnsealSecretError::Unfit { key, .. } => sealed(*key),
+        UnsealSecretError::Violation(Violation::Template { key, .. }) => {
             vec![Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)]
         }
-        UnsealError::Violation(_) => Vec::new(),
+        UnsealSecretError::Violation(_) => Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
     API_VERSION, ParsedValues, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE,
-    TARGET_OWNED, TargetStatus, UnsealError, ValueError, WipedSecret, unseal,
+    TARGET_OWNED, TargetStatus, UnsealSecretError, ValueError, WipedSecret, unseal,
 };
 use bulla_sealing::UnsealError::NoIdentity;
 use bulla_sealing::{Fingerprint, Keyring};
@@ -190,8 +190,9 @@ fn plan(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret)
 }
 
 /// The refusal of values that do not unseal. Only the controller knows which keys were revoked.
-fn refuse(error: &UnsealError, revoked: &BTreeSet<Fingerprint>) -> Plan {
-    let UnsealError::Value { key, error: ValueError::Unseal(NoIdentity { fingerprints }) } = error
+fn refuse(error: &UnsealSecretError, revoked: &BTreeSet<Fingerprint>) -> Plan {
+    let UnsealSecretError::Value { key, error: ValueError::Unseal(NoIdentity { fingerprints }) } =
+        error
     else {
         return Plan::Refuse { reason: error.reason(), message: error.to_string() };
     };

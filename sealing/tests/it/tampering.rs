@@ -146,7 +146,7 @@ fn stanza_of_one_value_does_not_open_another() {
 
 /// A change to a file.
 #[derive(Clone, Debug)]
-enum Edit {
+enum Tampering {
     Set(usize, u8),
     Insert(usize, Vec<u8>),
     Remove(usize, usize),
@@ -154,40 +154,40 @@ enum Edit {
     Swap(usize, usize),
 }
 
-fn edits() -> impl Strategy<Value = Edit> {
+fn edits() -> impl Strategy<Value = Tampering> {
     let at = || 0..3000_usize;
     prop_oneof![
-        (at(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
+        (at(), any::<u8>()).prop_map(|(at, byte)| Tampering::Set(at, byte)),
         (at(), "(\n|\r\n| |-> |--- |=|[ -~]{1,70}|-> X25519 \n\n)")
-            .prop_map(|(at, text)| Edit::Insert(at, text.into_bytes())),
-        (at(), 1..200_usize).prop_map(|(at, len)| Edit::Remove(at, len)),
-        (at(), 1..200_usize).prop_map(|(at, len)| Edit::Repeat(at, len)),
-        (at(), at()).prop_map(|(one, other)| Edit::Swap(one, other)),
+            .prop_map(|(at, text)| Tampering::Insert(at, text.into_bytes())),
+        (at(), 1..200_usize).prop_map(|(at, len)| Tampering::Remove(at, len)),
+        (at(), 1..200_usize).prop_map(|(at, len)| Tampering::Repeat(at, len)),
+        (at(), at()).prop_map(|(one, other)| Tampering::Swap(one, other)),
     ]
 }
 
-fn apply(file: &mut Vec<u8>, edit: &Edit) {
+fn apply(file: &mut Vec<u8>, edit: &Tampering) {
     let within = |at: usize| at % file.len().max(1);
     match edit {
         _ if file.is_empty() => {}
-        Edit::Set(at, byte) => {
+        Tampering::Set(at, byte) => {
             let at = within(*at);
             file[at] = *byte;
         }
-        Edit::Insert(at, bytes) => {
+        Tampering::Insert(at, bytes) => {
             let at = within(*at);
             file.splice(at..at, bytes.iter().copied());
         }
-        Edit::Remove(at, len) => {
+        Tampering::Remove(at, len) => {
             let at = within(*at);
             file.drain(at..file.len().min(at + len));
         }
-        Edit::Repeat(at, len) => {
+        Tampering::Repeat(at, len) => {
             let at = within(*at);
             let piece = file[at..file.len().min(at + len)].to_vec();
             file.splice(at..at, piece);
         }
-        Edit::Swap(one, other) => {
+        Tampering::Swap(one, other) => {
             let (one, other) = (within(*one), within(*other));
             file.swap(one, other);
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bulla_crds::{Address, ParsedValues, UnsealError, ValueError};
+use bulla_crds::{Address, ParsedValues, UnsealSecretError, ValueError};
 use bulla_sealing::Keyring;
 
 use crate::files::walk::{self, FileOutcome};
@@ -66,7 +66,7 @@ impl Tally {
         match bulla_crds::unseal(&sealed_secret, &values, keyring) {
             Ok(_) => {}
             // The error names one value; every value that does not open is reported.
-            Err(UnsealError::Value { .. }) => {
+            Err(UnsealSecretError::Value { .. }) => {
                 let address = Address::of(&sealed_secret);
                 for key in sealed_secret.spec.sealed_data.keys() {
                     let Some(value) = values.get(key) else { continue };
