@@ -2,6 +2,7 @@
 //! what to do.
 
 mod circles;
+mod function_length;
 mod phrases;
 mod source_crate;
 mod type_names;

@@ -74,21 +74,7 @@ pub(super) async fn apply(
     step: KeyStep,
 ) -> Result<(), StepError> {
     match step {
-        KeyStep::Mark(of) => {
-            let Some(secret) = facts.identities.get(&of).and_then(|stored| stored.secret.as_ref())
-            else {
-                return Ok(());
-            };
-            let mark = json!({"metadata": {
-                "uid": secret.version.uid,
-                "resourceVersion": secret.version.resource_version,
-                "annotations": {REVOKED_ANNOTATION: "true"},
-            }});
-            let namespace = &ctx.args.namespace;
-            let marked = api::patch_secret(&ctx.client, namespace, &of.to_string(), &mark).await?;
-            ctx.key_store.mark_secret(of, &marked.metadata);
-            tracing::info!(key = %of, "recorded on the identity Secret that its key was revoked");
-        }
+        KeyStep::Mark(of) => mark_revoked(ctx, facts, of).await?,
         KeyStep::Revoke(name) => {
             patch(ctx, facts, &name, json!({"spec": {"state": State::Revoked}})).await?;
             tracing::warn!(
@@ -136,6 +122,23 @@ pub(super) async fn apply(
             tracing::info!(key = name, "retired a key that another key overtook");
         }
     }
+    Ok(())
+}
+
+/// Records on the identity Secret of a key that the key was revoked.
+async fn mark_revoked(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), StepError> {
+    let Some(secret) = facts.identities.get(&of).and_then(|stored| stored.secret.as_ref()) else {
+        return Ok(());
+    };
+    let mark = json!({"metadata": {
+        "uid": secret.version.uid,
+        "resourceVersion": secret.version.resource_version,
+        "annotations": {REVOKED_ANNOTATION: "true"},
+    }});
+    let namespace = &ctx.args.namespace;
+    let marked = api::patch_secret(&ctx.client, namespace, &of.to_string(), &mark).await?;
+    ctx.key_store.mark_secret(of, &marked.metadata);
+    tracing::info!(key = %of, "recorded on the identity Secret that its key was revoked");
     Ok(())
 }
 
