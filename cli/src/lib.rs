@@ -102,3 +102,90 @@ fn usage(error: &clap::Error) -> Result<Answer, Failure> {
         }
     }
 }
+
+/// What a command costs, counted in this process.
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use bulla_crds::decoded_values;
+    use bulla_manifests::parse_count;
+    use bulla_sealing::{Identity, KeyType};
+    use clap::Parser;
+
+    use super::*;
+
+    const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: prod}\nstringData: {a: one, b: two, c: three}\n";
+
+    fn run(args: &[&str]) -> Answer {
+        let cli = Cli::try_parse_from([&["bulla"], args].concat()).unwrap();
+        cli.command.run(invocation::command).unwrap()
+    }
+
+    /// A folder with `secret.yaml` and `sealed.yaml`, the paths of both, and a recipient.
+    fn folder() -> (tempfile::TempDir, [String; 2], String) {
+        let folder = tempfile::tempdir().unwrap();
+        let [secret, sealed] = ["secret.yaml", "sealed.yaml"]
+            .map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+        fs::write(&secret, SECRET).unwrap();
+        let recipient = Identity::generate(KeyType::X25519).unwrap().recipient().to_string();
+        run(&["seal", &secret, "-o", &sealed, "-r", &recipient]);
+        (folder, [secret, sealed], recipient)
+    }
+
+    fn git(folder: &Path, args: &[&str]) {
+        let mut git = Command::new("git");
+        git.current_dir(folder).args(["-c", "user.name=a", "-c", "user.email=a@b.c"]).args(args);
+        git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
+        assert!(git.output().unwrap().status.success());
+    }
+
+    #[test]
+    fn set_parses_its_file_twice() {
+        let (_folder, [_, sealed], recipient) = folder();
+        let before = parse_count();
+        run(&["set", &sealed, "a", "new", "-r", &recipient]);
+        assert_eq!(parse_count() - before, 2);
+    }
+
+    #[test]
+    fn seal_parses_the_secret_once_and_the_output_file_twice() {
+        let (_folder, [secret, sealed], recipient) = folder();
+        let before = parse_count();
+        run(&["seal", &secret, "-o", &sealed, "-r", &recipient]);
+        assert_eq!(parse_count() - before, 3);
+    }
+
+    #[test]
+    fn lint_decodes_each_value_once() {
+        let (folder, [secret, sealed], recipient) = folder();
+        git(folder.path(), &["init", "-q"]);
+        git(folder.path(), &["add", "sealed.yaml"]);
+        git(folder.path(), &["commit", "-q", "-m", "one"]);
+        fs::remove_file(secret).unwrap();
+        run(&["set", &sealed, "a", "new", "-r", &recipient]);
+
+        let before = decoded_values();
+        run(&["lint", &sealed]);
+        assert_eq!(decoded_values() - before, 3);
+
+        // Also the earlier value of the one key that changed.
+        let before = decoded_values();
+        run(&["lint", "--base", "HEAD", &sealed]);
+        assert_eq!(decoded_values() - before, 4);
+    }
+
+    #[test]
+    fn diff_decodes_only_values_that_changed() {
+        let (_folder, [_, sealed], recipient) = folder();
+        let old = sealed.replace("sealed.yaml", "old.yaml");
+        fs::copy(&sealed, &old).unwrap();
+        run(&["set", &sealed, "a", "new", "-r", &recipient]);
+        run(&["set", &sealed, "d", "added", "-r", &recipient]);
+        let before = decoded_values();
+        assert_eq!(run(&["diff", &old, &sealed]), Answer::No);
+        assert_eq!(decoded_values() - before, 3);
+    }
+}

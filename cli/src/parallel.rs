@@ -3,9 +3,13 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-/// Runs `work` for each index on as many threads as there are processors; results in order.
+/// Runs `work` for each index on as many threads as there are processors; results in order. A single index needs no
+/// thread of its own.
 pub(crate) fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(count).max(1);
+    if threads == 1 {
+        return (0..count).map(work).collect();
+    }
     let next = AtomicUsize::new(0);
     let one_thread = || {
         let mut done = Vec::new();

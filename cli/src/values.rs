@@ -3,6 +3,7 @@
 
 mod dotenv;
 pub(crate) mod plain_secret;
+pub(crate) mod sealed_text;
 mod sources;
 pub(crate) mod value_diff;
 

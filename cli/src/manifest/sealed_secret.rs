@@ -51,7 +51,7 @@ pub(crate) fn sealed_value_steps(key: &str) -> [Step<'_>; 3] {
 }
 
 /// The sealed values as written, whatever else is wrong with the object.
-pub(crate) fn sealed_data<'a>(object: &'a Object<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub(crate) fn sealed_data<'a>(object: &Object<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
     let values = object.value.pointer("/spec/sealedData").and_then(Value::as_object);
     values.into_iter().flatten().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
 }

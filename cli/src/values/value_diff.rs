@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_crds::ParsedValue;
 use bulla_sealing::{Binding, Fingerprint};
 
+use super::sealed_text::SealedText;
+
 /// What changed in the value of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum KeyChange {
@@ -47,11 +49,9 @@ pub(crate) enum ValueChangeKind {
 
 /// The changes of all keys that differ, in the order of the keys.
 pub(crate) fn of_values<'a>(
-    old: impl IntoIterator<Item = (&'a str, &'a str)>,
-    new: impl IntoIterator<Item = (&'a str, &'a str)>,
+    old: &BTreeMap<&'a str, SealedText<'_>>,
+    new: &BTreeMap<&'a str, SealedText<'_>>,
 ) -> BTreeMap<&'a str, KeyChange> {
-    let old: BTreeMap<_, _> = old.into_iter().collect();
-    let new: BTreeMap<_, _> = new.into_iter().collect();
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
     let change = |key| match (old.get(key), new.get(key)) {
         (None, _) => Some(KeyChange::Added),
@@ -62,11 +62,11 @@ pub(crate) fn of_values<'a>(
 }
 
 /// How two texts of one value differ, or `None` if they do not.
-pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
+pub(crate) fn of_value(old: &SealedText<'_>, new: &SealedText<'_>) -> Option<ValueChange> {
     if old == new {
         return None;
     }
-    let (Ok(old), Ok(new)) = (ParsedValue::parse(old), ParsedValue::parse(new)) else {
+    let Some((old, new)) = old.parsed().zip(new.parsed()) else {
         return Some(ValueChange::UNREADABLE);
     };
     let is_same_binding = old.binding() == new.binding();
@@ -81,12 +81,7 @@ pub(crate) fn of_value(old: &str, new: &str) -> Option<ValueChange> {
         let others: BTreeSet<_> = others.fingerprints().collect();
         all.fingerprints().filter(|fingerprint| !others.contains(fingerprint)).collect()
     };
-    Some(ValueChange { kind, binding, came: less(&new, &old), went: less(&old, &new) })
-}
-
-/// The recipients of a value; none if it is not a sealed value.
-pub(crate) fn recipients(value: &str) -> Vec<Fingerprint> {
-    ParsedValue::parse(value).map(|value| value.fingerprints().collect()).unwrap_or_default()
+    Some(ValueChange { kind, binding, came: less(new, old), went: less(old, new) })
 }
 
 impl ValueChange {
@@ -133,6 +128,10 @@ mod tests {
         BASE64_STANDARD.encode(new)
     }
 
+    fn change(old: &str, new: &str) -> Option<ValueChange> {
+        of_value(&SealedText::new(old), &SealedText::new(new))
+    }
+
     #[test]
     fn the_payload_decides_between_changed_and_rekeyed() {
         let (one, two) = (identity(), identity());
@@ -140,18 +139,18 @@ mod tests {
         let (to_one, to_two, to_both) = (to(&[&one]), to(&[&two]), to(&[&one, &two]));
         let keyring = Keyring::from_iter([one]);
         let old = sealed("x", "a", &to_one);
-        assert_eq!(of_value(&old, &old), None);
+        assert_eq!(change(&old, &old), None);
 
-        let again = of_value(&old, &rekeyed(&old, &keyring, &to_one)).unwrap();
+        let again = change(&old, &rekeyed(&old, &keyring, &to_one)).unwrap();
         assert_eq!(again.kind, ValueChangeKind::Rekeyed);
         assert!(again.came.is_empty() && again.went.is_empty() && again.binding.is_none());
 
-        let moved = of_value(&old, &rekeyed(&old, &keyring, &to_two)).unwrap();
+        let moved = change(&old, &rekeyed(&old, &keyring, &to_two)).unwrap();
         assert_eq!(moved.kind, ValueChangeKind::Rekeyed);
         assert_eq!((moved.came, moved.went), (vec![second], vec![first]));
 
         // The same plaintext, sealed again: without a key nobody can tell it from another one.
-        let changed = of_value(&old, &sealed("x", "a", &to_both)).unwrap();
+        let changed = change(&old, &sealed("x", "a", &to_both)).unwrap();
         assert_eq!(changed.kind, ValueChangeKind::Changed);
         assert_eq!((changed.came, changed.went), (vec![second], vec![]));
     }
@@ -161,9 +160,9 @@ mod tests {
         let one = identity();
         let old = sealed("x", "a", &to(&[&one]));
         let other = sealed("x", "b", &to(&[&one]));
-        let change = of_value(&old, &other).unwrap();
-        assert_eq!(change.kind, ValueChangeKind::Changed);
-        let (was, is) = *change.binding.unwrap();
+        let bound = change(&old, &other).unwrap();
+        assert_eq!(bound.kind, ValueChangeKind::Changed);
+        let (was, is) = *bound.binding.unwrap();
         assert_eq!((was.key(), is.key()), ("a", "b"));
 
         // A header of one value in front of another's payload.
@@ -172,24 +171,27 @@ mod tests {
         let (_, other_payload) = SealedHeader::parse(&other_file).unwrap();
         let header = &other_file[..other_file.len() - other_payload.len()];
         let forged = BASE64_STANDARD.encode([header, payload].concat());
-        assert_eq!(of_value(&old, &forged).unwrap().kind, ValueChangeKind::Rebound);
+        assert_eq!(change(&old, &forged).unwrap().kind, ValueChangeKind::Rebound);
     }
 
     #[test]
     fn an_invalid_value_is_only_different() {
         let old = sealed("x", "a", &to(&[&identity()]));
         for new in ["hunter2", "", "aHVudGVyMg==", &old[..40], &old[4..]] {
-            let change = of_value(&old, new).unwrap();
-            assert_eq!(change.kind, ValueChangeKind::Unreadable, "{new}");
-            assert_eq!(of_value(new, &old), Some(change));
+            let there = change(&old, new).unwrap();
+            assert_eq!(there.kind, ValueChangeKind::Unreadable, "{new}");
+            assert_eq!(change(new, &old), Some(there));
         }
     }
 
     #[test]
     fn keys_come_and_go() {
-        let old = [("a", "1"), ("b", "2"), ("c", "3")];
-        let new = [("a", "1"), ("c", "4"), ("d", "5")];
-        let changes = of_values(old, new);
+        let texts = |values: [(&'static str, &'static str); 3]| {
+            values.map(|(key, text)| (key, SealedText::new(text))).into()
+        };
+        let old = texts([("a", "1"), ("b", "2"), ("c", "3")]);
+        let new = texts([("a", "1"), ("c", "4"), ("d", "5")]);
+        let changes = of_values(&old, &new);
         assert_eq!(changes.keys().copied().collect::<Vec<_>>(), ["b", "c", "d"]);
         assert_eq!(changes["b"], KeyChange::Removed);
         assert_eq!(changes["d"], KeyChange::Added);

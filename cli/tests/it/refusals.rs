@@ -109,8 +109,13 @@ fn mistyped() -> Cases {
             marked("stringData:\n  a:"),
             "stringData.a: the value is missing; write \"\" for an empty one",
         ),
-        (marked("stringData:
-  a: !x @"), "YAML tags are not supported"),
+        (
+            marked(
+                "stringData:
+  a: !x @",
+            ),
+            "YAML tags are not supported",
+        ),
         (
             marked("stringData:\n  a: !!binary aGk="),
             "in.yaml: document 1, line 5, column 6: !!binary is not supported",

@@ -1,8 +1,8 @@
 //! What differs between two sides, as data. The reports decide how to show it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use bulla_crds::{LAST_APPLIED_ANNOTATION, ParsedValue};
+use bulla_crds::LAST_APPLIED_ANNOTATION;
 use bulla_sealing::Fingerprint;
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
@@ -12,6 +12,7 @@ use crate::commands::diff::sides::Sides;
 use crate::manifest::{self, ObjectKind, Position, Tree};
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::Failure;
+use crate::values::sealed_text::SealedText;
 use crate::values::value_diff::{self, KeyChange, ValueChangeKind};
 use crate::who::config::Config;
 
@@ -122,36 +123,48 @@ pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
         return Err(diagnostics.swap_remove(0).into());
     }
     let pairs = objects::pairs(&old, &new);
-    let mut comparer =
-        Comparer { configs: &sides.configs, are_trees: sides.are_trees, gone: HashMap::new() };
-    for pair in &pairs {
-        comparer.note_removed_payloads(pair);
-    }
-    let objects = pairs.iter().filter_map(|pair| comparer.object(pair)).collect();
+    let values: Vec<_> = pairs.iter().map(PairValues::of).collect();
+    let gone = pairs.iter().zip(&values).flat_map(|(pair, values)| values.gone(pair)).collect();
+    let comparer = Comparer { configs: &sides.configs, are_trees: sides.are_trees, gone };
+    let objects = pairs.iter().zip(&values);
+    let objects = objects.filter_map(|(pair, values)| comparer.object(pair, values)).collect();
     Ok(Comparison { objects, diagnostics })
+}
+
+/// The sealed values of an object before and after.
+struct PairValues<'a> {
+    old: BTreeMap<&'a str, SealedText<'a>>,
+    new: BTreeMap<&'a str, SealedText<'a>>,
+}
+
+impl<'a> PairValues<'a> {
+    fn of(pair: &ObjectPair<'a>) -> Self {
+        let values = |entry: Option<&ComparedObject<'a>>| {
+            entry.map(|entry| SealedText::of(&entry.object)).unwrap_or_default()
+        };
+        Self { old: values(pair.old), new: values(pair.new) }
+    }
+
+    /// The payloads of the keys that were removed, with the object's title and the key.
+    fn gone(&self, pair: &ObjectPair<'_>) -> Vec<(&[u8], (String, String))> {
+        let Some(old) = pair.old else { return Vec::new() };
+        let gone = self.old.iter().filter(|(key, _)| !self.new.contains_key(*key));
+        gone.filter_map(|(key, value)| {
+            Some((value.parsed()?.payload(), (old.object.title(), (*key).to_owned())))
+        })
+        .collect()
+    }
 }
 
 struct Comparer<'a> {
     configs: &'a [Config],
     are_trees: bool,
     /// Payloads that are no longer in their place, with the object's title and the key.
-    gone: HashMap<Vec<u8>, (String, String)>,
+    gone: HashMap<&'a [u8], (String, String)>,
 }
 
 impl Comparer<'_> {
-    fn note_removed_payloads(&mut self, ObjectPair { old, new }: &ObjectPair<'_>) {
-        let Some(old) = old else { return };
-        let new = values_of(*new);
-        for (key, value) in
-            manifest::sealed_data(&old.object).filter(|(key, _)| !new.contains_key(key))
-        {
-            if let Some(payload) = payload_of(value) {
-                self.gone.insert(payload, (old.object.title(), key.to_owned()));
-            }
-        }
-    }
-
-    fn object(&self, pair: &ObjectPair<'_>) -> Option<ObjectChange> {
+    fn object(&self, pair: &ObjectPair<'_>, values: &PairValues<'_>) -> Option<ObjectChange> {
         let entry = pair.new.or(pair.old)?;
         let is_plaintext = entry.kind == ObjectKind::Secret;
         let is_moved =
@@ -174,7 +187,7 @@ impl Comparer<'_> {
         if is_plaintext {
             is_different = is_other_secret(pair)
         } else {
-            self.fill(&mut change, pair)
+            self.fill(&mut change, pair, values)
         }
         is_different |= !change.keys.is_empty()
             || change.policy.is_some()
@@ -190,8 +203,8 @@ impl Comparer<'_> {
         Some(change)
     }
 
-    fn fill(&self, change: &mut ObjectChange, pair: &ObjectPair<'_>) {
-        change.keys = self.keys(pair);
+    fn fill(&self, change: &mut ObjectChange, pair: &ObjectPair<'_>, values: &PairValues<'_>) {
+        change.keys = self.keys(values);
         let policies = (pair.old.map(policy_of), pair.new.map(policy_of));
         change.policy = match policies {
             (Some(old), Some(new)) if old != new => Some((old, new)),
@@ -205,17 +218,18 @@ impl Comparer<'_> {
         }
     }
 
-    fn keys(&self, pair: &ObjectPair<'_>) -> Vec<KeyReport> {
-        let (old, new) = (values_of(pair.old), values_of(pair.new));
-        value_diff::of_values(old.clone(), new.clone())
-            .into_iter()
-            .map(|(key, change)| {
-                self.key(key, change, old.get(key).copied(), new.get(key).copied())
-            })
-            .collect()
+    fn keys(&self, PairValues { old, new }: &PairValues<'_>) -> Vec<KeyReport> {
+        let changes = value_diff::of_values(old, new).into_iter();
+        changes.map(|(key, change)| self.key(key, change, old.get(key), new.get(key))).collect()
     }
 
-    fn key(&self, key: &str, change: KeyChange, old: Option<&str>, new: Option<&str>) -> KeyReport {
+    fn key(
+        &self,
+        key: &str,
+        change: KeyChange,
+        old: Option<&SealedText<'_>>,
+        new: Option<&SealedText<'_>>,
+    ) -> KeyReport {
         let mut report = KeyReport {
             key: key.to_owned(),
             kind: KeyReportKind::Changed,
@@ -226,16 +240,16 @@ impl Comparer<'_> {
         };
         match change {
             KeyChange::Added => {
-                report.from = new.and_then(|new| self.gone.get(&payload_of(new)?)).cloned();
+                report.from = new.and_then(|new| self.gone.get(new.parsed()?.payload())).cloned();
                 report.kind = match report.from {
                     Some(_) => KeyReportKind::Moved,
                     None => KeyReportKind::Added,
                 };
-                report.came = self.holders(&new.map(value_diff::recipients).unwrap_or_default());
+                report.came = self.holders(&new.map(SealedText::recipients).unwrap_or_default());
             }
             KeyChange::Removed => {
                 report.kind = KeyReportKind::Removed;
-                report.went = self.holders(&old.map(value_diff::recipients).unwrap_or_default());
+                report.went = self.holders(&old.map(SealedText::recipients).unwrap_or_default());
             }
             KeyChange::Value(change) => {
                 report.kind = match change.kind {
@@ -261,14 +275,6 @@ impl Comparer<'_> {
         let holder = |&fingerprint| Holder { fingerprint, name: name(fingerprint) };
         fingerprints.iter().map(holder).collect()
     }
-}
-
-fn values_of<'a>(entry: Option<&'a ComparedObject<'_>>) -> HashMap<&'a str, &'a str> {
-    entry.into_iter().flat_map(|entry| manifest::sealed_data(&entry.object)).collect()
-}
-
-fn payload_of(value: &str) -> Option<Vec<u8>> {
-    Some(ParsedValue::parse(value).ok()?.payload().to_vec())
 }
 
 /// For plaintext Secrets, only the fact that they differ is shown.

@@ -43,7 +43,7 @@ impl Changes {
             MergedSecret::of(picked, &new, sealer, |error| picked.refuse_to_seal(error))?.patches
         };
         let sealed = patches.len();
-        for (key, _) in picked.values().filter(|(key, _)| !edited.values.contains_key(*key)) {
+        for key in picked.values.keys().filter(|key| !edited.values.contains_key(**key)) {
             patches.push(Patch::remove(&picked.object, &sealed_value_path(key)));
         }
         let removed = patches.len() - sealed;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use bulla_crds::ParsedValues;
 use bulla_sealing::Fingerprint;
 use zeroize::Zeroizing;
 
@@ -13,6 +14,7 @@ use crate::files::input::Input;
 use crate::files::{git, walk};
 use crate::manifest::{self, Object, ObjectKind};
 use crate::report::failure::{Failure, OrHint};
+use crate::values::sealed_text::SealedText;
 use crate::values::value_diff::{self, KeyChange, ValueChange, ValueChangeKind};
 use crate::who::config::{self, Config, PinState};
 
@@ -136,12 +138,18 @@ impl Base {
     }
 
     /// What became of the values of a SealedSecret.
-    pub(super) fn value_changes(&self, object: &Object<'_>) -> Vec<Finding> {
+    pub(super) fn value_changes(&self, object: &Object<'_>, parsed: &ParsedValues) -> Vec<Finding> {
         let file = PathBuf::from(object.position(&[]).file);
         let Some(earlier) = self.find(&file, object) else { return Vec::new() };
-        let old = earlier.values.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let old = earlier.values.iter();
+        let old = old.map(|(key, text)| (key.as_str(), SealedText::new(text))).collect();
+        // `parsed` has the same values in the same order.
+        let new = manifest::sealed_data(object).zip(parsed.iter());
+        let new = new
+            .map(|((key, text), (_, parsed))| (key, SealedText::parsed_before(text, parsed)))
+            .collect();
         let git_ref = &self.git_ref;
-        let changes = value_diff::of_values(old, manifest::sealed_data(object)).into_iter();
+        let changes = value_diff::of_values(&old, &new).into_iter();
         let findings = changes.flat_map(|(key, change)| {
             let told = match change {
                 KeyChange::Added => {

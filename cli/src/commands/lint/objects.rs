@@ -146,7 +146,7 @@ impl<'a> ObjectChecker<'a> {
         let (values, bound_namespace) = self.values(object, &parsed);
         self.findings.extend(recipients::check(object, &values, self.home, self.context.keys));
         if let Some(base) = self.context.base {
-            self.findings.extend(base.value_changes(object));
+            self.findings.extend(base.value_changes(object, &parsed));
         }
         self.see(object, "SealedSecret", bound_namespace);
     }

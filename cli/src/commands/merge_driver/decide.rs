@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bulla_sealing::Fingerprint;
 
+use crate::values::sealed_text::SealedText;
 use crate::values::value_diff::{self, ValueChangeKind};
 
 /// The decision on one key.
@@ -40,9 +41,10 @@ pub(super) fn decide(base: Option<&str>, ours: Option<&str>, theirs: Option<&str
     if ours == base {
         return take(Side::Theirs);
     }
-    match (base, ours, theirs) {
+    let [base, ours, theirs] = [base, ours, theirs].map(|text| text.map(SealedText::new));
+    match (&base, &ours, &theirs) {
         (base, Some(ours), Some(theirs)) if is_rekeyed(ours, theirs) => {
-            one_of_two_headers(base, ours, theirs)
+            one_of_two_headers(base.as_ref(), ours, theirs)
         }
         (Some(base), Some(ours), Some(theirs)) => {
             let remark = if recipients(ours) == recipients(theirs) {
@@ -66,13 +68,17 @@ pub(super) fn decide(base: Option<&str>, ours: Option<&str>, theirs: Option<&str
     }
 }
 
-fn is_rekeyed(old: &str, new: &str) -> bool {
+fn is_rekeyed(old: &SealedText<'_>, new: &SealedText<'_>) -> bool {
     value_diff::of_value(old, new).is_some_and(|change| change.kind == ValueChangeKind::Rekeyed)
 }
 
 /// Both sides have one payload behind two headers. A third header cannot be made without a key, so the merge takes
 /// the header that has all recipients that either side added, and none that either side removed.
-fn one_of_two_headers(base: Option<&str>, ours: &str, theirs: &str) -> Decision {
+fn one_of_two_headers(
+    base: Option<&SealedText<'_>>,
+    ours: &SealedText<'_>,
+    theirs: &SealedText<'_>,
+) -> Decision {
     let (on_ours, on_theirs) = (recipients(ours), recipients(theirs));
     let wanted: BTreeSet<_> = match base {
         Some(base) if is_rekeyed(base, ours) => {
@@ -95,8 +101,8 @@ fn one_of_two_headers(base: Option<&str>, ours: &str, theirs: &str) -> Decision 
     }
 }
 
-fn recipients(value: &str) -> BTreeSet<Fingerprint> {
-    value_diff::recipients(value).into_iter().collect()
+fn recipients(value: &SealedText<'_>) -> BTreeSet<Fingerprint> {
+    value.recipients().into_iter().collect()
 }
 
 #[cfg(test)]

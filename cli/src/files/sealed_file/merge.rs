@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bulla_crds::rules::is_tracking;
-use bulla_crds::{
-    Address, ParsedValue, SealError, Template, TemplateMetadata, check_values, sealed_value_path,
-};
+use bulla_crds::{Address, SealError, Template, TemplateMetadata, check_values, sealed_value_path};
 use bulla_sealing::{Binding, Keyring, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
@@ -17,6 +15,7 @@ use super::Picked;
 use crate::manifest::{Patch, Step};
 use crate::report::failure::Failure;
 use crate::report::output;
+use crate::values::sealed_text::SealedText;
 
 /// How values are sealed.
 #[derive(Clone, Copy)]
@@ -110,7 +109,7 @@ impl MergedSecret {
             };
             let address = Address { namespace, name: &picked.name };
             let wanted = Wanted { address, key, scope, value: &value.0 };
-            let before = picked.values().find(|(other, _)| other == key).map(|(_, text)| text);
+            let before = picked.values.get(key.as_str());
             let kind = match before {
                 None => MergedValueKind::Added,
                 Some(before) if wanted.is_met_by(before, sealer) => MergedValueKind::Kept,
@@ -137,7 +136,7 @@ impl MergedSecret {
 /// The namespace of a new value, which must agree with the values that stay.
 fn namespace_beside<'a>(
     picked: &'a Picked<'_>,
-    others: &[&'a (&'a str, Binding)],
+    others: &[&(&'a str, &'a Binding)],
 ) -> Result<Option<&'a str>, Failure> {
     let is_named = picked
         .object
@@ -168,7 +167,7 @@ fn namespace_beside<'a>(
 }
 
 /// The scope of a new value: that of the others.
-fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, Binding)]) -> Result<Scope, Failure> {
+fn scope_of_all(picked: &Picked<'_>, bindings: &[(&str, &Binding)]) -> Result<Scope, Failure> {
     let mut scopes: Vec<_> = bindings.iter().map(|(_, binding)| binding.scope()).collect();
     scopes.dedup();
     match scopes[..] {
@@ -237,9 +236,9 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     /// Whether the existing value is equal and sealed as it would be today. Unknown without an identity.
-    fn is_met_by(&self, text: &str, sealer: Sealer<'_>) -> bool {
+    fn is_met_by(&self, value: &SealedText<'_>, sealer: Sealer<'_>) -> bool {
         let Some(keyring) = sealer.keyring else { return false };
-        let Ok(parsed) = ParsedValue::parse(text) else { return false };
+        let Some(parsed) = value.parsed() else { return false };
         let mut sealed_to: Vec<_> = parsed.fingerprints().collect();
         let mut today: Vec<_> =
             sealer.recipients.iter().map(|recipient| recipient.fingerprint()).collect();
@@ -249,7 +248,7 @@ impl Wanted<'_> {
             && parsed.binding().scope() == self.scope
             && self
                 .address
-                .unseal(self.key, &parsed, keyring)
+                .unseal(self.key, parsed, keyring)
                 .is_ok_and(|plaintext| plaintext.as_bytes() == self.value)
     }
 }

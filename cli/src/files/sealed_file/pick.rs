@@ -1,7 +1,9 @@
 //! The SealedSecret of a file that a command works on.
 
+use std::collections::BTreeMap;
+
 use anyhow::anyhow;
-use bulla_crds::{ParsedValue, SealError};
+use bulla_crds::SealError;
 use bulla_sealing::Binding;
 use clap::Args;
 
@@ -9,6 +11,7 @@ use super::SealedFile;
 use crate::manifest::{self, GivenNamespace, Object, ObjectKind};
 use crate::report::diagnostic;
 use crate::report::failure::{Failure, OrHint};
+use crate::values::sealed_text::SealedText;
 
 /// Which SealedSecret of a file is meant, and for which namespace it is.
 #[derive(Args)]
@@ -28,6 +31,8 @@ pub(crate) struct Picked<'a> {
     pub(crate) name: String,
     /// From the manifest, or else from -n or bulla.yaml.
     pub(crate) namespace: Option<String>,
+    /// The sealed values by data key.
+    pub(crate) values: BTreeMap<&'a str, SealedText<'a>>,
 }
 
 impl PickFlags {
@@ -79,7 +84,8 @@ impl<'a> Picked<'a> {
         let metadata = manifest::metadata_of(&object)?;
         let name = manifest::name_of(&object, &metadata)?.to_owned();
         let given = flags.namespace.as_deref().map(GivenNamespace::by_flag);
-        Self { object, name, namespace: None }.in_namespace(given.as_ref())
+        let values = SealedText::of(&object);
+        Self { object, name, namespace: None, values }.in_namespace(given.as_ref())
     }
 
     /// With the namespace that the manifest or `given` names; they must agree.
@@ -89,16 +95,9 @@ impl<'a> Picked<'a> {
         Ok(Self { namespace: namespace.map(Into::into), ..self })
     }
 
-    /// The sealed values as texts.
-    pub(crate) fn values(&self) -> impl Iterator<Item = (&str, &str)> {
-        manifest::sealed_data(&self.object)
-    }
-
     /// The binding of each value; invalid values are left out.
-    pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, Binding)> {
-        self.values().filter_map(|(key, value)| {
-            Some((key, ParsedValue::parse(value).ok()?.binding().clone()))
-        })
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (&str, &Binding)> {
+        self.values.iter().filter_map(|(key, value)| Some((*key, value.parsed()?.binding())))
     }
 
     /// The failure to seal a value for this object.

@@ -14,6 +14,7 @@ use crate::manifest::{self, Object, ObjectKind, Patch, Step};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::{diagnostic, output};
 use crate::values::plain_secret::{self, PlainSecret};
+use crate::values::sealed_text::SealedText;
 
 /// What to do when a file has the SealedSecret already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +150,7 @@ fn same<'a>(
             object: *object,
             name: name.to_owned(),
             namespace: object.metadata_field("namespace").or(namespace).map(Into::into),
+            values: SealedText::of(object),
         })),
         [_, other, ..] => Err(other.mistake(
             &[Step::Key("metadata"), Step::Key("name")],
