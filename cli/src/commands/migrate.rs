@@ -116,7 +116,13 @@ impl Migrate {
             output::stdout(text.as_bytes())?;
         }
         output::stderr(&report.notes());
-        let answer = files::draft::report(drafts.iter().map(|draft| &draft.file), is_unable);
+        let mut answer = files::draft::report(drafts.iter().map(|draft| &draft.file), is_unable);
+        if let Some(missing) = report.missing_key() {
+            missing.report();
+            if answer == Answer::Yes {
+                answer = Answer::No;
+            }
+        }
         output::summary(&report.summary());
         Ok(answer)
     }

@@ -36,6 +36,9 @@ use scope::LabelledScopes;
 /// The `apiVersion` in every manifest of Bitnami's SealedSecrets.
 pub(super) const MARK: &str = "bitnami.com/v1alpha1";
 
+/// How to get the keys that open them.
+pub(super) const KEY_HINT: &str = "pass the private keys of Bitnami's controller with --from-key: kubectl get secret -n kube-system -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml";
+
 /// Whether the object is one of Bitnami's SealedSecrets, in any version.
 pub(super) fn is_bitnamis(object: &Object<'_>) -> bool {
     let text = |field| object.value.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -45,7 +48,7 @@ pub(super) fn is_bitnamis(object: &Object<'_>) -> bool {
 /// Opens the values of an object and seals them again, for the same scope.
 pub(super) fn convert(
     manifest: &Object<'_>,
-    keys: Option<&BitnamiKeys>,
+    keys: &BitnamiKeys,
     destination: &Destination,
 ) -> Result<Conversion, Vec<Diagnostic>> {
     let object = BitnamiObject { object: manifest };
@@ -61,10 +64,6 @@ pub(super) fn convert(
     let template = BitnamiTemplate::read(&object, spec, name, &mut notes).map_err(one)?;
     let annotations = metadata.annotations.as_ref();
     let scopes = LabelledScopes::of(annotations, &template.marks, namespace, name);
-    let Some(keys) = keys else {
-        let hint = "pass the private keys of Bitnami's controller with --from-key";
-        return Err(one(object.refuse(&[], "no private key given to open its values", Some(hint))));
-    };
     let opened = OpenedValues::open(&object, spec, &scopes, keys)?;
     let scope = opened.scope(&object, &scopes, &mut notes).map_err(one)?;
     let secret = opened.values.with(|secret| describe(secret, &metadata, &template));

@@ -11,8 +11,10 @@ use super::conversion::{Conversion, MigratedObject, MigrationNote};
 use super::sops::{self, Decrypted, SopsFile};
 use crate::files::draft::FileDraft;
 use crate::files::walk::{FileOutcome, FoundFile, Interest};
-use crate::manifest::{self, Comment, Document, ManifestFile, NotEdited, Object, Position};
-use crate::report::diagnostic::Place;
+use crate::manifest::{
+    self, Comment, Document, ManifestFile, NotEdited, Object, ObjectKind, Position,
+};
+use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::failure::Failure;
 use crate::who::destination::Destination;
 
@@ -40,11 +42,15 @@ pub(super) struct MigrateDraft {
     pub(super) notes: Vec<MigrationNote>,
     /// The number of objects of other tools.
     pub(super) objects: usize,
+    /// Those of Bitnami that cannot be opened because no private key was passed.
+    pub(super) without_key: Vec<Diagnostic>,
+    /// The number of plaintext Secrets, which `bulla seal` is for.
+    pub(super) plaintext_secrets: usize,
 }
 
 /// The files that may contain something to migrate.
 pub(super) const INTEREST: Interest = Interest {
-    words: &[bitnami::MARK, sops::MARK],
+    words: &[bitnami::MARK, sops::MARK, "kind: Secret", "\"Secret\""],
     mark: bitnami::MARK,
     may_hold_others: sops::is_encrypted,
 };
@@ -66,10 +72,15 @@ impl MigrateDraft {
             draft.bitnami(&open.manifests, &open.objects(), job);
         }
         draft.file.manifests = Some(open.manifests);
-        if draft.file.is_refused() {
+        if draft.is_refused() {
             draft.file.new = None;
         }
         Ok(draft)
+    }
+
+    /// Whether something in the file cannot be migrated, so that the file stays unchanged.
+    pub(super) fn is_refused(&self) -> bool {
+        self.file.is_refused() || !self.without_key.is_empty()
     }
 
     /// The recipients and namespace of the file. A failure is added to the file's errors.
@@ -80,14 +91,23 @@ impl MigrateDraft {
     fn bitnami(&mut self, manifests: &ManifestFile, objects: &[Object<'_>], job: &Job<'_>) {
         let is_bitnamis = |object: &&Object<'_>| bitnami::is_bitnamis(object);
         self.objects = objects.iter().filter(is_bitnamis).count();
-        self.file.others += objects.len() - self.objects;
+        let is_plaintext = |object: &&Object<'_>| ObjectKind::of(object) == ObjectKind::Secret;
+        self.plaintext_secrets = objects.iter().filter(is_plaintext).count();
+        self.file.others += objects.len() - self.objects - self.plaintext_secrets;
         if self.objects == 0 {
             return;
         }
+        let Some(keys) = job.keys else {
+            let without_key = objects.iter().filter(is_bitnamis).map(|object| {
+                let place = Place::new(object, &[], None);
+                place.diagnose("no private key to open its values", Some(bitnami::KEY_HINT.into()))
+            });
+            return self.without_key.extend(without_key);
+        };
         let Some(destination) = self.destination(job) else { return };
         let mut conversions = Vec::new();
         for object in objects.iter().filter(is_bitnamis) {
-            match bitnami::convert(object, job.keys, &destination) {
+            match bitnami::convert(object, keys, &destination) {
                 Ok(conversion) => conversions.push(conversion),
                 Err(refused) => self.file.diagnostics.extend(refused),
             }

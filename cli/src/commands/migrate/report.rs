@@ -1,11 +1,14 @@
 //! Reports what was migrated, or would be, to people and programs.
 
+use anyhow::anyhow;
 use serde_json::{Value, json};
 
+use super::bitnami;
 use super::conversion::{MigratedObject, MigrationNote};
 use super::draft::MigrateDraft;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
+use crate::report::failure::Failure;
 use crate::report::output::count;
 
 pub(super) struct MigrateReport<'a> {
@@ -19,7 +22,7 @@ impl MigrateReport<'_> {
     }
 
     fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.drafts.iter().flat_map(|draft| &draft.file.diagnostics)
+        self.drafts.iter().flat_map(|draft| draft.file.diagnostics.iter().chain(&draft.without_key))
     }
 
     fn verb(&self) -> &'static str {
@@ -87,7 +90,8 @@ impl MigrateReport<'_> {
                 "notes": draft.notes.iter().map(note).collect::<Vec<_>>(),
             })
         };
-        let MigrateNumbers { objects, migrated, values, others } = self.numbers();
+        let MigrateNumbers { objects, migrated, values, plaintext_secrets, others } =
+            self.numbers();
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
@@ -96,6 +100,7 @@ impl MigrateReport<'_> {
             "objects": objects,
             "migrated": migrated,
             "values": values,
+            "plaintextSecrets": plaintext_secrets,
             "otherObjects": others,
         })
     }
@@ -109,24 +114,47 @@ impl MigrateReport<'_> {
                 .flat_map(|draft| &draft.migrated)
                 .map(|object| object.keys.len())
                 .sum(),
+            plaintext_secrets: self.drafts.iter().map(|draft| draft.plaintext_secrets).sum(),
             others: self.drafts.iter().map(|draft| draft.file.others).sum(),
         }
     }
 
+    /// Why objects without a private key were not migrated, once for all of them.
+    pub(super) fn missing_key(&self) -> Option<Failure> {
+        let mut objects = self.drafts.iter().flat_map(|draft| &draft.without_key);
+        let first = objects.next()?;
+        let what = match objects.count() {
+            0 => format!("{}: its object needs a private key of Bitnami's controller", first.file),
+            others => format!(
+                "{} need a private key of Bitnami's controller, the first in {}",
+                count(others + 1, "object"),
+                first.file
+            ),
+        };
+        Some(Failure::no(anyhow!(what)).hint(bitnami::KEY_HINT))
+    }
+
     pub(super) fn summary(&self) -> String {
-        let MigrateNumbers { objects, migrated, values, others } = self.numbers();
+        let MigrateNumbers { objects, migrated, values, plaintext_secrets, others } =
+            self.numbers();
+        let plaintext = match plaintext_secrets {
+            0 => String::new(),
+            secrets => {
+                format!("; {} skipped, seal with bulla seal", count(secrets, "plaintext Secret"))
+            }
+        };
         let others = match others {
             0 => String::new(),
             others => format!("; {} of other kinds skipped", count(others, "object")),
         };
-        let left = match self.drafts.iter().filter(|draft| draft.file.is_refused()).count() {
+        let left = match self.drafts.iter().filter(|draft| draft.is_refused()).count() {
             0 => String::new(),
             1 => "; 1 file unchanged".into(),
             files => format!("; {files} files unchanged"),
         };
         let nothing = if objects == 0 && left.is_empty() { "nothing to migrate; " } else { "" };
         format!(
-            "{nothing}{}, {} from other tools: {migrated} {} with {}{left}{others}",
+            "{nothing}{}, {} from other tools: {migrated} {} with {}{left}{plaintext}{others}",
             count(self.drafts.len(), "file"),
             count(objects, "object"),
             self.verb(),
@@ -139,5 +167,6 @@ struct MigrateNumbers {
     objects: usize,
     migrated: usize,
     values: usize,
+    plaintext_secrets: usize,
     others: usize,
 }
