@@ -61,3 +61,25 @@ impl PartialEq<SealedText<'_>> for SealedText<'_> {
         self.text == other.text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bulla_crds::decoded_values;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_decoded_at_most_once_and_only_when_it_matters() {
+        let before = decoded_values();
+        let (one, other) = (SealedText::new("eA=="), SealedText::new("eA=="));
+        assert!(one == other);
+        assert_eq!(decoded_values() - before, 0);
+        assert!(one.parsed().is_none() && one.recipients().is_empty());
+        assert_eq!(decoded_values() - before, 1);
+
+        let parsed = ParsedValue::parse("eA==");
+        let known = SealedText::parsed_before("eA==", &parsed);
+        assert!(known.parsed().is_none());
+        assert_eq!(decoded_values() - before, 2);
+    }
+}

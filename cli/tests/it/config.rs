@@ -338,7 +338,7 @@ fn every_namespace_that_is_named_must_be_the_same() {
     let run = sandbox.run(&[&rekey[..], &["-n", "prod"]].concat());
     assert_eq!(run.code, 2);
     assert!(
-        run.stderr.starts_with("error: -n names namespace prod and environment prod"),
+        run.stderr.starts_with("error: -n names namespace prod, but environment prod"),
         "{}",
         run.stderr
     );

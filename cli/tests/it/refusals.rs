@@ -68,7 +68,7 @@ fn unreadable() -> Cases {
         ),
         (
             marked("stringData:\n  a: @: @"),
-            "in.yaml: document 1, line 5, column 30: not valid YAML: a colon",
+            "in.yaml: document 1, line 5, column 30: not valid YAML: unexpected colon",
         ),
         (marked("stringData:\n  a: \"@"), "not valid YAML: the text ends too early"),
         (

@@ -244,7 +244,7 @@ fn a_value_that_cannot_be_rekeyed_is_named_and_only_its_file_is_unchanged() {
             "shared",
             good.replace(&format!("b: {value_of_b}"), &format!("b: &b {value_of_b}"))
                 + "status: {copy: *b}\n",
-            "hint: check whether a sealed value is in it twice",
+            "hint: check whether the file has a sealed value twice",
         ),
         ("damaged", damaged, ""),
         ("cut", good.clone() + "  x: [", "hint: it mentions bulla.dev/, so it is not skipped"),

@@ -140,7 +140,7 @@ impl MigrateReport<'_> {
         let plaintext = match plaintext_secrets {
             0 => String::new(),
             secrets => {
-                format!("; {} skipped, seal with bulla seal", count(secrets, "plaintext Secret"))
+                format!("; {} skipped: seal with bulla seal", count(secrets, "plaintext Secret"))
             }
         };
         let others = match others {

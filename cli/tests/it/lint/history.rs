@@ -100,7 +100,11 @@ fn a_value_for_another_place_is_reported() {
     git(&sandbox, &["mv", "prod/a.yaml", "prod/c.yaml"]);
     assert_eq!(rules(&sandbox, &["--base", "HEAD", "prod/c.yaml"]).1, found);
     let run = sandbox.run(&["lint", "--format", "concise", "--base", "HEAD", "prod/c.yaml"]);
-    assert!(run.stdout.contains("in HEAD it was for key password of prod/db"), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("in HEAD it was sealed for key password of prod/db"),
+        "{}",
+        run.stdout
+    );
 }
 
 #[test]
