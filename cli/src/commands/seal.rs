@@ -13,6 +13,7 @@ use crate::files::sealed_file::Sealer;
 use crate::files::sealed_file::put::{self, IfThere};
 use crate::files::write::{self, Existing, Visibility};
 use crate::manifest::{self, Manifests, Object, ObjectKind};
+use crate::parallel::in_parallel;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 use crate::values::plain_secret::PlainSecret;
@@ -167,10 +168,8 @@ pub(super) fn write_sealed(
         return put::write(&file, &put, sealer.recipients);
     }
     let scope = sealer.scope.unwrap_or(bulla_sealing::Scope::Strict);
-    let sealed = given
-        .iter()
-        .map(|given| given.seal(scope, sealer.recipients))
-        .collect::<Result<Vec<_>, _>>()?;
+    let sealed = in_parallel(given.len(), |index| given[index].seal(scope, sealer.recipients));
+    let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
     let yaml = manifest::to_yaml(&sealed);
     write::file_or_stdout(output, &yaml, existing, Visibility::Public)?;
     let Some(path) = output else { return Ok(()) };

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::files::git;
+use crate::files::input::MAX_FILE_BYTES;
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::signals::HeldSignals;
@@ -59,6 +60,7 @@ pub(crate) fn file(
     visibility: Visibility,
 ) -> Result<(), Failure> {
     let name = path.display();
+    refuse_too_large(path, data)?;
     let path = follow(path)?;
     let folder = folder_of(&path);
     let mode = match (fs::metadata(&path), existing) {
@@ -124,6 +126,7 @@ pub(crate) fn replace(path: &Path, old: &[u8], new: &[u8]) -> Result<(), Failure
 /// the new one; [`sync_folders_of`] makes it last through a power failure.
 pub(crate) fn replace_if_unchanged(path: &Path, old: &[u8], new: &[u8]) -> Result<Replacement> {
     let name = path.display();
+    refuse_too_large(path, new)?;
     let path = follow(path)?;
     let folder = folder_of(&path);
     let signals = HeldSignals::new();
@@ -143,6 +146,17 @@ pub(crate) fn replace_if_unchanged(path: &Path, old: &[u8], new: &[u8]) -> Resul
     let result = write().with_context(|| format!("cannot write {name}"));
     signals.deliver();
     result
+}
+
+/// Refuses to write what no command would read again.
+fn refuse_too_large(path: &Path, data: &[u8]) -> Result<()> {
+    let length = data.len();
+    ensure!(
+        length <= MAX_FILE_BYTES,
+        "{}: the result would be {length} bytes, more than the 16 MiB that bulla reads; use several files",
+        path.display()
+    );
+    Ok(())
 }
 
 /// Refuses a file that [`replace_if_unchanged`] could not write, before anything is worked out.
@@ -245,6 +259,19 @@ mod tests {
         write(&path, Existing::Replace, Visibility::Public).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_result_that_no_command_would_read_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let large = vec![b' '; MAX_FILE_BYTES + 1];
+        let refusal = file(&path, &large, Existing::Replace, Visibility::Public).unwrap_err();
+        assert!(refusal.into_parts().0.contains("16777217 bytes, more than the 16 MiB"));
+        assert!(!path.exists());
+        fs::write(&path, "old").unwrap();
+        assert!(replace(&path, b"old", &large).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"old");
     }
 
     #[cfg(unix)]
