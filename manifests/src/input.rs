@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The bytes of a file, and its name for messages.
+#[derive(Clone)]
 pub struct Input {
     /// A path, or a name in place of one, such as `<stdin>`.
     pub name: String,

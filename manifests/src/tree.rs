@@ -60,7 +60,7 @@ impl<'a> From<&'a str> for Step<'a> {
 
 impl Step<'_> {
     /// The value that it leads to.
-    pub(crate) fn of(self, value: &Value) -> Option<&Value> {
+    pub fn of(self, value: &Value) -> Option<&Value> {
         match self {
             Step::Key(key) => value.get(key),
             Step::Index(index) => value.get(index),

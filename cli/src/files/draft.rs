@@ -33,14 +33,8 @@ impl FileDraft {
     pub(crate) fn of(found: &FoundFile, outcome: FileOutcome) -> (Self, Option<OpenFile>) {
         let name = found.path.display().to_string();
         let mut draft = Self { path: found.path.clone(), name, ..Self::default() };
-        match outcome {
-            FileOutcome::NotOurs => (draft, None),
-            FileOutcome::Unreadable(diagnostic) => {
-                draft.diagnostics.push(diagnostic);
-                (draft, None)
-            }
-            FileOutcome::Objects(open) => (draft, Some(open)),
-        }
+        let open = outcome.opened(&mut draft.diagnostics);
+        (draft, open)
     }
 
     /// Records what is wrong with the file.

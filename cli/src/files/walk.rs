@@ -194,6 +194,20 @@ pub(crate) fn parse(
     }
 }
 
+impl FileOutcome {
+    /// The file, if its objects can be read. Adds the reason if they should be readable and are not.
+    pub(crate) fn opened(self, diagnostics: &mut Vec<Diagnostic>) -> Option<OpenFile> {
+        match self {
+            Self::NotOurs => None,
+            Self::Unreadable(diagnostic) => {
+                diagnostics.push(diagnostic);
+                None
+            }
+            Self::Objects(open) => Some(open),
+        }
+    }
+}
+
 impl OpenFile {
     /// The objects, in order.
     pub(crate) fn objects(&self) -> Vec<Object<'_>> {

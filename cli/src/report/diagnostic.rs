@@ -39,6 +39,12 @@ impl Place {
         Self { position, object, key: key.map(str::to_owned) }
     }
 
+    /// The place of a sealed value in an object.
+    pub(crate) fn of_value(object: &Object<'_>, key: &str) -> Self {
+        let position = object.position_of_value(&manifest::sealed_value_steps(key));
+        Self { position, ..Self::new(object, &[], Some(key)) }
+    }
+
     /// What is wrong there, and what to do.
     pub(crate) fn diagnose(self, message: impl fmt::Display, hint: Option<String>) -> Diagnostic {
         let file = self.position.file.clone();
@@ -71,6 +77,11 @@ pub(crate) fn unknown_version(object: &Object<'_>) -> Diagnostic {
 }
 
 impl Diagnostic {
+    /// Adds what to do.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
     /// The trouble with a file, at its place if the error has one.
     pub(crate) fn of(file: &str, trouble: impl Into<Failure>) -> Self {
         let failure = trouble.into();
@@ -172,5 +183,5 @@ pub(crate) fn hint_for_sealing(error: &SealError) -> Option<&'static str> {
 fn held(keyring: &Keyring) -> String {
     let mut fingerprints: Vec<_> = keyring.fingerprints().collect();
     fingerprints.sort_unstable();
-    fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    output::list(fingerprints)
 }

@@ -34,3 +34,16 @@ fn to_stdout(result: io::Result<()>) -> Result<()> {
 pub(crate) fn count(count: usize, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
 }
+
+/// The items of a list, as a sentence names them: `a, b`.
+pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// `; 2 objects of other kinds skipped`, or nothing if there are none.
+pub(crate) fn others_skipped(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!("; {} of other kinds skipped", count(others, "object")),
+    }
+}

@@ -19,7 +19,7 @@ use crate::manifest::{GivenNamespace, ManifestFile, Mark, Step};
 use crate::report::failure::{Failure, OrHint};
 
 pub(crate) use edit::{Renewal, renewed};
-pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_text};
+pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_names, of_text};
 
 /// What the file is called.
 pub(crate) const NAME: &str = "bulla.yaml";

@@ -14,9 +14,9 @@ use zeroize::Zeroizing;
 
 use crate::files::input;
 use crate::files::input::Input;
-use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
 use crate::report::terminal::PassphraseFlags;
+use crate::report::{escape, output};
 
 const ARMOR: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
@@ -184,7 +184,7 @@ impl Closed {
     fn refusal(&self) -> anyhow::Error {
         match &self.to {
             To::Sealed(to) => {
-                let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let to = output::list(to);
                 anyhow!("{}: sealed to {to}, but none of these identities was passed", self.name)
             }
             To::Others => anyhow!(

@@ -10,6 +10,7 @@ use super::{Config, NAME, real_path};
 use crate::files::input::{self, Input};
 use crate::files::{git, walk};
 use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 
 /// The file that `--config` names, or the one of the Git work tree that holds all of `paths`, or the current
 /// folder if there are none.
@@ -17,9 +18,12 @@ pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Con
     if let Some(path) = named {
         return read(path).map(Some);
     }
-    let here = [PathBuf::from(".")];
+    let mut paths: Vec<_> = paths.iter().filter(|path| !input::is_stdin(path)).cloned().collect();
+    if paths.is_empty() {
+        paths.push(".".into());
+    }
     let mut roots = Vec::new();
-    for path in if paths.is_empty() { &here } else { paths } {
+    for path in &paths {
         roots.push(git::root_of(&real_path(path)?));
     }
     roots.sort_unstable();
@@ -32,6 +36,15 @@ pub(crate) fn find(named: Option<&Path>, paths: &[PathBuf]) -> Result<Option<Con
         ))
         .or_hint("run the command for each of them, or decide with --config or -r"),
     }
+}
+
+/// The same for a command that only takes the names of holders from it: an unreadable one is a warning.
+pub(crate) fn of_names(config: Result<Option<Config>, Failure>) -> Option<Config> {
+    config.unwrap_or_else(|failure| {
+        let (message, _) = failure.into_parts();
+        output::warning(&format!("could not read the names of key holders: {message}"));
+        None
+    })
 }
 
 /// The failure if an environment is named but there is no bulla.yaml.
