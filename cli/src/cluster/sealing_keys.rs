@@ -162,6 +162,15 @@ impl SealingKeys {
             .or_hint("to see all keys, run: bulla keys list")
     }
 
+    /// Whether this cluster has or should have the private half of a key.
+    pub(crate) fn is_own(&self, key: &ClusterKey) -> bool {
+        match key.possession() {
+            Possession::Held | Possession::Missing => true,
+            Possession::OfAnotherHolder => false,
+            Possession::Unknown => self.own_holders().contains(&key.holder.as_str()),
+        }
+    }
+
     /// The holders whose keys this cluster has or should have.
     pub(crate) fn own_holders(&self) -> Vec<&str> {
         self.holders(|key| matches!(key.possession(), Possession::Held | Possession::Missing))
@@ -198,14 +207,6 @@ impl SealingKeys {
         self.keys.iter().any(|key| key.successor().is_some() && !is_active(&key.holder))
     }
 
-    /// Warns about the ones that cannot be trusted.
-    pub(crate) fn warn_of_malformed(&self) {
-        for (name, error) in &self.malformed {
-            let warning = format!("SealingKey {name} is malformed and not trusted: {error}");
-            output::warning(&warning);
-        }
-    }
-
     /// The trusted keys, in the form that the rules need.
     pub(crate) fn declared(&self) -> DeclaredKeys {
         self.keys.iter().map(|key| key.declared.clone()).collect()
@@ -225,6 +226,16 @@ impl FromIterator<SealingKey> for SealingKeys {
         keys.sort_by_cached_key(order);
         Self { keys, malformed }
     }
+}
+
+/// Connects to a cluster and reads all SealingKeys. Warns about the ones that cannot be trusted.
+pub(crate) fn connect(flags: &ClusterFlags) -> Result<(Cluster, SealingKeys), Failure> {
+    let cluster = Cluster::connect(flags)?;
+    let keys = all(&cluster)?;
+    for (name, error) in &keys.malformed {
+        output::warning(&format!("SealingKey {name} is malformed and not trusted: {error}"));
+    }
+    Ok((cluster, keys))
 }
 
 /// All SealingKeys.

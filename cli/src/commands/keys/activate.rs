@@ -65,19 +65,13 @@ impl Activate {
     }
 
     fn activate(&self, fingerprint: Fingerprint) -> Result<Answer, Failure> {
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         let key = keys.find(fingerprint)?;
         if key.state == State::Active {
             return done(key);
         }
         refuse_revoked(key)?;
-        let is_own = match key.possession() {
-            Possession::Held | Possession::Missing => true,
-            Possession::OfAnotherHolder => false,
-            Possession::Unknown => keys.own_holders().contains(&key.holder.as_str()),
-        };
+        let is_own = keys.is_own(key);
         if !self.force {
             refuse_not_held(key, is_own)?;
         }
@@ -86,9 +80,7 @@ impl Activate {
 
     /// Declares the key of another holder, and makes it Active.
     fn declare(&self, recipient: &Recipient, holder: &str) -> Result<Answer, Failure> {
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         let fingerprint = recipient.fingerprint();
         let is_own = keys.own_holders().contains(&holder);
         if is_own && !self.force {
@@ -101,26 +93,22 @@ impl Activate {
         if is_declared {
             let key = keys.find(fingerprint)?;
             if key.holder != holder {
-                return Err(Failure::unable(anyhow!(
-                    "SealingKey {fingerprint} is already declared, for holder {}",
-                    key.holder
-                )));
+                let other = &key.holder;
+                let error =
+                    anyhow!("SealingKey {fingerprint} is already declared, for holder {other}");
+                return Err(error.into());
             }
             if key.state == State::Active {
                 return done(key);
             }
             refuse_revoked(key)?;
         }
-        let old = match keys.active(holder)? {
-            Some(old) => old.recipient.long_fingerprint(),
-            None => "none".into(),
-        };
+        let old = keys.active(holder)?.map(|old| old.recipient.long_fingerprint());
+        let (old, new) = (old.unwrap_or_else(|| "none".into()), recipient.long_fingerprint());
         output::stderr(&escape::lines(&format!(
-            "holder       {holder}\ncurrent key  {old}\nnew key      {}\n",
-            recipient.long_fingerprint()
+            "holder       {holder}\ncurrent key  {old}\nnew key      {new}\n"
         )));
-        let question = format!("Is {} the key of {holder}?", recipient.long_fingerprint());
-        self.consent.ask(&question)?;
+        self.consent.ask(&format!("Is {new} the key of {holder}?"))?;
         if !is_declared {
             sealing_keys::declare(&cluster, recipient, holder)?;
         }
@@ -143,22 +131,16 @@ impl Activate {
             return done(key);
         };
         sealing_keys::retire_for(cluster, old, fingerprint)?;
-        output::summary(&format!(
-            "{holder}: {} is Retired and still opens existing values",
-            old.fingerprint()
-        ));
         let old = old.fingerprint();
+        output::summary(&format!("{holder}: {old} is Retired and still opens existing values"));
         // The controller tidies up the old key last.
-        let is_over = |keys: &SealingKeys| {
-            let is = |key: &ClusterKey| match key.fingerprint() {
-                this if this == fingerprint => key.state == State::Active,
-                other => other != old || key.successor().is_none(),
-            };
-            keys.keys.iter().all(is)
+        let is_over = |key: &ClusterKey| match key.fingerprint() {
+            this if this == fingerprint => key.state == State::Active,
+            other => other != old || key.successor().is_none(),
         };
         let patience = if is_own { CONTROLLERS_TURN } else { Duration::ZERO };
-        if sealing_keys::wait_for(cluster, patience, |keys| is_over(keys).then_some(()))?.is_some()
-        {
+        let over = |keys: &SealingKeys| keys.keys.iter().all(is_over).then_some(());
+        if sealing_keys::wait_for(cluster, patience, over)?.is_some() {
             return done(key);
         }
         // No controller manages this holder, so the handover is completed here. Anyone can complete it later.
@@ -185,20 +167,17 @@ fn done(key: &ClusterKey) -> Result<Answer, Failure> {
 }
 
 fn refuse_revoked(key: &ClusterKey) -> Result<(), Failure> {
-    match key.state {
-        State::Revoked => {
-            Err(anyhow!("key {} is already revoked; revocation is permanent", key.fingerprint()))
-                .or_hint("to make a new key, run: bulla keys renew")
-        }
-        _ => Ok(()),
+    if key.state != State::Revoked {
+        return Ok(());
     }
+    Err(anyhow!("key {} is already revoked; revocation is permanent", key.fingerprint()))
+        .or_hint("to make a new key, run: bulla keys renew")
 }
 
 /// No cluster opens values sealed to a key that none holds.
 fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
     let fingerprint = key.fingerprint();
     match key.possession() {
-        Possession::Held | Possession::OfAnotherHolder => Ok(()),
         Possession::Missing => Err(anyhow!(
             "the cluster does not hold the identity of {fingerprint}"
         ))
@@ -209,6 +188,6 @@ fn refuse_not_held(key: &ClusterKey, is_own: bool) -> Result<(), Failure> {
         .or_hint(
             "check that it is running; values sealed to a key that it does not hold do not open. To activate it anyway, pass --force",
         ),
-        Possession::Unknown => Ok(()),
+        Possession::Held | Possession::OfAnotherHolder | Possession::Unknown => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! `bulla keys backup`.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use age::secrecy::SecretString;
 use anyhow::{Context, anyhow};
 use bulla_crds::State;
 use bulla_crds::conditions::BACKED_UP;
-use bulla_crds::keys::{self, OpenBackupError};
+use bulla_crds::keys::{self, Backup, OpenBackupError};
 use bulla_sealing::{Fingerprint, Identity, Keyring, UnsealError};
 use clap::Args;
 
@@ -17,10 +18,13 @@ use crate::cluster::kubeconfig::ClusterFlags;
 use crate::cluster::{ApiError, Cluster, ClusterKey, SealingKeys, identity_secrets, sealing_keys};
 use crate::files::input;
 use crate::files::write::{self, Existing, Visibility};
-use crate::report::escape;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output;
+use crate::report::{escape, output};
 use crate::who::identities::{self, IdentityFlags};
+
+/// What to do with a file that has other content.
+const KEEP: &str =
+    "it holds something else: choose another folder, or pass --force to overwrite it";
 
 /// Write encrypted backups of a cluster's keys to a folder
 ///
@@ -68,9 +72,7 @@ enum KeyCopyContent {
 impl BackupKeys {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let recovery = self.identities.read()?;
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         let copies = if self.passphrase {
             self.protected(&cluster)?
         } else {
@@ -93,11 +95,10 @@ impl BackupKeys {
             self.write(copy)?;
             mark(&cluster, &keys, copy.of);
         }
-        let missing: Vec<_> = held.difference(&copied).map(ToString::to_string).collect();
+        let missing = output::list(held.difference(&copied));
         if missing.is_empty() {
             return Ok(Answer::Yes);
         }
-        let missing = missing.join(", ");
         Err(if self.passphrase {
             Failure::no(anyhow!("cannot back up {missing}: no identity Secret"))
                 .hint("the controller reads it from a file; back up that file")
@@ -115,7 +116,7 @@ impl BackupKeys {
         for (name, identity) in identity_secrets::identities(cluster)? {
             match identity {
                 Ok(identity) => found.push(identity),
-                Err(error) => warn(&format!("Secret {name} is skipped: {error}")),
+                Err(error) => warn_of_skipped(&name, &error),
             }
         }
         if found.is_empty() {
@@ -167,13 +168,7 @@ impl BackupKeys {
         let path = self.path(copy.of);
         let is_there = fs::read(&path).is_ok_and(|existing| existing == copy.armored);
         if !is_there {
-            let existing = if self.force {
-                Existing::Replace
-            } else {
-                Existing::Keep(
-                    "it holds something else: choose another folder, or pass --force to overwrite it",
-                )
-            };
+            let existing = if self.force { Existing::Replace } else { Existing::Keep(KEEP) };
             write::file(&path, &copy.armored, existing, Visibility::Secret)?;
         }
         let name = path.display();
@@ -187,7 +182,7 @@ impl BackupKeys {
                 if backup.of != copy.of || *file != *expected {
                     return Err(not_the_same().into());
                 }
-                format!("sealed to {}", join(recovery))
+                format!("sealed to {}", output::list(recovery))
             }
             KeyCopyContent::Protected { passphrase } => {
                 let held = identities::unprotect(&read.name, &file, passphrase.clone())?;
@@ -206,7 +201,7 @@ fn sealed(cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
     let mut copies = Vec::new();
     for (name, file) in identity_secrets::backups(cluster)? {
         let Some(file) = file else {
-            warn(&format!("Secret {name} is skipped: no backup in it"));
+            warn_of_skipped(&name, &"no backup in it");
             continue;
         };
         match keys::read_backup(&file) {
@@ -215,13 +210,17 @@ fn sealed(cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
                 armored: identities::armor(&file)?,
                 content: KeyCopyContent::Sealed { file, recovery: backup.recovery },
             }),
-            Ok(backup) => {
-                warn(&format!("Secret {name} is skipped: it holds the backup of {}", backup.of));
+            Ok(Backup { of, .. }) => {
+                warn_of_skipped(&name, &format_args!("it holds the backup of {of}"));
             }
-            Err(error) => warn(&format!("Secret {name} is skipped: {error}")),
+            Err(error) => warn_of_skipped(&name, &error),
         }
     }
     Ok(copies)
+}
+
+fn warn_of_skipped(secret: &str, why: &dyn Display) {
+    output::warning(&format!("Secret {secret} is skipped: {why}"));
 }
 
 /// Opens a sealed copy, if identities were passed, and compares its content.
@@ -233,22 +232,19 @@ fn check(keys: &SealingKeys, copy: &KeyCopy, recovery: &Keyring) -> Result<(), F
     let of = copy.of;
     let identity = keys::open_backup(file, recovery).map_err(|error| {
         let failure = Failure::no(anyhow!("the backup of {of} does not open: {error}"));
-        match error {
+        failure.hint(match error {
             OpenBackupError::Unseal(UnsealError::NoIdentity { .. }) => {
-                failure.hint("pass the recovery identity with -i")
+                "pass the recovery identity with -i"
             }
-            _ => failure.hint(
-                "do not rely on it; delete the backup Secret, and the controller makes it again",
-            ),
-        }
+            _ => "do not rely on it; delete the backup Secret, and the controller makes it again",
+        })
     })?;
     let declared = keys.keys.iter().find(|key| key.fingerprint() == of);
-    match declared {
-        Some(key) if key.recipient != identity.recipient() => Err(Failure::no(anyhow!(
-            "the identity in the backup of {of} does not match its SealingKey"
-        ))),
-        _ => Ok(()),
+    if declared.is_some_and(|key| key.recipient != identity.recipient()) {
+        let error = anyhow!("the identity in the backup of {of} does not match its SealingKey");
+        return Err(Failure::no(error));
     }
+    Ok(())
 }
 
 /// Marks the key as backed up in the cluster. If that fails, the files are still good.
@@ -263,7 +259,7 @@ fn mark(cluster: &Cluster, keys: &SealingKeys, of: Fingerprint) {
         Err(ApiError::Conflict) => "someone else keeps changing it",
         Err(_) => "its status could not be changed",
     };
-    warn(&format!("{of} is backed up, but its SealingKey does not show it: {trouble}"));
+    output::warning(&format!("{of} is backed up, but its SealingKey does not show it: {trouble}"));
 }
 
 fn make_folder(path: &Path) -> Result<(), Failure> {
@@ -285,12 +281,4 @@ fn one_fingerprint(identities: &[Identity]) -> Option<Fingerprint> {
         [identity] => Some(identity.recipient().fingerprint()),
         _ => None,
     }
-}
-
-fn join(fingerprints: &[Fingerprint]) -> String {
-    fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn warn(text: &str) {
-    output::warning(text);
 }

@@ -97,10 +97,8 @@ impl Fetch {
         let config = config::find(self.config.as_deref(), &[])?
             .ok_or_else(|| anyhow!("no bulla.yaml at the root of a Git work tree here"))
             .or_hint("to write one, run bulla init; for another file, pass --config")?;
-        let mut named = Vec::new();
-        for name in &self.environments {
-            named.push(config.environment(name)?);
-        }
+        let named = self.environments.iter().map(|name| config.environment(name));
+        let named = named.collect::<Result<Vec<_>, _>>()?;
         let shown = Shown::by_each(&self.clusters)?;
         let keys = pinning::holder_keys(&shown, &self.holders)?;
         let places = if self.all {
@@ -110,10 +108,8 @@ impl Fetch {
                 .flat_map(|key| named.iter().map(move |environment| (*environment, key)))
                 .collect()
         };
-        let mut renewals = Vec::new();
-        for (environment, key) in &places {
-            renewals.push(key.renewal(environment)?);
-        }
+        let renewals = places.iter().map(|(environment, key)| key.renewal(environment));
+        let renewals = renewals.collect::<Result<Vec<_>, _>>()?;
         let name = config.path.display();
         let Some(new) = config::renewed(&config, &renewals)? else {
             output::summary(&format!("{name}: these keys are pinned already"));
@@ -139,17 +135,15 @@ fn where_pinned<'a, 'k>(
     let mut places = Vec::new();
     for key in keys {
         let holder = key.holder();
-        let before = places.len();
         let pin_it = |environment: &&Environment| environment.pins_of(holder).next().is_some();
-        places.extend(
-            config.environments.iter().filter(pin_it).map(|environment| (environment, key)),
-        );
-        if places.len() == before {
+        let mut environments = config.environments.iter().filter(pin_it).peekable();
+        if environments.peek().is_none() {
             let name = config.path.display();
             return Err(anyhow!("no environment of {name} pins a key of holder {holder}")).or_hint(
                 "check that this is the right context; to pin its key for the first time, pass --environment",
             );
         }
+        places.extend(environments.map(|environment| (environment, key)));
     }
     Ok(places)
 }

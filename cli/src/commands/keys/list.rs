@@ -2,12 +2,13 @@
 
 use bulla_crds::State;
 use bulla_crds::conditions::{BACKED_UP, HELD};
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::cluster::kubeconfig::ClusterFlags;
-use crate::cluster::{Cluster, ClusterKey, Possession, SealingKeys, sealing_keys};
+use crate::cluster::{ClusterKey, Possession, SealingKeys, sealing_keys};
 use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
@@ -47,41 +48,33 @@ enum ListFormat {
 }
 
 /// A state, as SealingKeys spell it.
-#[derive(Clone, Copy, ValueEnum)]
-enum StateFlag {
-    /// Made, not yet used for sealing
-    #[value(name = "Pending")]
-    Pending,
-    /// Used for sealing
-    #[value(name = "Active")]
-    Active,
-    /// No longer used for sealing; still opens existing values
-    #[value(name = "Retired")]
-    Retired,
-    /// Opens nothing any more
-    #[value(name = "Revoked")]
-    Revoked,
-}
+#[derive(Clone, Copy)]
+struct StateFlag(State);
 
-impl From<StateFlag> for State {
-    fn from(state: StateFlag) -> Self {
-        match state {
-            StateFlag::Pending => Self::Pending,
-            StateFlag::Active => Self::Active,
-            StateFlag::Retired => Self::Retired,
-            StateFlag::Revoked => Self::Revoked,
-        }
+impl ValueEnum for StateFlag {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(State::Pending), Self(State::Active), Self(State::Retired), Self(State::Revoked)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self.0 {
+            State::Pending => ("Pending", "Made, not yet used for sealing"),
+            State::Active => ("Active", "Used for sealing"),
+            State::Retired => {
+                ("Retired", "No longer used for sealing; still opens existing values")
+            }
+            State::Revoked => ("Revoked", "Opens nothing any more"),
+        };
+        Some(PossibleValue::new(name).help(help))
     }
 }
 
 impl ListKeys {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let mut keys = sealing_keys::all(&Cluster::connect(&self.cluster)?)?;
-        keys.warn_of_malformed();
-        let state = self.state.map(State::from);
+        let (_, mut keys) = sealing_keys::connect(&self.cluster)?;
         keys.keys.retain(|key| {
             self.holder.as_ref().is_none_or(|holder| key.holder == *holder)
-                && state.is_none_or(|state| key.state == state)
+                && self.state.is_none_or(|StateFlag(state)| key.state == state)
         });
         let text = match self.format {
             ListFormat::Human => {

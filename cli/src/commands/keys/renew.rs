@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::wait::Wait;
 use crate::cluster::kubeconfig::ClusterFlags;
-use crate::cluster::{Cluster, SealingKeys, sealing_keys};
+use crate::cluster::{SealingKeys, sealing_keys};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
 
@@ -28,9 +28,7 @@ pub(crate) struct Renew {
 
 impl Renew {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         let holder = self.holder(&keys)?;
         let Some(old) = keys.active(holder)? else {
             return Err(anyhow!("holder {holder} has no Active key to renew"))
@@ -43,9 +41,8 @@ impl Renew {
         let fingerprint = old.fingerprint();
         sealing_keys::ask_to_renew(&cluster, old)?;
         let Some(deadline) = self.wait.deadline() else {
-            output::stdout(
-                format!("{holder}: asked the controller to renew {fingerprint}\n").as_bytes(),
-            )?;
+            let text = format!("{holder}: asked the controller to renew {fingerprint}\n");
+            output::stdout(text.as_bytes())?;
             return Ok(Answer::Yes);
         };
         let new = sealing_keys::wait_for(&cluster, deadline, |keys| {

@@ -48,24 +48,19 @@ pub(crate) struct Restore {
     cluster: ClusterFlags,
 }
 
-/// An identity, and the file that it was found in.
-struct FoundIdentity {
-    identity: Identity,
-    file: String,
-}
+/// Identities, each with the file that it was found in.
+type FoundIdentities = BTreeMap<Fingerprint, (Identity, String)>;
 
 impl Restore {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let found = self.find()?;
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         self.refuse_revoked(&keys, &found)?;
         show(&cluster, &found);
         let mut taken = Vec::new();
         let mut usable = Vec::new();
-        for (fingerprint, found) in &found {
-            let stored = identity_secrets::store(&cluster, &found.identity)?;
+        for (fingerprint, (identity, _)) in &found {
+            let stored = identity_secrets::store(&cluster, identity)?;
             let text = match stored {
                 StoreOutcome::Created => "restored",
                 StoreOutcome::Already => "already exists",
@@ -74,7 +69,7 @@ impl Restore {
             };
             output::stdout(format!("{fingerprint}: {text}\n").as_bytes())?;
             match stored {
-                StoreOutcome::Taken => taken.push(fingerprint.to_string()),
+                StoreOutcome::Taken => taken.push(fingerprint),
                 StoreOutcome::Created | StoreOutcome::Already
                     if !is_revoked(&keys, *fingerprint) =>
                 {
@@ -85,23 +80,23 @@ impl Restore {
         }
         self.wait_until_held(&cluster, &usable)?;
         if taken.is_empty() {
-            Ok(Answer::Yes)
-        } else {
-            Err(anyhow!("not restored, because another Secret has its name: {}", taken.join(", ")))
-                .or_hint("find out who created it; bulla never overwrites it")
+            return Ok(Answer::Yes);
         }
+        let taken = output::list(taken);
+        Err(anyhow!("not restored, because another Secret has its name: {taken}"))
+            .or_hint("find out who created it; bulla never overwrites it")
     }
 
     /// The identities of all files, each once.
-    fn find(&self) -> Result<BTreeMap<Fingerprint, FoundIdentity>, Failure> {
+    fn find(&self) -> Result<FoundIdentities, Failure> {
         input::paths(&self.files, &self.identities.identities)?;
         let opening = self.identities.hold()?;
         let mut all = BTreeMap::new();
         for path in self.paths()? {
-            let file = path.display().to_string();
             for identity in opening.read_file(&path, &self.identities.passphrase)? {
                 let fingerprint = identity.recipient().fingerprint();
-                all.entry(fingerprint).or_insert(FoundIdentity { identity, file: file.clone() });
+                let file = path.display().to_string();
+                all.entry(fingerprint).or_insert((identity, file));
             }
         }
         Ok(all)
@@ -116,11 +111,7 @@ impl Restore {
         Ok(paths)
     }
 
-    fn refuse_revoked(
-        &self,
-        keys: &SealingKeys,
-        found: &BTreeMap<Fingerprint, FoundIdentity>,
-    ) -> Result<(), Failure> {
+    fn refuse_revoked(&self, keys: &SealingKeys, found: &FoundIdentities) -> Result<(), Failure> {
         let revoked = found.keys().find(|fingerprint| is_revoked(keys, **fingerprint));
         match revoked.filter(|_| !self.force) {
             Some(fingerprint) => {
@@ -134,23 +125,19 @@ impl Restore {
         let Some(deadline) = self.wait.deadline().filter(|_| !restored.is_empty()) else {
             return Ok(());
         };
-        let mut missing = Vec::new();
+        let mut missing = String::new();
         let held = sealing_keys::wait_for(cluster, deadline, |keys| {
             let state = |fingerprint: &Fingerprint| {
                 let mut keys = keys.keys.iter();
                 let key = keys.find(|key| key.fingerprint() == *fingerprint && key.is_held());
                 key.map(|key| (*fingerprint, key.state))
             };
-            missing = restored
-                .iter()
-                .filter(|fingerprint| state(fingerprint).is_none())
-                .map(ToString::to_string)
-                .collect();
+            missing =
+                output::list(restored.iter().filter(|fingerprint| state(fingerprint).is_none()));
             missing.is_empty().then(|| restored.iter().filter_map(state).collect::<Vec<_>>())
         })?;
         let Some(held) = held else {
             let seconds = self.wait.timeout;
-            let missing = missing.join(", ");
             return Err(anyhow!("stored, but the controller did not load it within {seconds} seconds: {missing}"))
                 .or_hint("check that it is running; it loads them when it starts. To see what it holds, run: bulla keys list");
         };
@@ -170,11 +157,11 @@ fn is_revoked(keys: &SealingKeys, fingerprint: Fingerprint) -> bool {
     keys.any(|key| key.fingerprint() == fingerprint && key.state == State::Revoked)
 }
 
-fn show(cluster: &Cluster, found: &BTreeMap<Fingerprint, FoundIdentity>) {
+fn show(cluster: &Cluster, found: &FoundIdentities) {
     let (server, namespace) = (cluster.server(), cluster.controller_namespace());
     let mut text = format!("restoring into namespace {namespace} of {server}:\n");
-    for (fingerprint, found) in found {
-        text.push_str(&format!("  {fingerprint} from {}\n", found.file));
+    for (fingerprint, (_, file)) in found {
+        text.push_str(&format!("  {fingerprint} from {file}\n"));
     }
     let warning = "while two clusters share a key, anyone who can read Secrets in one can open values sealed for the other";
     // A question follows, so this is printed even with --quiet.
@@ -193,9 +180,9 @@ fn backups_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     paths.sort();
     if paths.is_empty() {
-        Err(anyhow!("no backup in {name}"))
-            .or_hint("bulla keys backup writes files that end in .age; name other files one by one")
-    } else {
-        Ok(paths)
+        return Err(anyhow!("no backup in {name}")).or_hint(
+            "bulla keys backup writes files that end in .age; name other files one by one",
+        );
     }
+    Ok(paths)
 }

@@ -6,10 +6,17 @@ use bulla_sealing::Fingerprint;
 use clap::Args;
 
 use crate::cluster::kubeconfig::ClusterFlags;
-use crate::cluster::{Cluster, Possession, sealing_keys};
+use crate::cluster::sealing_keys;
 use crate::command_line::completion;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::{escape, output};
+
+/// What to do with the Active key of another holder.
+const LEAVE_WITHOUT: &str =
+    "activate another of its keys, or pass --force to leave the holder without one";
+
+/// What to do with the cluster's own Active key.
+const REPLACE: &str = "without it nothing could be sealed: to replace it, run bulla keys renew or bulla keys activate";
 
 /// Stop sealing to a key; existing values still open
 #[derive(Args)]
@@ -28,35 +35,25 @@ pub(crate) struct Retire {
 
 impl Retire {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         let key = keys.find(self.fingerprint)?;
         let (fingerprint, holder) = (self.fingerprint, &key.holder);
         match key.state {
             State::Retired => {}
             State::Revoked => {
-                return Err(anyhow!(
-                    "key {fingerprint} is already revoked; revocation is permanent"
-                )
-                .into());
-            }
-            State::Active => {
-                let is_of_another = key.possession() == Possession::OfAnotherHolder
-                    || key.possession() == Possession::Unknown
-                        && !keys.own_holders().contains(&holder.as_str());
-                let failure = anyhow!("key {fingerprint} is the Active key of {holder}");
-                match (is_of_another, self.force) {
-                    (true, true) => sealing_keys::set_state(&cluster, key, State::Retired)?,
-                    (true, false) => return Err(failure).or_hint(
-                        "activate another of its keys, or pass --force to leave the holder without one",
-                    ),
-                    (false, _) => return Err(failure).or_hint(
-                        "without it nothing could be sealed: to replace it, run bulla keys renew or bulla keys activate",
-                    ),
-                }
+                let error =
+                    anyhow!("key {fingerprint} is already revoked; revocation is permanent");
+                return Err(error.into());
             }
             State::Pending => sealing_keys::set_state(&cluster, key, State::Retired)?,
+            State::Active => {
+                let is_of_another = !keys.is_own(key);
+                if !(is_of_another && self.force) {
+                    let error = anyhow!("key {fingerprint} is the Active key of {holder}");
+                    return Err(error).or_hint(if is_of_another { LEAVE_WITHOUT } else { REPLACE });
+                }
+                sealing_keys::set_state(&cluster, key, State::Retired)?;
+            }
         }
         let text = format!("{holder}: {fingerprint} is Retired and still opens existing values\n");
         output::stdout(escape::lines(&text).as_bytes())?;

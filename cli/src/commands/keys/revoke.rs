@@ -53,9 +53,7 @@ pub(crate) struct Revoke {
 impl Revoke {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let fingerprint = self.fingerprint;
-        let cluster = Cluster::connect(&self.cluster)?;
-        let keys = sealing_keys::all(&cluster)?;
-        keys.warn_of_malformed();
+        let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
         let key = keys.find(fingerprint)?;
         let done = format!("{}: {fingerprint} is Revoked\n", key.holder);
         match key.state {
@@ -95,7 +93,9 @@ impl Revoke {
         match listed {
             Ok(()) => Ok(need),
             Err(ApiError::Forbidden) if self.force => {
-                warn("live SealedSecrets were not checked: you may not list them in all namespaces");
+                output::warning(
+                    "live SealedSecrets were not checked: you may not list them in all namespaces",
+                );
                 Ok(need)
             }
             Err(refusal) => Err(refusal.of(
@@ -126,31 +126,27 @@ impl Revoke {
 
     /// Fails while something still needs the key.
     fn refuse(&self, what: &str, need: &Need) -> Result<(), Failure> {
-        if need.unreadable() > 0 {
-            warn(&format!(
-                "{} values in {what} cannot be read, so they may still need the key",
-                need.unreadable()
+        let (count, unreadable) = (need.places.len(), need.unreadable);
+        if unreadable > 0 {
+            output::warning(&format!(
+                "{unreadable} values in {what} cannot be read, so they may still need the key"
             ));
         }
-        let Some(count) = need.count() else { return Ok(()) };
-        let mut text =
-            need.places().take(NAMED).map(|place| format!("  {place}\n")).collect::<String>();
+        if count == 0 {
+            return Ok(());
+        }
+        let fingerprint = self.fingerprint;
+        let mut text = format!("these {what} need {fingerprint}:\n");
+        text.extend(need.places.iter().take(NAMED).map(|place| format!("  {place}\n")));
         if count > NAMED {
             text.push_str(&format!("  and {} more\n", count - NAMED));
         }
-        output::stderr(&escape::lines(&format!("these {what} need {}:\n{text}", self.fingerprint)));
+        output::stderr(&escape::lines(&text));
         if self.force {
-            Ok(())
-        } else {
-            Err(Failure::no(anyhow!(
-                "key {} is still needed by {count} values in {what}",
-                self.fingerprint
-            ))
-            .hint("bulla rekey moves them to today's keys; to revoke anyway, pass --force"))
+            return Ok(());
         }
+        let error = anyhow!("key {fingerprint} is still needed by {count} values in {what}");
+        Err(Failure::no(error)
+            .hint("bulla rekey moves them to today's keys; to revoke anyway, pass --force"))
     }
-}
-
-fn warn(text: &str) {
-    output::warning(text);
 }

@@ -34,26 +34,12 @@ impl Usable {
 /// The values that need the key, by where they are.
 #[derive(Debug, Default)]
 pub(super) struct Need {
-    places: BTreeSet<String>,
-    unreadable: usize,
+    pub(super) places: BTreeSet<String>,
+    /// How many values could not be read.
+    pub(super) unreadable: usize,
 }
 
 impl Need {
-    /// How many values there are, if any.
-    pub(super) fn count(&self) -> Option<usize> {
-        Some(self.places.len()).filter(|count| *count > 0)
-    }
-
-    /// Where they are.
-    pub(super) fn places(&self) -> impl Iterator<Item = &str> {
-        self.places.iter().map(String::as_str)
-    }
-
-    /// How many values could not be read.
-    pub(super) fn unreadable(&self) -> usize {
-        self.unreadable
-    }
-
     /// Looks at the values of a live object.
     pub(super) fn add_sealed_secret(&mut self, sealed_secret: &SealedSecret, usable: &Usable) {
         let metadata = &sealed_secret.metadata;
@@ -74,13 +60,9 @@ impl Need {
             // The beginning is enough: everything needed is in the header.
             match BASE64_STANDARD.decode(&value[..value.len() - value.len() % 4]) {
                 Ok(bytes) => {
-                    let key = SealedHeader::parse(&bytes)
-                        .map(|(header, _)| header.binding().key().to_owned());
-                    self.add(
-                        format!("{file}: {}", key.as_deref().unwrap_or_default()),
-                        &bytes,
-                        usable,
-                    );
+                    let header = SealedHeader::parse(&bytes);
+                    let key = header.as_ref().map(|(header, _)| header.binding().key());
+                    self.add(format!("{file}: {}", key.unwrap_or_default()), &bytes, usable);
                 }
                 Err(_) => self.unreadable += 1,
             }
@@ -135,8 +117,8 @@ mod tests {
         );
         let mut need = Need::default();
         need.add_file("main:chart/db.yaml", file.as_bytes(), &usable);
-        let places: Vec<_> = need.places().collect();
+        let places: Vec<_> = need.places.iter().collect();
         assert_eq!(places, ["main:chart/db.yaml: alone", "main:chart/db.yaml: lost"]);
-        assert_eq!((need.count(), need.unreadable()), (Some(2), 1));
+        assert_eq!((need.places.len(), need.unreadable), (2, 1));
     }
 }
