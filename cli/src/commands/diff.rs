@@ -14,8 +14,8 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 use crate::commands::diff::compare::compare;
-use crate::commands::diff::sides::{Request, Sides};
-use crate::report::failure::{Answer, Failure};
+use crate::commands::diff::sides::Sides;
+use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::{diagnostic, output};
 
 /// Show how sealed values changed between revisions, with no key
@@ -73,7 +73,7 @@ impl Diff {
         if let Some(file) = &self.textconv {
             return textconv::run(file);
         }
-        let sides = Sides::read(&self.request()?)?;
+        let sides = self.sides()?;
         let comparison = compare(&sides)?;
         match self.format {
             DiffFormat::Human => output::text(&report::text(&comparison))?,
@@ -91,16 +91,16 @@ impl Diff {
         })
     }
 
-    fn request(&self) -> Result<Request, Failure> {
+    fn sides(&self) -> Result<Sides, Failure> {
         if self.no_index {
             let [old, new] = &self.revisions[..] else {
-                return Err(Failure::unable(anyhow!("--no-index takes two files or folders"))
-                    .hint("run bulla diff --no-index OLD NEW"));
+                return Err(anyhow!("--no-index takes two files or folders"))
+                    .or_hint("run bulla diff --no-index OLD NEW");
             };
-            return Request::of_files(old.into(), new.into());
+            return Sides::of_files(old.as_ref(), new.as_ref());
         }
         let revisions: Vec<_> =
             self.revisions.iter().map(|revision| revision.to_string_lossy().into_owned()).collect();
-        Request::of_git(&revisions, self.staged, &self.paths)
+        Sides::of_git(&revisions, self.staged, &self.paths)
     }
 }

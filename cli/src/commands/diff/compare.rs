@@ -1,10 +1,10 @@
 //! What differs between two sides, as data. The reports decide how to show it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bulla_crds::LAST_APPLIED_ANNOTATION;
 use bulla_sealing::Fingerprint;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use similar::TextDiff;
 
 use crate::commands::diff::objects::{self, ComparedObject, ObjectPair};
@@ -27,7 +27,7 @@ pub(super) struct Comparison {
 }
 
 /// The change to one object.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ObjectChange {
     pub(super) namespace: Option<String>,
     pub(super) name: Option<String>,
@@ -46,10 +46,11 @@ pub(super) struct ObjectChange {
     pub(super) other_fields: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ObjectChangeKind {
     Added,
     Removed,
+    #[default]
     Changed,
     /// It only moved to another file.
     Moved,
@@ -79,16 +80,14 @@ pub(super) struct KeyReport {
     pub(super) went: Vec<Holder>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum KeyReportKind {
     Added,
     Removed,
     /// Its payload belonged to another key that was removed.
     Moved,
-    Changed,
-    Rebound,
-    Rekeyed,
-    Unreadable,
+    /// It has another text.
+    Value(ValueChangeKind),
 }
 
 impl KeyReportKind {
@@ -97,10 +96,10 @@ impl KeyReportKind {
             Self::Added => "added",
             Self::Removed => "removed",
             Self::Moved => "moved",
-            Self::Changed => "changed",
-            Self::Rebound => "rebound",
-            Self::Rekeyed => "rekeyed",
-            Self::Unreadable => "unreadable",
+            Self::Value(ValueChangeKind::Changed) => "changed",
+            Self::Value(ValueChangeKind::Rebound) => "rebound",
+            Self::Value(ValueChangeKind::Rekeyed) => "rekeyed",
+            Self::Value(ValueChangeKind::Unreadable) => "unreadable",
         }
     }
 }
@@ -117,7 +116,8 @@ pub(super) fn compare(sides: &Sides) -> Result<Comparison, Failure> {
     let mut diagnostics = Vec::new();
     let old = objects::parse(&sides.old, &mut diagnostics)?;
     let new = objects::parse(&sides.new, &mut diagnostics)?;
-    let (old, new) = (old.entries(&mut diagnostics), new.entries(&mut diagnostics));
+    let old = objects::entries(&old, &mut diagnostics);
+    let new = objects::entries(&new, &mut diagnostics);
     // A named file must be readable; in a tree, one unreadable file does not stop the others.
     if !sides.are_trees && !diagnostics.is_empty() {
         return Err(diagnostics.swap_remove(0).into());
@@ -174,25 +174,20 @@ impl Comparer<'_> {
             name: entry.object.metadata_field("name").map(str::to_owned),
             title: entry.object.title(),
             is_plaintext,
-            kind: ObjectChangeKind::Changed,
             old: pair.old.map(|old| old.object.position(&[])),
             new: pair.new.map(|new| new.object.position(&[])),
             is_moved,
-            keys: Vec::new(),
-            policy: None,
-            lines: Vec::new(),
-            other_fields: Vec::new(),
+            ..ObjectChange::default()
         };
-        let mut is_different = false;
-        if is_plaintext {
-            is_different = is_other_secret(pair)
+        let is_different = if is_plaintext {
+            is_other_secret(pair)
         } else {
-            self.fill(&mut change, pair, values)
-        }
-        is_different |= !change.keys.is_empty()
-            || change.policy.is_some()
-            || !change.lines.is_empty()
-            || !change.other_fields.is_empty();
+            self.fill(&mut change, pair, values);
+            !change.keys.is_empty()
+                || change.policy.is_some()
+                || !change.lines.is_empty()
+                || !change.other_fields.is_empty()
+        };
         change.kind = match (pair.old, pair.new, is_different) {
             (None, _, _) => ObjectChangeKind::Added,
             (_, None, _) => ObjectChangeKind::Removed,
@@ -205,15 +200,12 @@ impl Comparer<'_> {
 
     fn fill(&self, change: &mut ObjectChange, pair: &ObjectPair<'_>, values: &PairValues<'_>) {
         change.keys = self.keys(values);
-        let policies = (pair.old.map(policy_of), pair.new.map(policy_of));
-        change.policy = match policies {
-            (Some(old), Some(new)) if old != new => Some((old, new)),
-            _ => None,
-        };
         if pair.new.is_some() {
             change.lines = lines_between(pair.old, pair.new);
         }
         if let (Some(old), Some(new)) = (pair.old, pair.new) {
+            let policies = (policy_of(old), policy_of(new));
+            change.policy = Some(policies).filter(|(old, new)| old != new);
             change.other_fields = other_fields(old.object.value, new.object.value);
         }
     }
@@ -232,7 +224,7 @@ impl Comparer<'_> {
     ) -> KeyReport {
         let mut report = KeyReport {
             key: key.to_owned(),
-            kind: KeyReportKind::Changed,
+            kind: KeyReportKind::Added,
             from: None,
             binding: None,
             came: Vec::new(),
@@ -241,10 +233,9 @@ impl Comparer<'_> {
         match change {
             KeyChange::Added => {
                 report.from = new.and_then(|new| self.gone.get(new.parsed()?.payload())).cloned();
-                report.kind = match report.from {
-                    Some(_) => KeyReportKind::Moved,
-                    None => KeyReportKind::Added,
-                };
+                if report.from.is_some() {
+                    report.kind = KeyReportKind::Moved;
+                }
                 report.came = self.holders(&new.map(SealedText::recipients).unwrap_or_default());
             }
             KeyChange::Removed => {
@@ -252,12 +243,7 @@ impl Comparer<'_> {
                 report.went = self.holders(&old.map(SealedText::recipients).unwrap_or_default());
             }
             KeyChange::Value(change) => {
-                report.kind = match change.kind {
-                    ValueChangeKind::Changed => KeyReportKind::Changed,
-                    ValueChangeKind::Rebound => KeyReportKind::Rebound,
-                    ValueChangeKind::Rekeyed => KeyReportKind::Rekeyed,
-                    ValueChangeKind::Unreadable => KeyReportKind::Unreadable,
-                };
+                report.kind = KeyReportKind::Value(change.kind);
                 report.binding =
                     change.binding.map(|pair| (pair.0.to_string(), pair.1.to_string()));
                 report.came = self.holders(&change.came);
@@ -328,14 +314,9 @@ fn lines_between(
 fn shown(object: &Value) -> Value {
     let mut shown = Map::new();
     for field in ["labels", "annotations"] {
-        let Some(Value::Object(marks)) = object.pointer(&format!("/metadata/{field}")) else {
-            continue;
-        };
-        let marks: Map<_, _> = marks
-            .iter()
-            .filter(|(key, _)| *key != LAST_APPLIED_ANNOTATION)
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
+        let marks = object.pointer(&format!("/metadata/{field}")).and_then(Value::as_object);
+        let marks = marks.into_iter().flatten().filter(|(key, _)| *key != LAST_APPLIED_ANNOTATION);
+        let marks: Map<_, _> = marks.map(|(key, value)| (key.clone(), value.clone())).collect();
         if !marks.is_empty() {
             shown.insert(field.to_owned(), Value::Object(marks));
         }
@@ -352,16 +333,11 @@ fn other_fields(old: &Value, new: &Value) -> Vec<String> {
     const OF_OBJECT: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
     const OF_SPEC: [&str; 3] = ["sealedData", "template", "target"];
     let differing = |old: &Value, new: &Value, known: &[&str]| -> Vec<String> {
-        let empty = json!({});
-        let (old, new) =
-            (old.as_object().or(empty.as_object()), new.as_object().or(empty.as_object()));
-        let (Some(old), Some(new)) = (old, new) else { return Vec::new() };
-        let mut fields: Vec<_> = old.keys().chain(new.keys()).collect();
-        fields.sort_unstable();
-        fields.dedup();
-        fields
-            .retain(|field| !known.contains(&field.as_str()) && old.get(*field) != new.get(*field));
-        fields.into_iter().cloned().collect()
+        let fields = [old, new].into_iter().filter_map(Value::as_object).flat_map(Map::keys);
+        let is_other = |field: &&String| {
+            !known.contains(&field.as_str()) && old.get(*field) != new.get(*field)
+        };
+        fields.filter(is_other).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     };
     let of_spec = differing(&old["spec"], &new["spec"], &OF_SPEC);
     let mut fields = differing(old, new, &OF_OBJECT);

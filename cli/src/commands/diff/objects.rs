@@ -6,14 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::commands::diff::sides::SideFile;
-use crate::files::walk::{self, FileOutcome, OpenFile};
+use crate::files::walk::{self, OpenFile};
 use crate::manifest::{self, Object, ObjectKind};
 use crate::parallel::in_parallel;
 use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::Failure;
-
-/// The files of a side that could be read.
-pub(super) struct ParsedSide<'a>(Vec<(&'a SideFile, OpenFile)>);
 
 /// An object that is compared.
 pub(super) struct ComparedObject<'a> {
@@ -28,45 +25,42 @@ pub(super) struct ObjectPair<'a> {
     pub(super) new: Option<&'a ComparedObject<'a>>,
 }
 
-/// Parses the files of a side, on all processors.
+/// Parses the files of a side, on all processors. Leaves out those that cannot be read.
 pub(super) fn parse<'a>(
     files: &'a [SideFile],
     diagnostics: &mut Vec<Diagnostic>,
-) -> Result<ParsedSide<'a>, Failure> {
+) -> Result<Vec<(&'a Path, OpenFile)>, Failure> {
     let parsed = in_parallel(files.len(), |index| {
-        walk::parse(files[index].input(), files[index].is_named, walk::OURS)
+        walk::parse(files[index].input.clone(), files[index].is_named, walk::OURS)
     });
     let mut readable = Vec::new();
     for (file, outcome) in files.iter().zip(parsed) {
-        match outcome? {
-            FileOutcome::Objects(open) => readable.push((file, open)),
-            FileOutcome::NotOurs => {}
-            FileOutcome::Unreadable(diagnostic) => diagnostics.push(diagnostic),
-        }
+        readable.extend(outcome?.opened(diagnostics).map(|open| (file.path.as_path(), open)));
     }
-    Ok(ParsedSide(readable))
+    Ok(readable)
 }
 
-impl ParsedSide<'_> {
-    /// The objects that are compared, in the order of files and documents.
-    pub(super) fn entries(&self, diagnostics: &mut Vec<Diagnostic>) -> Vec<ComparedObject<'_>> {
-        let mut entries = Vec::new();
-        for (file, open) in &self.0 {
-            for object in open.objects() {
-                let kind = ObjectKind::of(&object);
-                match kind {
-                    ObjectKind::SealedSecret | ObjectKind::Secret => {
-                        entries.push(ComparedObject { path: &file.path, object, kind });
-                    }
-                    ObjectKind::OtherOfOurs if manifest::is_unknown_version(&object) => {
-                        diagnostics.push(diagnostic::unknown_version(&object));
-                    }
-                    ObjectKind::OtherOfOurs | ObjectKind::Other => {}
+/// The objects of a side that are compared, in the order of files and documents.
+pub(super) fn entries<'a>(
+    files: &'a [(&Path, OpenFile)],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<ComparedObject<'a>> {
+    let mut entries = Vec::new();
+    for (path, open) in files {
+        for object in open.objects() {
+            let kind = ObjectKind::of(&object);
+            match kind {
+                ObjectKind::SealedSecret | ObjectKind::Secret => {
+                    entries.push(ComparedObject { path, object, kind });
                 }
+                _ if manifest::is_unknown_version(&object) => {
+                    diagnostics.push(diagnostic::unknown_version(&object));
+                }
+                ObjectKind::OtherOfOurs | ObjectKind::Other => {}
             }
         }
-        entries
     }
+    entries
 }
 
 impl ComparedObject<'_> {

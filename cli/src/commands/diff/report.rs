@@ -1,5 +1,7 @@
 //! Differences for people and for programs.
 
+use std::collections::BTreeMap;
+
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
@@ -10,6 +12,7 @@ use crate::manifest::Position;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
 use crate::report::output::{count, styled};
+use crate::values::value_diff::ValueChangeKind;
 
 const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
@@ -101,9 +104,12 @@ fn style_of_key(kind: KeyReportKind) -> Style {
     match kind {
         KeyReportKind::Added => ADDED,
         KeyReportKind::Removed => REMOVED,
-        KeyReportKind::Rebound | KeyReportKind::Unreadable => REMOVED.bold(),
-        KeyReportKind::Changed | KeyReportKind::Moved => CHANGED,
-        KeyReportKind::Rekeyed => AnsiColor::Cyan.on_default(),
+        KeyReportKind::Moved => CHANGED,
+        KeyReportKind::Value(kind) => match kind {
+            ValueChangeKind::Rebound | ValueChangeKind::Unreadable => REMOVED.bold(),
+            ValueChangeKind::Changed => CHANGED,
+            ValueChangeKind::Rekeyed => AnsiColor::Cyan.on_default(),
+        },
     }
 }
 
@@ -115,20 +121,12 @@ pub(super) fn summary(comparison: &Comparison) -> String {
     }
     let plaintext = objects.iter().filter(|object| object.is_plaintext).count();
     let mut parts = vec![count(objects.len() - plaintext, "SealedSecret")];
-    for kind in [
-        KeyReportKind::Added,
-        KeyReportKind::Removed,
-        KeyReportKind::Moved,
-        KeyReportKind::Changed,
-        KeyReportKind::Rebound,
-        KeyReportKind::Rekeyed,
-        KeyReportKind::Unreadable,
-    ] {
-        let keys = objects.iter().flat_map(|object| &object.keys);
-        match keys.filter(|key| key.kind == kind).count() {
-            0 => {}
-            number => parts.push(format!("{} {}", count(number, "value"), kind.as_str())),
-        }
+    let mut numbers: BTreeMap<KeyReportKind, usize> = BTreeMap::new();
+    for key in objects.iter().flat_map(|object| &object.keys) {
+        *numbers.entry(key.kind).or_default() += 1;
+    }
+    for (kind, number) in numbers {
+        parts.push(format!("{} {}", count(number, "value"), kind.as_str()));
     }
     if plaintext > 0 {
         parts.push(count(plaintext, "plaintext Secret"));
