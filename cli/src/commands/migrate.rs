@@ -21,7 +21,7 @@ use crate::files::write::{self, Existing, Visibility};
 use crate::files::{self, input, walk};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
-use crate::who::destination::DestinationFlags;
+use crate::who::destination::{Destination, DestinationFlags};
 
 /// Migrate secrets from Sealed Secrets or SOPS to Bulla
 ///
@@ -81,26 +81,29 @@ impl Migrate {
             return Err(anyhow!("-o takes exactly one input file, not a folder"))
                 .or_hint("pass one file, or leave -o out to change the files in place");
         }
-        let keys = if self.from_keys.is_empty() {
-            None
-        } else {
-            Some(bitnami::read_keys(&self.from_keys)?)
+        let keys = match &self.from_keys[..] {
+            [] => None,
+            files => Some(bitnami::read_keys(files)?),
         };
         let authority = self.destination.authority(&self.paths)?;
         let mut drafts =
             walk::each(&found, "opening and sealing", draft::INTEREST, |found, outcome| {
                 // The recipients are those of the file that receives the values.
                 let file = self.output_file().unwrap_or(&found.path);
-                let job = Job {
-                    keys: keys.as_ref(),
-                    destination: &|| self.destination.destination(&authority, Some(file)),
-                    namespace: self.namespace.as_deref(),
+                let destination = || {
+                    let destination = self.destination.destination(&authority, Some(file))?;
+                    let namespace = destination.given_namespace(self.namespace.as_deref())?;
+                    Ok(Destination { namespace, ..destination })
                 };
+                let job = Job { keys: keys.as_ref(), destination: &destination };
                 MigrateDraft::of(found, outcome, &job)
             })?;
         let mut is_unable = false;
         if self.output.is_some() {
-            self.write_one(&drafts)?;
+            let existing = Existing::unless(self.force);
+            for new in drafts.iter().filter_map(|draft| draft.file.new.as_ref()) {
+                write::file_or_stdout(self.output_file(), new, existing, Visibility::Public)?;
+            }
         } else if !self.dry_run {
             is_unable = files::draft::replace_all(drafts.iter_mut().map(|draft| &mut draft.file));
         }
@@ -110,10 +113,9 @@ impl Migrate {
             ReportFormat::Json => format!("{:#}\n", report.to_json()),
         };
         // If the result goes to stdout, the report goes to stderr.
-        if self.output.as_deref() == Some(Path::new("-")) {
-            output::stderr(&text);
-        } else {
-            output::stdout(text.as_bytes())?;
+        match self.output.as_deref() {
+            Some(path) if input::is_stdin(path) => output::stderr(&text),
+            _ => output::stdout(text.as_bytes())?,
         }
         output::stderr(&report.notes());
         let mut answer = files::draft::report(drafts.iter().map(|draft| &draft.file), is_unable);
@@ -130,13 +132,5 @@ impl Migrate {
     /// The file that `-o` names; none for stdout.
     fn output_file(&self) -> Option<&Path> {
         self.output.as_deref().filter(|path| *path != Path::new("-"))
-    }
-
-    fn write_one(&self, drafts: &[MigrateDraft]) -> Result<(), Failure> {
-        for new in drafts.iter().filter_map(|draft| draft.file.new.as_ref()) {
-            let existing = Existing::unless(self.force);
-            write::file_or_stdout(self.output_file(), new, existing, Visibility::Public)?;
-        }
-        Ok(())
     }
 }

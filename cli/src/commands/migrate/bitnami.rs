@@ -3,7 +3,6 @@
 //! Nothing may get lost: a field without an equivalent is refused, and a field that meant nothing to Bitnami, or
 //! means something else to Bulla, is reported.
 
-mod annotations;
 mod fields;
 mod keys;
 mod object;
@@ -72,7 +71,7 @@ pub(super) fn convert(
     if let Some(key) = rules::unfit_value(&secret).filter(is_sealed) {
         let path = [Step::Key("spec"), Step::Key("encryptedData"), Step::Key(key)];
         let what = format!("not valid for type {}", secret.type_.as_deref().unwrap_or_default());
-        return Err(one(object.refuse(&path, what, None)));
+        return Err(one(object.refuse(&path, what)));
     }
     // A template may also render keys that the type needs, so these are checked later too.
     let type_ = template.type_.clone().filter(|_| template.data.is_empty());
@@ -111,15 +110,12 @@ fn describe(secret: &mut Secret, metadata: &ObjectMeta, template: &BitnamiTempla
 fn spec_of<'a>(object: &BitnamiObject<'a>) -> Result<&'a Map<String, Value>, Diagnostic> {
     let manifest = object.object;
     if manifest.value.get("apiVersion").and_then(Value::as_str) != Some(MARK) {
-        return Err(object.refuse(
-            &[Step::Key("apiVersion")],
-            format!("only {MARK} is supported"),
-            None,
-        ));
+        let what = format!("only {MARK} is supported");
+        return Err(object.refuse(&[Step::Key("apiVersion")], what));
     }
     let path = [Step::Key("spec")];
     let spec = object.map(manifest.value.get("spec").unwrap_or(&Value::Null), &path)?;
-    let spec = spec.ok_or_else(|| object.refuse(&[], "the spec is missing", None))?;
+    let spec = spec.ok_or_else(|| object.refuse(&[], "the spec is missing"))?;
     for (field, value) in spec {
         let path = [path[0], Step::Key(field)];
         match field.as_str() {
@@ -127,9 +123,9 @@ fn spec_of<'a>(object: &BitnamiObject<'a>) -> Result<&'a Map<String, Value>, Dia
             _ if value.is_null() => {}
             "data" => {
                 let hint = "it holds the whole Secret in one deprecated ciphertext: take the Secret from the cluster and seal it with bulla seal";
-                return Err(object.refuse(&path, "spec.data cannot be migrated", Some(hint)));
+                return Err(object.refuse(&path, "spec.data cannot be migrated").hint(hint));
             }
-            _ => return Err(object.no_equivalent(&path, None)),
+            _ => return Err(object.no_equivalent(&path)),
         }
     }
     Ok(spec)
@@ -151,5 +147,6 @@ fn not_sealed(object: &BitnamiObject<'_>, error: &SealError) -> Diagnostic {
         ),
         error => diagnostic::hint_for_sealing(error),
     };
-    object.refuse(path.as_ref().map_or(&[], |path| &path[..]), error, hint)
+    let path = path.as_ref().map_or(&[][..], |path| &path[..]);
+    object.place(path, None).diagnose(error, hint.map(str::to_owned))
 }

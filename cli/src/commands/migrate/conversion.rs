@@ -3,7 +3,7 @@
 use bulla_sealing::Scope;
 use serde_json::Value;
 
-use crate::manifest::{Object, Patch};
+use crate::manifest::Patch;
 use crate::report::diagnostic::Place;
 
 /// An object that becomes a SealedSecret.
@@ -16,13 +16,6 @@ pub(super) struct Conversion {
     pub(super) expected: Option<Value>,
     pub(super) migrated: MigratedObject,
     pub(super) notes: Vec<MigrationNote>,
-}
-
-impl Conversion {
-    /// Whether an object of the new file is as expected; always true if no whole SealedSecret is expected.
-    pub(super) fn is_met_by(&self, object: &Object<'_>) -> bool {
-        self.expected.as_ref().is_none_or(|expected| expected == object.value)
-    }
 }
 
 /// An object that was migrated.

@@ -8,7 +8,7 @@ use bulla_crds::{ParsedValues, rules};
 
 use super::bitnami::{self, BitnamiKeys};
 use super::conversion::{Conversion, MigratedObject, MigrationNote};
-use super::sops::{self, Decrypted, SopsFile};
+use super::sops::{self, Decrypted};
 use crate::files::draft::FileDraft;
 use crate::files::walk::{FileOutcome, FoundFile, Interest};
 use crate::manifest::{
@@ -23,15 +23,6 @@ pub(super) struct Job<'a> {
     pub(super) keys: Option<&'a BitnamiKeys>,
     /// The file's destination; called only if there is something to seal.
     pub(super) destination: &'a dyn Fn() -> Result<Destination, Failure>,
-    pub(super) namespace: Option<&'a str>,
-}
-
-impl Job<'_> {
-    fn destination(&self) -> Result<Destination, Failure> {
-        let destination = (self.destination)()?;
-        let namespace = destination.given_namespace(self.namespace)?;
-        Ok(Destination { namespace, ..destination })
-    }
 }
 
 /// A file, and how it will change.
@@ -85,7 +76,7 @@ impl MigrateDraft {
 
     /// The recipients and namespace of the file. A failure is added to the file's errors.
     fn destination(&mut self, job: &Job<'_>) -> Option<Destination> {
-        job.destination().map_err(|failure| self.file.trouble(failure)).ok()
+        (job.destination)().map_err(|failure| self.file.trouble(failure)).ok()
     }
 
     fn bitnami(&mut self, manifests: &ManifestFile, objects: &[Object<'_>], job: &Job<'_>) {
@@ -98,9 +89,9 @@ impl MigrateDraft {
             return;
         }
         let Some(keys) = job.keys else {
+            let what = "no private key to open its values";
             let without_key = objects.iter().filter(is_bitnamis).map(|object| {
-                let place = Place::new(object, &[], None);
-                place.diagnose("no private key to open its values", Some(bitnami::KEY_HINT.into()))
+                Place::new(object, &[], None).diagnose(what, Some(bitnami::KEY_HINT.into()))
             });
             return self.without_key.extend(without_key);
         };
@@ -132,7 +123,7 @@ impl MigrateDraft {
         let Some(destination) = self.destination(job) else { return Ok(()) };
         match sops::decrypt(&self.file.path, manifests)? {
             Decrypted::Plain(plain) => match sops::convert(manifests, &plain, &destination) {
-                Ok(SopsFile { bare, conversions }) => self.finish(manifests, &bare, conversions),
+                Ok((bare, conversions)) => self.finish(manifests, &bare, conversions),
                 Err(refused) => self.file.diagnostics.extend(refused),
             },
             Decrypted::Refused(failure) => self.file.trouble(failure),
@@ -151,16 +142,17 @@ impl MigrateDraft {
         if self.file.is_refused() {
             return;
         }
-        let patches: Vec<_> =
-            conversions.iter().flat_map(|conversion| conversion.patches.clone()).collect();
+        let patches = conversions.iter().flat_map(|conversion| conversion.patches.clone());
+        let patches: Vec<_> = patches.collect();
         let Ok(new) = bare.changed(&patches, &[]) else { return self.not_edited() };
         let Ok((objects, _)) = new.objects_among_others() else { return self.not_edited() };
         for conversion in &conversions {
-            let position = conversion.position;
-            let object = objects.iter().find(|object| object.place() == position);
-            let Some(object) = object.filter(|object| conversion.is_met_by(object)) else {
-                return self.not_edited();
+            let Conversion { position, expected, .. } = conversion;
+            let object = objects.iter().find(|object| object.place() == *position);
+            let is_met = |object: &&Object<'_>| {
+                expected.as_ref().is_none_or(|expected| expected == object.value)
             };
+            let Some(object) = object.filter(is_met) else { return self.not_edited() };
             if let Some(message) = flaw(object) {
                 let place = conversion.migrated.place.clone();
                 self.file.diagnostics.push(place.diagnose(message, None));
@@ -182,14 +174,14 @@ impl MigrateDraft {
 
 /// The first error that `bulla lint` would report for the object alone.
 fn flaw(object: &Object<'_>) -> Option<String> {
-    if let Some(flaw) = manifest::flaws(object).into_iter().next() {
+    if let Some(flaw) = manifest::flaws(object).first() {
         return Some(flaw.to_string());
     }
     match manifest::read_sealed_secret(object) {
-        Ok(sealed_secret) => rules::violations(&sealed_secret, &ParsedValues::of(&sealed_secret))
-            .into_iter()
-            .next()
-            .map(|violation| violation.to_string()),
+        Ok(sealed_secret) => {
+            let violations = rules::violations(&sealed_secret, &ParsedValues::of(&sealed_secret));
+            violations.first().map(ToString::to_string)
+        }
         Err(error) => Some(error.to_string()),
     }
 }
@@ -198,9 +190,6 @@ fn flaw(object: &Object<'_>) -> Option<String> {
 fn lost_comments(old: &Document, new: &Document, place: &Place) -> Vec<MigrationNote> {
     let mut lost = old.comments();
     lost.retain(|comment| !sops::is_encrypted_comment(&comment.text));
-    if lost.is_empty() {
-        return Vec::new();
-    }
     let mut kept: HashMap<String, usize> = HashMap::new();
     for comment in new.comments() {
         *kept.entry(comment.text).or_default() += 1;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::bitnami;
 use super::conversion::{MigratedObject, MigrationNote};
 use super::draft::MigrateDraft;
-use crate::report::diagnostic::Diagnostic;
+use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::escape;
 use crate::report::failure::Failure;
-use crate::report::output::count;
+use crate::report::output::{count, others_skipped};
 
 pub(super) struct MigrateReport<'a> {
     pub(super) drafts: &'a [MigrateDraft],
@@ -34,18 +34,12 @@ impl MigrateReport<'_> {
         let mut text = String::new();
         for draft in self.changed() {
             let objects = count(draft.migrated.len(), "object");
-            text.push_str(&escape::line(&format!(
-                "{}: {objects} {}",
-                draft.file.name,
-                self.verb()
-            )));
-            text.push('\n');
-            for migrated in &draft.migrated {
-                let MigratedObject { place, from, scope, keys } = migrated;
+            let line = format!("{}: {objects} {}", draft.file.name, self.verb());
+            text += &(escape::line(&line) + "\n");
+            for MigratedObject { place, from, scope, keys } in &draft.migrated {
                 let keys = count(keys.len(), "value");
                 let line = format!("  {}: {keys} from {from}, scope {scope}", place.object());
-                text.push_str(&escape::line(&line));
-                text.push('\n');
+                text += &(escape::line(&line) + "\n");
             }
         }
         text
@@ -62,27 +56,19 @@ impl MigrateReport<'_> {
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let place = |place: &crate::report::diagnostic::Place| {
-            json!({
-                "document": place.position.document,
-                "item": place.position.item,
-                "line": place.position.line,
-                "object": place.object,
-            })
+        let at = |place: &Place, mut fields: Value| {
+            fields["document"] = json!(place.position.document);
+            fields["item"] = json!(place.position.item);
+            fields["line"] = json!(place.position.line);
+            fields["object"] = json!(place.object);
+            fields
         };
-        let with = |mut value: Value, fields: Value| {
-            if let (Value::Object(map), Value::Object(fields)) = (&mut value, fields) {
-                map.extend(fields);
-            }
-            value
+        let object = |MigratedObject { place, from, scope, keys }: &MigratedObject| {
+            at(place, json!({"from": from, "scope": scope.as_str(), "keys": keys}))
         };
-        let object = |migrated: &MigratedObject| {
-            let MigratedObject { from, scope, keys, .. } = migrated;
-            let fields = json!({"from": from, "scope": scope.to_string(), "keys": keys});
-            with(place(&migrated.place), fields)
+        let note = |MigrationNote { place, message }: &MigrationNote| {
+            at(place, json!({"message": message}))
         };
-        let note =
-            |note: &MigrationNote| with(place(&note.place), json!({"message": note.message}));
         let file = |draft: &MigrateDraft| {
             json!({
                 "file": draft.file.name,
@@ -90,33 +76,29 @@ impl MigrateReport<'_> {
                 "notes": draft.notes.iter().map(note).collect::<Vec<_>>(),
             })
         };
-        let MigrateNumbers { objects, migrated, values, plaintext_secrets, others } =
-            self.numbers();
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
             "refused": self.diagnostics().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "files": self.drafts.len(),
-            "objects": objects,
-            "migrated": migrated,
-            "values": values,
-            "plaintextSecrets": plaintext_secrets,
-            "otherObjects": others,
+            "objects": self.sum(|draft| draft.objects),
+            "migrated": self.migrated().count(),
+            "values": self.values(),
+            "plaintextSecrets": self.sum(|draft| draft.plaintext_secrets),
+            "otherObjects": self.sum(|draft| draft.file.others),
         })
     }
 
-    fn numbers(&self) -> MigrateNumbers {
-        MigrateNumbers {
-            objects: self.drafts.iter().map(|draft| draft.objects).sum(),
-            migrated: self.changed().map(|draft| draft.migrated.len()).sum(),
-            values: self
-                .changed()
-                .flat_map(|draft| &draft.migrated)
-                .map(|object| object.keys.len())
-                .sum(),
-            plaintext_secrets: self.drafts.iter().map(|draft| draft.plaintext_secrets).sum(),
-            others: self.drafts.iter().map(|draft| draft.file.others).sum(),
-        }
+    fn sum(&self, of: fn(&MigrateDraft) -> usize) -> usize {
+        self.drafts.iter().map(of).sum()
+    }
+
+    fn migrated(&self) -> impl Iterator<Item = &MigratedObject> {
+        self.changed().flat_map(|draft| &draft.migrated)
+    }
+
+    fn values(&self) -> usize {
+        self.migrated().map(|object| object.keys.len()).sum()
     }
 
     /// Why objects without a private key were not migrated, once for all of them.
@@ -135,17 +117,12 @@ impl MigrateReport<'_> {
     }
 
     pub(super) fn summary(&self) -> String {
-        let MigrateNumbers { objects, migrated, values, plaintext_secrets, others } =
-            self.numbers();
-        let plaintext = match plaintext_secrets {
+        let objects = self.sum(|draft| draft.objects);
+        let plaintext = match self.sum(|draft| draft.plaintext_secrets) {
             0 => String::new(),
             secrets => {
                 format!("; {} skipped: seal with bulla seal", count(secrets, "plaintext Secret"))
             }
-        };
-        let others = match others {
-            0 => String::new(),
-            others => format!("; {} of other kinds skipped", count(others, "object")),
         };
         let left = match self.drafts.iter().filter(|draft| draft.is_refused()).count() {
             0 => String::new(),
@@ -154,19 +131,13 @@ impl MigrateReport<'_> {
         };
         let nothing = if objects == 0 && left.is_empty() { "nothing to migrate; " } else { "" };
         format!(
-            "{nothing}{}, {} from other tools: {migrated} {} with {}{left}{plaintext}{others}",
+            "{nothing}{}, {} from other tools: {} {} with {}{left}{plaintext}{}",
             count(self.drafts.len(), "file"),
             count(objects, "object"),
+            self.migrated().count(),
             self.verb(),
-            count(values, "value"),
+            count(self.values(), "value"),
+            others_skipped(self.sum(|draft| draft.file.others)),
         )
     }
-}
-
-struct MigrateNumbers {
-    objects: usize,
-    migrated: usize,
-    values: usize,
-    plaintext_secrets: usize,
-    others: usize,
 }

@@ -29,10 +29,8 @@ const ENCRYPTED_COMMENT: &str = "#ENC[";
 
 /// Whether SOPS encrypted a document of the file.
 pub(super) fn is_encrypted(manifests: &ManifestFile) -> bool {
-    manifests
-        .documents()
-        .iter()
-        .any(|document| document.value().pointer("/sops/mac").is_some_and(Value::is_string))
+    let mut documents = manifests.documents().iter();
+    documents.any(|document| document.value().pointer("/sops/mac").is_some_and(Value::is_string))
 }
 
 /// Whether SOPS encrypted the comment.
@@ -42,11 +40,9 @@ pub(super) fn is_encrypted_comment(text: &str) -> bool {
 
 /// How many documents are, or may be, Secrets: an encrypted kind is unknown until it is decrypted.
 pub(super) fn secrets(manifests: &ManifestFile) -> usize {
-    let text = |document: &Document, field: &str| {
-        document.value().get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
     let is_secret = |document: &&Document| {
-        let (version, kind) = (text(document, "apiVersion"), text(document, "kind"));
+        let text = |field| document.value().get(field).and_then(Value::as_str).unwrap_or_default();
+        let (version, kind) = (text("apiVersion"), text("kind"));
         kind.starts_with(ENCRYPTED)
             || version.starts_with(ENCRYPTED)
             || version == "v1" && kind == "Secret"
@@ -54,19 +50,12 @@ pub(super) fn secrets(manifests: &ManifestFile) -> usize {
     manifests.documents().iter().filter(is_secret).count()
 }
 
-/// The Secrets of a file as SealedSecrets.
-pub(super) struct SopsFile {
-    /// The file without the comments that SOPS encrypted.
-    pub(super) bare: ManifestFile,
-    pub(super) conversions: Vec<Conversion>,
-}
-
-/// Seals the decrypted Secrets.
+/// Seals the decrypted Secrets. Returns the file without the comments that SOPS encrypted, and the changes to it.
 pub(super) fn convert(
     encrypted: &ManifestFile,
     plain: &ManifestFile,
     destination: &Destination,
-) -> Result<SopsFile, Vec<Diagnostic>> {
+) -> Result<(ManifestFile, Vec<Conversion>), Vec<Diagnostic>> {
     let name = encrypted.name();
     let failed = |error: anyhow::Error| vec![Diagnostic::of(name, anyhow!("{name}: {error}"))];
     let bare = encrypted
@@ -83,81 +72,71 @@ pub(super) fn convert(
     }
     let (mut conversions, mut refused) = (Vec::new(), Vec::new());
     for (((old, object), plain), document) in old.iter().zip(&objects).zip(&plain).zip(documents) {
-        let comments = document.comments();
-        let comments = comments.iter().filter(|comment| is_encrypted_comment(&comment.text));
-        let secret = EncryptedSecret { old, object, plain, comments: comments.count() };
-        match secret.convert(destination) {
-            Ok(conversion) => conversions.push(conversion),
+        match conversion(old, object, plain, destination) {
+            Ok(mut conversion) => {
+                let comments = document.comments();
+                let lost = comments.iter().filter(|comment| is_encrypted_comment(&comment.text));
+                conversion.notes.extend(lost_comments(lost.count(), &conversion.migrated.place));
+                conversions.push(conversion);
+            }
             Err(one) => refused.push(*one),
         }
     }
-    if refused.is_empty() { Ok(SopsFile { bare, conversions }) } else { Err(refused) }
+    if refused.is_empty() { Ok((bare, conversions)) } else { Err(refused) }
 }
 
-/// One Secret in three forms.
-struct EncryptedSecret<'a> {
-    old: &'a Object<'a>,
-    /// The encrypted Secret without its encrypted comments.
-    object: &'a Object<'a>,
-    plain: &'a Object<'a>,
-    /// How many comments were encrypted.
-    comments: usize,
-}
-
-impl EncryptedSecret<'_> {
-    fn convert(&self, destination: &Destination) -> Result<Conversion, Box<Diagnostic>> {
-        let Self { old, object, plain, .. } = self;
-        let file = old.position(&[]).file;
-        let failed = |failure: Failure| Box::new(Diagnostic::of(&file, failure));
-        if ObjectKind::of(plain) != ObjectKind::Secret {
-            return Err(failed(plain.unsupported("a Secret of v1").into()));
-        }
-        let secret = manifest::read_secret(plain).map_err(|error| failed(error.into()))?;
-        manifest::name_of(plain, &secret.metadata).map_err(failed)?;
-        let namespace =
-            manifest::namespace_of(plain, &secret.metadata, destination.namespace.as_ref())
-                .map_err(failed)?;
-        let place = Place { object: Some(plain.title()), ..Place::new(old, &[], None) };
-        let scope = Scope::Strict;
-        let SealedWhole { sealed_secret: sealed, dropped } =
-            seal_whole(&secret, namespace, scope, &destination.recipients).map_err(|error| {
-                let hint = diagnostic::hint_for_sealing(&error).map(str::to_owned);
-                Box::new(place.clone().diagnose(&error, hint))
-            })?;
-        let expected = serde_json::to_value(&sealed).map_err(|_| {
-            Box::new(place.clone().diagnose("cannot be written as a manifest", None))
+/// Seals one Secret. `object` is `old` without its encrypted comments, and `plain` is `old` decrypted.
+fn conversion(
+    old: &Object<'_>,
+    object: &Object<'_>,
+    plain: &Object<'_>,
+    destination: &Destination,
+) -> Result<Conversion, Box<Diagnostic>> {
+    let file = old.position(&[]).file;
+    let failed = |failure: Failure| Box::new(Diagnostic::of(&file, failure));
+    if ObjectKind::of(plain) != ObjectKind::Secret {
+        return Err(failed(plain.unsupported("a Secret of v1").into()));
+    }
+    let secret = manifest::read_secret(plain).map_err(|error| failed(error.into()))?;
+    manifest::name_of(plain, &secret.metadata).map_err(failed)?;
+    let given = destination.namespace.as_ref();
+    let namespace = manifest::namespace_of(plain, &secret.metadata, given).map_err(failed)?;
+    let place = Place { object: Some(plain.title()), ..Place::new(old, &[], None) };
+    let scope = Scope::Strict;
+    let SealedWhole { sealed_secret: sealed, dropped } =
+        seal_whole(&secret, namespace, scope, &destination.recipients).map_err(|error| {
+            let hint = diagnostic::hint_for_sealing(&error).map(str::to_owned);
+            Box::new(place.clone().diagnose(&error, hint))
         })?;
-        let mut patches = patches::patches(object, &expected);
-        patches.push(Patch::remove(object, &[MARK]));
-        let keys = sealed.spec.sealed_data.into_keys().collect();
-        Ok(Conversion {
-            position: object.place(),
-            patches,
-            expected: Some(expected),
-            notes: self.notes(dropped, &place),
-            migrated: MigratedObject { place, from: MARK, scope, keys },
-        })
+    let expected = serde_json::to_value(&sealed)
+        .map_err(|_| Box::new(place.clone().diagnose("cannot be written as a manifest", None)))?;
+    let mut patches = patches::patches(object, &expected);
+    patches.push(Patch::remove(object, &[MARK]));
+    let note = |message: String| MigrationNote { place: place.clone(), message };
+    let mut notes: Vec<_> = dropped.into_iter().map(note).collect();
+    if old.value.get("metadata").is_some_and(holds_encrypted) {
+        notes.push(note("metadata that SOPS had encrypted is now plaintext: names, labels and annotations are never sealed".into()));
     }
+    let keys = sealed.spec.sealed_data.into_keys().collect();
+    Ok(Conversion {
+        position: object.place(),
+        patches,
+        expected: Some(expected),
+        notes,
+        migrated: MigratedObject { place, from: MARK, scope, keys },
+    })
+}
 
-    fn notes(&self, dropped: Vec<String>, place: &Place) -> Vec<MigrationNote> {
-        let mut notes = Vec::new();
-        let mut note =
-            |message: String| notes.push(MigrationNote { place: place.clone(), message });
-        dropped.into_iter().for_each(&mut note);
-        if self.old.value.get("metadata").is_some_and(holds_encrypted) {
-            note("metadata that SOPS had encrypted is now plaintext: names, labels and annotations are never sealed".into());
-        }
-        match self.comments {
-            0 => {}
-            1 => note(
-                "1 comment that SOPS had encrypted is left out: it would become plaintext".into(),
-            ),
-            count => note(format!(
-                "{count} comments that SOPS had encrypted are left out: they would become plaintext"
-            )),
-        }
-        notes
-    }
+/// A note for the comments that cannot stay.
+fn lost_comments(count: usize, place: &Place) -> Option<MigrationNote> {
+    let message = match count {
+        0 => return None,
+        1 => "1 comment that SOPS had encrypted is left out: it would become plaintext".into(),
+        _ => format!(
+            "{count} comments that SOPS had encrypted are left out: they would become plaintext"
+        ),
+    };
+    Some(MigrationNote { place: place.clone(), message })
 }
 
 fn holds_encrypted(value: &Value) -> bool {

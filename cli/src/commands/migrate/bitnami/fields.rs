@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bulla_crds::Policy;
 use serde_json::{Map, Value};
 
-use super::annotations::{self, MANAGED, PATCH, SKIP_OWNER};
 use super::object::BitnamiObject;
+use super::scope::{ANNOTATIONS, MANAGED, PATCH, SKIP_OWNER};
 use super::template;
 use crate::commands::migrate::conversion::MigrationNote;
 use crate::manifest::{self, Step};
@@ -63,15 +63,15 @@ impl BitnamiTemplate {
                 ("type", Value::String(type_)) => {
                     template.type_ = Some(type_.clone()).filter(|type_| !type_.is_empty());
                 }
-                ("type", _) => return Err(object.refuse(&path, "the type is not text", None)),
+                ("type", _) => return Err(object.refuse(&path, "the type is not text")),
                 ("immutable", Value::Bool(immutable)) => template.immutable = Some(*immutable),
                 ("immutable", _) => {
-                    return Err(object.refuse(&path, "immutable must be true or false", None));
+                    return Err(object.refuse(&path, "immutable must be true or false"));
                 }
                 ("data", value) => {
                     template.data = read_data(object, object.map(value, &path)?, spec)?;
                 }
-                _ => return Err(object.no_equivalent(&path, None)),
+                _ => return Err(object.no_equivalent(&path)),
             }
         }
         set_policy(object, &mut template, notes)?;
@@ -98,7 +98,7 @@ fn read_metadata(
             "annotations" => {
                 let all = texts(object, object.map(value, &path)?, &path)?;
                 let (marks, annotations) =
-                    all.into_iter().partition(|(key, _)| annotations::ALL.contains(&key.as_str()));
+                    all.into_iter().partition(|(key, _)| ANNOTATIONS.contains(&key.as_str()));
                 (template.marks, template.annotations) = (marks, annotations);
             }
             "name" if value.as_str().is_some_and(|other| !other.is_empty() && other != name) => {
@@ -108,7 +108,7 @@ fn read_metadata(
             }
             field if IGNORED_METADATA.contains(&field) => {}
             _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => {}
-            _ => return Err(object.no_equivalent(&path, None)),
+            _ => return Err(object.no_equivalent(&path)),
         }
     }
     Ok(())
@@ -123,11 +123,8 @@ fn texts(
         Value::String(text) => Ok((key.clone(), text.clone())),
         _ => {
             let path = [path, &[Step::Key(key)]].concat();
-            Err(object.refuse(
-                &path,
-                format!("{} is not text; quote it", manifest::path_text(&path)),
-                None,
-            ))
+            let what = format!("{} is not text; quote it", manifest::path_text(&path));
+            Err(object.refuse(&path, what))
         }
     };
     map.into_iter().flatten().map(text).collect()
@@ -143,13 +140,12 @@ fn read_data(
     let mut data = BTreeMap::new();
     for (key, value) in map.into_iter().flatten() {
         let path = [Step::Key("spec"), Step::Key("template"), Step::Key("data"), Step::Key(key)];
-        let refuse = |what: String| Err(object.refuse(&path, what, Some(BY_HAND)));
+        let refuse = |what: String| Err(object.refuse(&path, what).hint(BY_HAND));
         let text = match value {
             Value::String(text) => text,
             Value::Null => {
-                return refuse(format!(
-                    "null keeps {key} out of the Secret; this has no equivalent"
-                ));
+                let what = format!("null keeps {key} out of the Secret; this has no equivalent");
+                return refuse(what);
             }
             _ => return refuse(format!("the template of {key} is not text")),
         };
@@ -172,7 +168,6 @@ fn set_policy(
     template: &mut BitnamiTemplate,
     notes: &mut Vec<MigrationNote>,
 ) -> Result<(), Diagnostic> {
-    let note = |what: &str| object.note(what);
     if template.has(PATCH) {
         let is_plain = template.type_.as_deref().is_none_or(|type_| type_ == "Opaque");
         if !is_plain
@@ -182,21 +177,21 @@ fn set_policy(
         {
             let path = [Step::Key("spec"), Step::Key("template")];
             let what = "type, immutable, labels and annotations have no equivalent together with the annotation patch: policy Merge adds only data";
-            return Err(object.refuse(&path, what, Some(BY_HAND)));
+            return Err(object.refuse(&path, what).hint(BY_HAND));
         }
         (template.policy, template.type_, template.immutable) = (Policy::Merge, None, None);
-        notes.push(note(
+        notes.push(object.note(
             "patch is now policy Merge: the Secret must consent with the label bulla.dev/target: merge",
         ));
         if template.has(MANAGED) {
-            notes.push(note("managed together with patch has no equivalent: the merged keys stay when the SealedSecret is deleted"));
+            notes.push(object.note("managed together with patch has no equivalent: the merged keys stay when the SealedSecret is deleted"));
         }
     } else if template.has(SKIP_OWNER) {
         template.policy = Policy::Orphan;
-        notes.push(note("skip-set-owner-references is now policy Orphan"));
+        notes.push(object.note("skip-set-owner-references is now policy Orphan"));
     }
     if template.has(MANAGED) && template.policy != Policy::Merge {
-        notes.push(note("managed is now consent from the Secret itself: an existing Secret needs the label bulla.dev/target: adopt"));
+        notes.push(object.note("managed is now consent from the Secret itself: an existing Secret needs the label bulla.dev/target: adopt"));
     }
     Ok(())
 }

@@ -60,9 +60,10 @@ fn from_secret(object: &Object<'_>) -> Result<RsaPrivateKey> {
     let data = secret.data.as_ref().and_then(|data| data.get(DATA_KEY));
     let pem = data.ok_or_else(|| anyhow!("{}: {DATA_KEY} is missing", at()))?;
     let mut keys = Vec::new();
-    from_pem(DATA_KEY, &pem.0, &mut keys)
-        .map_err(|_| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))?;
-    keys.pop().ok_or_else(|| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))
+    let read = from_pem(DATA_KEY, &pem.0, &mut keys);
+    read.ok()
+        .and_then(|()| keys.pop())
+        .ok_or_else(|| anyhow!("{}: {DATA_KEY} is not a private RSA key", at()))
 }
 
 /// Adds the private keys among the PEM blocks of a text; skips other blocks, such as certificates.
@@ -70,11 +71,8 @@ fn from_pem(name: &str, bytes: &[u8], keys: &mut Vec<RsaPrivateKey>) -> Result<(
     let text = str::from_utf8(bytes).map_err(|_| anyhow!("{name}: not UTF-8"))?;
     let mut lines = text.lines().map(str::trim);
     while let Some(line) = lines.next() {
-        let Some(label) =
-            line.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----"))
-        else {
-            continue;
-        };
+        let label = line.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----"));
+        let Some(label) = label else { continue };
         let end = format!("-----END {label}-----");
         let mut body = Zeroizing::new(String::with_capacity(text.len()));
         let mut is_whole = false;

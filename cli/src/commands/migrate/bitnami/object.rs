@@ -19,13 +19,8 @@ impl<'a> BitnamiObject<'a> {
     }
 
     /// The reason why a field is not migrated.
-    pub(super) fn refuse(
-        &self,
-        path: &[Step<'_>],
-        what: impl std::fmt::Display,
-        hint: Option<&str>,
-    ) -> Diagnostic {
-        self.place(path, None).diagnose(what, hint.map(str::to_owned))
+    pub(super) fn refuse(&self, path: &[Step<'_>], what: impl std::fmt::Display) -> Diagnostic {
+        self.place(path, None).diagnose(what, None)
     }
 
     /// A failure that already names its place.
@@ -47,15 +42,14 @@ impl<'a> BitnamiObject<'a> {
         match value {
             Value::Null => Ok(None),
             Value::Object(map) => Ok(Some(map)),
-            _ => Err(self.refuse(
-                path,
-                format!("{} is not a mapping", manifest::path_text(path)),
-                None,
-            )),
+            _ => {
+                Err(self
+                    .refuse(path, format_args!("{} is not a mapping", manifest::path_text(path))))
+            }
         }
     }
 
-    pub(super) fn no_equivalent(&self, path: &[Step<'_>], hint: Option<&str>) -> Diagnostic {
-        self.refuse(path, format!("{} has no equivalent", manifest::path_text(path)), hint)
+    pub(super) fn no_equivalent(&self, path: &[Step<'_>]) -> Diagnostic {
+        self.refuse(path, format_args!("{} has no equivalent", manifest::path_text(path)))
     }
 }

@@ -13,10 +13,11 @@ use crate::manifest::Step;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::output;
 
-/// The values, and for each the index of the declared scope that it was sealed for.
+/// The values, and for each the declared scope that it was sealed for.
+#[derive(Default)]
 pub(super) struct OpenedValues {
     pub(super) values: WipedSecret,
-    scopes: Vec<usize>,
+    scopes: Vec<Scope>,
 }
 
 impl OpenedValues {
@@ -33,12 +34,11 @@ impl OpenedValues {
             let hint =
                 "pass the namespace that it is deployed to with -n, or set it in the manifest";
             let what = "the namespace is missing, and the scope binds values to it";
-            return Err(one(object.refuse(&[], what, Some(hint))));
+            return Err(one(object.refuse(&[], what).hint(hint)));
         }
         let values =
             object.map(spec.get("encryptedData").unwrap_or(&Value::Null), &field).map_err(one)?;
-        let labels: Vec<&str> = scopes.declared.iter().map(|(_, label)| label.as_str()).collect();
-        let mut opened = Self { values: WipedSecret::default(), scopes: Vec::new() };
+        let mut opened = Self::default();
         let mut refused = Vec::new();
         for (key, text) in values.into_iter().flatten() {
             let place = || object.place(&[field[0], field[1], Step::Key(key)], Some(key));
@@ -46,7 +46,7 @@ impl OpenedValues {
                 refused.push(place().diagnose("not text, so not a sealed value", None));
                 continue;
             };
-            match keys.open(text, &labels) {
+            match keys.open(text, &scopes.declared) {
                 Ok((mut value, scope)) => {
                     let value = ByteString(std::mem::take(&mut *value));
                     opened.values = opened.values.with(|secret| {
@@ -69,15 +69,12 @@ impl OpenedValues {
         scopes: &LabelledScopes,
         notes: &mut Vec<MigrationNote>,
     ) -> Result<Scope, Diagnostic> {
-        let index = self.scopes.first().copied().unwrap_or_default();
-        if self.scopes.iter().any(|other| *other != index) {
-            return Err(object.refuse(&[], "its values are sealed for different scopes", None));
+        let scope = self.scopes.first().copied().unwrap_or(scopes.declared[0].0);
+        if self.scopes.iter().any(|other| *other != scope) {
+            return Err(object.refuse(&[], "its values are sealed for different scopes"));
         }
-        let (scope, _) = scopes.declared[index];
-        if scopes.declared.len() > 1 {
-            let said = bitnamis_word(scopes.declared[0].0);
-            let also = bitnamis_word(scopes.declared[1].0);
-            let which = bitnamis_word(scope);
+        if let [(first, _), (second, _)] = &scopes.declared[..] {
+            let [said, also, which] = [*first, *second, scope].map(bitnamis_word);
             notes.push(object.note(&format!(
                 "its annotations say {said}, those of its template say {also}; the values are {which}"
             )));
@@ -94,21 +91,17 @@ fn hint_for(
     keys: &BitnamiKeys,
 ) -> Option<String> {
     match error {
-        OpenError::NoKey => {
-            let labels: Vec<&str> = scopes.others.iter().map(|(_, label)| label.as_str()).collect();
-            let found = keys.open(text, &labels).ok().map(|(_, index)| scopes.others[index].0);
-            Some(match found {
-                Some(scope) => format!(
-                    "it is sealed {}, but the annotations say {}: correct the annotations",
-                    bitnamis_word(scope),
-                    bitnamis_word(scopes.declared[0].0),
-                ),
-                None => format!(
-                    "--from-key has {}; Bitnami's format does not say which key a value is sealed to",
-                    output::count(keys.len(), "key")
-                ),
-            })
-        }
+        OpenError::NoKey => Some(match keys.open(text, &scopes.others) {
+            Ok((_, scope)) => format!(
+                "it is sealed {}, but the annotations say {}: correct the annotations",
+                bitnamis_word(scope),
+                bitnamis_word(scopes.declared[0].0),
+            ),
+            Err(_) => format!(
+                "--from-key has {}; Bitnami's format does not say which key a value is sealed to",
+                output::count(keys.len(), "key")
+            ),
+        }),
         OpenError::Damaged | OpenError::Truncated | OpenError::NotBase64 => {
             Some("restore the value from an earlier commit, or seal it again".into())
         }

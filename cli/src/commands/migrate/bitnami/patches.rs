@@ -6,8 +6,8 @@ use bulla_crds::{Policy, SealedSecret, rules};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
-use super::annotations;
 use super::fields::BitnamiTemplate;
+use super::scope::ANNOTATIONS;
 use crate::manifest::{Object, Patch};
 
 /// The changes to the file.
@@ -22,7 +22,7 @@ pub(super) fn patches(
     let mut patches = vec![Patch::set(object, &["apiVersion"], bulla_crds::API_VERSION.into())];
     let marks = metadata.annotations.iter().flatten();
     let (bitnamis, others): (Vec<_>, Vec<_>) =
-        marks.map(|(key, _)| key.as_str()).partition(|key| annotations::ALL.contains(key));
+        marks.map(|(key, _)| key.as_str()).partition(|key| ANNOTATIONS.contains(key));
     if others.is_empty() && !bitnamis.is_empty() {
         patches.push(remove(&["metadata", "annotations"]));
     } else {
@@ -70,18 +70,18 @@ fn template_patches(object: &Object<'_>, fields: &Value, template: &BitnamiTempl
         }
         for (name, value) in value.as_object().into_iter().flatten().filter(|_| field == "metadata")
         {
-            let count = match name.as_str() {
-                "labels" => labels,
-                "annotations" => annotations,
-                _ => 0,
+            let is_kept = match name.as_str() {
+                "labels" => labels > 0,
+                "annotations" => annotations > 0,
+                _ => false,
             };
-            if count == 0 {
+            if !is_kept {
                 patches.push(remove(&[field, name]));
                 continue;
             }
             let marks = value.as_object().into_iter().flat_map(Map::keys);
-            let gone = marks
-                .filter(|key| rules::is_tracking(key) || annotations::ALL.contains(&key.as_str()));
+            let gone =
+                marks.filter(|key| rules::is_tracking(key) || ANNOTATIONS.contains(&key.as_str()));
             patches.extend(gone.map(|key| remove(&[field, name, key])));
         }
     }

@@ -1,10 +1,18 @@
-//! The scopes that Bitnami's annotations declare.
+//! Bitnami's annotations, and the scopes that they declare.
 
 use std::collections::BTreeMap;
 
 use bulla_sealing::Scope;
 
-use super::annotations::{CLUSTER_WIDE, NAMESPACE_WIDE};
+/// The annotations that control Bitnami's controller and kubeseal.
+pub(super) const ANNOTATIONS: [&str; 5] =
+    [CLUSTER_WIDE, NAMESPACE_WIDE, MANAGED, PATCH, SKIP_OWNER];
+
+const CLUSTER_WIDE: &str = "sealedsecrets.bitnami.com/cluster-wide";
+const NAMESPACE_WIDE: &str = "sealedsecrets.bitnami.com/namespace-wide";
+pub(super) const MANAGED: &str = "sealedsecrets.bitnami.com/managed";
+pub(super) const PATCH: &str = "sealedsecrets.bitnami.com/patch";
+pub(super) const SKIP_OWNER: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
 
 /// The scopes that the values may be sealed for, each with its label.
 pub(super) struct LabelledScopes {
@@ -22,25 +30,20 @@ impl LabelledScopes {
         namespace: Option<&str>,
         name: &str,
     ) -> Self {
-        let said = [
-            declared(object).unwrap_or(Scope::Strict),
-            declared(Some(template)).unwrap_or(Scope::Strict),
-        ];
-        let count = if declared(Some(template)).is_some() { 2 } else { 1 };
+        let mut declared_scopes = vec![declared(object).unwrap_or(Scope::Strict)];
+        declared_scopes.extend(declared(Some(template)));
+        declared_scopes.dedup();
+        let mut others = vec![Scope::Strict, Scope::Namespace, Scope::Cluster];
+        others.retain(|scope| !declared_scopes.contains(scope));
         let label = |scope| match (scope, namespace) {
             (Scope::Cluster, _) => Some((scope, String::new())),
             (Scope::Namespace, Some(namespace)) => Some((scope, namespace.to_owned())),
             (Scope::Strict, Some(namespace)) => Some((scope, format!("{namespace}/{name}"))),
             (Scope::Namespace | Scope::Strict, None) => None,
         };
-        let mut all: Vec<_> = said[..count].to_vec();
-        all.dedup();
-        let count = all.len();
-        all.extend([Scope::Strict, Scope::Namespace, Scope::Cluster]);
-        let others = all[count..].iter().filter(|scope| !all[..count].contains(scope));
         Self {
-            declared: all[..count].iter().copied().filter_map(label).collect(),
-            others: others.copied().filter_map(label).collect(),
+            declared: declared_scopes.into_iter().filter_map(label).collect(),
+            others: others.into_iter().filter_map(label).collect(),
         }
     }
 }

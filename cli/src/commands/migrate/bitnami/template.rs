@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use bulla_crds::template::TextTemplate;
 use k8s_openapi::ByteString;
 
@@ -31,18 +32,16 @@ pub(super) fn translate(
     is_sealed: impl Fn(&str) -> bool,
 ) -> Result<String, Untranslatable> {
     let parts = parse(text, &is_sealed)?;
-    let mut translated = String::with_capacity(text.len());
-    for part in &parts {
-        match part {
-            TemplatePart::Text(text) => translated.push_str(&text.replace(OPEN, "{{ \"{{\" }}")),
-            TemplatePart::Value { key, is_base64: false } => {
-                translated.push_str(&format!("{{{{ {key} }}}}"))
-            }
+    let translated: String = parts
+        .iter()
+        .map(|part| match part {
+            TemplatePart::Text(text) => text.replace(OPEN, "{{ \"{{\" }}"),
+            TemplatePart::Value { key, is_base64: false } => format!("{{{{ {key} }}}}"),
             TemplatePart::Value { key, is_base64: true } => {
-                translated.push_str(&format!("{{{{ {key} | b64encode }}}}"));
+                format!("{{{{ {key} | b64encode }}}}")
             }
-        }
-    }
+        })
+        .collect();
     if means(&translated, &parts) {
         Ok(translated)
     } else {
@@ -53,30 +52,23 @@ pub(super) fn translate(
 /// Whether Bulla's template parser reads the text as these parts.
 fn means(text: &str, parts: &[TemplatePart]) -> bool {
     let Ok(template) = TextTemplate::parse(text) else { return false };
-    let keys: Vec<&str> = template.keys().collect();
-    let wanted: Vec<&str> = parts
-        .iter()
-        .filter_map(|part| match part {
-            TemplatePart::Text(_) => None,
-            TemplatePart::Value { key, .. } => Some(key.as_str()),
-        })
-        .collect();
     // Each key has a different value, which occurs in no text.
     let value = |key: &str| format!("\u{1}{key}\u{2}").into_bytes();
     let values: BTreeMap<String, ByteString> =
-        keys.iter().map(|key| ((*key).to_owned(), ByteString(value(key)))).collect();
-    let mut expected = Vec::new();
+        template.keys().map(|key| (key.to_owned(), ByteString(value(key)))).collect();
+    let (mut wanted, mut expected) = (Vec::new(), Vec::new());
     for part in parts {
         match part {
             TemplatePart::Text(text) => expected.extend(text.as_bytes()),
-            TemplatePart::Value { key, is_base64: false } => expected.extend(value(key)),
-            TemplatePart::Value { key, is_base64: true } => {
-                use base64::prelude::{BASE64_STANDARD, Engine};
-                expected.extend(BASE64_STANDARD.encode(value(key)).into_bytes());
+            TemplatePart::Value { key, is_base64 } => {
+                wanted.push(key.as_str());
+                let value = value(key);
+                let encoded = is_base64.then(|| BASE64_STANDARD.encode(&value).into_bytes());
+                expected.extend(encoded.unwrap_or(value));
             }
         }
     }
-    keys == wanted && *template.render(&values) == expected
+    template.keys().eq(wanted) && *template.render(&values) == expected
 }
 
 fn parse(
@@ -155,11 +147,8 @@ impl<'a> GoAction<'a> {
     /// The part that the action produces; a comment produces none.
     fn part(&self, is_sealed: &impl Fn(&str) -> bool) -> Result<Option<TemplatePart>, String> {
         if self.content.starts_with("/*") {
-            return if self.content.ends_with("*/") {
-                Ok(None)
-            } else {
-                Err("not a comment".into())
-            };
+            let is_closed = self.content.ends_with("*/");
+            return if is_closed { Ok(None) } else { Err("not a comment".into()) };
         }
         let words = words(self.content).ok_or("a quoted text is not closed, or has escapes")?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -225,9 +214,7 @@ fn words(content: &str) -> Option<Vec<String>> {
                 1
             }
             _ => {
-                let is_end = |character: char| {
-                    BLANK.contains(&character) || ['|', '"', '`'].contains(&character)
-                };
+                let is_end = |letter: char| BLANK.contains(&letter) || "|\"`".contains(letter);
                 let length = rest.find(is_end).unwrap_or(rest.len());
                 words.push(rest[..length].to_owned());
                 length
@@ -239,12 +226,9 @@ fn words(content: &str) -> Option<Vec<String>> {
 }
 
 fn is_identifier(text: &str) -> bool {
-    let is_fit = |(index, character): (usize, char)| {
-        character == '_'
-            || character.is_ascii_alphabetic()
-            || index > 0 && character.is_ascii_digit()
-    };
-    !text.is_empty() && text.chars().enumerate().all(is_fit)
+    !text.is_empty()
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+        && text.chars().all(|letter| letter == '_' || letter.is_ascii_alphanumeric())
 }
 
 fn at(text: &str, offset: usize, what: &str) -> Untranslatable {

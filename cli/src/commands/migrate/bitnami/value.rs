@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use bulla_sealing::Scope;
 use rsa::sha2::Sha256;
 use rsa::traits::PublicKeyParts;
 use rsa::{Oaep, RsaPrivateKey};
@@ -66,12 +67,12 @@ impl BitnamiKeys {
         self.keys.len()
     }
 
-    /// The value, and the index of the label that it was sealed with. The labels are tried in order.
+    /// The value, and the scope that it was sealed for. The scopes, each with its label, are tried in order.
     pub(super) fn open(
         &self,
         text: &str,
-        labels: &[&str],
-    ) -> Result<(Zeroizing<Vec<u8>>, usize), OpenError> {
+        scopes: &[(Scope, String)],
+    ) -> Result<(Zeroizing<Vec<u8>>, Scope), OpenError> {
         // Go's decoder ignores line breaks, which YAML may leave in a text.
         let text: String =
             text.chars().filter(|character| !matches!(character, '\r' | '\n')).collect();
@@ -83,20 +84,20 @@ impl BitnamiKeys {
         if sealed.len() < TAG_BYTES {
             return Err(OpenError::Truncated);
         }
-        let (session_key, label) = self.session_key(wrapped, labels)?;
+        let (session_key, scope) = self.session_key(wrapped, scopes)?;
         let cipher = Aes256Gcm::new_from_slice(&session_key).map_err(|_| OpenError::Damaged)?;
         let mut value = Zeroizing::new(sealed.to_vec());
         cipher
             .decrypt_in_place(&Nonce::from(NONCE), b"", &mut *value)
             .map_err(|_| OpenError::Damaged)?;
-        Ok((value, label))
+        Ok((value, scope))
     }
 
     fn session_key(
         &self,
         wrapped: &[u8],
-        labels: &[&str],
-    ) -> Result<(Zeroizing<Vec<u8>>, usize), OpenError> {
+        scopes: &[(Scope, String)],
+    ) -> Result<(Zeroizing<Vec<u8>>, Scope), OpenError> {
         let last = self.last.load(Ordering::Relaxed);
         let fitting = |index: &usize| self.keys[*index].size() == wrapped.len();
         let mut indices: Vec<usize> = (0..self.keys.len()).filter(fitting).collect();
@@ -104,14 +105,14 @@ impl BitnamiKeys {
         if indices.is_empty() {
             return Err(OpenError::NoKeyOfLength(wrapped.len() * 8));
         }
-        for (number, label) in labels.iter().enumerate() {
+        for (scope, label) in scopes {
             for &index in &indices {
                 let padding = Oaep::<Sha256>::new_with_label(label.as_bytes());
                 let Ok(session_key) = self.keys[index].decrypt(padding, wrapped) else { continue };
                 let session_key = Zeroizing::new(session_key);
                 self.last.store(index, Ordering::Relaxed);
                 return match session_key.len() {
-                    SESSION_KEY_BYTES => Ok((session_key, number)),
+                    SESSION_KEY_BYTES => Ok((session_key, *scope)),
                     _ => Err(OpenError::Damaged),
                 };
             }

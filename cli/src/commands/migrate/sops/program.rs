@@ -57,10 +57,8 @@ pub(in crate::commands::migrate) fn decrypt(
     Ok(match (status.ok().and_then(|status| status.code()), plain) {
         (Some(0), Some(Ok(bytes))) => {
             let input = Input { name: format!("{name}, decrypted"), bytes };
-            match manifest::parse(input) {
-                Ok(plain) => Decrypted::Plain(plain),
-                Err(error) => Decrypted::Refused(error.into()),
-            }
+            manifest::parse(input)
+                .map_or_else(|error| Decrypted::Refused(error.into()), Decrypted::Plain)
         }
         (Some(MAC_MISMATCH), _) => {
             refuse("its MAC does not match: the file was changed without sops, or is damaged")
