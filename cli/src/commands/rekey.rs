@@ -82,7 +82,6 @@ impl Rekey {
         let recipients_files = &self.recipients.recipients_files;
         input::refuse_stdin_twice(self.identities.identities.iter().chain(recipients_files))?;
         let authority = self.authority()?;
-        let namespace = self.namespace.clone();
         let found = walk::manifests(&self.paths)?;
         let (maker, cluster) = if self.identities.identities.is_empty() {
             let cluster = Cluster::connect(&self.cluster).map_err(|failure| {
@@ -93,7 +92,7 @@ impl Rekey {
         } else {
             (Maker::Keyring(self.identities.read()?), None)
         };
-        let today = Today { authority, cluster, namespace };
+        let today = Today { authority, cluster, namespace: self.namespace.clone() };
         let mut drafts = walk::each(&found, "reading", walk::OURS, |found, outcome| {
             let mut draft = RekeyDraft::of(found, outcome, &today)?;
             if let Maker::Keyring(keyring) = &maker {
@@ -120,12 +119,11 @@ impl Rekey {
 
     fn authority(&self) -> Result<Authority, Failure> {
         let authority = Authority::find(&self.recipients, self.config.as_deref(), &self.paths)?;
-        let has_identity = !self.identities.identities.is_empty();
-        match authority {
-            Authority::Cluster if has_identity => Err(anyhow!("no recipients given")).or_hint(
+        if matches!(authority, Authority::Cluster) && !self.identities.identities.is_empty() {
+            return Err(anyhow!("no recipients given")).or_hint(
                 "pass -r or -R, or pin recipients in a bulla.yaml at the root of the work tree",
-            ),
-            authority => Ok(authority),
+            );
         }
+        Ok(authority)
     }
 }

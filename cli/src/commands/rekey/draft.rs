@@ -5,7 +5,7 @@ use bulla_crds::{Address, ParsedValue, ValueError};
 use bulla_sealing::{Fingerprint, Keyring, Recipients, RekeyError, UnsealError, ValueAddress};
 use serde_json::Value;
 
-use super::recipients::{Demand, FileDemand, RekeyNeed, Today};
+use super::recipients::{Demand, FileDemand, Today};
 use crate::cluster::Cluster;
 use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest, RefusedHeaders};
 use crate::files::draft::FileDraft;
@@ -85,19 +85,18 @@ impl RekeyDraft {
             return Ok(());
         };
         for (key, value) in values {
-            let path = manifest::sealed_value_steps(key);
             let Some(old) = value.as_str() else {
-                let place = Place::new(object, &path, Some(key));
+                let place = Place::new(object, &manifest::sealed_value_steps(key), Some(key));
                 let diagnostic = place.diagnose("not text, so not a sealed value", None);
                 self.file.diagnostics.push(diagnostic);
                 continue;
             };
-            let address = Address { namespace, name };
-            let at = Where { object, address, key };
-            match at.judge(old, today, demand) {
+            match judge(object, Address { namespace, name }, key, old, today, demand) {
                 Ok(None) => self.up_to_date += 1,
                 Ok(Some(pending)) => self.pending.push(pending),
-                Err(failure) => self.file.diagnostics.push(at.place().trouble(failure)),
+                Err(failure) => {
+                    self.file.diagnostics.push(Place::of_value(object, key).trouble(failure))
+                }
             }
         }
         Ok(())
@@ -106,7 +105,7 @@ impl RekeyDraft {
     /// Makes the new headers with a keyring.
     pub(super) fn make_headers(&mut self, keyring: &Keyring) {
         for pending in &mut self.pending {
-            match pending.make_header(keyring) {
+            match pending.old.header().rekey(&pending.address, keyring, &pending.recipients) {
                 Ok(header) => pending.header = Some(header),
                 Err(error) => {
                     let hint = match &error {
@@ -146,52 +145,38 @@ impl RekeyDraft {
     }
 }
 
-/// A value in its object.
-struct Where<'a> {
-    object: &'a Object<'a>,
-    address: Address<'a>,
-    key: &'a str,
-}
-
-impl Where<'_> {
-    fn place(&self) -> Place {
-        let position = self.object.position_of_value(&manifest::sealed_value_steps(self.key));
-        Place { position, ..Place::new(self.object, &[], Some(self.key)) }
+/// The new header that a value needs, if it needs one, found without a key.
+fn judge(
+    object: &Object<'_>,
+    address: Address<'_>,
+    key: &str,
+    old: &str,
+    today: &Today,
+    demand: &Demand,
+) -> Result<Option<Pending>, Failure> {
+    let value = ParsedValue::parse(old).map_err(unfit)?;
+    let sealed_to: Vec<_> = value.fingerprints().collect();
+    let Some(recipients) = today.need(demand, &sealed_to)? else { return Ok(None) };
+    let has_namespace = address.namespace.is_some();
+    let binding = value.binding();
+    let address = address.value_address(key, binding).map_err(unfit)?;
+    if !binding.permits(&address) {
+        let (expected, found) = (address.into(), binding.clone().into());
+        return Err(unfit(UnsealError::WrongBinding { expected, found }.into()));
     }
-
-    /// What the value needs, found without a key.
-    fn judge(&self, old: &str, today: &Today, demand: &Demand) -> Result<Option<Pending>, Failure> {
-        let value = ParsedValue::parse(old).map_err(unfit)?;
-        let sealed_to: Vec<_> = value.fingerprints().collect();
-        let recipients = match today.need(demand, &sealed_to)? {
-            RekeyNeed::UpToDate => return Ok(None),
-            RekeyNeed::Header(recipients) => recipients,
-        };
-        let binding = value.binding();
-        let address = self.address.value_address(self.key, binding).map_err(unfit)?;
-        if !binding.permits(&address) {
-            let (expected, found) = (address.into(), binding.clone().into());
-            return Err(unfit(UnsealError::WrongBinding { expected, found }.into()));
-        }
-        let path = manifest::sealed_value_steps(self.key);
-        Ok(Some(Pending {
-            place: self.place(),
-            address,
-            has_namespace: self.address.namespace.is_some(),
-            old: value,
-            sealed_to,
-            recipients,
-            patch: Patch::set(self.object, &path, Value::Null),
-            header: None,
-        }))
-    }
+    Ok(Some(Pending {
+        place: Place::of_value(object, key),
+        address,
+        has_namespace,
+        old: value,
+        sealed_to,
+        recipients,
+        patch: Patch::set(object, &manifest::sealed_value_steps(key), Value::Null),
+        header: None,
+    }))
 }
 
 impl Pending {
-    fn make_header(&self, keyring: &Keyring) -> Result<Vec<u8>, RekeyError> {
-        self.old.header().rekey(&self.address, keyring, &self.recipients)
-    }
-
     fn finish(&mut self) -> Result<(), String> {
         let header = self.header.take().ok_or("the cluster returned no new header for it")?;
         let new = self.old.with_header(&header, &self.recipients);

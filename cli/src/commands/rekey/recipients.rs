@@ -38,25 +38,6 @@ pub(super) enum FileDemand {
     Unknown(Failure),
 }
 
-impl Demand {
-    fn of(destination: Option<Destination>, flag: Option<&str>) -> Result<FileDemand, Failure> {
-        let Some(destination) = destination else {
-            let namespace = flag.map(GivenNamespace::by_flag);
-            return Ok(FileDemand::Known(Self { recipients: None, environment: None, namespace }));
-        };
-        let namespace = destination.given_namespace(flag)?;
-        let Destination { recipients, environment, .. } = destination;
-        Ok(FileDemand::Known(Self { recipients: Some(recipients), environment, namespace }))
-    }
-}
-
-/// What a value needs.
-pub(super) enum RekeyNeed {
-    UpToDate,
-    /// A new header for these recipients.
-    Header(Recipients),
-}
-
 fn objection(message: impl fmt::Display, hint: impl fmt::Display) -> Failure {
     Failure::unable(anyhow!("{message}")).hint(hint)
 }
@@ -64,40 +45,44 @@ fn objection(message: impl fmt::Display, hint: impl fmt::Display) -> Failure {
 impl Today {
     /// The demand on the values of a file.
     pub(super) fn demand(&self, file: &Path) -> Result<FileDemand, Failure> {
-        let flag = self.namespace.as_deref();
-        let config = match &self.authority {
-            Authority::Config(config) => config,
-            Authority::Recipients(recipients) => {
-                return Demand::of(Some(Destination::anywhere(recipients.clone())), flag);
+        let destination = match &self.authority {
+            Authority::Recipients(recipients) => Some(Destination::anywhere(recipients.clone())),
+            Authority::Cluster => None,
+            Authority::Config(config) => {
+                let Some(environment) = config.environment_of(file)? else {
+                    let name = config.path.display();
+                    return Ok(FileDemand::Unknown(objection(
+                        format_args!("no environment of {name} covers this file"),
+                        "add its path to an environment, or pass -r or -R",
+                    )));
+                };
+                match Destination::pinned(config, environment) {
+                    Ok(destination) => Some(destination),
+                    Err(failure) => return Ok(FileDemand::Unknown(failure)),
+                }
             }
-            Authority::Cluster => return Demand::of(None, flag),
         };
-        let Some(environment) = config.environment_of(file)? else {
-            let name = config.path.display();
-            return Ok(FileDemand::Unknown(objection(
-                format_args!("no environment of {name} covers this file"),
-                "add its path to an environment, or pass -r or -R",
-            )));
-        };
-        match Destination::pinned(config, environment) {
-            Ok(destination) => Demand::of(Some(destination), flag),
-            Err(failure) => Ok(FileDemand::Unknown(failure)),
-        }
+        let given = destination.as_ref().and_then(|destination| destination.namespace.as_ref());
+        let namespace = GivenNamespace::agreed(self.namespace.as_deref(), given)?;
+        let destination = destination.map(|found| (found.recipients, found.environment));
+        let (recipients, environment) = destination.unzip();
+        let environment = environment.flatten();
+        Ok(FileDemand::Known(Demand { recipients, environment, namespace }))
     }
 
-    /// What a value that is sealed to `fingerprints` needs.
+    /// The recipients of the new header that a value sealed to `fingerprints` needs, if it needs one.
     pub(super) fn need(
         &self,
         demand: &Demand,
         fingerprints: &[Fingerprint],
-    ) -> Result<RekeyNeed, Failure> {
+    ) -> Result<Option<Recipients>, Failure> {
+        let mut sealed_to = fingerprints.to_vec();
+        sealed_to.sort_unstable();
         let is_sealed_to =
-            |recipients: &Recipients| set(recipients).into_iter().eq(sorted(fingerprints));
+            |recipients: &Recipients| set(recipients).into_iter().eq(sealed_to.iter().copied());
         let Some(cluster) = &self.cluster else {
-            return Ok(match &demand.recipients {
-                Some(demanded) if !is_sealed_to(demanded) => RekeyNeed::Header(demanded.clone()),
-                _ => RekeyNeed::UpToDate,
-            });
+            let demanded = demand.recipients.as_ref();
+            return Ok(demanded.filter(|demanded| !is_sealed_to(demanded)).cloned());
         };
         let successors = cluster.successors(fingerprints.iter().copied());
         if let Some(demanded) = &demand.recipients {
@@ -106,15 +91,12 @@ impl Today {
                     return Err(self.differs(cluster, demand, demanded, successors));
                 }
                 // Keys of another cluster need not be known here.
-                Err(_) if is_sealed_to(demanded) => return Ok(RekeyNeed::UpToDate),
+                Err(_) if is_sealed_to(demanded) => return Ok(None),
                 _ => {}
             }
         }
-        match successors {
-            Ok(successors) if is_sealed_to(&successors) => Ok(RekeyNeed::UpToDate),
-            Ok(successors) => Ok(RekeyNeed::Header(successors)),
-            Err(error) => Err(no_successor(&error)),
-        }
+        let successors = successors.map_err(|error| no_successor(&error))?;
+        Ok(Some(successors).filter(|successors| !is_sealed_to(successors)))
     }
 
     /// The failure when the cluster would seal to other recipients than demanded, with the key and its holder.
@@ -125,39 +107,33 @@ impl Today {
         demanded: &Recipients,
         successors: &Recipients,
     ) -> Failure {
-        let only_in = |one: &Recipients, other: &Recipients| {
-            let other = set(other);
-            set(one).into_iter().find(|fingerprint| !other.contains(fingerprint))
-        };
-        let by = match &demand.environment {
-            Some(environment) => format!("environment {environment}"),
-            None => "the command line".into(),
-        };
-        let fetch = |holder: &str| match &demand.environment {
-            Some(environment) => {
-                format!(
-                    "check the fingerprint, then run: bulla keys fetch --environment {environment} --holder {holder}"
-                )
-            }
-            None => "leave -r and -R out, or pass an identity with -i".into(),
-        };
+        let only_in =
+            |one: &Recipients, other: &Recipients| set(one).difference(&set(other)).next().copied();
+        let environment = demand.environment.as_ref();
+        let by = environment
+            .map_or("the command line".into(), |environment| format!("environment {environment}"));
         if let Some(fingerprint) = only_in(successors, demanded) {
             let holder = cluster.get(fingerprint).map_or("?", |key| key.holder.as_str());
+            let hint = match environment {
+                Some(environment) => format!(
+                    "check the fingerprint, then run: bulla keys fetch --environment {environment} --holder {holder}"
+                ),
+                None => "leave -r and -R out, or pass an identity with -i".into(),
+            };
             return objection(
                 format_args!(
                     "{by} does not have the cluster's Active key of holder {holder}, {fingerprint}"
                 ),
-                fetch(holder),
+                hint,
             );
         }
         // All recipients of the cluster are demanded, and another one too.
-        let missing = only_in(demanded, successors)
-            .map(|fingerprint| (fingerprint, self.holder_of(fingerprint)));
-        let missing = match missing {
-            Some((fingerprint, Some(holder))) => format!("{fingerprint} of holder {holder}"),
-            Some((fingerprint, None)) => fingerprint.to_string(),
-            None => "?".into(), // never: the sets differ
-        };
+        let missing = only_in(demanded, successors).map(|fingerprint| {
+            let holder = self.holder_of(fingerprint);
+            let of = holder.map(|holder| format!(" of holder {holder}")).unwrap_or_default();
+            format!("{fingerprint}{of}")
+        });
+        let missing = missing.unwrap_or_default(); // never empty: the sets differ
         objection(
             format_args!(
                 "{by} names {missing}, but the value is not sealed to that holder; a rekey through the cluster cannot add holders"
@@ -179,12 +155,6 @@ impl Today {
 
 fn set(recipients: &Recipients) -> BTreeSet<Fingerprint> {
     recipients.iter().map(bulla_sealing::Recipient::fingerprint).collect()
-}
-
-fn sorted(fingerprints: &[Fingerprint]) -> Vec<Fingerprint> {
-    let mut sorted = fingerprints.to_vec();
-    sorted.sort_unstable();
-    sorted
 }
 
 fn no_successor(error: &NoSuccessor) -> Failure {
@@ -237,8 +207,8 @@ mod tests {
         let need = |demanded: &[&DeclaredKey], sealed: &[&DeclaredKey]| match today
             .need(&demand(demanded), &fingerprints(sealed))
         {
-            Ok(RekeyNeed::UpToDate) => false,
-            Ok(RekeyNeed::Header(recipients_of_header)) => {
+            Ok(None) => false,
+            Ok(Some(recipients_of_header)) => {
                 set(&recipients_of_header) == set(&recipients(demanded))
             }
             Err(_) => panic!("no cluster can object"),
@@ -266,10 +236,7 @@ mod tests {
             today
                 .need(&demand, &fingerprints(sealed))
                 .map_err(|failure| failure.into_parts().0)
-                .map(|need| match need {
-                    RekeyNeed::UpToDate => None,
-                    RekeyNeed::Header(recipients) => Some(set(&recipients)),
-                })
+                .map(|recipients| recipients.map(|recipients| set(&recipients)))
         };
         let fresh = set(&recipients(&[&new, &recovery]));
         assert_eq!(need(None, &[&old, &recovery]), Ok(Some(fresh.clone())));

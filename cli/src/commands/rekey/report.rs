@@ -10,7 +10,7 @@ use super::recipients::Today;
 use crate::files::draft;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
-use crate::report::output::count;
+use crate::report::output::{count, list, others_skipped};
 
 pub(super) struct RekeyReport<'a> {
     pub(super) drafts: &'a [RekeyDraft],
@@ -32,22 +32,19 @@ impl RekeyReport<'_> {
         let mut text = String::new();
         for draft in self.changed() {
             let values = count(draft.pending.len(), "value");
-            let verb = if self.is_dry_run { "would be rekeyed" } else { "rekeyed" };
-            text.push_str(&escape::line(&format!("{}: {values} {verb}", draft.file.name)));
-            text.push('\n');
+            let line = format!("{}: {values} {}", draft.file.name, self.verb());
+            text += &(escape::line(&line) + "\n");
             if !self.is_dry_run {
                 continue;
             }
             let mut kinds: BTreeMap<(String, String), usize> = BTreeMap::new();
             for pending in &draft.pending {
-                *kinds
-                    .entry((self.names(&pending.sealed_to), self.names(&new(pending))))
-                    .or_default() += 1;
+                let change = (self.names(&pending.sealed_to), self.names(&new(pending)));
+                *kinds.entry(change).or_default() += 1;
             }
             for ((old, new), values) in kinds {
                 let line = format!("  {}: {old} -> {new}", count(values, "value"));
-                text.push_str(&escape::line(&line));
-                text.push('\n');
+                text += &(escape::line(&line) + "\n");
             }
         }
         text
@@ -59,7 +56,7 @@ impl RekeyReport<'_> {
             Some(holder) => format!("{fingerprint} ({holder})"),
             None => fingerprint.to_string(),
         };
-        fingerprints.iter().map(name).collect::<Vec<_>>().join(", ")
+        list(fingerprints.iter().map(name))
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -85,56 +82,44 @@ impl RekeyReport<'_> {
                 "values": draft.pending.iter().map(value).collect::<Vec<_>>(),
             })
         };
-        let numbers = self.numbers();
         json!({
             "dryRun": self.is_dry_run,
             "changed": self.changed().map(file).collect::<Vec<_>>(),
             "refused": self.diagnostics().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "files": self.drafts.len(),
-            "sealedSecrets": numbers.sealed_secrets,
-            "rekeyed": numbers.rekeyed,
-            "upToDate": numbers.up_to_date,
-            "otherObjects": numbers.others,
+            "sealedSecrets": self.sum(|draft| draft.sealed_secrets),
+            "rekeyed": self.rekeyed(),
+            "upToDate": self.sum(|draft| draft.up_to_date),
+            "otherObjects": self.sum(|draft| draft.file.others),
         })
     }
 
-    fn numbers(&self) -> RekeyNumbers {
-        let sum = |number: fn(&RekeyDraft) -> usize| self.drafts.iter().map(number).sum();
-        RekeyNumbers {
-            sealed_secrets: sum(|draft| draft.sealed_secrets),
-            rekeyed: self.changed().map(|draft| draft.pending.len()).sum(),
-            up_to_date: sum(|draft| draft.up_to_date),
-            others: sum(|draft| draft.file.others),
-        }
+    fn sum(&self, of: fn(&RekeyDraft) -> usize) -> usize {
+        self.drafts.iter().map(of).sum()
+    }
+
+    fn rekeyed(&self) -> usize {
+        self.changed().map(|draft| draft.pending.len()).sum()
+    }
+
+    fn verb(&self) -> &'static str {
+        if self.is_dry_run { "would be rekeyed" } else { "rekeyed" }
     }
 
     pub(super) fn summary(&self) -> String {
-        let RekeyNumbers { sealed_secrets, rekeyed, up_to_date, others } = self.numbers();
-        let refused = self.diagnostics().count();
-        let verb = if self.is_dry_run { "would be rekeyed" } else { "rekeyed" };
-        let others = match others {
-            0 => String::new(),
-            others => format!("; {} of other kinds skipped", count(others, "object")),
-        };
-        let nothing = match (rekeyed, refused) {
-            (0, 0) => "nothing needs a rekey; ",
-            _ => "",
-        };
-        let left = draft::files_left(self.drafts.iter().map(|draft| &draft.file));
+        let (rekeyed, refused) = (self.rekeyed(), self.diagnostics().count());
+        let nothing = if (rekeyed, refused) == (0, 0) { "nothing needs a rekey; " } else { "" };
         format!(
-            "{nothing}{} in {} scanned: {} {verb}, {up_to_date} up to date, {refused} refused{left}{others}\n",
-            count(sealed_secrets, "SealedSecret"),
+            "{nothing}{} in {} scanned: {} {}, {} up to date, {refused} refused{}{}\n",
+            count(self.sum(|draft| draft.sealed_secrets), "SealedSecret"),
             count(self.drafts.len(), "file"),
             count(rekeyed, "value"),
+            self.verb(),
+            self.sum(|draft| draft.up_to_date),
+            draft::files_left(self.drafts.iter().map(|draft| &draft.file)),
+            others_skipped(self.sum(|draft| draft.file.others)),
         )
     }
-}
-
-struct RekeyNumbers {
-    sealed_secrets: usize,
-    rekeyed: usize,
-    up_to_date: usize,
-    others: usize,
 }
 
 fn new(pending: &Pending) -> Vec<Fingerprint> {
