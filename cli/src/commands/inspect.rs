@@ -13,7 +13,7 @@ use serde_json::json;
 use self::report::InspectReport;
 use crate::command_line::flags::ReportFormat;
 use crate::files::input::{self, Input};
-use crate::files::walk::{self, FileOutcome, FoundFile};
+use crate::files::walk::{self, SealedSecrets};
 use crate::manifest;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Answer, Failure};
@@ -75,16 +75,8 @@ impl Inspect {
 
     /// The bulla.yaml only provides the names of holders, so an unreadable one is fatal only if --config names it.
     fn config(&self) -> Result<Option<Config>, Failure> {
-        let is_file = |path: &&PathBuf| path.as_path() != Path::new("-");
-        let files: Vec<_> = self.files.iter().filter(is_file).cloned().collect();
-        match config::find(self.config.as_deref(), &files) {
-            Err(failure) if self.config.is_none() => {
-                let (error, _) = failure.into_parts();
-                output::warning(&format!("could not read the names of key holders: {error}"));
-                Ok(None)
-            }
-            config => config,
-        }
+        let config = config::find(self.config.as_deref(), &self.files);
+        if self.config.is_some() { config } else { Ok(config::of_names(config)) }
     }
 }
 
@@ -111,35 +103,28 @@ impl Inspection {
     fn folder(&mut self, path: &Path) -> Result<(), Failure> {
         let found = walk::manifests(&[path.to_owned()])?;
         let inspections = walk::each(&found, "reading", walk::OURS, |found, outcome| {
-            Ok(Self::of_found(found, outcome))
+            let mut inspection = Self::default();
+            let Some(open) = outcome.opened(&mut inspection.diagnostics) else {
+                return Ok(inspection);
+            };
+            let SealedSecrets { objects, unknown, .. } = open.sealed_secrets();
+            inspection.diagnostics = unknown;
+            for object in objects {
+                match InspectReport::of_object(&object) {
+                    Ok(report) => inspection.reports.push(report),
+                    Err(failure) => {
+                        let name = found.path.display().to_string();
+                        inspection.diagnostics.push(Diagnostic::of(&name, failure));
+                    }
+                }
+            }
+            Ok(inspection)
         })?;
         for Self { reports, diagnostics } in inspections {
             self.reports.extend(reports);
             self.diagnostics.extend(diagnostics);
         }
         Ok(())
-    }
-
-    fn of_found(found: &FoundFile, outcome: FileOutcome) -> Self {
-        let mut inspection = Self::default();
-        match outcome {
-            FileOutcome::NotOurs => {}
-            FileOutcome::Unreadable(diagnostic) => inspection.diagnostics.push(diagnostic),
-            FileOutcome::Objects(open) => {
-                let sealed_secrets = open.sealed_secrets();
-                inspection.diagnostics = sealed_secrets.unknown;
-                for object in sealed_secrets.objects {
-                    match InspectReport::of_object(&object) {
-                        Ok(report) => inspection.reports.push(report),
-                        Err(failure) => {
-                            let name = found.path.display().to_string();
-                            inspection.diagnostics.push(Diagnostic::of(&name, failure));
-                        }
-                    }
-                }
-            }
-        }
-        inspection
     }
 }
 
@@ -151,7 +136,6 @@ fn single_value(input: &Input) -> Result<Option<Vec<u8>>, Failure> {
     if !input.bytes.trim_ascii_start().starts_with(AGE_PREFIX.as_bytes()) {
         return Ok(None);
     }
-    let text: Vec<u8> =
-        input.bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    Ok(BASE64_STANDARD.decode(text).ok())
+    let digits = input.bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace());
+    Ok(BASE64_STANDARD.decode(digits.collect::<Vec<u8>>()).ok())
 }

@@ -124,14 +124,14 @@ impl Unseal {
             }
             return self.write(&value);
         }
-        let secrets =
-            objects.iter().map(|object| unseal(object, &keyring)).collect::<Result<Vec<_>, _>>()?;
+        let secrets = objects.iter().map(|object| unseal(object, &keyring));
+        let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
         if self.exec {
             return exec::run(&self.command, &self.names.of(&secrets)?);
         }
         match self.format {
             UnsealFormat::Yaml => {
-                let trees: Vec<Tree> =
+                let trees: Vec<_> =
                     secrets.iter().map(|secret| manifest::secret_to_tree(secret)).collect();
                 self.write(&manifest::to_yaml(trees.iter().map(Tree::value)))
             }
@@ -193,8 +193,7 @@ fn value(
     let rendered = spec.template.iter().flat_map(|template| &template.data);
     let rendered: Vec<_> = rendered.map(|(key, _)| key.as_str()).collect();
     if !rendered.contains(&key) {
-        let keys = spec.sealed_data.keys().map(String::as_str).chain(rendered);
-        let keys = keys.collect::<Vec<_>>().join(", ");
+        let keys = output::list(spec.sealed_data.keys().map(String::as_str).chain(rendered));
         return Err(anyhow!("{}: {}: no key {key}", object.position(&[]), object.title()))
             .or_hint(format!("it has: {keys}"));
     }
@@ -234,13 +233,13 @@ fn unseal(object: &Object<'_>, keyring: &Keyring) -> Result<WipedSecret, Failure
 fn refusal(object: &Object<'_>, keyring: &Keyring, error: &UnsealSecretError) -> Failure {
     let position = object.position(&diagnostic::path_of(error));
     let message = anyhow!("{position}: {}: {error}", object.title());
-    let (failure, value_error) = match error {
+    match error {
         UnsealSecretError::Value { error, .. } => {
             let is_answer = matches!(error, ValueError::Unseal(_));
-            (if is_answer { Failure::no(message) } else { Failure::unable(message) }, Some(error))
+            let failure = if is_answer { Failure::no(message) } else { Failure::unable(message) };
+            failure.maybe_hint(diagnostic::hint_for(error, Some(keyring)))
         }
-        UnsealSecretError::Unfit { .. } => (Failure::no(message), None),
-        UnsealSecretError::Violation(_) => (Failure::unable(message), None),
-    };
-    failure.maybe_hint(value_error.and_then(|error| diagnostic::hint_for(error, Some(keyring))))
+        UnsealSecretError::Unfit { .. } => Failure::no(message),
+        UnsealSecretError::Violation(_) => Failure::unable(message),
+    }
 }

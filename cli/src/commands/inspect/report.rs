@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::manifest::{self, Object, ObjectKind, Position};
 use crate::report::escape;
 use crate::report::failure::Failure;
-use crate::report::output::styled;
+use crate::report::output::{list, styled};
 use crate::report::table::table;
 use crate::who::config::Config;
 
@@ -47,10 +47,7 @@ impl InspectReport {
         if ObjectKind::of(object) != ObjectKind::SealedSecret {
             return Err(object.unsupported("a SealedSecret of bulla.dev/v1alpha1").into());
         }
-        let metadata = |field| {
-            let metadata = object.value.pointer("/metadata");
-            metadata.and_then(|metadata| metadata.get(field)).cloned().unwrap_or_default()
-        };
+        let metadata = |field| object.value["metadata"][field].clone();
         // Check the schema first, so that errors outside of the values are reported too.
         let sealed_secret = manifest::read_sealed_secret(object)?;
         let position = object.position(&[]);
@@ -103,29 +100,23 @@ impl InspectReport {
         if policy != Policy::default() {
             text.push_str(&format!("policy {}\n", policy.as_str()));
         }
-        let mut rows = Vec::new();
-        for (key, value) in &self.values {
-            rows.push(match value {
-                Err(error) => vec![key.clone(), error.clone()],
-                Ok(seen) => vec![
-                    key.clone(),
-                    seen.plaintext_bytes.to_string(),
-                    seen.key_type.to_owned(),
-                    seen.binding.scope().to_string(),
-                    sealed_for(&seen.binding, key),
-                    sealed_to(&seen.fingerprints, config),
-                ],
-            });
-        }
-        for (key, from) in &self.rendered {
-            let what = match from {
-                Err(error) => error.clone(),
-                Ok(from) if from.is_empty() => "fixed text".into(),
-                Ok(from) => format!("rendered from {}", from.join(", ")),
-            };
-            rows.push(vec![key.clone(), what]);
-        }
-        text + &table(TITLES, &rows)
+        let values = self.values.iter().map(|(key, value)| match value {
+            Err(error) => vec![key.clone(), error.clone()],
+            Ok(seen) => vec![
+                key.clone(),
+                seen.plaintext_bytes.to_string(),
+                seen.key_type.to_owned(),
+                seen.binding.scope().to_string(),
+                sealed_for(&seen.binding, key),
+                sealed_to(&seen.fingerprints, config),
+            ],
+        });
+        let rendered = self.rendered.iter().map(|(key, from)| match from {
+            Err(error) => vec![key.clone(), error.clone()],
+            Ok(from) if from.is_empty() => vec![key.clone(), "fixed text".into()],
+            Ok(from) => vec![key.clone(), format!("rendered from {}", from.join(", "))],
+        });
+        text + &table(TITLES, &values.chain(rendered).collect::<Vec<_>>())
     }
 
     pub(super) fn to_json(&self, config: Option<&Config>) -> Value {
@@ -169,7 +160,7 @@ fn sealed_to(fingerprints: &[Fingerprint], config: Option<&Config>) -> String {
         Some(Some(holder)) => format!("{fingerprint} ({holder})"),
         Some(None) => format!("{fingerprint} (not in bulla.yaml)"),
     };
-    fingerprints.iter().map(one).collect::<Vec<_>>().join(", ")
+    list(fingerprints.iter().map(one))
 }
 
 fn rendered(sealed_secret: &SealedSecret) -> Vec<(String, Result<Vec<String>, String>)> {
@@ -179,16 +170,14 @@ fn rendered(sealed_secret: &SealedSecret) -> Vec<(String, Result<Vec<String>, St
         let template = TextTemplate::parse(text)?;
         match template.unknown_key(|key| spec.sealed_data.contains_key(key)) {
             Some(error) => Err(error),
-            None => {
-                Ok(BTreeSet::from_iter(template.keys()).into_iter().map(str::to_owned).collect())
-            }
+            None => Ok(template.keys().map(str::to_owned).collect::<BTreeSet<_>>()),
         }
     };
-    templates
-        .map(|(key, text)| {
-            (key.clone(), from(text).map_err(|error: TemplateError| error.to_string()))
-        })
-        .collect()
+    let shown = |(key, text): (&String, &String)| {
+        let from = from(text).map_err(|error: TemplateError| error.to_string());
+        (key.clone(), from.map(Vec::from_iter))
+    };
+    templates.map(shown).collect()
 }
 
 impl InspectedValue {
@@ -203,11 +192,10 @@ impl InspectedValue {
     }
 
     fn to_json(&self, key: &str, config: Option<&Config>) -> Value {
-        let holder =
-            |fingerprint: &Fingerprint| config.and_then(|config| config.holder_of(*fingerprint));
         let fingerprints = self.fingerprints.iter();
         let recipients = fingerprints.clone().map(|fingerprint| {
-            json!({"fingerprint": fingerprint.to_string(), "holder": holder(fingerprint)})
+            let holder = config.and_then(|config| config.holder_of(*fingerprint));
+            json!({"fingerprint": fingerprint.to_string(), "holder": holder})
         });
         json!({
             "key": key,

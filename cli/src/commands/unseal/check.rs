@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bulla_crds::{Address, ParsedValues, UnsealSecretError, ValueError};
 use bulla_sealing::Keyring;
 
-use crate::files::walk::{self, FileOutcome};
+use crate::files::walk::{self, SealedSecrets};
 use crate::manifest::{self, Object};
 use crate::report::diagnostic::{Diagnostic, Place};
 use crate::report::failure::{Answer, Failure};
@@ -23,7 +23,17 @@ struct Tally {
 pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failure> {
     let found = walk::manifests(paths)?;
     let tallies = walk::each(&found, "opening", walk::OURS, |found, outcome| {
-        Ok(Tally::of(&found.path.display().to_string(), outcome, keyring))
+        let mut tally = Tally::default();
+        let Some(open) = outcome.opened(&mut tally.diagnostics) else { return Ok(tally) };
+        let SealedSecrets { objects, unknown, others } = open.sealed_secrets();
+        (tally.others, tally.diagnostics) = (others, unknown);
+        for object in &objects {
+            if let Err(failure) = tally.open(object, keyring) {
+                let name = found.path.display().to_string();
+                tally.diagnostics.push(Diagnostic::of(&name, failure));
+            }
+        }
+        Ok(tally)
     })?;
     let mut all = Tally::default();
     for Tally { sealed_secrets, values, others, diagnostics } in tallies {
@@ -38,25 +48,6 @@ pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failur
 }
 
 impl Tally {
-    fn of(name: &str, outcome: FileOutcome, keyring: &Keyring) -> Self {
-        let mut tally = Self::default();
-        match outcome {
-            FileOutcome::NotOurs => {}
-            FileOutcome::Unreadable(diagnostic) => tally.diagnostics.push(diagnostic),
-            FileOutcome::Objects(open) => {
-                let sealed_secrets = open.sealed_secrets();
-                tally.others = sealed_secrets.others;
-                tally.diagnostics = sealed_secrets.unknown;
-                for object in &sealed_secrets.objects {
-                    if let Err(failure) = tally.open(object, keyring) {
-                        tally.diagnostics.push(Diagnostic::of(name, failure));
-                    }
-                }
-            }
-        }
-        tally
-    }
-
     fn open(&mut self, object: &Object<'_>, keyring: &Keyring) -> Result<(), Failure> {
         self.sealed_secrets += 1;
         let sealed_secret = manifest::read_sealed_secret(object)?;
@@ -73,9 +64,7 @@ impl Tally {
                     let value = value.as_ref().map_err(ValueError::clone);
                     let opened = value.and_then(|value| address.unseal(key, value, keyring));
                     if let Err(error) = opened {
-                        let path = manifest::sealed_value_steps(key);
-                        let position = object.position_of_value(&path);
-                        let place = Place { position, ..Place::new(object, &[], Some(key)) };
+                        let place = Place::of_value(object, key);
                         let hint = diagnostic::hint_for(&error, Some(keyring));
                         self.diagnostics.push(place.diagnose(error, hint));
                     }
@@ -90,10 +79,7 @@ impl Tally {
     }
 
     fn summary(&self, files: usize) -> String {
-        let others = match self.others {
-            0 => String::new(),
-            others => format!("; {} of other kinds skipped", output::count(others, "object")),
-        };
+        let others = output::others_skipped(self.others);
         let verdict = match self.diagnostics.len() {
             0 => "everything opens".into(),
             errors => output::count(errors, "error"),

@@ -46,12 +46,8 @@ fn quote_of(value: &[u8]) -> Option<Option<u8>> {
     }
     // Some parsers read \\ and \' in single quotes as escapes.
     let is_single = !text.contains('\'') && !text.contains(r"\\") && !text.ends_with('\\');
-    let is_double = || !text.contains(['"', '\\', '$', '`', '!']);
-    match (is_single, is_double()) {
-        (true, _) => Some(Some(b'\'')),
-        (false, true) => Some(Some(b'"')),
-        (false, false) => None,
-    }
+    let is_double = !text.contains(['"', '\\', '$', '`', '!']);
+    if is_single { Some(Some(b'\'')) } else { is_double.then_some(Some(b'"')) }
 }
 
 #[cfg(test)]

@@ -26,15 +26,15 @@ pub(super) fn run(command: &[OsString], variables: &Variables<'_>) -> Result<Ans
     core_file::allow_again();
     let error = become_it(&mut started);
     let program = program.to_string_lossy();
-    match error.kind() {
-        io::ErrorKind::NotFound => Err(anyhow!("no such command: {program}").into()),
-        io::ErrorKind::PermissionDenied => Err(anyhow!("no permission to run {program}").into()),
-        io::ErrorKind::ArgumentListTooLong => Err(anyhow!(
-            "{program}: its arguments and environment are larger than the system allows"
-        )
-        .into()),
-        _ => Err(anyhow!(error).context(format!("cannot run {program}")).into()),
-    }
+    let what = match error.kind() {
+        io::ErrorKind::NotFound => format!("no such command: {program}"),
+        io::ErrorKind::PermissionDenied => format!("no permission to run {program}"),
+        io::ErrorKind::ArgumentListTooLong => {
+            format!("{program}: its arguments and environment are larger than the system allows")
+        }
+        _ => return Err(anyhow!(error).context(format!("cannot run {program}")).into()),
+    };
+    Err(anyhow!(what).into())
 }
 
 #[cfg(unix)]

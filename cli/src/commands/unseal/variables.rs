@@ -91,11 +91,9 @@ fn is_name(name: &str) -> bool {
 /// Variables that decide where programs, libraries and shell start files are found. Anyone who can commit a
 /// SealedSecret chooses its keys, and must not choose these. Interpreters have more, so this is not a full defence.
 fn decides_on_code(name: &str) -> bool {
+    const NAMES: [&str; 7] = ["PATH", "BASH_ENV", "ENV", "IFS", "SHELLOPTS", "PATHEXT", "COMSPEC"];
     let name = name.to_ascii_uppercase();
-    matches!(
-        name.as_str(),
-        "PATH" | "BASH_ENV" | "ENV" | "IFS" | "SHELLOPTS" | "PATHEXT" | "COMSPEC"
-    ) || ["LD_", "DYLD_"].iter().any(|prefix| name.starts_with(prefix))
+    NAMES.contains(&name.as_str()) || name.starts_with("LD_") || name.starts_with("DYLD_")
 }
 
 #[cfg(test)]
