@@ -4,8 +4,8 @@
 //! one report at the end.
 
 mod allowance;
-mod allowed;
 mod context;
+mod file_report;
 mod finding;
 mod history;
 mod leaks;
@@ -23,12 +23,12 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
 use self::context::LintContext;
+use self::file_report::FileReport;
 use self::finding::Finding;
 use self::history::Base;
 use self::lint_report::LintReport;
 use self::report::LintFormat;
 use self::rule::{Level, Rule};
-use self::tree::FileReport;
 use crate::cluster::kubeconfig::ClusterFlags;
 use crate::cluster::{Cluster, sealing_keys};
 use crate::command_line::completion;
@@ -126,21 +126,16 @@ impl Lint {
         });
         drop(progress);
         let mut reports = reports.into_iter().collect::<Result<Vec<_>, Failure>>()?;
-        tree::find_duplicates(&mut reports);
-        for report in &mut reports {
-            allowed::apply(report, &context);
-        }
-        let mut of_config = allowed::apply_config(&mut reports, &context);
-        let changed = base.iter().flat_map(|base| base.recipients_changed(config.as_ref()));
-        of_config.extend(changed);
+        file_report::find_duplicates(&mut reports);
+        reports.iter_mut().for_each(|report| report.apply_allowances(&context));
+        let mut of_config = file_report::apply_config(&mut reports, &context);
+        of_config.extend(base.iter().flat_map(|base| base.recipients_changed(config.as_ref())));
         self.tell(of_config, reports)
     }
 
     /// The bulla.yaml of the work tree that contains all of the paths.
     fn config(&self) -> Result<Option<Config>, Failure> {
-        let is_file = |path: &&PathBuf| path.as_os_str() != "-";
-        let paths: Vec<_> = self.paths.iter().filter(is_file).cloned().collect();
-        let config = config::find(self.config.as_deref(), &paths)?;
+        let config = config::find(self.config.as_deref(), &self.paths)?;
         if let Some(name) = &self.environment {
             config.as_ref().ok_or_else(config::none_for_environment)?.environment(name)?;
         }

@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use memchr::memmem;
-use serde_json::Value;
 
 use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::leaks::{Spot, Spots};
@@ -110,12 +109,8 @@ pub(super) fn of_comments(
 /// What the annotation of an object allows: one rule in each line.
 pub(super) fn of_object(object: &Object<'_>) -> (Vec<Allowance>, Vec<Finding>) {
     let (mut allowances, mut findings) = (Vec::new(), Vec::new());
-    let annotations = object.value.get("metadata").and_then(|metadata| metadata.get("annotations"));
-    let text =
-        annotations.and_then(|annotations| annotations.get(ANNOTATION)).and_then(Value::as_str);
-    let lines =
-        text.into_iter().flat_map(str::lines).map(str::trim).filter(|line| !line.is_empty());
-    for line in lines {
+    let text = object.value["metadata"]["annotations"][ANNOTATION].as_str().unwrap_or_default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let path = [Step::Key("metadata"), Step::Key("annotations"), Step::Key(ANNOTATION)];
         let at = |rule, what| Finding::in_object(object, rule, &path, None, what);
         match read(line) {

@@ -38,6 +38,7 @@ impl<'a> LintContext<'a> {
         &self,
         file: Option<&Path>,
     ) -> Result<FileEnvironment<'a>, Failure> {
+        let has_path = file.is_some();
         let then = self.base.and_then(|base| base.config.as_ref());
         for config in [then, self.config].into_iter().flatten() {
             let environment = match (self.environment, file) {
@@ -46,18 +47,14 @@ impl<'a> LintContext<'a> {
                 (None, None) => None,
             };
             if environment.is_some() {
-                return Ok(FileEnvironment {
-                    config: Some(config),
-                    environment,
-                    has_path: file.is_some(),
-                });
+                return Ok(FileEnvironment { config: Some(config), environment, has_path });
             }
         }
         if let (Some(name), Some(config)) = (self.environment, self.config) {
             config.environment(name)?;
         }
         let config = self.config.or(then);
-        Ok(FileEnvironment { config, environment: None, has_path: file.is_some() })
+        Ok(FileEnvironment { config, environment: None, has_path })
     }
 }
 

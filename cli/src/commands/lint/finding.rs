@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::commands::lint::rule::{Level, Rule};
 use crate::commands::lint::shown::ShownLine;
 use crate::manifest::{self, Mark, Object, Position, Step};
-use crate::report::escape;
+use crate::report::{escape, output};
 
 /// Where a finding is: a file, and the known position in it. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,19 +122,25 @@ impl Finding {
     /// `document 2, item 1, prod/db, key password: MESSAGE`.
     pub(super) fn sentence(&self) -> String {
         let FindingPlace { document, item, .. } = &self.place;
-        let parts: Vec<String> = [
+        let parts = [
             document.map(|document| format!("document {document}")),
             item.map(|item| format!("item {item}")),
             self.object.clone(),
             self.key.as_ref().map(|key| format!("key {key}")),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if parts.is_empty() {
-            return self.message.clone();
-        }
-        format!("{}: {}", parts.join(", "), self.message)
+        ];
+        let place = output::list(parts.into_iter().flatten());
+        let separator = if place.is_empty() { "" } else { ": " };
+        format!("{place}{separator}{}", self.message)
+    }
+
+    /// `FILE:LINE:COLUMN: LEVEL: document 2, prod/db, key password: MESSAGE [RULE]`.
+    pub(super) fn to_line(&self) -> String {
+        let FindingPlace { file, line, columns, .. } = &self.place;
+        let column = columns.as_ref().map(|columns| format!(":{}", columns.start));
+        let column = column.unwrap_or_default();
+        let (level, sentence) = (self.level().as_str(), self.sentence());
+        let text = format!("{file}:{line}{column}: {level}: {sentence} [{}]", self.rule);
+        escape::line(&text) + "\n"
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -153,8 +159,8 @@ impl Finding {
             "message": self.message,
             "hint": self.rule.hint(),
         });
-        if let (Some(reason), Some(json)) = (&self.allowed, json.as_object_mut()) {
-            json.insert("reason".into(), json!(escape::line(reason)));
+        if let Some(reason) = &self.allowed {
+            json["reason"] = escape::line(reason).into();
         }
         json
     }

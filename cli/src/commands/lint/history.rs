@@ -1,6 +1,6 @@
 //! What became of values and their recipients since an earlier commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
@@ -14,9 +14,13 @@ use crate::files::input::Input;
 use crate::files::{git, walk};
 use crate::manifest::{self, Object, ObjectKind};
 use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 use crate::values::sealed_text::SealedText;
 use crate::values::value_diff::{self, KeyChange, ValueChange, ValueChangeKind};
 use crate::who::config::{self, Config, PinState};
+
+/// Keys, with their holders.
+type KeyHolders<'a> = BTreeMap<Fingerprint, &'a str>;
 
 /// An earlier commit, with the files that differ from it.
 pub(super) struct Base {
@@ -59,46 +63,29 @@ impl Base {
             blob.path == config_path
                 || changed.contains(&blob.path) && walk::is_manifest(&blob.path)
         });
-        let mut base = Self {
-            git_ref: git_ref.to_owned(),
-            root,
-            config: None,
-            unchanged,
-            sealed_secrets: Vec::new(),
-        };
-        let mut failure = None;
+        let (mut config, mut earlier) = (None, Vec::new());
         git::read(&blobs, |blob, bytes| {
             if blob.path == config_path {
-                match config::of_commit(&base.root.join(&config_path), &blob.name, bytes) {
-                    Ok(config) => base.config = Some(config),
-                    Err(error) => failure = Some(error),
-                }
+                config = Some(config::of_commit(&root.join(&config_path), &blob.name, bytes));
             } else {
-                base.sealed_secrets.extend(sealed_secrets(&blob.path, &blob.name, bytes));
+                earlier.extend(sealed_secrets(&blob.path, &blob.name, bytes));
             }
         })?;
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(base),
-        }
+        let (git_ref, config) = (git_ref.to_owned(), config.transpose()?);
+        Ok(Self { git_ref, root, config, unchanged, sealed_secrets: earlier })
     }
 
     /// Findings for environments whose recipients changed.
     pub(super) fn recipients_changed(&self, config: Option<&Config>) -> Vec<Finding> {
         let (then, now) = (active(self.config.as_ref()), active(config));
         let names: BTreeSet<_> = then.keys().chain(now.keys()).copied().collect();
-        let none = HashMap::new();
+        let none = KeyHolders::new();
         let mut findings = Vec::new();
         for name in names {
             let (old, new) = (then.get(name).unwrap_or(&none), now.get(name).unwrap_or(&none));
-            let less = |all: &HashMap<Fingerprint, &str>, others: &HashMap<Fingerprint, &str>| {
-                let mut left: Vec<_> = all
-                    .iter()
-                    .filter(|(fingerprint, _)| !others.contains_key(fingerprint))
-                    .map(|(fingerprint, holder)| format!("{fingerprint} of {holder}"))
-                    .collect();
-                left.sort();
-                left.join(", ")
+            let less = |all: &KeyHolders<'_>, others: &KeyHolders<'_>| {
+                let left = all.iter().filter(|(fingerprint, _)| !others.contains_key(fingerprint));
+                output::list(left.map(|(fingerprint, holder)| format!("{fingerprint} of {holder}")))
             };
             let (came, went) = (less(new, old), less(old, new));
             let what: Vec<_> = [("added", came), ("removed", went)]
@@ -152,13 +139,12 @@ impl Base {
         let changes = value_diff::of_values(&old, &new).into_iter();
         let findings = changes.flat_map(|(key, change)| {
             let told = match change {
-                KeyChange::Added => {
-                    let message = format!("a new value: {git_ref} does not have this key");
-                    vec![(Rule::ValueChanged, message)]
-                }
+                KeyChange::Added => vec![(
+                    Rule::ValueChanged,
+                    format!("a new value: {git_ref} does not have this key"),
+                )],
                 KeyChange::Removed => {
-                    let message = format!("the value in {git_ref} was removed");
-                    vec![(Rule::ValueChanged, message)]
+                    vec![(Rule::ValueChanged, format!("the value in {git_ref} was removed"))]
                 }
                 KeyChange::Value(change) => of_value(&change, git_ref),
             };
@@ -179,15 +165,12 @@ fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
         let message = format!("sealed for {is}; in {git_ref} it was sealed for {was}{what}");
         told.push((Rule::BindingChanged, message));
     }
-    let list = |fingerprints: &[Fingerprint]| {
-        fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
     let mut recipients = String::new();
     if !change.came.is_empty() {
-        recipients.push_str(&format!("; now also sealed to {}", list(&change.came)));
+        recipients.push_str(&format!("; now also sealed to {}", output::list(&change.came)));
     }
     if !change.went.is_empty() {
-        recipients.push_str(&format!("; no longer sealed to {}", list(&change.went)));
+        recipients.push_str(&format!("; no longer sealed to {}", output::list(&change.went)));
     }
     match change.kind {
         ValueChangeKind::Changed => {
@@ -224,7 +207,7 @@ fn sealed_secrets(path: &Path, name: &str, bytes: &[u8]) -> Vec<Earlier> {
 }
 
 /// The Active keys of each environment, with their holders.
-fn active(config: Option<&Config>) -> BTreeMap<&str, HashMap<Fingerprint, &str>> {
+fn active(config: Option<&Config>) -> BTreeMap<&str, KeyHolders<'_>> {
     let environments = config.into_iter().flat_map(|config| &config.environments);
     environments
         .map(|environment| {

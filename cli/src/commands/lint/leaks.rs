@@ -28,11 +28,6 @@ pub(super) struct Spot {
     pub(super) column: usize,
 }
 
-/// The line and column of an offset.
-pub(super) fn spot(text: &[u8], offset: usize) -> Spot {
-    Spots::of(text).at(offset)
-}
-
 /// Finds one place after another, each after the last, in one pass over the text.
 pub(super) struct Spots<'a> {
     text: &'a [u8],
@@ -134,11 +129,9 @@ impl Words {
     pub(super) fn of(text: &[u8]) -> Self {
         let group = memmem::find(text, format!("{}/", bulla_crds::GROUP).as_bytes());
         let kind = memmem::find_iter(text, "Secret").find(|offset| is_kind(text, *offset));
-        let mention = match (group, kind) {
-            (Some(group), _) => Some(("bulla.dev/", spot(text, group).line)),
-            (None, Some(kind)) => Some(("kind: Secret", spot(text, kind).line)),
-            (None, None) => None,
-        };
+        let first = group.map(|group| ("bulla.dev/", group));
+        let first = first.or(kind.map(|kind| ("kind: Secret", kind)));
+        let mention = first.map(|(word, offset)| (word, Spots::of(text).at(offset).line));
         Self { mention, has_placeholders: is_template(text) }
     }
 }
@@ -159,22 +152,14 @@ fn is_template(text: &[u8]) -> bool {
 
 /// Whether the `Secret` at `offset` is the value of a key `kind`.
 fn is_kind(text: &[u8], offset: usize) -> bool {
+    fn without_quote(text: &[u8]) -> &[u8] {
+        text.strip_suffix(b"\"").or(text.strip_suffix(b"'")).unwrap_or(text)
+    }
+    let before = text[..offset].rsplit(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
+    let key = without_quote(before).trim_ascii_end().strip_suffix(b":");
     let after = text.get(offset + "Secret".len());
-    let is_quote = |byte: &u8| matches!(byte, b'"' | b'\'');
-    let trimmed = |text: &[u8], is_it: fn(&u8) -> bool| {
-        text.iter().rposition(|byte| !is_it(byte)).map_or(0, |last| last + 1)
-    };
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let before = &text[..offset];
-    let before = before.strip_suffix(b"\"").or(before.strip_suffix(b"'")).unwrap_or(before);
-    let before = &before[..trimmed(before, is_blank)];
-    let Some(before) = before.strip_suffix(b":") else { return false };
-    let before = &before[..trimmed(before, is_blank)];
-    let before = match before.split_last() {
-        Some((last, rest)) if is_quote(last) => rest,
-        _ => before,
-    };
-    before.ends_with(b"kind") && !after.is_some_and(|byte| byte.is_ascii_alphanumeric())
+    key.is_some_and(|key| without_quote(key.trim_ascii_end()).ends_with(b"kind"))
+        && !after.is_some_and(u8::is_ascii_alphanumeric)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! All findings, in all files.
 
+use serde_json::{Value, json};
+
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Level;
 use crate::report::output;
@@ -22,6 +24,20 @@ impl LintReport {
         self.findings.iter().filter(|finding| finding.level() == level).count()
     }
 
+    /// For programs.
+    pub(super) fn to_json(&self) -> Value {
+        let json = |findings: &[Finding]| findings.iter().map(Finding::to_json).collect::<Vec<_>>();
+        json!({
+            "findings": json(&self.findings),
+            "allowed": json(&self.allowed),
+            "files": self.files.len(),
+            "sealedSecrets": self.sealed_secrets,
+            "values": self.values,
+            "otherObjects": self.other_objects,
+            "otherFiles": self.other_files,
+        })
+    }
+
     /// One line that sums up the report.
     pub(super) fn summary(&self) -> String {
         let mut parts = vec![format!(
@@ -39,12 +55,12 @@ impl LintReport {
         if !others.is_empty() {
             parts.push(format!("{} of other kinds skipped", others.join(" and ")));
         }
-        let leaks = self.allowed.iter().filter(|finding| finding.rule.is_leak()).count();
         if !self.allowed.is_empty() {
-            let of_leaks = match leaks {
-                0 => String::new(),
-                leaks => format!(", {leaks} of them with a plaintext secret"),
-            };
+            let of_leaks =
+                match self.allowed.iter().filter(|finding| finding.rule.is_leak()).count() {
+                    0 => String::new(),
+                    leaks => format!(", {leaks} of them with a plaintext secret"),
+                };
             let allowed = output::count(self.allowed.len(), "finding");
             parts.push(format!("{allowed} allowed with a reason{of_leaks}"));
         }

@@ -44,12 +44,10 @@ pub(super) fn check(
         let path = [Step::Key("metadata"), Step::Key("namespace")];
         findings.push(Finding::in_object(object, Rule::NamespaceMismatch, &path, None, message));
     }
-    for value in values {
-        let wrong = wrong_with(&value.fingerprints, config, environment, keys);
-        let found = wrong.into_iter();
-        findings.extend(
-            found.map(|(rule, message)| Finding::of_value(object, rule, value.key, message)),
-        );
+    for ReadValue { key, fingerprints } in values {
+        for (rule, message) in wrong_with(fingerprints, config, environment, keys) {
+            findings.push(Finding::of_value(object, rule, key, message));
+        }
     }
     findings
 }

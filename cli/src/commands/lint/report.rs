@@ -1,15 +1,14 @@
 //! The report at the end, in the format that its reader needs.
 
-mod concise;
 mod github;
 mod human;
-mod json;
 mod junit;
 mod sarif;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::commands::lint::finding::Finding;
 use crate::commands::lint::lint_report::LintReport;
 
 /// Who or what reads the findings.
@@ -34,8 +33,8 @@ pub(super) enum LintFormat {
 pub(super) fn render(report: &LintReport, form: LintFormat) -> Result<String> {
     match form {
         LintFormat::Human => Ok(human::render(report)),
-        LintFormat::Concise => Ok(concise::render(report)),
-        LintFormat::Json => Ok(format!("{:#}\n", json::render(report))),
+        LintFormat::Concise => Ok(report.findings.iter().map(Finding::to_line).collect()),
+        LintFormat::Json => Ok(format!("{:#}\n", report.to_json())),
         LintFormat::Sarif => Ok(format!("{:#}\n", sarif::render(report))),
         LintFormat::Github => Ok(github::render(report)),
         LintFormat::Junit => junit::render(report),

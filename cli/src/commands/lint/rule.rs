@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use bulla_crds::rules::Violation;
-
 /// The page that explains each rule and what to do. `--explain` and SARIF show its sections.
 const PAGE: &str = include_str!("../../../../docs/lint.md");
 
@@ -197,28 +195,6 @@ impl Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.id())
-    }
-}
-
-impl From<&Violation> for Rule {
-    fn from(violation: &Violation) -> Self {
-        match violation {
-            Violation::Empty | Violation::TooManyValues => Self::Schema,
-            Violation::TooLarge | Violation::ObjectTooLarge | Violation::RenderedTooLarge => {
-                Self::TooLarge
-            }
-            Violation::DataKey(_) => Self::InvalidKey,
-            Violation::LabelKey(_) | Violation::LabelValue(_) | Violation::AnnotationKey(_) => {
-                Self::InvalidLabel
-            }
-            Violation::TypeRefused(_) => Self::RefusedType,
-            Violation::KeyMissing { .. } => Self::MissingKey,
-            Violation::Template { .. }
-            | Violation::TemplateTooLong(_)
-            | Violation::TemplateNotJson(_) => Self::BadTemplate,
-            Violation::KeyTwice(_) => Self::DuplicateKey,
-            Violation::MergeTemplate(_) => Self::MergeTemplate,
-        }
     }
 }
 

@@ -31,7 +31,7 @@ impl ShownLine {
     /// its beginning if it is sealed.
     pub(super) fn of_key(mark: &Mark, object: &Value, path: &[Step<'_>]) -> Option<Self> {
         let path = &path[..mark.depth];
-        let value = match value_at(object, path) {
+        let value = match path.iter().try_fold(object, |value, step| step.of(value)) {
             None | Some(Value::Array(_) | Value::Object(_)) => String::new(),
             Some(Value::String(text)) if is_sealed(text, path) => {
                 format!(" {}…", text.chars().take(SEALED_CHARS).collect::<String>())
@@ -67,13 +67,6 @@ impl ShownLine {
         let span = before.len()..before.len() + token.len();
         Some(Self { text: format!("{before}{token}{rest}"), span })
     }
-}
-
-fn value_at<'a>(object: &'a Value, path: &[Step<'_>]) -> Option<&'a Value> {
-    path.iter().try_fold(object, |value, step| match step {
-        Step::Key(key) => value.get(key),
-        Step::Index(index) => value.get(index),
-    })
 }
 
 fn is_sealed(text: &str, path: &[Step<'_>]) -> bool {

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::concise;
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::lint_report::LintReport;
 use crate::commands::lint::rule::Level;
@@ -53,8 +52,7 @@ fn test_case(
     let attributes = [("name", file.as_str()), ("classname", "bulla lint")];
     let case = writer.create_element("testcase").with_attributes(attributes);
     if findings.is_empty() {
-        case.write_empty()?;
-        return Ok(());
+        return case.write_empty().map(drop);
     }
     case.write_inner_content(|writer| {
         let (failures, others): (Vec<&Finding>, Vec<&Finding>) =
@@ -62,12 +60,12 @@ fn test_case(
         for finding in failures {
             let message = escape::line(&finding.sentence());
             let attributes = [("message", message.as_str()), ("type", finding.rule.id())];
-            let text = format!("{}{}", concise::line(finding), finding.rule.hint());
+            let text = format!("{}{}", finding.to_line(), finding.rule.hint());
             let failure = writer.create_element("failure").with_attributes(attributes);
             failure.write_text_content(BytesText::new(&text))?;
         }
         if !others.is_empty() {
-            let text: String = others.into_iter().map(concise::line).collect();
+            let text: String = others.into_iter().map(Finding::to_line).collect();
             writer.create_element("system-out").write_text_content(BytesText::new(&text))?;
         }
         Ok(())

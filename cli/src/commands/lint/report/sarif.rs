@@ -43,9 +43,9 @@ fn rule(rule: Rule) -> Value {
 fn result(finding: &Finding) -> Value {
     let place = &finding.place;
     let mut region = json!({"startLine": place.line});
-    if let (Some(columns), Some(region)) = (&place.columns, region.as_object_mut()) {
-        region.insert("startColumn".into(), json!(columns.start));
-        region.insert("endColumn".into(), json!(columns.end));
+    if let Some(columns) = &place.columns {
+        region["startColumn"] = columns.start.into();
+        region["endColumn"] = columns.end.into();
     }
     let mut result = json!({
         "ruleId": finding.rule.id(),
@@ -57,9 +57,9 @@ fn result(finding: &Finding) -> Value {
             "region": region,
         }}],
     });
-    if let (Some(reason), Some(result)) = (&finding.allowed, result.as_object_mut()) {
-        let suppression = json!({"kind": "inSource", "justification": escape::line(reason)});
-        result.insert("suppressions".into(), json!([suppression]));
+    if let Some(reason) = &finding.allowed {
+        result["suppressions"] =
+            json!([{"kind": "inSource", "justification": escape::line(reason)}]);
     }
     result
 }
