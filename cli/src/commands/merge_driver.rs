@@ -17,7 +17,7 @@ use crate::commands::merge_driver::text::ConflictStyle;
 use crate::files::write::{self, Existing, Visibility};
 use crate::files::{git, input};
 use crate::report::diagnostic::{self, Diagnostic};
-use crate::report::failure::{Answer, Failure, OrHint};
+use crate::report::failure::{Answer, Failure};
 use crate::report::output;
 
 /// Merge two versions of a manifest value by value, as a Git merge driver
@@ -56,7 +56,7 @@ impl MergeDriver {
         let (base, ours, theirs) = (base?, ours?, theirs?);
         let marker_size = usize::from(self.marker_size.max(1));
         let style = ConflictStyle { marker_size, shows_base: git::conflicts_show_base() };
-        let merged = merge(&base, &ours, &theirs, &style);
+        let merged = merge([&base, &ours, &theirs], &style);
         if *merged.text != *ours {
             let bytes = merged.text.as_bytes();
             write::file(&self.ours, bytes, Existing::Replace, Visibility::Public)?;
@@ -74,13 +74,11 @@ impl MergeDriver {
 /// A version as text. A version that is not text cannot be merged, and is unchanged.
 fn read_text(path: &Path, name: &str) -> Result<Zeroizing<String>, Failure> {
     let bytes = input::read(path)?.bytes;
-    match str::from_utf8(&bytes) {
-        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(Failure::no(anyhow!(
-            "{name}: one of the versions is not text, so nothing was merged"
-        )))
-        .or_hint("keep one side: git checkout --ours, or --theirs"),
-    }
+    let text = str::from_utf8(&bytes).map_err(|_| {
+        let error = anyhow!("{name}: one of the versions is not text, so nothing was merged");
+        Failure::no(error).hint("keep one side: git checkout --ours, or --theirs")
+    })?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn told(name: &str, conflict: &Conflict) -> Diagnostic {

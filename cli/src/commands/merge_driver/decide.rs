@@ -47,11 +47,8 @@ pub(super) fn decide(base: Option<&str>, ours: Option<&str>, theirs: Option<&str
             one_of_two_headers(base.as_ref(), ours, theirs)
         }
         (Some(base), Some(ours), Some(theirs)) => {
-            let remark = if recipients(ours) == recipients(theirs) {
-                Remark::Nothing
-            } else {
-                Remark::OlderRecipients
-            };
+            let is_same = recipients(ours) == recipients(theirs);
+            let remark = if is_same { Remark::Nothing } else { Remark::OlderRecipients };
             match (is_rekeyed(base, ours), is_rekeyed(base, theirs)) {
                 (true, false) => Decision::Take(Side::Theirs, remark),
                 (false, true) => Decision::Take(Side::Ours, remark),

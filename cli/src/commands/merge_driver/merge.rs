@@ -45,21 +45,16 @@ impl fmt::Display for Conflict {
 }
 
 /// Merges three versions. An empty version has no documents, such as the ancestor if both sides added the file.
-pub(super) fn merge(base: &str, ours: &str, theirs: &str, style: &ConflictStyle) -> Merged {
-    let as_text = || {
-        let merged = merge_lines(base, ours, theirs, style, |_| None);
-        let conflicts =
-            if merged.conflicts > 0 { vec![Conflict::Text(merged.conflicts)] } else { vec![] };
-        Merged { text: merged.text, conflicts, notes: Vec::new() }
-    };
-    let not_read =
+pub(super) fn merge(texts: [&str; 3], style: &ConflictStyle) -> Merged {
+    if let [Some(base), Some(ours), Some(theirs)] = texts.map(FileVersion::read) {
+        return Merge::new([base, ours, theirs]).merged(texts, style);
+    }
+    let merged = merge_lines(texts, style, |_| None);
+    let conflicts = (merged.conflicts > 0).then_some(Conflict::Text(merged.conflicts));
+    let note =
         "one of the versions is not a manifest, or has an object twice, so all were merged as text";
-    let (Some(base_version), Some(ours_version), Some(theirs_version)) =
-        (FileVersion::read(base), FileVersion::read(ours), FileVersion::read(theirs))
-    else {
-        return Merged { notes: vec![not_read.to_owned()], ..as_text() };
-    };
-    Merge::new([base_version, ours_version, theirs_version]).merged([base, ours, theirs], style)
+    let conflicts = conflicts.into_iter().collect();
+    Merged { text: merged.text, conflicts, notes: vec![note.to_owned()] }
 }
 
 /// One version of the file.
@@ -132,35 +127,26 @@ struct Merge {
 
 impl Merge {
     fn new(versions: [FileVersion; 3]) -> Self {
-        let [base, ours, theirs] = &versions;
-        let all = [base, ours, theirs].map(|version| version.values.keys());
-        let all: BTreeSet<&ValueId> = all.into_iter().flatten().collect();
-        let is_sealed = |id: &&ValueId| {
-            let values = versions.iter().filter_map(|version| version.values.get(*id));
-            values.into_iter().all(|value| value.starts_with(SEALED_PREFIX))
-        };
+        let all: BTreeSet<_> = versions.iter().flat_map(|version| version.values.keys()).collect();
         let decision = |id: &ValueId| {
-            let [base, ours, theirs] =
-                [base, ours, theirs].map(|version| version.values.get(id).map(String::as_str));
-            (id.clone(), decide(base, ours, theirs))
+            let values = versions.each_ref().map(|version| version.values.get(id));
+            let [base, ours, theirs] = values.map(|value| value.map(String::as_str));
+            let is_sealed = values.iter().flatten().all(|value| value.starts_with(SEALED_PREFIX));
+            is_sealed.then(|| (id.clone(), decide(base, ours, theirs)))
         };
-        let decisions = all.into_iter().filter(is_sealed).map(decision).collect();
+        let decisions = all.into_iter().filter_map(decision).collect();
         Self { versions, decisions }
     }
 
     fn merged(&self, texts: [&str; 3], style: &ConflictStyle) -> Merged {
-        let [base, ours, theirs] = texts;
         let open = self.decisions.iter().filter(|(_, decision)| **decision == Decision::Conflict);
         let mut conflicts: Vec<_> = open.map(|(id, _)| Conflict::Value(title(id))).collect();
         let merged = self.merged_by_value(texts, style).unwrap_or_else(|| {
             // The values cannot be replaced by tokens: there are anchors, or values on several lines.
-            merge_lines(base, ours, theirs, style, |_| None)
+            merge_lines(texts, style, |_| None)
         });
-        let is_right = match merged.conflicts {
-            0 => self.is_as_decided(&merged.text),
-            _ => true,
-        };
-        let merged = if is_right { merged } else { whole_conflict(base, ours, theirs, style) };
+        let is_right = merged.conflicts > 0 || self.is_as_decided(&merged.text);
+        let merged = if is_right { merged } else { whole_conflict(texts, style) };
         let places = merged.conflicts.saturating_sub(conflicts.len());
         if places > 0 {
             conflicts.push(Conflict::Text(places));
@@ -177,39 +163,39 @@ impl Merge {
         let [base, ours, theirs] =
             [0, 1, 2].map(|side| self.versions[side].with_tokens(&tokens.of[side]));
         let (base, ours, theirs) = (base?, ours?, theirs?);
-        let merged = merge_lines(&base, &ours, &theirs, style, |line| tokens.the_one_in(line));
+        let merged = merge_lines([&base, &ours, &theirs], style, |line| tokens.the_one_in(line));
         let text = tokens.exchanged(&merged.text, |id, side| self.value(id, side))?;
         Some(MergedText { text, conflicts: merged.conflicts })
     }
 
     /// The value behind a side's token.
     fn value(&self, id: &ValueId, side: usize) -> Option<&str> {
-        let side = match self.decisions.get(id)? {
-            Decision::Take(Side::Ours, _) => 1,
-            Decision::Take(Side::Theirs, _) => 2,
-            Decision::Conflict => side,
-        };
-        let value = self.versions[side].values.get(id);
+        let side = taken(self.decisions.get(id)?).unwrap_or(side);
         // A removed value may still be part of a conflict, on the side that has it.
-        let value =
-            value.or_else(|| self.versions.iter().rev().find_map(|version| version.values.get(id)));
-        value.map(String::as_str)
+        let others = self.versions.iter().rev();
+        let mut versions = [&self.versions[side]].into_iter().chain(others);
+        versions.find_map(|version| version.values.get(id)).map(String::as_str)
     }
 
     /// Whether a text without conflicts has the values that were taken, and no others.
     fn is_as_decided(&self, text: &str) -> bool {
         let Some(merged) = FileVersion::read(text) else { return false };
-        self.decisions.iter().all(|(id, decision)| {
-            let side = match decision {
-                Decision::Take(Side::Ours, _) => 1,
-                Decision::Take(Side::Theirs, _) => 2,
-                Decision::Conflict => return false,
-            };
-            merged.values.get(id) == self.versions[side].values.get(id)
-        }) && merged
-            .values
-            .keys()
-            .all(|id| self.versions.iter().any(|version| version.values.contains_key(id)))
+        let is_met = |(id, decision): (&ValueId, &Decision)| {
+            let version = taken(decision).map(|side| &self.versions[side]);
+            version.is_some_and(|version| merged.values.get(id) == version.values.get(id))
+        };
+        let is_known =
+            |id: &ValueId| self.versions.iter().any(|version| version.values.contains_key(id));
+        self.decisions.iter().all(is_met) && merged.values.keys().all(is_known)
+    }
+}
+
+/// The index of the version whose value is taken.
+fn taken(decision: &Decision) -> Option<usize> {
+    match decision {
+        Decision::Take(Side::Ours, _) => Some(1),
+        Decision::Take(Side::Theirs, _) => Some(2),
+        Decision::Conflict => None,
     }
 }
 

@@ -96,7 +96,7 @@ fn expected(
 }
 
 fn merged(base: &Values, ours: &Values, theirs: &Values) -> Merged {
-    merge(&manifest(base), &manifest(ours), &manifest(theirs), &STYLE)
+    merge([&manifest(base), &manifest(ours), &manifest(theirs)], &STYLE)
 }
 
 fn some_values() -> impl Strategy<Value = Values> {

@@ -3,7 +3,7 @@
 //! Sealed values are short tokens here, one per line where a person would edit them. This resolves many of Git's
 //! conflicts: both sides added keys in one place, or one side added a key below a key that the other removed.
 
-use similar::{MergeRegion, MergeResolution, TextMerge};
+use similar::{MergeResolution, TextMerge};
 use zeroize::Zeroizing;
 
 /// How conflicts are shown.
@@ -15,6 +15,7 @@ pub(super) struct ConflictStyle {
 }
 
 /// A merged text, and how many conflicts it has.
+#[derive(Default)]
 pub(super) struct MergedText {
     pub(super) text: Zeroizing<String>,
     pub(super) conflicts: usize,
@@ -22,22 +23,20 @@ pub(super) struct MergedText {
 
 /// Merges three texts. `token_in` finds the token in a line, if there is exactly one.
 pub(super) fn merge_lines(
-    base: &str,
-    ours: &str,
-    theirs: &str,
+    [base, ours, theirs]: [&str; 3],
     style: &ConflictStyle,
     token_in: impl Fn(&str) -> Option<&str>,
 ) -> MergedText {
     let merge = TextMerge::from_lines(base, ours, theirs);
     // Use the lines of the merge itself: it also accepts line ends other than \n.
-    let sides = TextSides {
-        base: (0..merge.base_len()).filter_map(|line| merge.base_line(line)).collect(),
-        ours: (0..merge.ours_len()).filter_map(|line| merge.ours_line(line)).collect(),
-        theirs: (0..merge.theirs_len()).filter_map(|line| merge.theirs_line(line)).collect(),
-    };
-    let mut merged = MergedText { text: Zeroizing::new(String::new()), conflicts: 0 };
+    let base: Vec<_> = (0..merge.base_len()).filter_map(|line| merge.base_line(line)).collect();
+    let ours: Vec<_> = (0..merge.ours_len()).filter_map(|line| merge.ours_line(line)).collect();
+    let theirs: Vec<_> =
+        (0..merge.theirs_len()).filter_map(|line| merge.theirs_line(line)).collect();
+    let mut merged = MergedText::default();
     for region in merge.regions() {
-        let [base, ours, theirs] = sides.of(region);
+        let (base, ours) = (&base[region.base_range()], &ours[region.ours_range()]);
+        let theirs = &theirs[region.theirs_range()];
         match region.resolution() {
             MergeResolution::Theirs => merged.text.extend(theirs.iter().copied()),
             MergeResolution::Conflict => match entries_merged([base, ours, theirs], &token_in) {
@@ -51,32 +50,11 @@ pub(super) fn merge_lines(
 }
 
 /// Both whole sides as one conflict, without the lines that they share at the beginning and the end.
-pub(super) fn whole_conflict(
-    base: &str,
-    ours: &str,
-    theirs: &str,
-    style: &ConflictStyle,
-) -> MergedText {
-    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<&str>>();
-    let mut merged = MergedText { text: Zeroizing::new(String::new()), conflicts: 0 };
-    merged.push_conflict([&lines(base), &lines(ours), &lines(theirs)], style);
+pub(super) fn whole_conflict(texts: [&str; 3], style: &ConflictStyle) -> MergedText {
+    let lines = texts.map(|text| text.split_inclusive('\n').collect::<Vec<_>>());
+    let mut merged = MergedText::default();
+    merged.push_conflict(lines.each_ref().map(Vec::as_slice), style);
     merged
-}
-
-struct TextSides<'a> {
-    base: Vec<&'a str>,
-    ours: Vec<&'a str>,
-    theirs: Vec<&'a str>,
-}
-
-impl<'a> TextSides<'a> {
-    fn of(&self, region: &MergeRegion) -> [&[&'a str]; 3] {
-        [
-            &self.base[region.base_range()],
-            &self.ours[region.ours_range()],
-            &self.theirs[region.theirs_range()],
-        ]
-    }
 }
 
 impl MergedText {
@@ -135,18 +113,12 @@ fn entries_merged<'a>(
 ) -> Option<Vec<&'a str>> {
     let (base, ours, theirs) =
         (entries(base, token_in)?, entries(ours, token_in)?, entries(theirs, token_in)?);
-    let lines_of = |entries: &[Entry<'a>], token| {
-        let entry = entries.iter().find(|entry| entry.token == token)?;
-        Some(entry.lines.clone())
-    };
-    let merged = |token| -> Option<Option<Vec<&'a str>>> {
-        let (base, ours, theirs) =
-            (lines_of(&base, token), lines_of(&ours, token), lines_of(&theirs, token));
-        match () {
-            () if ours == theirs || theirs == base => Some(ours),
-            () if ours == base => Some(theirs),
-            () => None,
-        }
+    let merged = |token| {
+        let [base, ours, theirs] = [&base, &ours, &theirs].map(|entries| {
+            let entry = entries.iter().find(|entry| entry.token == token)?;
+            Some(entry.lines.clone())
+        });
+        if ours == theirs || theirs == base { Some(ours) } else { (ours == base).then_some(theirs) }
     };
     // Our entries in their order. Each entry of the other side follows its predecessor and what we added there.
     let is_theirs = |token: &str| theirs.iter().any(|entry| entry.token == token);
@@ -203,7 +175,7 @@ mod tests {
         let (base, ours, theirs) = (text(base), text(ours), text(theirs));
         let token = |line: &str| line.starts_with(|letter: char| letter.is_ascii_uppercase());
         let merged =
-            merge_lines(&base, &ours, &theirs, &STYLE, |line| token(line).then(|| &line[..1]));
+            merge_lines([&base, &ours, &theirs], &STYLE, |line| token(line).then(|| &line[..1]));
         (merged.text.lines().collect::<Vec<_>>().join(" "), merged.conflicts)
     }
 
@@ -236,7 +208,7 @@ mod tests {
     #[test]
     fn markers_have_their_own_lines() {
         let style = ConflictStyle { marker_size: 3, shows_base: true };
-        let merged = merge_lines("a", "b", "c\r\n", &style, |_| None);
+        let merged = merge_lines(["a", "b", "c\r\n"], &style, |_| None);
         assert_eq!(*merged.text, "<<< ours\r\nb\r\n||| base\r\na\r\n===\r\nc\r\n>>> theirs\r\n");
     }
 }
