@@ -27,8 +27,7 @@ use crate::files::sealed_file::{PickFlags, Picked, SealedFile, Sealer};
 use crate::files::write::{self, Replacement};
 use crate::manifest;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::report::output;
-use crate::report::terminal;
+use crate::report::{output, terminal};
 use crate::signals::HeldSignals;
 use crate::who::destination::DestinationFlags;
 use crate::who::identities::IdentityFlags;
@@ -107,15 +106,11 @@ impl Edit {
         let given = destination.given_namespace(self.pick.namespace.as_deref())?;
         let picked = self.pick.pick(&file)?.in_namespace(given.as_ref())?;
         let sealed_secret = manifest::read_sealed_secret(&picked.object)?;
-        let keyring = if self.identities.identities.is_empty() {
-            None
-        } else {
-            Some(self.identities.read()?)
-        };
+        let has_identity = !self.identities.identities.is_empty();
+        let keyring = has_identity.then(|| self.identities.read()).transpose()?;
         let name = self.file.display().to_string();
         let form = Form::new(&name, &picked, &sealed_secret, keyring.as_ref())?;
-        let scope = self.scope.map(Into::into);
-        let sealer = Sealer { recipients: &destination.recipients, scope, keyring: None };
+        let sealer = Sealer::new(&destination.recipients, self.scope);
         let storage = self.storage()?;
         let signals = HeldSignals::new();
         let desk = Desk { editor, storage, file: &file, picked: &picked, form, sealer };
@@ -226,16 +221,14 @@ impl Desk<'_> {
             if typed == &body[..] {
                 return refused.map_or(Ok(None), Err);
             }
-            match self.judge(typed, 0) {
+            let failure = match self.judge(typed, 0) {
                 Ok(done) => return Ok(done),
-                Err(failure) => {
-                    // Read it again, so that the line numbers in messages include the head.
-                    let lines = self.form.head(Some(&failure)).lines().count() + BLANK_LINES;
-                    let again = self.judge(typed, lines);
-                    refused = again.err();
-                    body = Zeroizing::new(typed.to_vec());
-                }
-            }
+                Err(failure) => failure,
+            };
+            // Read it again, so that the line numbers in messages include the head.
+            let lines = self.form.head(Some(&failure)).lines().count() + BLANK_LINES;
+            refused = self.judge(typed, lines).err();
+            body = Zeroizing::new(typed.to_vec());
         }
         Err(refused.unwrap_or_else(|| anyhow!("gave up after {MAX_ROUNDS} rounds").into()))
     }
@@ -244,10 +237,10 @@ impl Desk<'_> {
     fn judge(&self, typed: &[u8], lines_before: usize) -> Result<Option<Done>, Failure> {
         let edited = self.form.read(typed, lines_before)?;
         let changes = Changes::between(self.picked, &self.form, &edited, self.sealer)?;
-        if changes.is_empty() {
+        if changes.patches.is_empty() {
             return Ok(None);
         }
-        let new = self.file.patched(changes.patches())?;
+        let new = self.file.patched(&changes.patches)?;
         Ok(Some((changes, new)))
     }
 
@@ -257,32 +250,26 @@ impl Desk<'_> {
         let scratch = Scratch::new(&self.storage, &[head.as_bytes(), b"\n", body])
             .with_context(|| format!("could not create a folder in {folder}"))?;
         let ended = self.editor.edit(&scratch.file());
-        let typed = match &ended {
-            Ok(Ended::Well) => Some(scratch.read()),
-            _ => None,
-        };
+        let typed = scratch.read();
         let path = scratch.file();
         scratch
             .wipe()
             .with_context(|| format!("could not remove {}", path.display()))
             .or_hint("it may contain plaintext: delete its folder")?;
-        match (ended?, typed) {
-            (Ended::Well, Some(Ok(typed))) => Ok(typed),
-            (Ended::Well, Some(Err(error))) if error.kind() != io::ErrorKind::NotFound => {
-                Err(anyhow!(error)
-                    .context("could not read the edited text, so nothing was written")
-                    .into())
-            }
-            (Ended::Well, _) => {
-                Err(anyhow!("the editor removed the file, so nothing was written").into())
-            }
-            (Ended::Badly(code), _) => {
-                Err(anyhow!("the editor ended with exit code {code}, so nothing was written")
-                    .into())
-            }
-            (Ended::Signalled(signal), _) => {
-                Err(anyhow!("signal {signal} ended the editor, so nothing was written").into())
-            }
-        }
+        let why = match ended? {
+            Ended::Well => match typed {
+                Ok(typed) => return Ok(typed),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let error = anyhow!(error);
+                    return Err(error
+                        .context("could not read the edited text, so nothing was written")
+                        .into());
+                }
+                Err(_) => "the editor removed the file".into(),
+            },
+            Ended::Badly(code) => format!("the editor ended with exit code {code}"),
+            Ended::Signalled(signal) => format!("signal {signal} ended the editor"),
+        };
+        Err(anyhow!("{why}, so nothing was written").into())
     }
 }

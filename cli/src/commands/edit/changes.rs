@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_crds::{Template, WipedSecret, check_values, sealed_value_path};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::form::{Edited, EditedValue, Form};
+use super::form::{Edited, EditedValue, Form, is_nothing};
 use crate::files::sealed_file::{MergedSecret, Picked, Sealer};
 use crate::manifest::{Object, Patch};
 use crate::report::failure::Failure;
@@ -16,7 +16,7 @@ use crate::report::output;
 
 /// The changes to the fields, and counts for the summary.
 pub(super) struct Changes {
-    patches: Vec<Patch>,
+    pub(super) patches: Vec<Patch>,
     sealed: usize,
     removed: usize,
     kept: usize,
@@ -63,14 +63,6 @@ impl Changes {
         })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.patches.is_empty()
-    }
-
-    pub(super) fn patches(&self) -> &[Patch] {
-        &self.patches
-    }
-
     /// The same changes for the current object, unless someone else changed one of these fields.
     pub(super) fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Vec<Patch>> {
         self.patches.iter().map(|patch| patch.moved(old, new)).collect()
@@ -79,21 +71,16 @@ impl Changes {
     /// Warns about likely mistakes.
     pub(super) fn warn(&self) {
         for key in &self.with_line_break {
-            output::warning(&format!(
-                "the value of {key} ends in a newline, which is sealed with it"
-            ));
+            let what = format!("the value of {key} ends in a newline, which is sealed with it");
+            output::warning(&what);
         }
     }
 
     /// A summary for people.
     pub(super) fn summary(&self) -> String {
-        let mut parts = vec![
-            format!("{} sealed", output::count(self.sealed, "value")),
-            format!("{} removed", self.removed),
-            format!("{} kept", self.kept),
-        ];
-        parts.extend(self.is_template_changed.then(|| "template changed".to_owned()));
-        parts.join(", ")
+        let sealed = output::count(self.sealed, "value");
+        let template = if self.is_template_changed { ", template changed" } else { "" };
+        format!("{sealed} sealed, {} removed, {} kept{template}", self.removed, self.kept)
     }
 }
 
@@ -156,20 +143,15 @@ fn with<const COUNT: usize>(
         match value {
             Some(value) => new.insert(name.to_owned(), value),
             // An empty field means the same as before.
-            None if is_nothing(new.get(name)) => None,
+            None if new.get(name).is_some_and(is_nothing) => None,
             None => new.remove(name),
         };
     }
     if new.is_empty() {
-        old.filter(|old| is_nothing(Some(old))).cloned()
+        old.filter(|old| is_nothing(old)).cloned()
     } else {
         Some(Value::Object(new))
     }
-}
-
-fn is_nothing(value: Option<&Value>) -> bool {
-    matches!(value, Some(Value::Null))
-        || value.and_then(Value::as_object).is_some_and(Map::is_empty)
 }
 
 /// Refuses new values that do not fit the new template, and a new template that does not fit a shown value.
@@ -180,9 +162,7 @@ fn refuse_plaintext(
     new: &WipedSecret,
 ) -> Result<(), Failure> {
     let refuse = |error| picked.refuse_to_seal(&error);
-    let none = BTreeMap::new();
-    let data = new.data.as_ref().unwrap_or(&none);
-    if !data.is_empty() {
+    if let Some(data) = new.data.as_ref().filter(|data| !data.is_empty()) {
         check_values(data, &edited.template).map_err(refuse)?;
     }
     let kept = |key: &String| matches!(edited.values.get(key), Some(EditedValue::Kept));

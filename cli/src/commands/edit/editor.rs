@@ -43,7 +43,6 @@ impl Editor {
             .into_iter();
         // A command that is only a shell comment has no words.
         let program = words.next().context("the editor command is empty").or_hint(NAME_ONE)?;
-        let given: Vec<_> = words.collect();
         let kind = EditorKind::of(&program);
         if kind == EditorKind::KeepsHistory {
             output::warning(
@@ -52,18 +51,16 @@ impl Editor {
             );
         }
         let flags = kind.flags().iter().map(|flag| (*flag).to_owned());
-        Ok(Self { program, arguments: given.into_iter().chain(flags).collect() })
+        Ok(Self { program, arguments: words.chain(flags).collect() })
     }
 
     /// Opens the file and waits until the editor ends. While it runs, SIGINT and SIGQUIT are left to the editor.
     pub(super) fn edit(&self, file: &Path) -> Result<Ended, Failure> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg(file);
-        match run(&mut command) {
-            Ok(ended) => Ok(ended),
-            Err(error) => Err(anyhow!(error).context(format!("could not run {}", self.program)))
-                .or_hint(NAME_ONE),
-        }
+        run(&mut command)
+            .with_context(|| format!("could not run {}", self.program))
+            .or_hint(NAME_ONE)
     }
 }
 
@@ -154,10 +151,12 @@ fn run(command: &mut Command) -> io::Result<Ended> {
     Ok(ended(child.wait()?))
 }
 
-#[cfg(unix)]
 fn ended(status: ExitStatus) -> Ended {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    let signal = None;
+    match (status.code(), signal) {
         (Some(0), _) => Ended::Well,
         (Some(code), _) => Ended::Badly(code),
         (None, signal) => Ended::Signalled(signal.unwrap_or_default()),
@@ -194,15 +193,6 @@ fn end(child: &mut Child, signal: i32) -> io::Result<()> {
 fn run(command: &mut Command) -> io::Result<Ended> {
     let status = command.spawn().and_then(|mut child: Child| child.wait())?;
     Ok(ended(status))
-}
-
-#[cfg(not(unix))]
-fn ended(status: ExitStatus) -> Ended {
-    match status.code() {
-        Some(0) => Ended::Well,
-        Some(code) => Ended::Badly(code),
-        None => Ended::Signalled(0),
-    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,19 @@ const NAME: &str = "the edited text";
 /// The type of a Secret that declares none.
 const OPAQUE: &str = "Opaque";
 
+/// What the text says about placeholders, after what one looks like.
+const ABOUT_PLACEHOLDERS: [&str; 2] = [
+    "value in its place to seal that instead. A sealed value is bound to its key: its",
+    "placeholder cannot be moved to another key, copied or changed.",
+];
+
+/// What the text says about everything else.
+const ABOUT_FIELDS: [&str; 3] = [
+    "You can add and remove keys. Text goes under stringData,",
+    "anything else in base64 under data. These are not sealed: type, immutable, labels,",
+    "annotations and the texts of template.data. Name and namespace are fixed. Comments are lost.",
+];
+
 /// A SealedSecret to edit.
 pub(super) struct Form<'a> {
     file: String,
@@ -72,28 +85,28 @@ impl<'a> Form<'a> {
         let mut form = Self {
             file: file.to_owned(),
             name: name.clone(),
-            namespace: namespace.map(Into::into),
+            namespace: picked.namespace.clone(),
             sealed_secret,
             shown: BTreeMap::new(),
             notes: Vec::new(),
         };
         let mut not_held = None;
         for (key, value) in &sealed_secret.spec.sealed_data {
+            let mut shown = FormValue::Placeholder(placeholder(key, value));
             let opened =
                 keyring.map(|keyring| address.unseal(key, &ParsedValue::parse(value)?, keyring));
-            let shown = match opened {
+            match opened {
                 Some(Ok(plaintext)) => {
-                    FormValue::Value(Zeroizing::new(plaintext.as_bytes().to_vec()))
+                    shown = FormValue::Value(Zeroizing::new(plaintext.as_bytes().to_vec()));
                 }
                 Some(Err(error)) => {
                     form.notes.push(format!("key {key} is not shown: {error}"));
                     if let ValueError::Unseal(UnsealError::NoIdentity { .. }) = &error {
                         not_held.get_or_insert((key, error));
                     }
-                    FormValue::Placeholder(placeholder(key, value))
                 }
-                None => FormValue::Placeholder(placeholder(key, value)),
-            };
+                None => {}
+            }
             form.shown.insert(key.clone(), shown);
         }
         let is_nothing_open = form.notes.len() == form.shown.len();
@@ -108,19 +121,15 @@ impl<'a> Form<'a> {
     pub(super) fn to_text(&self) -> Zeroizing<String> {
         let template = self.template();
         let marks = template.metadata.unwrap_or_default();
-        let metadata = [
-            ("annotations", (!marks.annotations.is_empty()).then(|| json!(marks.annotations))),
-            ("labels", (!marks.labels.is_empty()).then(|| json!(marks.labels))),
-            ("name", Some(json!(self.name))),
-            ("namespace", self.namespace.as_ref().map(|namespace| json!(namespace))),
-        ];
+        let metadata = present([
+            ("annotations", json!(marks.annotations)),
+            ("labels", json!(marks.labels)),
+            ("name", json!(self.name)),
+            ("namespace", json!(self.namespace)),
+        ]);
         let type_ = template.type_.unwrap_or_else(|| OPAQUE.into());
-        let kind = [
-            ("immutable", template.immutable.map(|immutable| json!(immutable))),
-            ("type", (!self.is_merge()).then(|| json!(type_))),
-        ];
-        let mut texts = Map::new();
-        let mut binary = Map::new();
+        let type_ = (!self.is_merge()).then_some(type_);
+        let (mut texts, mut binary) = (Map::new(), Map::new());
         for (key, shown) in &self.shown {
             match shown {
                 FormValue::Placeholder(placeholder) => {
@@ -133,69 +142,48 @@ impl<'a> Form<'a> {
             };
         }
         let parts = [
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": present(metadata)}),
-            present(kind),
-            present([("stringData", Some(Value::Object(texts)))]),
-            present([("data", (!binary.is_empty()).then_some(Value::Object(binary)))]),
-            present([(
-                "template",
-                (!template.data.is_empty()).then(|| json!({"data": template.data})),
-            )]),
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata}),
+            present([("immutable", json!(template.immutable)), ("type", json!(type_))]),
+            Value::Object(Map::from_iter([("stringData".to_owned(), Value::Object(texts))])),
+            present([("data", Value::Object(binary))]),
+            present([("template", present([("data", json!(template.data))]))]),
         ]
         .map(Tree::new);
-        let parts = parts.iter().map(Tree::value);
-        manifest::to_readable_yaml(
-            parts.filter(|part| part.as_object().is_some_and(|part| !part.is_empty())),
-        )
+        manifest::to_readable_yaml(parts.iter().map(Tree::value).filter(|part| !is_nothing(part)))
     }
 
     /// The comments above the text. If the text was refused, they begin with the reason.
     pub(super) fn head(&self, refused: Option<&Failure>) -> String {
-        let mut head = String::new();
-        let mut line = |text: &str| {
-            let text = escape::line(text);
-            head.push_str(if text.is_empty() { "#" } else { "# " });
-            head.push_str(&text);
-            head.push('\n');
-        };
+        let mut lines = Vec::new();
         if let Some(failure) = refused {
-            line(&format!("error: {:#}", failure.error()));
-            if let Some(hint) = failure.hint_text() {
-                line(&format!("hint: {hint}"));
-            }
-            line(
-                "Nothing has been written yet. Correct the text; or leave it unchanged, or empty the file, to give up.",
-            );
-            line("");
+            lines.push(format!("error: {:#}", failure.error()));
+            lines.extend(failure.hint_text().map(|hint| format!("hint: {hint}")));
+            lines.extend([
+                "Nothing has been written yet. Correct the text; or leave it unchanged, or empty the file, to give up.".into(),
+                String::new(),
+            ]);
         }
-        let title = match &self.namespace {
-            Some(namespace) => format!("{namespace}/{}", self.name),
-            None => self.name.clone(),
-        };
-        line(&format!(
-            "The Secret {title} that {} describes. Save and close it to seal and write it;",
-            self.file
-        ));
-        line("leave it unchanged, or empty the file, to change nothing.");
-        line("");
+        let namespace = self.namespace.as_ref().map(|namespace| format!("{namespace}/"));
+        let (title, file) = (namespace.unwrap_or_default() + &self.name, &self.file);
+        lines.extend([
+            format!(
+                "The Secret {title} that {file} describes. Save and close it to seal and write it;"
+            ),
+            "leave it unchanged, or empty the file, to change nothing.".into(),
+            String::new(),
+        ]);
         if self.shown.values().any(|shown| matches!(shown, FormValue::Placeholder(_))) {
-            line(&format!(
+            lines.push(format!(
                 "{MARK}KEY/... stands for a sealed value. Leave it to keep the value, or write a new"
             ));
-            line(
-                "value in its place to seal that instead. A sealed value is bound to its key: its",
-            );
-            line("placeholder cannot be moved to another key, copied or changed.");
+            lines.extend(ABOUT_PLACEHOLDERS.map(str::to_owned));
         }
-        line("You can add and remove keys. Text goes under stringData,");
-        line("anything else in base64 under data. These are not sealed: type, immutable, labels,");
-        line(
-            "annotations and the texts of template.data. Name and namespace are fixed. Comments are lost.",
-        );
-        for note in &self.notes {
-            line(note);
-        }
-        head
+        lines.extend(ABOUT_FIELDS.map(str::to_owned));
+        let notes = lines.iter().chain(&self.notes).map(|line| match &line[..] {
+            "" => "#\n".to_owned(),
+            line => format!("# {}\n", escape::line(line)),
+        });
+        notes.collect()
     }
 
     /// Reads the edited text. Line numbers in messages include `lines_before` lines above it.
@@ -245,9 +233,8 @@ impl<'a> Form<'a> {
         match fields.into_iter().flatten().find(|(field, _)| !known.contains(&field.as_str())) {
             Some((field, _)) => {
                 let path = [Step::Key("metadata"), Step::Key(field)];
-                Err(object
-                    .mistake(&path, "cannot be set here; only labels and annotations can")
-                    .into())
+                let what = "cannot be set here; only labels and annotations can";
+                Err(object.mistake(&path, what).into())
             }
             None => Ok(()),
         }
@@ -316,14 +303,14 @@ impl<'a> Form<'a> {
         text: &str,
     ) -> Result<(), Failure> {
         let path = [Step::Key("stringData"), Step::Key(key)];
-        let placeholders = || {
-            self.shown.iter().filter_map(|(key, shown)| match shown {
-                FormValue::Placeholder(placeholder) => Some((key, placeholder)),
-                FormValue::Value(_) => None,
-            })
-        };
-        let own = placeholders().find(|(other, _)| *other == key).map(|(_, own)| own);
-        if let Some((other, _)) = placeholders().find(|(_, placeholder)| *placeholder == text) {
+        let shown = self.shown.iter();
+        let placeholders = shown.filter_map(|(key, shown)| match shown {
+            FormValue::Placeholder(placeholder) => Some((key, placeholder)),
+            FormValue::Value(_) => None,
+        });
+        let own = placeholders.clone().find(|(other, _)| *other == key).map(|(_, own)| own);
+        if let Some((other, _)) = placeholders.clone().find(|(_, placeholder)| *placeholder == text)
+        {
             let what = format!(
                 "this is the placeholder of key {other}, whose sealed value is bound to that key"
             );
@@ -334,7 +321,7 @@ impl<'a> Form<'a> {
         let has_digits_of = |placeholder: &String| {
             placeholder.rsplit('/').next().is_some_and(|digits| typed.contains(digits))
         };
-        if !typed.contains(MARK) && !placeholders().any(|(_, it)| has_digits_of(it)) {
+        if !typed.contains(MARK) && !placeholders.clone().any(|(_, it)| has_digits_of(it)) {
             return Ok(());
         }
         Err(object.mistake(&path, "a changed placeholder is not a value")).or_hint(match own {
@@ -368,15 +355,17 @@ impl<'a> Form<'a> {
 
 /// Refuses placeholders outside of values, where they have no meaning.
 fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), Failure> {
-    let metadata = template.metadata.iter();
-    let marks = metadata.flat_map(|metadata| {
-        let labels = metadata.labels.iter().map(|(key, text)| (["metadata", "labels"], key, text));
-        labels.chain(
-            metadata.annotations.iter().map(|(key, text)| (["metadata", "annotations"], key, text)),
-        )
-    });
-    let texts = template.data.iter().map(|(key, text)| (["template", "data"], key, text));
-    match marks.chain(texts).find(|(_, _, text)| text.contains(MARK)) {
+    let none = BTreeMap::new();
+    let marks = template.metadata.as_ref();
+    let texts = [
+        (["metadata", "labels"], marks.map_or(&none, |marks| &marks.labels)),
+        (["metadata", "annotations"], marks.map_or(&none, |marks| &marks.annotations)),
+        (["template", "data"], &template.data),
+    ];
+    let mut texts = texts
+        .into_iter()
+        .flat_map(|(path, texts)| texts.iter().map(move |(key, text)| (path, key, text)));
+    match texts.find(|(_, _, text)| text.contains(MARK)) {
         Some(([outer, inner], key, _)) => {
             let path = [Step::Key(outer), Step::Key(inner), Step::Key(key)];
             Err(object.mistake(&path, "a placeholder is only allowed under stringData")).or_hint(
@@ -389,31 +378,27 @@ fn refuse_placeholders(object: &Object<'_>, template: &Template) -> Result<(), F
 
 /// The texts of `template.data`, the only part of the form that is not part of a Secret.
 fn texts_of_template(object: &Object<'_>) -> Result<BTreeMap<String, String>, Failure> {
-    let top = [Step::Key("template")];
-    let data = match object.value.get("template") {
-        None | Some(Value::Null) => return Ok(BTreeMap::new()),
-        Some(Value::Object(template)) => {
+    let path = [Step::Key("template"), Step::Key("data")];
+    let mistake = |path: &[Step<'_>], what| Err(object.mistake(path, what).into());
+    let data = match &object.value["template"] {
+        Value::Null => return Ok(BTreeMap::new()),
+        Value::Object(template) => {
             if let Some(field) = template.keys().find(|field| *field != "data") {
-                let path = [top[0], Step::Key(field)];
-                return Err(object.mistake(&path, "unknown field; type, immutable, labels and annotations go where a Secret has them").into());
+                let what = "unknown field; type, immutable, labels and annotations go where a Secret has them";
+                return mistake(&[path[0], Step::Key(field)], what);
             }
-            template.get("data")
+            template.get("data").unwrap_or(&Value::Null)
         }
-        Some(_) => return Err(object.mistake(&top, "not a mapping").into()),
+        _ => return mistake(&path[..1], "not a mapping"),
     };
-    let path = [top[0], Step::Key("data")];
+    let text = |(key, text): (&String, &Value)| match text {
+        Value::String(text) => Ok((key.clone(), text.clone())),
+        _ => Err(object.mistake(&[path[0], path[1], Step::Key(key)], "not text; quote it").into()),
+    };
     match data {
-        None | Some(Value::Null) => Ok(BTreeMap::new()),
-        Some(Value::Object(data)) => data
-            .iter()
-            .map(|(key, text)| match text {
-                Value::String(text) => Ok((key.clone(), text.clone())),
-                _ => Err(object
-                    .mistake(&[path[0], path[1], Step::Key(key)], "not text; quote it")
-                    .into()),
-            })
-            .collect(),
-        Some(_) => Err(object.mistake(&path, "not a mapping of keys to text").into()),
+        Value::Null => Ok(BTreeMap::new()),
+        Value::Object(data) => data.iter().map(text).collect(),
+        _ => mistake(&path, "not a mapping of keys to text"),
     }
 }
 
@@ -443,7 +428,13 @@ fn text_of(value: &[u8]) -> Option<&str> {
     str::from_utf8(value).ok().filter(|text| !text.contains(is_unfit))
 }
 
-fn present<'a>(fields: impl IntoIterator<Item = (&'a str, Option<Value>)>) -> Value {
-    let fields = fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
-    Value::Object(fields.collect())
+/// The fields that have a value, less empty mappings.
+fn present<const COUNT: usize>(fields: [(&str, Value); COUNT]) -> Value {
+    let fields = fields.into_iter().filter(|(_, value)| !is_nothing(value));
+    Value::Object(fields.map(|(field, value)| (field.to_owned(), value)).collect())
+}
+
+/// Whether a field with this value means the same as none.
+pub(super) fn is_nothing(value: &Value) -> bool {
+    value.is_null() || value.as_object().is_some_and(Map::is_empty)
 }

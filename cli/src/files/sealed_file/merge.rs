@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bulla_crds::rules::is_tracking;
 use bulla_crds::{Address, SealError, Template, TemplateMetadata, check_values, sealed_value_path};
-use bulla_sealing::{Binding, Keyring, Recipients, Scope};
+use bulla_sealing::{Binding, Keyring, Recipient, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use serde_json::json;
@@ -25,6 +25,13 @@ pub(crate) struct Sealer<'a> {
     pub(crate) scope: Option<Scope>,
     /// Opens existing values: equal ones need not be sealed again.
     pub(crate) keyring: Option<&'a Keyring>,
+}
+
+impl<'a> Sealer<'a> {
+    /// With no identity to open existing values.
+    pub(crate) fn new(recipients: &'a Recipients, scope: Option<impl Into<Scope>>) -> Self {
+        Self { recipients, scope: scope.map(Into::into), keyring: None }
+    }
 }
 
 /// The changes that merge a Secret into a SealedSecret.
@@ -60,9 +67,7 @@ impl MergedSecret {
     /// Reports what happened to each value, never the value itself.
     pub(crate) fn tell(&self, file: &Path, title: &str, recipients: &Recipients) {
         let place = format!("{}: {title}", file.display());
-        let recipients: Vec<_> =
-            recipients.iter().map(|recipient| recipient.fingerprint().to_string()).collect();
-        let recipients = recipients.join(", ");
+        let recipients = output::list(recipients.iter().map(Recipient::fingerprint));
         for MergedValue { key, kind, bytes, scope } in &self.changes {
             let what = match kind {
                 MergedValueKind::Added => "added",
