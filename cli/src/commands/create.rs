@@ -107,11 +107,7 @@ impl Create {
             secret.immutable = self.immutable.then_some(true);
         });
         let given = PlainSecret { secret, namespace: namespace.map(Into::into), object: None };
-        let sealer = Sealer {
-            recipients: &destination.recipients,
-            scope: self.scope.map(Into::into),
-            keyring: None,
-        };
+        let sealer = Sealer::new(&destination.recipients, self.scope);
         let if_there = if self.merge { IfThere::Merge } else { IfThere::Refuse };
         seal::write_sealed(&[given], sealer, output, Existing::unless(self.force), if_there)?;
         Ok(Answer::Yes)

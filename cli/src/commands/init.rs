@@ -95,11 +95,10 @@ impl Init {
             .map_err(|failure| failure.context("cannot write a bulla.yaml with these flags"))?;
         let recovery = self.recovery()?;
         let mut renewals = Vec::new();
-        for environment in &config.environments {
-            let recovery = recovery.iter().cloned();
-            renewals.extend(
-                recovery.map(|recipient| Renewal::of_today(&environment.name, RECOVERY, recipient)),
-            );
+        if let Some(recipient) = recovery {
+            renewals.extend(config.environments.iter().map(|environment| {
+                Renewal::of_today(&environment.name, RECOVERY, recipient.clone())
+            }));
         }
         renewals.extend(self.fetched(&config)?);
         let bytes = config::renewed(&config, &renewals)?.unwrap_or_else(|| text.into_bytes());
@@ -121,14 +120,12 @@ impl Init {
             drafts.push(EnvironmentDraft { name: "default", paths: vec!["**"], namespace: None });
         }
         for (name, namespace) in &self.namespaces {
-            let draft = drafts.iter_mut().find(|draft| draft.name == name);
-            let draft = draft
-                .ok_or_else(|| {
-                    anyhow!("--namespace names environment {name}, which does not exist")
-                })
-                .or_hint(
-                    "add it with --environment; without any, the only environment is default",
-                )?;
+            let Some(draft) = drafts.iter_mut().find(|draft| draft.name == name) else {
+                return Err(anyhow!("--namespace names environment {name}, which does not exist"))
+                    .or_hint(
+                        "add it with --environment; without any, the only environment is default",
+                    );
+            };
             if draft.namespace.replace(namespace).is_some_and(|other| other != namespace) {
                 return Err(anyhow!("environment {name} has two namespaces").into());
             }
@@ -142,10 +139,11 @@ impl Init {
             return recipients::argument(recipient, flag, file_flag).map(Some);
         }
         let Some(path) = &self.recovery_recipients_file else { return Ok(None) };
-        match <[Recipient; 1]>::try_from(recipients::file(path)?) {
-            Ok([recipient]) => Ok(Some(recipient)),
-            Err(_) => Err(anyhow!("{}: more than one recipient in this file", path.display()))
-                .or_hint("init pins one for recovery; add others to bulla.yaml, each with its own holder"),
+        match &recipients::file(path)?[..] {
+            [recipient] => Ok(Some(recipient.clone())),
+            _ => Err(anyhow!("{}: more than one recipient in this file", path.display())).or_hint(
+                "init pins one for recovery; add others to bulla.yaml, each with its own holder",
+            ),
         }
     }
 
@@ -210,31 +208,24 @@ fn scalar(text: &str) -> String {
 
 /// Reports what was written and what to do next.
 fn tell(path: &Path, config: &Config, renewals: &[Renewal]) {
-    let names: Vec<_> =
-        config.environments.iter().map(|environment| environment.name.as_str()).collect();
-    let environments = output::count(names.len(), "environment");
-    output::summary(&format!(
-        "{}: created with {environments}: {}",
-        path.display(),
-        names.join(", ")
-    ));
+    let environments = output::count(config.environments.len(), "environment");
+    let (path, names) = (path.display(), config.names());
+    output::summary(&format!("{path}: created with {environments}: {names}"));
     if !renewals.iter().any(|renewal| renewal.holder == RECOVERY) {
         output::note(
             "no recovery recipient is pinned, so values are lost if the cluster loses its keys: make one with bulla keys generate -o FILE, outside the work tree, and add it with holder recovery",
         );
     }
     let is_cluster = |renewal: &&Renewal| renewal.holder != RECOVERY;
-    match (renewals.iter().find(is_cluster), &names[..]) {
-        (Some(_), _) => {
-            output::summary("next: seal with bulla seal, and check in CI with bulla lint")
+    output::summary(&match (renewals.iter().find(is_cluster), &config.environments[..]) {
+        (Some(_), _) => "next: seal with bulla seal, and check in CI with bulla lint".into(),
+        (None, [_]) => {
+            format!("next: pin the cluster's key with bulla keys fetch --environment {names}")
         }
-        (None, [name]) => output::summary(&format!(
-            "next: pin the cluster's key with bulla keys fetch --environment {name}"
-        )),
-        (None, _) => output::summary(
-            "next: pin the clusters' keys, for each environment, with bulla keys fetch --environment NAME --context NAME",
-        ),
-    }
+        (None, _) => {
+            "next: pin the clusters' keys, for each environment, with bulla keys fetch --environment NAME --context NAME".into()
+        }
+    });
 }
 
 #[cfg(test)]

@@ -68,25 +68,17 @@ impl Seal {
         let paths = input::paths(&self.files.files, others)?;
         // The file that gets the values decides; without one, the file that they come from.
         let output = self.output.file();
-        let file = match (output, &self.files.files[..]) {
-            (Some(output), _) => Some(output),
-            (None, [file]) if file != Path::new("-") => Some(file.as_path()),
-            (None, _) => None,
-        };
+        let only = if let [file] = &self.files.files[..] { Some(file.as_path()) } else { None };
+        let file = output.or(only.filter(|file| !input::is_stdin(file)));
         self.refuse_to_merge_into_itself(output)?;
         let manifests = Manifests::read(paths)?;
         let objects = manifests.objects()?;
         let destination = self.destination.resolve(file)?;
-        let given = objects
-            .into_iter()
-            .map(|object| self.read(object, &destination))
-            .collect::<Result<Vec<_>, _>>()?;
+        let given = objects.into_iter().map(|object| self.read(object, &destination));
+        let given = given.collect::<Result<Vec<_>, _>>()?;
         let keyring = self.identities.read()?;
-        let sealer = Sealer {
-            recipients: &destination.recipients,
-            scope: self.scope.map(Into::into),
-            keyring: Some(&keyring),
-        };
+        let sealer = Sealer::new(&destination.recipients, self.scope);
+        let sealer = Sealer { keyring: Some(&keyring), ..sealer };
         write_sealed(&given, sealer, output, Existing::unless(self.force), IfThere::Merge)?;
         self.warn_of_what_is_left(output);
         Ok(Answer::Yes)
@@ -97,51 +89,46 @@ impl Seal {
         object: Object<'a>,
         destination: &Destination,
     ) -> Result<PlainSecret<'a>, Failure> {
-        match ObjectKind::of(&object) {
-            ObjectKind::Secret => {}
-            ObjectKind::SealedSecret => {
-                return Err(object.unsupported("a Secret of v1")).or_hint("it is sealed already");
-            }
-            ObjectKind::OtherOfOurs | ObjectKind::Other => {
-                return Err(object.unsupported("a Secret of v1").into());
-            }
+        let kind = ObjectKind::of(&object);
+        if kind != ObjectKind::Secret {
+            let hint = (kind == ObjectKind::SealedSecret).then_some("it is sealed already");
+            let failure = Failure::unable(object.unsupported("a Secret of v1"));
+            return Err(failure.maybe_hint(hint));
         }
         let secret = manifest::read_secret(&object)?;
         manifest::name_of(&object, &secret.metadata)?;
         let given = destination.given_namespace(self.namespace.as_deref())?;
         let namespace = manifest::namespace_of(&object, &secret.metadata, given.as_ref())?;
-        let namespace = namespace.map(str::to_owned);
-        Ok(PlainSecret { object: Some(object), secret, namespace })
+        Ok(PlainSecret { namespace: namespace.map(str::to_owned), secret, object: Some(object) })
     }
 
     /// A plaintext manifest is replaced as a whole or not at all: no plaintext stays beside sealed values.
     fn refuse_to_merge_into_itself(&self, output: Option<&Path>) -> Result<(), Failure> {
         let Some(output) = output.filter(|_| !self.force) else { return Ok(()) };
-        if self.files.files.iter().any(|file| is_same(file, output)) {
-            Err(anyhow!("{} would be overwritten by its own sealed copy", output.display()))
-                .or_hint("pass --force; without an identity you cannot recover the plaintext")
-        } else {
-            Ok(())
+        if !self.files.files.iter().any(|file| is_same(file, output)) {
+            return Ok(());
         }
+        Err(anyhow!("{} would be overwritten by its own sealed copy", output.display()))
+            .or_hint("pass --force; without an identity you cannot recover the plaintext")
     }
 
     /// Warns about plaintext files that Git tracks or would add.
     fn warn_of_what_is_left(&self, output: Option<&Path>) {
-        for file in self.files.files.iter().filter(|file| *file != Path::new("-")) {
-            let name = file.display();
+        for file in self.files.files.iter().filter(|file| !input::is_stdin(file)) {
             let is_replaced = output.is_some_and(|output| is_same(file, output));
-            match git::standing(file) {
-                Some(Standing::Tracked) if is_replaced => output::warning(&format!(
-                    "{name} was plaintext and Git tracks it: committed values stay in the history, so change them"
-                )),
-                Some(Standing::Tracked) => output::warning(&format!(
-                    "{name} is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values"
-                )),
-                Some(Standing::Untracked) if !is_replaced => output::warning(&format!(
-                    "{name} is plaintext and Git does not ignore it: delete it, or add it to .gitignore"
-                )),
-                Some(Standing::Untracked) | None => {}
-            }
+            let what = match git::standing(file) {
+                Some(Standing::Tracked) if is_replaced => {
+                    "was plaintext and Git tracks it: committed values stay in the history, so change them"
+                }
+                Some(Standing::Tracked) => {
+                    "is plaintext and Git tracks it: remove it with git rm --cached, and if it was pushed, change the values"
+                }
+                Some(Standing::Untracked) if !is_replaced => {
+                    "is plaintext and Git does not ignore it: delete it, or add it to .gitignore"
+                }
+                Some(Standing::Untracked) | None => continue,
+            };
+            output::warning(&format!("{} {what}", file.display()));
         }
     }
 }

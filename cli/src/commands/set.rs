@@ -61,13 +61,9 @@ impl Set {
         let picked = self.pick.pick(&file)?.in_namespace(given.as_ref())?;
         let mut value = self.value.read(key)?;
         let value = ByteString(std::mem::take(&mut *value));
-        let secret = Secret { data: Some([(key.clone(), value)].into()), ..Secret::default() };
-        let secret = WipedSecret::new(secret);
-        let sealer = Sealer {
-            recipients: &destination.recipients,
-            scope: self.scope.map(Into::into),
-            keyring: None,
-        };
+        let data = Some([(key.clone(), value)].into());
+        let secret = WipedSecret::new(Secret { data, ..Secret::default() });
+        let sealer = Sealer::new(&destination.recipients, self.scope);
         let merged =
             MergedSecret::of(&picked, &secret, sealer, |error| picked.refuse_to_seal(error))?;
         file.replace(&file.patched(&merged.patches)?)?;

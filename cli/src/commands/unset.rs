@@ -35,12 +35,8 @@ impl Unset {
         let file = SealedFile::read(&self.file)?;
         let picked = self.pick.pick(&file)?;
         self.refuse_what_is_needed(&picked)?;
-        let patches: Vec<_> = self
-            .keys
-            .iter()
-            .map(|key| Patch::remove(&picked.object, &sealed_value_path(key)))
-            .collect();
-        file.replace(&file.patched(&patches)?)?;
+        let remove = |key: &String| Patch::remove(&picked.object, &sealed_value_path(key));
+        file.replace(&file.patched(&self.keys.iter().map(remove).collect::<Vec<_>>())?)?;
         let (name, title) = (self.file.display(), picked.object.title());
         for key in &self.keys {
             output::summary(&format!("{name}: {title}: {key}: removed"));
@@ -51,19 +47,12 @@ impl Unset {
     fn refuse_what_is_needed(&self, picked: &Picked<'_>) -> Result<(), Failure> {
         // A value that is not sealed can be removed too.
         let values = picked.object.value.pointer("/spec/sealedData").and_then(Value::as_object);
-        let keys: Vec<&str> =
-            values.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
-        if let Some(key) = self.keys.iter().find(|key| !keys.contains(&key.as_str())) {
-            let failure = picked.refuse(format!("no key {key}"));
-            return Err(if keys.is_empty() {
-                failure
-            } else {
-                failure.hint(format!("it has: {}", keys.join(", ")))
-            });
+        let keys: Vec<_> = values.into_iter().flatten().map(|(key, _)| key).collect();
+        if let Some(key) = self.keys.iter().find(|key| !keys.contains(key)) {
+            let hint = (!keys.is_empty()).then(|| format!("it has: {}", output::list(&keys)));
+            return Err(picked.refuse(format!("no key {key}")).maybe_hint(hint));
         }
-        let is_left =
-            |key: &str| keys.contains(&key) && !self.keys.iter().any(|removed| removed == key);
-        if !keys.iter().any(|key| is_left(key)) {
+        if keys.iter().all(|key| self.keys.contains(key)) {
             return Err(picked.refuse("this would remove the last value").hint(
                 "a SealedSecret must keep at least one value: set another first, or delete the object",
             ));
@@ -72,10 +61,8 @@ impl Unset {
         for (name, text) in texts.into_iter().flatten() {
             // Lint reports a text that is not a template.
             let template = text.as_str().and_then(|text| TextTemplate::parse(text).ok());
-            let used = template.and_then(|template| {
-                template.keys().find(|key| self.keys.iter().any(|removed| removed == key))
-            });
-            if let Some(key) = used {
+            let mut used = template.iter().flat_map(TextTemplate::keys);
+            if let Some(key) = used.find(|key| self.keys.iter().any(|removed| removed == key)) {
                 let what = format!("the template of {name} uses the value of {key}");
                 return Err(picked.refuse(what).hint("change spec.template.data first"));
             }
