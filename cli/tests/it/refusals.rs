@@ -73,7 +73,7 @@ fn unreadable() -> Cases {
         (marked("stringData:\n  a: \"@"), "not valid YAML: the text ends too early"),
         (
             marked("stringData:\n\ta: @"),
-            "in.yaml: document 1, line 5, column 1: not valid YAML: a tab",
+            "in.yaml: document 1, line 5, column 1: not valid YAML: indented with a tab",
         ),
         (marked("stringData:\n  a: [@"), "in.yaml: document 1, line"),
         (
