@@ -1,19 +1,9 @@
 //! Phrases that a native speaker would not write, and better ones. They hold for everything that people read: help,
 //! messages, docs, comments, manifests, transcripts and test names.
-//!
-//! Run it alone, and list every place that is left, also in the folders of `NOT_YET`:
-//!
-//! ```sh
-//! cargo test -p bulla-tests --test tidy phrases
-//! cargo test -p bulla-tests --test tidy phrases::every_place -- --ignored
-//! ```
 
 use anyhow::Result;
 
 use crate::{SourceFile, files, none};
-
-/// Beginnings of the paths of files that are still to be reworded; the list only shrinks.
-const NOT_YET: &[&str] = &["cli/", "tests/keys/", "tests/migrate/"];
 
 /// Files that are not ours to word, or that have to spell the phrases.
 const EXEMPT: [&str; 4] = ["Cargo.lock", "LICENSE", "sealing/testdata/", "tests/tidy/phrases.rs"];
@@ -108,14 +98,6 @@ const PHRASES: &[Phrase] = &[
 
 #[test]
 fn no_phrase_needs_a_second_reading() -> Result<()> {
-    let files = files()?;
-    let is_due = |file: &&SourceFile| !NOT_YET.iter().any(|start| file.path.starts_with(start));
-    none("say it in plain words", files.iter().filter(is_due).flat_map(findings))
-}
-
-#[test]
-#[ignore = "shows what is left in the folders of NOT_YET"]
-fn every_place() -> Result<()> {
     none("say it in plain words", files()?.iter().flat_map(findings))
 }
 
