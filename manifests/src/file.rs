@@ -365,6 +365,25 @@ mod tests {
     }
 
     #[test]
+    fn unwanted_comments_go_and_nothing_else_does() {
+        let without = |before: &str| {
+            let new = file(before).without_comments(|comment| comment.text.starts_with("#-"));
+            new.map(|new| text(&new))
+        };
+        for (before, after) in [
+            ("#- a\na: 1\n", "a: 1\n"),
+            ("# a\n  #- b\n\na: 1\n", "# a\n\na: 1\n"),
+            ("a: 1 \t#- b\nb: 2 # c\n", "a: 1\nb: 2 # c\n"),
+            ("a: 1\r\n#- b\r\nb: 2 #- c\r\n", "a: 1\r\nb: 2\r\n"),
+            ("a: '#- b'\nb: |\n  #- c\n#- d\n", "a: '#- b'\nb: |\n  #- c\n"),
+            ("\u{feff}a: 1\n---\n#- b\nb: 2\n...\n#- c", "\u{feff}a: 1\n---\nb: 2\n...\n#- c"),
+            ("{\"a\": \"#- b\"}\n", "{\"a\": \"#- b\"}\n"),
+        ] {
+            assert_eq!(without(before).as_deref(), Ok(after), "{before}");
+        }
+    }
+
+    #[test]
     fn documents_have_their_lines() {
         let text = "# c\n---\na: 1\n---\n# d\nb: 1\n---\n---\nc: 1";
         assert_eq!(file(text).lines(), [1..4, 4..7, 8..10]);
