@@ -65,22 +65,20 @@ impl<'a> Touched<'a> {
             return false;
         }
         let added_to = patch.mapping_added_to(tree);
-        let is_first = self.paths.is_empty();
-        if added_to.is_none() && !patch.is_exchange(tree) {
-            self.is_closed = true;
+        let is_alone = added_to.is_none() && !patch.is_exchange(tree);
+        let fits = if is_alone {
+            self.paths.is_empty()
+        } else {
+            let is_beside =
+                self.added_to.is_none() || added_to.is_none_or(|it| self.added_to == Some(it));
+            !self.paths.contains(patch.path.as_slice()) && is_beside
+        };
+        self.is_closed = is_alone || !fits;
+        if fits {
+            self.added_to = self.added_to.or(added_to);
             self.paths.insert(&patch.path);
-            return is_first;
         }
-        let is_elsewhere = !self.paths.contains(patch.path.as_slice());
-        let is_beside =
-            added_to.is_none() || self.added_to.is_none_or(|other| added_to == Some(other));
-        if !is_elsewhere || !is_beside {
-            self.is_closed = true;
-            return false;
-        }
-        self.added_to = self.added_to.or(added_to);
-        self.paths.insert(&patch.path);
-        true
+        fits
     }
 }
 

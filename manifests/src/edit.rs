@@ -19,10 +19,22 @@ use crate::write;
 
 /// The edits that apply a patch to the document with this layout.
 pub(crate) fn edits_of(layout: &Layout<'_>, patch: &Patch) -> Result<Vec<TextEdit>, NotEdited> {
-    if let Action::Move(to) = &patch.action {
-        return Move { layout, from: &patch.path, to }.edits();
-    }
-    PatchWriter { layout, patch }.edit().map(|edit| vec![edit])
+    let writer = PatchWriter { layout, patch };
+    let depth = patch.path.len();
+    let edit = match &patch.action {
+        Action::Move(to) => return Move { layout, from: &patch.path, to }.edits(),
+        Action::Remove => writer.without(),
+        Action::Rename(key) => writer.renamed(key),
+        Action::Set(value) => writer.with(depth, value.clone()),
+        Action::Append(item) => {
+            let list = Value::from(vec![item.clone()]);
+            match writer.value_at(depth).and_then(Value::as_array) {
+                Some(items) if !items.is_empty() => writer.with_more(depth, &list),
+                _ => writer.with(depth, list),
+            }
+        }
+    };
+    Ok(vec![edit?])
 }
 
 struct PatchWriter<'a> {
@@ -32,23 +44,6 @@ struct PatchWriter<'a> {
 }
 
 impl<'a> PatchWriter<'a> {
-    fn edit(&self) -> Result<TextEdit, NotEdited> {
-        let depth = self.patch.path.len();
-        match &self.patch.action {
-            Action::Move(_) => Err(NotEdited),
-            Action::Remove => self.without(),
-            Action::Rename(key) => self.renamed(key),
-            Action::Set(value) => self.with(depth, value.clone()),
-            Action::Append(item) => {
-                let list = Value::from(vec![item.clone()]);
-                match self.value_at(depth).and_then(Value::as_array) {
-                    Some(items) if !items.is_empty() => self.with_more(depth, &list),
-                    _ => self.with(depth, list),
-                }
-            }
-        }
-    }
-
     /// Sets the value at the end of the path, whether it exists or not.
     fn with(&self, depth: usize, value: Value) -> Result<TextEdit, NotEdited> {
         if self.is_there(depth) {
@@ -58,7 +53,7 @@ impl<'a> PatchWriter<'a> {
         let there = (0..depth).rev().find(|&depth| self.is_there(depth)).unwrap_or(0);
         let mut missing = self.patch.path[there..].iter().rev();
         let value = missing.try_fold(value, |value, step| match step {
-            OwnedStep::Key(key) => Ok(mapping(key, value)),
+            OwnedStep::Key(key) => Ok(Value::from_iter([(key.as_str(), value)])),
             OwnedStep::Index(_) => Err(NotEdited),
         })?;
         match self.value_at(there).and_then(Value::as_object) {
@@ -125,17 +120,16 @@ impl<'a> PatchWriter<'a> {
         value: &Value,
         indent: usize,
     ) -> TextEdit {
-        let lines = self.layout.block(value, indent + 2);
-        let line_end = self.layout.line_end(colon);
-        match old.start <= line_end {
-            true => {
-                let comment = self.layout.text[old.end..self.layout.line_end(old.end)].trim_end();
-                let head = self.layout.text[..old.start].trim_end_matches(' ').len();
-                let tail = self.layout.line_end(old.end);
-                edit(head..tail, &[comment, self.layout.line_break(), &lines])
-            }
-            false => edit(line_end..old.end, &[self.layout.line_break(), &lines]),
+        let layout = self.layout;
+        let lines = layout.block(value, indent + 2);
+        let line_end = layout.line_end(colon);
+        if old.start > line_end {
+            return edit(line_end..old.end, &[layout.line_break(), &lines]);
         }
+        let head = layout.text[..old.start].trim_end_matches(' ').len();
+        let tail = layout.line_end(old.end);
+        let comment = layout.text[old.end..tail].trim_end();
+        edit(head..tail, &[comment, layout.line_break(), &lines])
     }
 
     /// Adds a key to a mapping that is not empty, or an item to such a list. `more` contains only that.
@@ -221,26 +215,17 @@ impl<'a> PatchWriter<'a> {
 
     /// The text in the quotes of the old value, if it has quotes and the new text needs no escapes in them.
     fn quoted_like(&self, old: &Range<usize>, text: &str) -> Option<Zeroizing<String>> {
-        let quote = self.layout.text[old.clone()]
-            .chars()
-            .next()
-            .filter(|first| ['\'', '"'].contains(first));
-        match quote {
+        let first = self.layout.text[old.clone()].chars().next();
+        // In JSON, text without quotes is not valid.
+        let is_json = self.layout.text.trim_start().starts_with('{');
+        let is_text = || self.value_at(self.patch.path.len()).is_some_and(Value::is_string);
+        match first.filter(|first| ['\'', '"'].contains(first)) {
             Some(quote) if is_simple(text) => Some(Zeroizing::new(format!("{quote}{text}{quote}"))),
-            None if write::is_plain(text) && (!self.is_json() || self.is_text()) => {
+            None if write::is_plain(text) && (!is_json || is_text()) => {
                 Some(Zeroizing::new(text.to_owned()))
             }
             _ => None,
         }
-    }
-
-    /// Whether the field is text now. In JSON, text without quotes is not valid.
-    fn is_text(&self) -> bool {
-        self.value_at(self.patch.path.len()).is_some_and(Value::is_string)
-    }
-
-    fn is_json(&self) -> bool {
-        self.layout.text.trim_start().starts_with('{')
     }
 }
 
@@ -251,10 +236,6 @@ fn takes_lines(value: &Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         _ => false,
     }
-}
-
-fn mapping(key: &str, value: Value) -> Value {
-    Value::Object(Map::from_iter([(key.to_owned(), value)]))
 }
 
 /// The value on one line, in a form that JSON and every version of YAML read alike.

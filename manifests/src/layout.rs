@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::outline::{NodePlace, NodeStyle, Outline};
 use crate::patch::NotEdited;
-use crate::tree::OwnedStep;
+use crate::tree::{self, OwnedStep};
 use crate::write;
 
 /// A replacement for a part of a text.
@@ -31,73 +31,34 @@ pub(crate) enum MappingStyle {
     Flow,
 }
 
-/// A text and where its lines begin.
-struct TextLines<'a> {
-    text: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> TextLines<'a> {
-    fn of(text: &'a str) -> Self {
-        let starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
-        Self { text, starts: std::iter::once(0).chain(starts).collect() }
-    }
-
-    fn number(&self, offset: usize) -> usize {
-        self.starts.partition_point(|start| *start <= offset)
-    }
-
-    fn start(&self, offset: usize) -> usize {
-        self.starts[self.number(offset) - 1]
-    }
-
-    /// Where the line of an offset ends, before its line break.
-    fn end(&self, offset: usize) -> usize {
-        let next = self.starts.get(self.number(offset));
-        let end = next.map_or(self.text.len(), |next| next - 1);
-        end - usize::from(self.text[offset..end].ends_with('\r'))
-    }
-
-    /// Where the next line begins.
-    fn next(&self, offset: usize) -> usize {
-        self.starts.get(self.number(offset)).copied().unwrap_or(self.text.len())
-    }
-
-    /// Its line break: that of the first line.
-    fn line_break(&self) -> &'static str {
-        match self.starts.get(1) {
-            Some(next) if self.text[..*next].ends_with("\r\n") => "\r\n",
-            _ => "\n",
-        }
-    }
-}
-
 /// The text of one document with its outline and its tree, which describe the same content.
 pub(crate) struct Layout<'a> {
     pub(crate) text: &'a str,
     pub(crate) tree: &'a Value,
     outline: &'a Outline,
-    lines: TextLines<'a>,
+    line_starts: Vec<usize>,
     /// Where comments begin. Filled when first needed.
     comments: OnceCell<Vec<usize>>,
 }
 
 impl<'a> Layout<'a> {
     pub(crate) fn new(text: &'a str, outline: &'a Outline, tree: &'a Value) -> Self {
-        Self { text, tree, outline, lines: TextLines::of(text), comments: OnceCell::new() }
+        let line_starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        let line_starts = std::iter::once(0).chain(line_starts).collect();
+        Self { text, tree, outline, line_starts, comments: OnceCell::new() }
     }
 
     pub(crate) fn value_at(&self, path: &[OwnedStep]) -> Option<&'a Value> {
-        path.iter().try_fold(self.tree, |value, step| step.as_step().of(value))
+        tree::value_at(self.tree, path)
     }
 
     pub(crate) fn place(&self, path: &[OwnedStep]) -> Result<NodePlace, NotEdited> {
         self.outline.find(path.iter().map(OwnedStep::as_step)).ok_or(NotEdited)
     }
 
-    /// Where a value is, if its key has one.
-    pub(crate) fn range_of(&self, path: &[OwnedStep]) -> Result<Option<Range<usize>>, NotEdited> {
-        Ok(Some(self.place(path)?.value).filter(|range| !range.is_empty()))
+    /// Where a value is. Its key must have one.
+    pub(crate) fn range_of(&self, path: &[OwnedStep]) -> Result<Range<usize>, NotEdited> {
+        Some(self.place(path)?.value).filter(|range| !range.is_empty()).ok_or(NotEdited)
     }
 
     pub(crate) fn key_of(&self, path: &[OwnedStep]) -> Result<Range<usize>, NotEdited> {
@@ -174,21 +135,32 @@ impl<'a> Layout<'a> {
         lines
     }
 
+    /// The line break of the first line.
     pub(crate) fn line_break(&self) -> &'static str {
-        self.lines.line_break()
+        match self.line_starts.get(1) {
+            Some(next) if self.text[..*next].ends_with("\r\n") => "\r\n",
+            _ => "\n",
+        }
     }
 
     pub(crate) fn line_start(&self, offset: usize) -> usize {
-        self.lines.start(offset)
+        self.line_starts[self.line_number(offset) - 1]
     }
 
     /// The end of the line, before the line break.
     pub(crate) fn line_end(&self, offset: usize) -> usize {
-        self.lines.end(offset)
+        let next = self.line_starts.get(self.line_number(offset));
+        let end = next.map_or(self.text.len(), |next| next - 1);
+        end - usize::from(self.text[offset..end].ends_with('\r'))
     }
 
     /// The beginning of the next line, after the line break.
     pub(crate) fn next_line(&self, offset: usize) -> usize {
-        self.lines.next(offset)
+        self.line_starts.get(self.line_number(offset)).copied().unwrap_or(self.text.len())
+    }
+
+    /// Counted from 1.
+    fn line_number(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset)
     }
 }

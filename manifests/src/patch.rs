@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::document::Document;
 use crate::object::Object;
-use crate::tree::{OwnedStep, Step};
+use crate::tree::{self, OwnedStep, Step};
 
 /// The file could not be changed as requested without changing something else in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,10 +92,7 @@ impl Patch {
     /// The same patch for another object, unless the field has another value there.
     pub fn moved(&self, old: &Object<'_>, new: &Object<'_>) -> Option<Self> {
         let within = self.path.get(old.steps_of(&[]).len()..)?;
-        let field = |object: &Object<'_>| {
-            within.iter().try_fold(object.value, |value, step| step.as_step().of(value)).cloned()
-        };
-        if field(old) != field(new) {
+        if tree::value_at(old.value, within) != tree::value_at(new.value, within) {
             return None;
         }
         let within: Vec<_> = within.iter().map(OwnedStep::as_step).collect();
@@ -107,59 +104,37 @@ impl Patch {
         self.document == document.number()
     }
 
-    pub(crate) fn steps(&self, depth: usize) -> impl Iterator<Item = Step<'_>> {
-        self.path[..depth].iter().map(OwnedStep::as_step)
-    }
-
-    /// The value after the first `depth` steps of its path.
-    pub(crate) fn value_at<'a>(&self, tree: &'a Value, depth: usize) -> Option<&'a Value> {
-        self.steps(depth).try_fold(tree, |value, step| step.of(value))
-    }
-
     /// Changes a tree as its text is changed.
     pub(crate) fn apply_to(&self, document: &mut Value) -> Result<(), NotEdited> {
-        if let Action::Move(to) = &self.action {
-            return match self.value_at(document, self.path.len()) {
-                Some(_) => move_in(document, &self.path, to),
-                None => Ok(()),
-            };
-        }
-        let (last, parents) = self.path.split_last().ok_or(NotEdited)?;
-        let mut value = document;
-        for step in parents {
-            if matches!(self.action, Action::Remove | Action::Rename(_))
-                && step.as_step().of(value).is_none()
-            {
-                return Ok(());
-            }
-            value = child_to_be(value, step)?;
-        }
-        match (&self.action, last, value) {
-            (Action::Set(new), _, value) => *child_to_be(value, last)? = new.clone(),
-            (Action::Append(item), _, value) => match child_to_be(value, last)? {
+        match &self.action {
+            Action::Set(new) => *place_of(document, &self.path)? = new.clone(),
+            Action::Append(item) => match place_of(document, &self.path)? {
                 Value::Array(items) => items.push(item.clone()),
                 list @ Value::Null => *list = Value::from(vec![item.clone()]),
                 _ => return Err(NotEdited),
             },
-            (Action::Remove, OwnedStep::Key(key), Value::Object(map)) => {
-                map.remove(key);
+            _ if tree::value_at(document, &self.path).is_none() => {}
+            Action::Remove => drop(taken(document, &self.path)?),
+            Action::Rename(key) => {
+                let value = taken(document, &self.path)?;
+                let parent = place_of(document, &self.path[..self.path.len() - 1])?;
+                add(parent, [(key.clone(), value)])?;
             }
-            (Action::Rename(key), OwnedStep::Key(old), Value::Object(map)) => {
-                if let Some(value) = map.remove(old)
-                    && map.insert(key.clone(), value).is_some()
-                {
-                    return Err(NotEdited);
+            Action::Move(to) => {
+                let value = taken(document, &self.path)?;
+                match (place_of(document, to)?, value) {
+                    (place @ Value::Null, value) => *place = value,
+                    (place, Value::Object(more)) => add(place, more)?,
+                    _ => return Err(NotEdited),
                 }
             }
-            (Action::Remove | Action::Rename(_), _, Value::Null) => {}
-            (Action::Remove | Action::Rename(_) | Action::Move(_), ..) => return Err(NotEdited),
         }
         Ok(())
     }
 
     /// Whether the patch changes a document with this tree.
     pub(crate) fn changes(&self, tree: &Value) -> bool {
-        let old = self.value_at(tree, self.path.len());
+        let old = tree::value_at(tree, &self.path);
         match &self.action {
             Action::Set(new) => old != Some(new),
             Action::Append(_) => true,
@@ -174,8 +149,8 @@ impl Patch {
     /// The mapping that gets a new key, if it already has others.
     pub(crate) fn mapping_added_to(&self, tree: &Value) -> Option<&[OwnedStep]> {
         let (_, parents) = self.path.split_last()?;
-        let mapping = self.value_at(tree, parents.len())?.as_object()?;
-        let is_new = self.value_at(tree, self.path.len()).is_none();
+        let mapping = tree::value_at(tree, parents)?.as_object()?;
+        let is_new = tree::value_at(tree, &self.path).is_none();
         let is_set = matches!(self.action, Action::Set(_));
         (is_set && is_new && !mapping.is_empty()).then_some(parents)
     }
@@ -183,54 +158,43 @@ impl Patch {
     /// Whether the patch replaces one scalar with another.
     pub(crate) fn is_exchange(&self, tree: &Value) -> bool {
         let is_scalar = |value: &Value| !value.is_object() && !value.is_array();
-        let old = self.value_at(tree, self.path.len());
+        let old = tree::value_at(tree, &self.path);
         matches!(&self.action, Action::Set(new) if is_scalar(new)) && old.is_some_and(is_scalar)
     }
 }
 
-/// Moves a field within a tree.
-fn move_in(document: &mut Value, from: &[OwnedStep], to: &[OwnedStep]) -> Result<(), NotEdited> {
-    let (last, parents) = from.split_last().ok_or(NotEdited)?;
-    let mut parent = &mut *document;
-    for step in parents {
-        parent = match step {
-            OwnedStep::Key(key) => parent.get_mut(key),
-            OwnedStep::Index(index) => parent.get_mut(*index),
-        }
-        .ok_or(NotEdited)?;
+/// Takes a field out of its mapping.
+fn taken(document: &mut Value, path: &[OwnedStep]) -> Result<Value, NotEdited> {
+    let (last, parents) = path.split_last().ok_or(NotEdited)?;
+    match (place_of(document, parents)?, last) {
+        (Value::Object(map), OwnedStep::Key(key)) => map.remove(key).ok_or(NotEdited),
+        _ => Err(NotEdited),
     }
-    let value = match last {
-        OwnedStep::Key(key) => parent.as_object_mut().and_then(|map| map.remove(key)),
-        OwnedStep::Index(_) => None,
-    };
-    let mut place = document;
-    for step in to {
-        place = child_to_be(place, step)?;
-    }
-    match (place, value.ok_or(NotEdited)?) {
-        (place @ Value::Null, value) => *place = value,
-        (Value::Object(map), Value::Object(more)) => {
-            for (key, value) in more {
-                if map.insert(key, value).is_some() {
-                    return Err(NotEdited);
-                }
-            }
-        }
-        _ => return Err(NotEdited),
-    }
-    Ok(())
 }
 
-/// The existing child, or in a mapping a new one that is null.
-fn child_to_be<'a>(value: &'a mut Value, step: &OwnedStep) -> Result<&'a mut Value, NotEdited> {
-    match step {
-        OwnedStep::Key(key) => {
-            if value.is_null() {
-                *value = Value::Object(Map::new());
+/// Adds fields to a mapping that has none of them.
+fn add(
+    mapping: &mut Value,
+    fields: impl IntoIterator<Item = (String, Value)>,
+) -> Result<(), NotEdited> {
+    let map = mapping.as_object_mut().ok_or(NotEdited)?;
+    let is_new = |(key, value)| map.insert(key, value).is_none();
+    if fields.into_iter().all(is_new) { Ok(()) } else { Err(NotEdited) }
+}
+
+/// The value at the end of a path. Missing mappings around it are created, and a missing field is null.
+fn place_of<'a>(mut value: &'a mut Value, path: &[OwnedStep]) -> Result<&'a mut Value, NotEdited> {
+    for step in path {
+        value = match step {
+            OwnedStep::Key(key) => {
+                if value.is_null() {
+                    *value = Value::Object(Map::new());
+                }
+                let map = value.as_object_mut().ok_or(NotEdited)?;
+                map.entry(key.as_str()).or_insert(Value::Null)
             }
-            let map = value.as_object_mut().ok_or(NotEdited)?;
-            Ok(map.entry(key.as_str()).or_insert(Value::Null))
-        }
-        OwnedStep::Index(index) => value.get_mut(index).ok_or(NotEdited),
+            OwnedStep::Index(index) => value.get_mut(index).ok_or(NotEdited)?,
+        };
     }
+    Ok(value)
 }

@@ -57,28 +57,15 @@ impl Move<'_> {
     /// Replaces the key with other keys in the same place.
     fn renamed(&self, keys: &[OwnedStep]) -> Result<Vec<TextEdit>, NotEdited> {
         let layout = self.layout;
-        let (last, outer) = keys.split_last().ok_or(NotEdited)?;
-        let mut new = Zeroizing::new(String::new());
-        match self.layout.style_of(self.parent()?)? {
+        let style = layout.style_of(self.parent()?)?;
+        let range = match style {
             MappingStyle::Block(_) => {
-                let FieldLines { above, key, end, indent } = self.lines()?;
-                let inner = self.push_keys(&mut new, outer, indent)?;
-                push_indent(&mut new, inner);
-                new.push_str(&self.last_key(&key, last)?);
-                let rest = shifted(&layout.text[key.end..end], indent, inner)?;
-                Ok(vec![edit(above.end..end, &[&new, &rest])])
+                let FieldLines { above, end, .. } = self.lines()?;
+                above.end..end
             }
-            MappingStyle::Flow => {
-                let key = layout.key_of(self.from)?;
-                let end = layout.end_of(self.from)?;
-                for step in outer {
-                    new.extend([&quoted(step)?, ": {"]);
-                }
-                new.push_str(&self.last_key(&key, last)?);
-                let braces = "}".repeat(outer.len());
-                Ok(vec![edit(key, &[&new]), edit(end..end, &[&braces])])
-            }
-        }
+            MappingStyle::Flow => layout.key_of(self.from)?.start..layout.end_of(self.from)?,
+        };
+        Ok(vec![edit(range, &[&self.written(keys, style, "")?])])
     }
 
     /// Moves the field to the end of another mapping, below new keys if `missing` has more than one.
@@ -87,21 +74,11 @@ impl Move<'_> {
         mapping: &[OwnedStep],
         missing: &[OwnedStep],
     ) -> Result<Vec<TextEdit>, NotEdited> {
-        let (last, outer) = missing.split_last().ok_or(NotEdited)?;
-        let mut new = Zeroizing::new(String::new());
-        match self.layout.style_of(mapping)? {
-            MappingStyle::Block(indent) => {
-                let inner = self.push_keys(&mut new, outer, indent)?;
-                new.push_str(&self.as_lines(last, inner)?);
-            }
-            MappingStyle::Flow => {
-                for step in outer {
-                    new.extend([&quoted(step)?, ": {"]);
-                }
-                new.push_str(&self.as_flow(last)?);
-                new.extend(std::iter::repeat_n("}", outer.len()));
-            }
-        }
+        let comments = match self.layout.style_of(self.parent()?)? {
+            MappingStyle::Block(_) => &self.layout.text[self.lines()?.above],
+            MappingStyle::Flow => "",
+        };
+        let new = self.written(missing, self.layout.style_of(mapping)?, comments)?;
         Ok(vec![self.cut()?, self.paste(mapping, &new)?])
     }
 
@@ -109,13 +86,11 @@ impl Move<'_> {
     fn merged(&self, mapping: &[OwnedStep]) -> Result<Vec<TextEdit>, NotEdited> {
         let layout = self.layout;
         let value = self.value()?;
-        let (true, Some(others)) = (value.is_object(), layout.value_at(mapping)) else {
-            return Err(NotEdited);
-        };
-        if others.as_object().is_none_or(Map::is_empty) {
+        let others = layout.value_at(mapping).and_then(Value::as_object);
+        if !value.is_object() || others.is_none_or(Map::is_empty) {
             return Err(NotEdited);
         }
-        let range = layout.range_of(self.from)?.ok_or(NotEdited)?;
+        let range = layout.range_of(self.from)?;
         let new = match (layout.style_of(mapping)?, layout.style_of(self.from)?) {
             (MappingStyle::Block(indent), MappingStyle::Block(old)) => {
                 let FieldLines { above, key, end, indent: old_key } = self.lines()?;
@@ -134,14 +109,17 @@ impl Move<'_> {
                 let (end, _) = layout.end_inside(&range)?;
                 Zeroizing::new(layout.text[range.start + 1..end].trim_start().to_owned())
             }
-            (MappingStyle::Flow, MappingStyle::Block(_)) => inside_of(value),
+            (MappingStyle::Flow, MappingStyle::Block(_)) => {
+                let braces = Zeroizing::new(value.to_string());
+                Zeroizing::new(braces[1..braces.len() - 1].to_owned())
+            }
         };
         Ok(vec![self.cut()?, self.paste(mapping, &new)?])
     }
 
     fn paste(&self, mapping: &[OwnedStep], new: &str) -> Result<TextEdit, NotEdited> {
         let layout = self.layout;
-        let range = layout.range_of(mapping)?.ok_or(NotEdited)?;
+        let range = layout.range_of(mapping)?;
         match layout.style_of(mapping)? {
             MappingStyle::Block(indent) => {
                 let at = self.end_below(layout.end_of(mapping)?, indent);
@@ -160,7 +138,7 @@ impl Move<'_> {
         if layout.value_at(parent).and_then(Value::as_object).is_none_or(|map| map.len() == 1) {
             return Err(NotEdited);
         }
-        let range = layout.range_of(parent)?.ok_or(NotEdited)?;
+        let range = layout.range_of(parent)?;
         match layout.style_of(parent)? {
             MappingStyle::Block(_) => {
                 let FieldLines { above, end, .. } = self.lines()?;
@@ -174,48 +152,55 @@ impl Move<'_> {
         }
     }
 
-    /// The field as lines in block style with this indent, without the last line break.
-    fn as_lines(&self, name: &OwnedStep, indent: usize) -> Result<Zeroizing<String>, NotEdited> {
+    /// The field as it is written in a mapping of this style, below all `keys` but the last, which is its own. In block
+    /// style these are lines, with comments above the field and without the last line break.
+    fn written(
+        &self,
+        keys: &[OwnedStep],
+        style: MappingStyle,
+        comments: &str,
+    ) -> Result<Zeroizing<String>, NotEdited> {
         let layout = self.layout;
-        match self.layout.style_of(self.parent()?)? {
-            MappingStyle::Block(_) => {
-                let FieldLines { above, key, end, indent: old } = self.lines()?;
-                let mut lines = shifted_lines(&layout.text[above], old, indent)?;
-                push_indent(&mut lines, indent);
-                lines.push_str(&self.last_key(&key, name)?);
-                lines.push_str(&shifted(&layout.text[key.end..end], old, indent)?);
-                Ok(lines)
-            }
-            MappingStyle::Flow => {
-                let key = layout.key_of(self.from)?;
-                let end = layout.end_of(self.from)?;
-                let mut lines = Zeroizing::new(String::new());
-                push_indent(&mut lines, indent);
-                let value = &layout.text[layout.colon_of(&key)?..end];
-                lines.extend([&self.last_key(&key, name)?, ":"]);
-                if !value.starts_with([' ', '\r', '\n']) {
-                    lines.push(' ');
-                }
-                lines.push_str(&shifted(value, 0, indent)?);
-                Ok(lines)
-            }
-        }
-    }
-
-    /// The field as it is written in braces.
-    fn as_flow(&self, name: &OwnedStep) -> Result<Zeroizing<String>, NotEdited> {
-        let layout = self.layout;
+        let (last, outer) = keys.split_last().ok_or(NotEdited)?;
         let key = layout.key_of(self.from)?;
         let mut new = Zeroizing::new(String::new());
-        match self.layout.style_of(self.parent()?)? {
-            MappingStyle::Block(_) => {
-                new.extend([quoted(name)?.as_str(), ": "]);
-                new.push_str(&Zeroizing::new(self.value()?.to_string()));
+        match (style, layout.style_of(self.parent()?)?) {
+            (MappingStyle::Block(indent), old) => {
+                let unit = self.unit();
+                for (depth, step) in outer.iter().enumerate() {
+                    push_indent(&mut new, indent + depth * unit);
+                    new.extend([&spelled(step)?, ":", layout.line_break()]);
+                }
+                let indent = indent + outer.len() * unit;
+                let (old, end) = match old {
+                    MappingStyle::Block(old) => (old, self.lines()?.end),
+                    MappingStyle::Flow => (0, layout.end_of(self.from)?),
+                };
+                new.push_str(&shifted_lines(comments, old, indent)?);
+                push_indent(&mut new, indent);
+                let colon = layout.colon_of(&key)?;
+                new.extend([&self.last_key(&key, last)?, &layout.text[key.end..colon]]);
+                let value = &layout.text[colon..end];
+                if !value.is_empty() && !value.starts_with([' ', '\t', '\r', '\n']) {
+                    new.push(' ');
+                }
+                new.push_str(&shifted(value, old, indent)?);
             }
-            MappingStyle::Flow => {
-                let end = layout.end_of(self.from)?;
-                new.push_str(&self.last_key(&key, name)?);
-                new.push_str(&layout.text[key.end..end]);
+            (MappingStyle::Flow, old) => {
+                for step in outer {
+                    new.extend([&quoted(step)?, ": {"]);
+                }
+                match old {
+                    MappingStyle::Block(_) => {
+                        new.extend([&quoted(last)?, ": "]);
+                        new.push_str(&Zeroizing::new(self.value()?.to_string()));
+                    }
+                    MappingStyle::Flow => {
+                        new.push_str(&self.last_key(&key, last)?);
+                        new.push_str(&layout.text[key.end..layout.end_of(self.from)?]);
+                    }
+                }
+                new.extend(std::iter::repeat_n("}", outer.len()));
             }
         }
         Ok(new)
@@ -232,8 +217,7 @@ impl Move<'_> {
         }
         // Comments before the first key are about the document.
         let parent = self.parent()?;
-        let is_first = parent.is_empty()
-            && layout.range_of(parent)?.is_some_and(|range| range.start == key.start);
+        let is_first = parent.is_empty() && layout.range_of(parent)?.start == key.start;
         let mut start = line_start;
         while start > 0 && !is_first {
             let above = layout.line_start(start - 1);
@@ -268,21 +252,6 @@ impl Move<'_> {
             next = layout.next_line(next);
         }
         end
-    }
-
-    /// Writes keys, each on a line below the one before. Returns the indent of the next line.
-    fn push_keys(
-        &self,
-        new: &mut String,
-        keys: &[OwnedStep],
-        indent: usize,
-    ) -> Result<usize, NotEdited> {
-        let unit = self.unit();
-        for (depth, step) in keys.iter().enumerate() {
-            push_indent(new, indent + depth * unit);
-            new.extend([&spelled(step)?, ":", self.layout.line_break()]);
-        }
-        Ok(indent + keys.len() * unit)
     }
 
     /// The width of one indentation level in the document.
@@ -320,12 +289,6 @@ fn quoted(step: &OwnedStep) -> Result<String, NotEdited> {
 fn spelled(step: &OwnedStep) -> Result<String, NotEdited> {
     let key = key_text(step)?;
     if write::is_plain(key) { Ok(key.to_owned()) } else { quoted(step) }
-}
-
-/// The keys and values of a mapping as they are written in braces.
-fn inside_of(value: &Value) -> Zeroizing<String> {
-    let text = Zeroizing::new(value.to_string());
-    Zeroizing::new(text[1..text.len() - 1].to_owned())
 }
 
 fn push_indent(text: &mut String, indent: usize) {

@@ -96,6 +96,14 @@ impl From<Step<'_>> for OwnedStep {
     }
 }
 
+/// The value at the end of a path.
+pub(crate) fn value_at<'a>(tree: &'a Value, path: &[OwnedStep]) -> Option<&'a Value> {
+    path.iter().try_fold(tree, |value, step| match step {
+        OwnedStep::Key(key) => value.get(key),
+        OwnedStep::Index(index) => value.get(index),
+    })
+}
+
 /// A path as people write it: `spec.template.metadata.labels.team`, `items[2]`.
 pub fn path_text(path: &[Step<'_>]) -> String {
     let mut text = String::new();
