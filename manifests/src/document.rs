@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::comment::Comment;
 use crate::outline::{NodePlace, Outline};
 use crate::position::Position;
 use crate::tree::{Step, Tree};
@@ -35,30 +34,48 @@ impl Source {
     }
 }
 
+/// One comment, on one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Comment {
+    /// The line of the file, counted from 1.
+    pub line: usize,
+    /// From its `#` on, without blanks at its end.
+    pub text: String,
+    /// Where its `#` is in the text of its document, in bytes.
+    pub(crate) offset: usize,
+}
+
+impl Comment {
+    /// The part of the document's text that belongs only to the comment: it and the blanks before it, or its whole
+    /// line.
+    pub(crate) fn lines_in(&self, text: &str) -> Range<usize> {
+        let end = self.offset + self.text.len();
+        let before = text[..self.offset].trim_end_matches([' ', '\t']);
+        if before.is_empty() || before.ends_with('\n') {
+            let next = text[end..].find('\n').map_or(text.len(), |newline| end + newline + 1);
+            before.len()..next
+        } else {
+            before.len()..end
+        }
+    }
+}
+
 /// One document of a file.
 pub struct Document {
-    source: Arc<Source>,
-    range: Range<usize>,
-    is_json: bool,
+    pub(crate) source: Arc<Source>,
+    /// The part of the whole text that is this document.
+    pub(crate) range: Range<usize>,
+    pub(crate) is_json: bool,
     /// Counted from 1, without empty documents.
-    number: usize,
+    pub(crate) number: usize,
     /// Where its content begins, after the marker and the comments before it.
-    content: usize,
-    tree: Tree,
+    pub(crate) content: usize,
+    pub(crate) tree: Tree,
     /// Built when a place is first needed.
-    outline: OnceLock<Outline>,
+    pub(crate) outline: OnceLock<Outline>,
 }
 
 impl Document {
-    pub(crate) fn new(
-        source: Arc<Source>,
-        range: Range<usize>,
-        (number, content, is_json): (usize, usize, bool),
-        tree: Tree,
-    ) -> Self {
-        Self { source, range, is_json, number, content, tree, outline: OnceLock::new() }
-    }
-
     /// The tree of values.
     pub fn value(&self) -> &Value {
         self.tree.value()
@@ -84,11 +101,6 @@ impl Document {
         self.source.line_of(self.content).0
     }
 
-    /// The number of lines of the file before its own part.
-    pub(crate) fn lines_before(&self) -> usize {
-        self.source.line_of(self.range.start).0 - 1
-    }
-
     /// Its comments, in order. JSON has none.
     pub fn comments(&self) -> Vec<Comment> {
         if self.is_json {
@@ -101,15 +113,6 @@ impl Document {
             offset: range.start,
         };
         self.outline().comments(text).into_iter().map(comment).collect()
-    }
-
-    pub(crate) fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// The part of the whole text that is this document.
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.range.clone()
     }
 
     /// Where its values are.
@@ -128,13 +131,12 @@ impl Document {
         // The beginning of the document is known without an outline.
         let innermost = if path.is_empty() { None } else { self.outline().innermost(path) };
         let start = match innermost {
-            Some((place, depth)) if depth == path.len() => self.range.start + place.start(),
+            None | Some((_, 0)) => self.content,
             // The beginning of the value that lacks the next step.
-            Some((place, depth)) if depth > 0 && !place.value.is_empty() => {
-                self.range.start + place.value.start
+            Some((NodePlace { value, .. }, depth)) if depth < path.len() && !value.is_empty() => {
+                self.range.start + value.start
             }
-            Some((place, depth)) if depth > 0 => self.range.start + place.start(),
-            _ => self.content,
+            Some((place, _)) => self.range.start + place.start(),
         };
         self.position_at(start)
     }

@@ -10,12 +10,10 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::apply;
-use crate::comment::Comment;
-use crate::document::{Document, Source};
-use crate::input::Input;
+use crate::document::{Comment, Document, Source};
 use crate::object::{Kinds, Object};
 use crate::patch::{NotEdited, Patch};
-use crate::stream;
+use crate::stream::{self, Input};
 use crate::write;
 
 /// One file that was read and can be changed.
@@ -93,8 +91,8 @@ impl ManifestFile {
     /// The lines of each document, including the comments before it. The end is exclusive.
     pub fn lines(&self) -> Vec<Range<usize>> {
         let lines = self.documents.iter().map(|document| {
-            let range = document.range();
-            let (start, (end, _)) = (document.lines_before() + 1, self.source.line_of(range.end));
+            let range = &document.range;
+            let [start, end] = [range.start, range.end].map(|offset| self.source.line_of(offset).0);
             start..if self.source.text[..range.end].ends_with('\n') { end } else { end + 1 }
         });
         lines.collect()
@@ -117,14 +115,13 @@ impl ManifestFile {
     ///
     /// If that is not possible: the new bytes are read again and compared with the expected documents.
     pub fn changed(&self, patches: &[Patch], added: &[Value]) -> Result<Self, NotEdited> {
-        let text = &self.source.text;
         let mut expected = Vec::with_capacity(self.documents.len());
         let mut texts = Vec::with_capacity(self.documents.len());
         for document in &self.documents {
             let patches: Vec<_> = patches.iter().filter(|patch| patch.is_for(document)).collect();
             if patches.is_empty() {
                 expected.push(None);
-                texts.push(Zeroizing::new(text[document.range()].to_owned()));
+                texts.push(Zeroizing::new(document.own_text().to_owned()));
             } else {
                 let (text, tree) = apply::patched(document, patches)?;
                 expected.push(Some(tree));
@@ -187,9 +184,9 @@ impl ManifestFile {
         self.with_mark(len, |bytes| {
             let mut end = 0;
             for (old, new) in self.documents.iter().zip(documents) {
-                bytes.extend(&text.as_bytes()[end..old.range().start]);
+                bytes.extend(&text.as_bytes()[end..old.range.start]);
                 bytes.extend(new.as_bytes());
-                end = old.range().end;
+                end = old.range.end;
             }
             bytes.extend(&text.as_bytes()[end..]);
         })

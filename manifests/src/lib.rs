@@ -6,11 +6,9 @@
 //! column. Messages are fixed phrases of this crate, never the parser's, because those can quote the input.
 
 mod apply;
-mod comment;
 mod document;
 mod edit;
 mod file;
-mod input;
 mod layout;
 mod object;
 mod outline;
@@ -24,12 +22,11 @@ mod tree;
 mod values;
 mod write;
 
-pub use comment::Comment;
-pub use document::Document;
+pub use document::{Comment, Document};
 pub use file::{ManifestFile, parse_count};
-pub use input::{Input, MAX_FILE_BYTES};
 pub use object::{Kinds, Mark, Object};
 pub use patch::{NotEdited, Patch};
 pub use position::{MistakeAt, Position};
+pub use stream::{Input, MAX_FILE_BYTES};
 pub use tree::{OwnedStep, Step, Tree, path_text};
 pub use write::{to_readable_yaml, to_yaml};

@@ -127,7 +127,7 @@ impl<'a> Object<'a> {
 
     /// The last key of `path` that exists.
     pub fn mark(&self, path: &[Step<'_>]) -> Option<Mark> {
-        let source = self.document.source();
+        let source = &self.document.source;
         (1..=path.len()).rev().find_map(|depth| {
             let key = self.document.key_at(&self.steps_of(&path[..depth]))?;
             let (line, line_start) = source.line_of(key.start);

@@ -11,7 +11,7 @@ use crate::position::ReadError;
 use crate::tree::Step;
 
 /// How deep collections may nest. The libraries that read values refuse deeper nesting.
-const MAX_DEPTH: usize = 127;
+pub(crate) const MAX_DEPTH: usize = 127;
 
 /// The longest key, in characters. YAML's own limit is 1,024, which JSON does not have.
 const MAX_KEY_CHARACTERS: usize = 128 * 1024;

@@ -3,8 +3,8 @@
 use zeroize::Zeroizing;
 
 use crate::file::ManifestFile;
-use crate::input::Input;
 use crate::object::Kinds;
+use crate::stream::Input;
 
 pub(crate) const KINDS: Kinds = Kinds { lists: &[("v1", "List")], own_group: "bulla.dev" };
 

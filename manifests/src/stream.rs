@@ -1,19 +1,30 @@
 //! From the bytes of a file to its documents.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, bail};
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use crate::document::{Document, Source};
-use crate::input::{Input, MAX_FILE_BYTES};
 use crate::position::{MistakeAt, Position, ReadError};
 use crate::values;
 
+/// The largest file that is read, in bytes.
+pub const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
+
 /// The most documents in a file.
 const MAX_DOCUMENTS: usize = 20_000;
+
+/// The bytes of a file, and its name for messages.
+#[derive(Clone)]
+pub struct Input {
+    /// A path, or a name in place of one, such as `<stdin>`.
+    pub name: String,
+    /// The whole content.
+    pub bytes: Zeroizing<Vec<u8>>,
+}
 
 /// A part of a text that holds one YAML document, or one or more JSON documents.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,19 +39,15 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Document>> {
     let mut parts = Parts { source, documents: Vec::new() };
     for Chunk { range, content } in chunks(&source.text) {
         let Some(content) = content else { continue };
-        let rest = content..range.end;
-        let ends = match source.text[rest.clone()].starts_with('{') {
-            true => ends_of_json(&source.text[rest]),
-            false => None,
-        };
-        let Some(ends) = ends else {
+        let rest = &source.text[content..range.end];
+        let Some(ends) = ends_of_json(rest) else {
             parts.push(range, content, false)?;
             continue;
         };
         let mut start = content;
         for end in ends {
             let end = content + end;
-            start += source.text[start..end].len() - source.text[start..end].trim_start().len();
+            start = end - source.text[start..end].trim_start().len();
             parts.push(start..end, start, true)?;
             start = end;
         }
@@ -53,6 +60,9 @@ pub(crate) fn parse(source: &Arc<Source>) -> Result<Vec<Document>> {
 
 /// Where the documents of a JSON text end, or `None` if it is not JSON. It may then be YAML in flow style.
 fn ends_of_json(text: &str) -> Option<Vec<usize>> {
+    if !text.starts_with('{') {
+        return None;
+    }
     let mut ends = Vec::new();
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     while let Some(document) = stream.next() {
@@ -77,8 +87,8 @@ impl Parts<'_> {
         let read = if is_json { values::parse_json } else { values::parse_yaml };
         let tree = read(&self.source.text[range.clone()])
             .map_err(|error| self.mistake(&error, number, range.start, content))?;
-        let source = self.source.clone();
-        self.documents.push(Document::new(source, range, (number, content, is_json), tree));
+        let (source, outline) = (self.source.clone(), OnceLock::new());
+        self.documents.push(Document { source, range, is_json, number, content, tree, outline });
         Ok(())
     }
 

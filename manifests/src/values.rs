@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::outline;
+use crate::outline::{self, MAX_DEPTH};
 use crate::position::ReadError;
 use crate::tree::Tree;
 
@@ -20,9 +20,6 @@ const SPARE_BYTES: usize = 48 * 1024 * 1024;
 /// The memory counted for a value without its text, and the extra memory for a mapping: a node of its tree.
 const NODE_BYTES: usize = 32;
 const MAPPING_BYTES: usize = 640;
-
-/// How deep brackets may nest. The YAML library has a limit too, but its time grows with the square of the depth.
-const MAX_DEPTH: usize = 127;
 
 /// Whether so many brackets are open at once, or so many dashes and question marks follow one another, that they may
 /// nest too deeply. Those inside texts are counted too.
@@ -48,23 +45,23 @@ pub(crate) fn parse_yaml(text: &str) -> Result<Tree, ReadError> {
             place: Some(place),
         });
     }
+    // The YAML library has a limit too, but its time grows with the square of the depth.
     if may_be_deep(text) {
         outline::refuse_depth(text)?;
     }
     let reader = ValueReader::for_text(text);
-    reader.seed().deserialize(yaml_serde::Deserializer::from_str(text)).map(Tree::new).map_err(
-        |error| ReadError {
-            what: reader.complaint.take().unwrap_or_else(|| yaml_complaint(&error, text)),
-            place: error.location().map(|location| (location.line(), location.column())),
-        },
-    )
+    let value = ValueSeed(&reader).deserialize(yaml_serde::Deserializer::from_str(text));
+    value.map(Tree::new).map_err(|error| ReadError {
+        what: reader.complaint.take().unwrap_or_else(|| yaml_complaint(&error, text)),
+        place: error.location().map(|location| (location.line(), location.column())),
+    })
 }
 
 /// Reads one JSON document.
 pub(crate) fn parse_json(text: &str) -> Result<Tree, ReadError> {
     let reader = ValueReader::for_text(text);
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    reader.seed().deserialize(&mut deserializer).map(Tree::new).map_err(|error| ReadError {
+    ValueSeed(&reader).deserialize(&mut deserializer).map(Tree::new).map_err(|error| ReadError {
         what: reader.complaint.take().unwrap_or("not valid JSON"),
         place: (error.line() > 0).then(|| (error.line(), error.column())),
     })
@@ -128,10 +125,6 @@ impl ValueReader {
         Self { bytes_left: Cell::new(SPARE_BYTES + 8 * text.len()), complaint: Cell::new(None) }
     }
 
-    fn seed(&self) -> ValueSeed<'_> {
-        ValueSeed(self)
-    }
-
     /// An error whose own text is dropped; only `complaint` leaves this file.
     fn refuse<E: de::Error>(&self, complaint: &'static str) -> E {
         self.complaint.set(Some(complaint));
@@ -139,16 +132,12 @@ impl ValueReader {
     }
 
     fn spend<E: de::Error>(&self, bytes: usize) -> Result<(), E> {
-        match self.bytes_left.get().checked_sub(bytes + NODE_BYTES) {
-            Some(left) => {
-                self.bytes_left.set(left);
-                Ok(())
-            }
-            None => {
-                Err(self
-                    .refuse("too many values for one document, or aliases that expand to too much"))
-            }
-        }
+        let Some(left) = self.bytes_left.get().checked_sub(bytes + NODE_BYTES) else {
+            let what = "too many values for one document, or aliases that expand to too much";
+            return Err(self.refuse(what));
+        };
+        self.bytes_left.set(left);
+        Ok(())
     }
 }
 
@@ -271,9 +260,9 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<String, E> {
         self.reader.spend(key.len())?;
-        match self.earlier.contains_key(key) {
-            true => Err(self.reader.refuse("duplicate key")),
-            false => Ok(key.to_owned()),
+        if self.earlier.contains_key(key) {
+            return Err(self.reader.refuse("duplicate key"));
         }
+        Ok(key.to_owned())
     }
 }

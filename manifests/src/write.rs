@@ -18,26 +18,31 @@ enum LineStyle {
 
 /// Documents with `---` between them.
 pub fn to_yaml<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Zeroizing<Vec<u8>> {
-    let documents: Vec<&Value> = documents.into_iter().collect();
-    // Reserves everything at once, so that the buffer does not grow and leave copies behind.
-    let capacity = documents.iter().map(|document| 8 + reserve(document, 0)).sum();
-    let mut yaml = Zeroizing::new(String::with_capacity(capacity));
-    for (index, document) in documents.into_iter().enumerate() {
-        if index > 0 {
-            yaml.push_str("---\n");
-        }
-        write_value(&mut yaml, document, 0, LineStyle::Escaped);
-    }
-    debug_assert!(yaml.len() <= capacity, "a buffer that grows leaves a copy behind");
+    let mut yaml = parted(documents, "---\n", LineStyle::Escaped);
     Zeroizing::new(std::mem::take(&mut *yaml).into_bytes())
 }
 
 /// The parts of one document, one below the other, for people: texts with several lines are written unchanged.
 pub fn to_readable_yaml<'a>(parts: impl IntoIterator<Item = &'a Value>) -> Zeroizing<String> {
+    parted(parts, "", LineStyle::Literal)
+}
+
+/// The parts with `separator` between them.
+fn parted<'a>(
+    parts: impl IntoIterator<Item = &'a Value>,
+    separator: &str,
+    lines: LineStyle,
+) -> Zeroizing<String> {
     let parts: Vec<&Value> = parts.into_iter().collect();
-    let capacity = parts.iter().map(|part| reserve(part, 0)).sum();
+    // Reserves everything at once, so that the buffer does not grow and leave copies behind.
+    let capacity = parts.iter().map(|part| separator.len() + reserve(part, 0)).sum();
     let mut yaml = Zeroizing::new(String::with_capacity(capacity));
-    parts.iter().for_each(|part| write_value(&mut yaml, part, 0, LineStyle::Literal));
+    for (index, part) in parts.into_iter().enumerate() {
+        if index > 0 {
+            yaml.push_str(separator);
+        }
+        write_value(&mut yaml, part, 0, lines);
+    }
     debug_assert!(yaml.len() <= capacity, "a buffer that grows leaves a copy behind");
     yaml
 }
@@ -110,10 +115,9 @@ fn write_entry(yaml: &mut String, (key, value): (&String, &Value), depth: usize,
 
 /// Writes the value after the dash of an item. A mapping begins on the same line.
 fn write_item(yaml: &mut String, value: &Value, depth: usize, lines: LineStyle) {
-    let Value::Object(map) = value else { return write_value(yaml, value, depth + 1, lines) };
-    if map.is_empty() {
+    let Some(map) = value.as_object().filter(|map| !map.is_empty()) else {
         return write_value(yaml, value, depth + 1, lines);
-    }
+    };
     for (number, entry) in map.iter().enumerate() {
         match number {
             0 => yaml.push(' '),
