@@ -107,12 +107,12 @@ impl Document {
             return Vec::new();
         }
         let text = self.own_text();
-        let comment = |range: Range<usize>| Comment {
+        let comment = |range: &Range<usize>| Comment {
             line: self.source.line_of(self.range.start + range.start).0,
             text: text[range.clone()].trim_end().to_owned(),
             offset: range.start,
         };
-        self.outline().comments(text).into_iter().map(comment).collect()
+        self.outline().comments.iter().map(comment).collect()
     }
 
     /// Where its values are.

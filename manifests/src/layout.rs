@@ -1,6 +1,5 @@
 //! Where the fields of a document are in its text, and how they are written there.
 
-use std::cell::OnceCell;
 use std::ops::Range;
 
 use serde_json::Value;
@@ -37,15 +36,13 @@ pub(crate) struct Layout<'a> {
     pub(crate) tree: &'a Value,
     outline: &'a Outline,
     line_starts: Vec<usize>,
-    /// Where comments begin. Filled when first needed.
-    comments: OnceCell<Vec<usize>>,
 }
 
 impl<'a> Layout<'a> {
     pub(crate) fn new(text: &'a str, outline: &'a Outline, tree: &'a Value) -> Self {
         let line_starts = text.match_indices('\n').map(|(newline, _)| newline + 1);
         let line_starts = std::iter::once(0).chain(line_starts).collect();
-        Self { text, tree, outline, line_starts, comments: OnceCell::new() }
+        Self { text, tree, outline, line_starts }
     }
 
     pub(crate) fn value_at(&self, path: &[OwnedStep]) -> Option<&'a Value> {
@@ -90,10 +87,7 @@ impl<'a> Layout<'a> {
 
     /// Whether a comment begins here.
     pub(crate) fn is_comment(&self, offset: usize) -> bool {
-        let comments = self.comments.get_or_init(|| {
-            self.outline.comments(self.text).into_iter().map(|comment| comment.start).collect()
-        });
-        comments.binary_search(&offset).is_ok()
+        self.outline.comments.binary_search_by_key(&offset, |comment| comment.start).is_ok()
     }
 
     /// The offset after the last key of a mapping in braces or the last item of a list in brackets, and the separator

@@ -17,13 +17,12 @@ pub(crate) const MAX_DEPTH: usize = 127;
 const MAX_KEY_CHARACTERS: usize = 128 * 1024;
 
 fn options() -> Options {
-    let mut options = granit_parser::options! {
+    granit_parser::options! {
         simple_key_max_lookahead: MAX_KEY_CHARACTERS,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
-    };
-    options.set_emit_comments(false);
-    options
+        max_buffered_comment_events: usize::MAX,
+    }
 }
 
 /// Refuses a text whose collections nest too deeply. The text need not be valid.
@@ -42,6 +41,8 @@ pub(crate) fn refuse_depth(text: &str) -> Result<(), ReadError> {
 #[derive(Default)]
 pub(crate) struct Outline {
     nodes: Vec<Node>,
+    /// The comments, each from its `#` to the end of its line.
+    pub(crate) comments: Vec<Range<usize>>,
     hasher: RandomState,
     /// From a collection and a step to the child. Built when a place is first needed.
     children: OnceLock<HashMap<(u32, u64), u32>>,
@@ -121,39 +122,6 @@ impl Outline {
         Some((self.place(node)?, path.len()))
     }
 
-    /// The comments of the text that it describes, each from its `#` to the end of its line.
-    pub(crate) fn comments(&self, text: &str) -> Vec<Range<usize>> {
-        let mut comments = Vec::new();
-        if self.nodes.is_empty() || !text.contains('#') {
-            return comments;
-        }
-        let scalars = self.nodes.iter().filter(|node| node.style == NodeStyle::Scalar);
-        let mut written: Vec<_> = scalars.map(|node| wide(&node.value)).collect();
-        written.extend(self.nodes.iter().map(|node| wide(&node.key)));
-        written.sort_unstable_by_key(|range| range.start);
-        let mut written = written.into_iter().filter(|range| !range.is_empty()).peekable();
-        let mut end = 0;
-        for (hash, _) in text.match_indices('#') {
-            let begins = text[..hash].chars().next_back().is_none_or(char::is_whitespace);
-            if hash < end || !begins {
-                continue;
-            }
-            while written.next_if(|range| range.end <= hash).is_some() {}
-            let is_in_text = written.peek().is_some_and(|range| {
-                // A comment may follow the bar of a text on lines of its own.
-                let has_header = text[range.start..].starts_with(['|', '>']);
-                let is_header =
-                    has_header && !text[range.start..hash.max(range.start)].contains('\n');
-                range.contains(&hash) && !is_header
-            });
-            if !is_in_text {
-                end = text[hash..].find('\n').map_or(text.len(), |length| hash + length);
-                comments.push(hash..end);
-            }
-        }
-        comments
-    }
-
     fn child(&self, node: u32, step: Step<'_>) -> Option<u32> {
         let children = self.children.get_or_init(|| {
             let nodes = (0..).zip(&self.nodes).skip(1);
@@ -211,6 +179,7 @@ impl OutlineBuilder<'_> {
             Event::SequenceStart(style, ..) => self.begin(style, false, span),
             Event::MappingStart(style, ..) => self.begin(style, true, span),
             Event::SequenceEnd | Event::MappingEnd => self.end(span),
+            Event::Comment(..) => self.outline.comments.push(range_of(span)),
             _ => {}
         }
     }
