@@ -32,11 +32,7 @@ use crate::report::output::{self, Label, MessageFlags};
 pub fn main() -> ExitCode {
     keep_panics_quiet();
     core_file::forbid();
-    let result = match invocation::complete() {
-        Some(result) => result,
-        None => run(),
-    };
-    match result {
+    match invocation::complete().unwrap_or_else(run) {
         Ok(answer) => answer.into(),
         Err(failure) => failure.report(),
     }

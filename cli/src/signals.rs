@@ -48,14 +48,12 @@ impl HeldSignals {
 
     /// Does what the signal asked for, if one came.
     pub(crate) fn deliver(self) {
-        self.registrations.into_iter().for_each(|id| {
+        for id in self.registrations {
             signal_hook::low_level::unregister(id);
-        });
-        match i32::try_from(self.received.load(Ordering::SeqCst)) {
-            Ok(0) | Err(_) => {}
-            Ok(signal) => {
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-            }
+        }
+        let received = i32::try_from(self.received.load(Ordering::SeqCst));
+        if let Ok(signal @ 1..) = received {
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
     }
 }

@@ -41,11 +41,7 @@ const NO_FILES: u8 = 4;
 
 /// The command line with the name by which it was called.
 pub(crate) fn command() -> Command {
-    if called() == PLUGIN {
-        Cli::command().bin_name("kubectl bulla")
-    } else {
-        Cli::command().bin_name("bulla")
-    }
+    Cli::command().bin_name(if called() == PLUGIN { "kubectl bulla" } else { "bulla" })
 }
 
 /// Completes the command line, if a shell asks for that.

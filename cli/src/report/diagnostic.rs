@@ -69,7 +69,6 @@ impl From<Diagnostic> for Failure {
     }
 }
 
-/// A SealedSecret of a version that this tool does not know.
 pub(crate) fn unknown_version(object: &Object<'_>) -> Diagnostic {
     let place = Place::new(object, &[Step::Key("apiVersion")], None);
     let message = format!("unknown version; this bulla supports {}", bulla_crds::API_VERSION);
@@ -85,14 +84,15 @@ impl Diagnostic {
     /// The trouble with a file, at its place if the error has one.
     pub(crate) fn of(file: &str, trouble: impl Into<Failure>) -> Self {
         let failure = trouble.into();
-        if let Some(MistakeAt { position, what }) = failure.error().downcast_ref() {
-            let place = Place { position: position.clone(), object: None, key: None };
-            let message = what.clone();
-            let hint = failure.into_parts().1;
-            return Self { file: file.to_owned(), place: Some(place.into()), message, hint };
-        }
+        let mistake = failure.error().downcast_ref::<MistakeAt>().cloned();
         let (message, hint) = failure.into_parts();
-        Self { file: file.to_owned(), place: None, message, hint }
+        let (message, place) = match mistake {
+            Some(MistakeAt { position, what }) => {
+                (what, Some(Place { position, object: None, key: None }.into()))
+            }
+            None => (message, None),
+        };
+        Self { file: file.to_owned(), place, message, hint }
     }
 
     fn to_text(&self) -> String {
@@ -138,7 +138,9 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
             "a sealed value opens only in the place it was sealed for: seal it again for its new place"
         }
         ValueError::Unseal(UnsealError::NoIdentity { .. }) => {
-            return keyring.map(|keyring| format!("-i holds {}", held(keyring)));
+            let mut held: Vec<_> = keyring?.fingerprints().collect();
+            held.sort_unstable();
+            return Some(format!("-i holds {}", output::listed(held)));
         }
         ValueError::Unseal(UnsealError::Damaged) => {
             "restore the value from an earlier commit, or seal it again"
@@ -178,10 +180,4 @@ pub(crate) fn hint_for_sealing(error: &SealError) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-fn held(keyring: &Keyring) -> String {
-    let mut fingerprints: Vec<_> = keyring.fingerprints().collect();
-    fingerprints.sort_unstable();
-    output::list(fingerprints)
 }

@@ -4,11 +4,10 @@
 pub(crate) fn line(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character {
-            character if is_harmful(character) => {
-                escaped.extend(character.escape_unicode());
-            }
-            character => escaped.push(character),
+        if is_harmful(character) {
+            escaped.extend(character.escape_unicode());
+        } else {
+            escaped.push(character);
         }
     }
     if holds_identity(&escaped) { "(not shown: it contains an identity)".into() } else { escaped }

@@ -29,21 +29,13 @@ impl From<Answer> for ExitCode {
     }
 }
 
-/// Whether the answer is "no" or the command could not do its work. It decides the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FailureKind {
-    /// The answer is "no": exit code 1.
-    No,
-    /// It could not be done: exit code 2.
-    Unable,
-}
-
 /// Why a command gave up, and what its user can do.
 ///
 /// No error in here may carry plaintext, key material or input that failed to parse.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    kind: FailureKind,
+    /// It decides the exit code.
+    answer: Answer,
     error: anyhow::Error,
     hint: Option<String>,
 }
@@ -51,12 +43,12 @@ pub(crate) struct Failure {
 impl Failure {
     /// The answer is "no".
     pub(crate) fn no(error: impl Into<anyhow::Error>) -> Self {
-        Self { kind: FailureKind::No, error: error.into(), hint: None }
+        Self { answer: Answer::No, error: error.into(), hint: None }
     }
 
     /// It could not be done.
     pub(crate) fn unable(error: impl Into<anyhow::Error>) -> Self {
-        Self { kind: FailureKind::Unable, error: error.into(), hint: None }
+        Self { answer: Answer::Unable, error: error.into(), hint: None }
     }
 
     /// An identity was passed where the shell history and the process list show it.
@@ -90,7 +82,6 @@ impl Failure {
         &self.error
     }
 
-    /// The hint, if there is one.
     pub(crate) fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }
@@ -107,10 +98,7 @@ impl Failure {
         text.extend(causes.map(|cause| format!("  caused by: {}\n", escape::line(&cause))));
         text.extend(self.hint.iter().map(|hint| Label::Hint.line(hint)));
         output::stderr(&text);
-        match self.kind {
-            FailureKind::No => ExitCode::from(1),
-            FailureKind::Unable => ExitCode::from(2),
-        }
+        self.answer.into()
     }
 }
 
@@ -120,7 +108,6 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Adds a hint to an error.
 pub(crate) trait OrHint<T> {
     /// Adds what to do when it fails.
     fn or_hint(self, hint: impl fmt::Display) -> Result<T, Failure>;
