@@ -15,6 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use tokio::runtime::Runtime;
 
@@ -25,7 +26,6 @@ use crate::report::failure::Failure;
 /// How long a cluster may take to answer, credential plugins included.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long it may take to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The field manager of all writes. Flux strips managers whose name begins with `kubectl`.
@@ -35,9 +35,11 @@ const MANAGER: &str = "bulla";
 pub(crate) struct Cluster {
     runtime: Runtime,
     client: Client,
-    context: String,
-    server: String,
-    controller_namespace: String,
+    pub(crate) context: String,
+    /// The API server, as the kubeconfig names it.
+    pub(crate) server: String,
+    /// The namespace in which the controller keeps its keys.
+    pub(crate) controller_namespace: String,
 }
 
 /// Why a cluster refused a request.
@@ -78,7 +80,6 @@ impl ApiError {
 }
 
 impl Cluster {
-    /// Connects to the cluster that the flags name.
     pub(crate) fn connect(flags: &ClusterFlags) -> Result<Self, Failure> {
         let (kubeconfig, context) = kubeconfig::read(flags)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -97,21 +98,6 @@ impl Cluster {
         let (client, server) = runtime.block_on(in_time(config))?;
         let controller_namespace = flags.kubeconfig.controller_namespace.clone();
         Ok(Self { runtime, client, context, server, controller_namespace })
-    }
-
-    /// The namespace in which the controller keeps its keys.
-    pub(crate) fn controller_namespace(&self) -> &str {
-        &self.controller_namespace
-    }
-
-    /// The kubeconfig context.
-    pub(crate) fn context(&self) -> &str {
-        &self.context
-    }
-
-    /// The API server, as the kubeconfig names it.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
     }
 
     /// Waits for the answer to a request, for a limited time.
@@ -137,10 +123,7 @@ impl Cluster {
     }
 
     /// The objects of a kind in the controller's namespace.
-    fn own<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-    {
+    fn own<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
         Api::namespaced(self.client.clone(), &self.controller_namespace)
     }
 }

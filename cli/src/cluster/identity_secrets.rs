@@ -23,7 +23,6 @@ type Named<T> = Vec<(String, T)>;
 /// What became of an identity to store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreOutcome {
-    /// It was created.
     Created,
     /// It existed already.
     Already,
@@ -43,7 +42,6 @@ pub(crate) fn backups(cluster: &Cluster) -> Result<Named<Option<Vec<u8>>>, Failu
     Ok(secrets.into_iter().map(backup).collect())
 }
 
-/// The identities themselves.
 pub(crate) fn identities(
     cluster: &Cluster,
 ) -> Result<Named<Result<Identity, InvalidIdentitySecret>>, Failure> {
@@ -55,7 +53,7 @@ pub(crate) fn identities(
 /// Creates the Secret of an identity. By POST: client-side apply would repeat it in an annotation, and
 /// an existing Secret must not change.
 pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
-    let namespace = cluster.controller_namespace();
+    let namespace = &cluster.controller_namespace;
     let secret = keys::identity_secret(identity, namespace);
     let url = format!("/api/v1/namespaces/{namespace}/secrets");
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
@@ -94,7 +92,7 @@ fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failu
 fn secrets(cluster: &Cluster, type_: &str) -> Result<Vec<WipedSecret>, Failure> {
     let params = ListParams::default().fields(&format!("type={type_}"));
     let listed = cluster.ask(cluster.own::<Secret>().list(&params)).map_err(|refusal| {
-        let namespace = cluster.controller_namespace();
+        let namespace = &cluster.controller_namespace;
         refusal.of(format_args!("list Secrets in namespace {namespace}"), KEEPERS)
     })?;
     Ok(listed.items.into_iter().map(WipedSecret::new).collect())

@@ -11,6 +11,7 @@ use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 
 /// The cluster to use, as in kubectl.
 #[derive(Args)]
@@ -50,7 +51,6 @@ pub(crate) struct KubeconfigFlags {
 }
 
 impl ClustersFlags {
-    /// The flags for each cluster.
     pub(crate) fn each(&self) -> Vec<ClusterFlags> {
         let of = |context| ClusterFlags { context, kubeconfig: self.kubeconfig.clone() };
         if self.contexts.is_empty() {
@@ -73,7 +73,6 @@ pub(super) fn read(flags: &ClusterFlags) -> Result<(Kubeconfig, String), Failure
     Ok((kubeconfig, context))
 }
 
-/// The client's configuration.
 pub(super) async fn config(
     kubeconfig: Kubeconfig,
     flags: &ClusterFlags,
@@ -100,7 +99,9 @@ fn contexts() -> ArgValueCandidates {
 fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
     let given = flags.kubeconfig.kubeconfig.as_ref().filter(|paths| !paths.is_empty());
     let paths: Vec<PathBuf> = match given {
-        Some(paths) => paths_of(paths),
+        Some(list) => {
+            std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
+        }
         None => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
     };
     let is_list = paths.len() > 1;
@@ -113,9 +114,8 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
             {
                 if is_list {
                     continue;
-                } else {
-                    Err(anyhow!("kubeconfig {name} does not exist"))
                 }
+                Err(anyhow!("kubeconfig {name} does not exist"))
             }
             Err(KubeconfigError::ReadConfig(error, _)) => {
                 Err(anyhow!(error).context(format!("cannot read kubeconfig {name}")))
@@ -133,18 +133,13 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
     merged.ok_or_else(|| anyhow!("no kubeconfig found")).or_hint("pass one with --kubeconfig")
 }
 
-fn paths_of(list: &OsString) -> Vec<PathBuf> {
-    std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
-}
-
 /// A key from an unverified connection could be anyone's.
 fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure> {
     let context = kubeconfig.contexts.iter().find(|context| context.name == name);
     let Some(context) = context.and_then(|context| context.context.as_ref()) else {
-        let names: Vec<_> =
-            kubeconfig.contexts.iter().map(|context| context.name.as_str()).collect();
+        let names = output::listed(kubeconfig.contexts.iter().map(|context| &context.name));
         return Err(anyhow!("the kubeconfig has no context {name}"))
-            .or_hint(format!("it has: {}", names.join(", ")));
+            .or_hint(format!("it has: {names}"));
     };
     let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster);
     let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) else {

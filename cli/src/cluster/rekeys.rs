@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -23,7 +24,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The wait before the first read, and the longest wait between two reads.
 const DELAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
-/// How many requests run at once.
 const AT_ONCE: usize = 8;
 
 /// The most base64 that the headers of one Rekey may have: far below the API server's limit, answer included.
@@ -65,23 +65,15 @@ impl HeaderRequest {
                 part.insert(key.clone(), header);
             }
         }
-        parts.into_iter().map(|headers| self.rekey(headers)).collect()
+        let rekey = |headers| {
+            let spec = RekeySpec { sealed_secret: self.sealed_secret.clone(), headers };
+            let mut rekey = Rekey::new("", spec);
+            rekey.metadata.name = None;
+            rekey.metadata.generate_name = Some("bulla-".into());
+            rekey
+        };
+        parts.into_iter().map(rekey).collect()
     }
-
-    fn rekey(&self, headers: BTreeMap<String, String>) -> Rekey {
-        let spec = RekeySpec { sealed_secret: self.sealed_secret.clone(), headers };
-        let mut rekey = Rekey::new("", spec);
-        rekey.metadata.name = None;
-        rekey.metadata.generate_name = Some("bulla-".into());
-        rekey
-    }
-}
-
-/// What the cluster answers to one request.
-pub(crate) enum HeaderAnswer {
-    Headers(Headers),
-    /// It gives no new headers for this SealedSecret.
-    Refused(RefusedHeaders),
 }
 
 /// Why there are no new headers for one request.
@@ -104,12 +96,12 @@ enum NoHeaders {
     GivenUp(Failure),
 }
 
-/// The answer to each request, or why none can be sent. Calls `done` after each.
+/// The answer to each request: new headers, or none for this SealedSecret. Calls `done` after each.
 pub(crate) fn new_headers(
     cluster: &Cluster,
     requests: &[HeaderRequest],
     done: impl Fn(),
-) -> Result<Vec<HeaderAnswer>, Failure> {
+) -> Result<Vec<Result<Headers, RefusedHeaders>>, Failure> {
     let asking = Asking { cluster, signals: HeldSignals::new(), is_over: Cell::new(false) };
     let answers = stream::iter(requests).map(async |request| {
         let answer = asking.ask(request).await;
@@ -122,8 +114,8 @@ pub(crate) fn new_headers(
     answers
         .into_iter()
         .map(|answer| match answer {
-            Ok(headers) => Ok(HeaderAnswer::Headers(headers)),
-            Err(NoHeaders::Refused(refused)) => Ok(HeaderAnswer::Refused(refused)),
+            Ok(headers) => Ok(Ok(headers)),
+            Err(NoHeaders::Refused(refused)) => Ok(Err(refused)),
             Err(NoHeaders::GivenUp(failure)) => Err(failure),
         })
         .collect()
@@ -157,21 +149,12 @@ impl Asking<'_> {
     ) -> Result<Headers, NoHeaders> {
         self.go_on()?;
         let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        let created = self.cluster.answer(api.create(&params, rekey)).await;
-        let name = match created {
-            Ok(created) => created.name_any(),
-            Err(ApiError::NotFound) => {
-                let message = format!("the cluster has no namespace {namespace}, or no Rekey kind");
-                let failure =
-                    Failure::unable(anyhow!(message)).hint("check that this is the right context");
-                return Err(NoHeaders::Refused(failure.into()));
-            }
-            Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
-            Err(refusal) => {
-                let what = format!("create Rekeys in namespace {namespace}");
-                return Err(NoHeaders::Refused(refusal.of(what, REKEYERS).into()));
-            }
-        };
+        let created = self.cluster.answer(api.create(&params, rekey)).await.map_err(|error| {
+            let gone = anyhow!("the cluster has no namespace {namespace}, or no Rekey kind");
+            let gone = Failure::unable(gone).hint("check that this is the right context");
+            no_headers(error, gone, format_args!("create Rekeys in namespace {namespace}"))
+        })?;
+        let name = created.name_any();
         let answer = self.wait(api, namespace, &name).await;
         match self.cluster.answer(api.delete(&name, &DeleteParams::default())).await {
             Ok(_) | Err(ApiError::NotFound) => {}
@@ -194,29 +177,20 @@ impl Asking<'_> {
             tokio::time::sleep(delay).await;
             delay = longest.min(delay * 2);
             self.go_on()?;
-            let rekey = match self.cluster.answer(api.get(name)).await {
-                Ok(rekey) => rekey,
-                Err(ApiError::Other(failure)) => return Err(NoHeaders::GivenUp(failure)),
-                Err(ApiError::NotFound) => {
-                    let message =
-                        anyhow!("someone deleted the Rekey before the controller answered it");
-                    let failure = Failure::unable(message).hint("try again");
-                    return Err(NoHeaders::Refused(failure.into()));
-                }
-                Err(refusal) => {
-                    let what = format!("read Rekeys in namespace {namespace}");
-                    return Err(NoHeaders::Refused(refusal.of(what, REKEYERS).into()));
-                }
-            };
+            let rekey = self.cluster.answer(api.get(name)).await.map_err(|error| {
+                let gone = anyhow!("someone deleted the Rekey before the controller answered it");
+                let gone = Failure::unable(gone).hint("try again");
+                no_headers(error, gone, format_args!("read Rekeys in namespace {namespace}"))
+            })?;
             if let Some(answer) = rekey.status.as_ref().and_then(answer_in) {
                 return answer.map_err(NoHeaders::Refused);
             }
             if start.elapsed() > DEADLINE {
                 let seconds = DEADLINE.as_secs();
-                let message = format!(
+                let message = anyhow!(
                     "no controller answered a Rekey in namespace {namespace} within {seconds} seconds"
                 );
-                return Err(NoHeaders::GivenUp(Failure::unable(anyhow!(message)).hint(
+                return Err(NoHeaders::GivenUp(Failure::unable(message).hint(
                     "check that the controller is running, and that it manages this namespace",
                 )));
             }
@@ -230,6 +204,15 @@ impl Asking<'_> {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Why a request failed: `gone` if its object or namespace does not exist.
+fn no_headers(error: ApiError, gone: Failure, what: impl fmt::Display) -> NoHeaders {
+    match error {
+        ApiError::NotFound => NoHeaders::Refused(gone.into()),
+        ApiError::Other(failure) => NoHeaders::GivenUp(failure),
+        refusal => NoHeaders::Refused(refusal.of(what, REKEYERS).into()),
     }
 }
 
@@ -251,12 +234,11 @@ fn answer_in(status: &RekeyStatus) -> Option<Result<Headers, RefusedHeaders>> {
         "False"
             if condition("Reconciling").is_none_or(|reconciling| reconciling.status != "True") =>
         {
-            let message = if ready.message.is_empty() {
-                format!("the cluster refused it: {}", ready.reason)
+            let failure = Failure::unable(if ready.message.is_empty() {
+                anyhow!("the cluster refused it: {}", ready.reason)
             } else {
-                ready.message.clone()
-            };
-            let failure = Failure::unable(anyhow!(message));
+                anyhow!(ready.message.clone())
+            });
             Some(Err(RefusedHeaders { key: status.refused_key.clone(), failure }))
         }
         _ => None,

@@ -68,7 +68,6 @@ impl Deref for ClusterKey {
 }
 
 impl ClusterKey {
-    /// The short public id.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.recipient.fingerprint()
     }
@@ -89,13 +88,9 @@ impl ClusterKey {
         }
     }
 
-    /// A condition of its status.
     pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
-        let status = self.object.status.as_ref();
-        status
-            .into_iter()
-            .flat_map(|status| &status.conditions)
-            .find(|condition| condition.type_ == type_)
+        let conditions = &self.object.status.as_ref()?.conditions;
+        conditions.iter().find(|condition| condition.type_ == type_)
     }
 
     /// The key that is about to take over from it.
@@ -129,7 +124,6 @@ impl ClusterKey {
     }
 }
 
-/// All SealingKeys of a cluster.
 pub(crate) struct SealingKeys {
     /// Those that can be trusted, by holder and age.
     pub(crate) keys: Vec<ClusterKey>,
@@ -140,15 +134,12 @@ pub(crate) struct SealingKeys {
 impl SealingKeys {
     /// The keys, if all of them can be trusted.
     pub(crate) fn all_trusted(self) -> Result<Self, Failure> {
-        match self.malformed.first() {
-            Some((name, error)) => Err(anyhow!("SealingKey {name}: {error}")).or_hint(
-                "a SealingKey is named after its recipient's fingerprint: someone may have put in a key of their own",
-            ),
-            None => Ok(self),
-        }
+        let Some((name, error)) = self.malformed.first() else { return Ok(self) };
+        Err(anyhow!("SealingKey {name}: {error}")).or_hint(
+            "a SealingKey is named after its recipient's fingerprint: someone may have put in a key of their own",
+        )
     }
 
-    /// The key of this fingerprint, or why it cannot be used.
     pub(crate) fn find(&self, fingerprint: Fingerprint) -> Result<&ClusterKey, Failure> {
         let name = fingerprint.to_string();
         if let Some((_, error)) = self.malformed.iter().find(|(malformed, _)| *malformed == name) {
@@ -176,7 +167,6 @@ impl SealingKeys {
         self.holders(|key| matches!(key.possession(), Possession::Held | Possession::Missing))
     }
 
-    /// The holders that have an Active key.
     pub(crate) fn active_holders(&self) -> Vec<&str> {
         self.holders(|key| key.state == State::Active)
     }
@@ -222,8 +212,7 @@ impl FromIterator<SealingKey> for SealingKeys {
                 Err(error) => malformed.push((object.name_any(), error)),
             }
         }
-        let order = |key: &ClusterKey| (key.holder.clone(), key.created);
-        keys.sort_by_cached_key(order);
+        keys.sort_by_cached_key(|key| (key.holder.clone(), key.created));
         Self { keys, malformed }
     }
 }
@@ -241,18 +230,17 @@ pub(crate) fn connect(flags: &ClusterFlags) -> Result<(Cluster, SealingKeys), Fa
 /// All SealingKeys.
 pub(crate) fn all(cluster: &Cluster) -> Result<SealingKeys, Failure> {
     let api = cluster.own::<SealingKey>();
-    let listed = cluster.ask(api.list(&ListParams::default())).map_err(|refusal| {
-        let namespace = cluster.controller_namespace();
-        match refusal {
+    let namespace = &cluster.controller_namespace;
+    let listed =
+        cluster.ask(api.list(&ListParams::default())).map_err(|refusal| match refusal {
             ApiError::NotFound => {
-                Failure::unable(anyhow!("{} has no SealingKey kind", cluster.server()))
+                Failure::unable(anyhow!("{} has no SealingKey kind", cluster.server))
                     .hint("check that this is the right context, and that Bulla is installed there")
             }
             refusal => {
                 refusal.of(format_args!("list SealingKeys in namespace {namespace}"), READERS)
             }
-        }
-    })?;
+        })?;
     Ok(listed.items.into_iter().collect())
 }
 
@@ -294,7 +282,7 @@ pub(crate) fn declare(
 ) -> Result<(), Failure> {
     // The order and age of keys only inform people: no decision depends on this clock.
     let created = Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
-    let namespace = cluster.controller_namespace();
+    let namespace = &cluster.controller_namespace;
     let key = sealing_key(recipient, namespace, holder, created, State::Pending);
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let created = cluster.ask(cluster.own::<SealingKey>().create(&params, &key));
@@ -307,11 +295,8 @@ pub(crate) fn declare(
 /// made for its old state.
 pub(crate) fn set_state(cluster: &Cluster, key: &ClusterKey, state: State) -> Result<(), Failure> {
     let annotations = json!({RENEW_ANNOTATION: null, SUCCESSOR_ANNOTATION: null});
-    change(
-        cluster,
-        key,
-        json!({"metadata": {"annotations": annotations}, "spec": {"state": state}}),
-    )
+    let new = json!({"metadata": {"annotations": annotations}, "spec": {"state": state}});
+    change(cluster, key, new)
 }
 
 /// Retires an Active key and names its successor, in one write.
@@ -321,11 +306,8 @@ pub(crate) fn retire_for(
     successor: Fingerprint,
 ) -> Result<(), Failure> {
     let annotations = json!({SUCCESSOR_ANNOTATION: successor.to_string()});
-    let successor = json!({
-        "metadata": {"annotations": annotations},
-        "spec": {"state": State::Retired},
-    });
-    change(cluster, key, successor)
+    let new = json!({"metadata": {"annotations": annotations}, "spec": {"state": State::Retired}});
+    change(cluster, key, new)
 }
 
 /// Asks the controller for the successor of an Active key.
@@ -384,7 +366,7 @@ pub(crate) fn mark_taken_out(cluster: &Cluster, fingerprint: Fingerprint) -> Res
 
 /// The failure when no key can be sealed to.
 pub(crate) fn no_active_key(cluster: &Cluster) -> Failure {
-    let namespace = cluster.controller_namespace();
+    let namespace = &cluster.controller_namespace;
     Failure::unable(anyhow!("no Active SealingKey in namespace {namespace}")).hint(
         "check that the controller is running there; --controller-namespace sets another namespace",
     )
@@ -407,17 +389,16 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
     }
     match <[ClusterKey; 1]>::try_from(keys) {
         Ok([key]) => {
+            let (holder, fingerprint) = (&key.holder, key.fingerprint());
             output::note(&format!(
-                "sealing to the Active key of {}, fingerprint {}",
-                key.holder,
-                key.recipient.fingerprint()
+                "sealing to the Active key of {holder}, fingerprint {fingerprint}"
             ));
             recipients::together(vec![key.recipient.clone()])
         }
         Err(keys) if keys.is_empty() => Err(no_active_key(&cluster)),
         Err(keys) => {
-            let name = |key: &ClusterKey| format!("{} {}", key.holder, key.recipient.fingerprint());
-            let names = keys.iter().map(name).collect::<Vec<_>>().join(", ");
+            let name = |key: &ClusterKey| format!("{} {}", key.holder, key.fingerprint());
+            let names = output::listed(keys.iter().map(name));
             Err(anyhow!("the cluster has several Active keys: {names}")).or_hint(USE_A_FILE)
         }
     }

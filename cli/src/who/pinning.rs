@@ -4,8 +4,8 @@ use anyhow::anyhow;
 
 use crate::cluster::kubeconfig::ClustersFlags;
 use crate::cluster::{Cluster, ClusterKey, SealingKeys, sealing_keys};
-use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
+use crate::report::{escape, output};
 use crate::who::config::{Environment, Pin, PinState, RECOVERY, Renewal};
 
 /// What to check first.
@@ -36,7 +36,7 @@ impl Shown {
             if keys.active_holders().is_empty() {
                 return Err(sealing_keys::no_active_key(&cluster));
             }
-            let by = format!("context {} at {}", cluster.context(), cluster.server());
+            let by = format!("context {} at {}", cluster.context, cluster.server);
             Ok(Self { keys, by })
         };
         flags.each().into_iter().map(shown).collect()
@@ -95,22 +95,20 @@ fn add<'a>(
             }
         }
     }
-    let by: Vec<_> = clusters.iter().map(|cluster| cluster.by.as_str()).collect();
+    let by = output::listed(clusters.iter().map(|cluster| &cluster.by));
     is_found
         .then_some(())
-        .ok_or_else(|| anyhow!("holder {holder} has no Active key in {}", by.join(", ")))
+        .ok_or_else(|| anyhow!("holder {holder} has no Active key in {by}"))
         .or_hint("to see all keys, run bulla keys list; an administrator declares the keys of other holders")
 }
 
 impl HolderKey<'_> {
-    /// Its holder.
     pub(crate) fn holder(&self) -> &str {
         &self.key.holder
     }
 
     fn by(&self) -> String {
-        let by: Vec<_> = self.shown.iter().map(|cluster| cluster.by.as_str()).collect();
-        by.join(", ")
+        output::listed(self.shown.iter().map(|cluster| &cluster.by))
     }
 
     /// Whether its clusters show such a key.

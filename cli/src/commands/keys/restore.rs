@@ -158,7 +158,7 @@ fn is_revoked(keys: &SealingKeys, fingerprint: Fingerprint) -> bool {
 }
 
 fn show(cluster: &Cluster, found: &FoundIdentities) {
-    let (server, namespace) = (cluster.server(), cluster.controller_namespace());
+    let (server, namespace) = (&cluster.server, &cluster.controller_namespace);
     let mut text = format!("restoring into namespace {namespace} of {server}:\n");
     for (fingerprint, (_, file)) in found {
         text.push_str(&format!("  {fingerprint} from {file}\n"));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::recipients::{Demand, FileDemand, Today};
 use crate::cluster::Cluster;
-use crate::cluster::rekeys::{self, HeaderAnswer, HeaderRequest, RefusedHeaders};
+use crate::cluster::rekeys::{self, HeaderRequest, RefusedHeaders};
 use crate::files::draft::FileDraft;
 use crate::files::walk::{FileOutcome, FoundFile, SealedSecrets};
 use crate::manifest::{self, Object, Patch, Position};
@@ -224,13 +224,13 @@ pub(super) fn ask_cluster(cluster: &Cluster, drafts: &mut [RekeyDraft]) -> Resul
     for ((draft, indices), answer) in sources.into_iter().zip(answers) {
         let Some(draft) = drafts.get_mut(draft) else { continue };
         match answer {
-            HeaderAnswer::Headers(mut headers) => {
+            Ok(mut headers) => {
                 for index in indices {
                     let pending = &mut draft.pending[index];
                     pending.header = headers.remove(pending.address.key());
                 }
             }
-            HeaderAnswer::Refused(RefusedHeaders { key: refused_key, failure }) => {
+            Err(RefusedHeaders { key: refused_key, failure }) => {
                 let (message, hint) = failure.into_parts();
                 let is_refused = |index: &&usize| {
                     refused_key.as_deref() == Some(draft.pending[**index].address.key())
