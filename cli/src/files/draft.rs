@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::files::walk::{FileOutcome, FoundFile, OpenFile};
-use crate::files::write::{self, Replacement};
+use crate::files::write;
 use crate::manifest::ManifestFile;
 use crate::report::diagnostic::{self, Diagnostic};
 use crate::report::failure::{Answer, Failure};
@@ -37,7 +37,6 @@ impl FileDraft {
         (draft, open)
     }
 
-    /// Records what is wrong with the file.
     pub(crate) fn trouble(&mut self, trouble: impl Into<Failure>) {
         self.diagnostics.push(Diagnostic::of(&self.name, trouble));
     }
@@ -64,8 +63,7 @@ pub(crate) fn replace_all<'a>(files: impl IntoIterator<Item = &'a mut FileDraft>
         let old = file.manifests.as_ref().map(ManifestFile::bytes).unwrap_or_default();
         let replaced = write::replace_if_unchanged(&file.path, &old, &new);
         is_unable |= replaced.is_err();
-        let replaced = replaced.map_err(Failure::from);
-        match replaced.and_then(|replaced: Replacement| replaced.or_failure(&file.path)) {
+        match replaced.map_err(Failure::from).and_then(|done| done.or_failure(&file.path)) {
             Ok(()) => {
                 file.new = Some(new);
                 written.push(file.path.as_path());
@@ -104,7 +102,6 @@ pub(crate) fn report<'a>(
 pub(crate) fn files_left<'a>(files: impl IntoIterator<Item = &'a FileDraft>) -> String {
     match files.into_iter().filter(|file| file.is_refused()).count() {
         0 => String::new(),
-        1 => ", 1 file unchanged".into(),
-        count => format!(", {count} files unchanged"),
+        count => format!(", {} unchanged", output::count(count, "file")),
     }
 }

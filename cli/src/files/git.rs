@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow, ensure};
+use memchr::memmem;
 
 use crate::files::input::MAX_FILE_BYTES;
 use crate::report::failure::{Failure, OrHint};
@@ -25,12 +26,10 @@ pub(crate) struct Blob {
 
 /// Whether the current folder is in a repository with at least one commit.
 pub(crate) fn is_here() -> Result<bool, Failure> {
-    let found = git(&["rev-parse", "--quiet", "--verify", "HEAD"]).output();
-    if found.as_ref().is_ok_and(|output| output.status.success()) {
+    if run(&["rev-parse", "--quiet", "--verify", "HEAD"]).is_ok() {
         return Ok(true);
     }
-    let is_repository = git(&["rev-parse", "--git-dir"]).output();
-    if is_repository.is_ok_and(|output| output.status.success()) {
+    if run(&["rev-parse", "--git-dir"]).is_ok() {
         return Ok(false); // nothing is committed yet
     }
     // Git may be missing, or may refuse another user's repository: then files would be overlooked.
@@ -83,11 +82,9 @@ pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
 
 /// The files that differ from a branch, tag or commit, relative to the root of the work tree.
 pub(crate) fn changed_since(git_ref: &str) -> Result<HashSet<PathBuf>, Failure> {
-    let commit = format!("{git_ref}^{{commit}}");
-    let changed = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &commit])
+    let changed = resolved(git_ref, "commit")
         .with_context(|| no_revision(git_ref))
         .and_then(|commit| {
-            let commit = String::from_utf8_lossy(&commit).trim().to_owned();
             run(&["diff-index", "-z", "--name-only", "--no-renames", &commit, "--"])
         })
         .or_hint("name an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first")?;
@@ -102,12 +99,10 @@ pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBu
         return Ok(Vec::new());
     }
     let mut command = git(&["ls-files", "-z", "--cached", "--ignored", "--exclude-standard"]);
-    let output = command.current_dir(folder).output().context("cannot run git")?;
-    ensure!(output.status.success(), "git exited with an error");
-    let files = paths(&output.stdout).map(|path| folder.join(path));
-    Ok(files
-        .filter(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
-        .collect())
+    let listed = output_of(command.current_dir(folder))?;
+    let files = paths(&listed).map(|path| folder.join(path));
+    let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+    Ok(files.filter(is_file).collect())
 }
 
 fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
@@ -150,16 +145,9 @@ pub(crate) fn work_tree() -> Result<WorkTree, Failure> {
         let places = String::from_utf8_lossy(&places);
         let mut places = places.lines();
         let (root, prefix) = (places.next(), places.next());
-        let listed = run(&[
-            "ls-files",
-            "-z",
-            "--full-name",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            ":/",
-        ])
-        .context("cannot list the files of the work tree")?;
+        let list = "ls-files -z --full-name --cached --others --exclude-standard :/";
+        let listed = run(&Vec::from_iter(list.split(' ')))
+            .context("cannot list the files of the work tree")?;
         let mut files: Vec<_> = paths(&listed).collect();
         files.sort_unstable();
         files.dedup();
@@ -171,8 +159,7 @@ pub(crate) fn work_tree() -> Result<WorkTree, Failure> {
 
 /// Whether Git knows a commit by this name.
 pub(crate) fn is_commit(git_ref: &str) -> bool {
-    run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &format!("{git_ref}^{{tree}}")])
-        .is_ok()
+    resolved(git_ref, "tree").is_ok()
 }
 
 /// The last common commit of two revisions.
@@ -212,7 +199,7 @@ pub(crate) fn read_sealed(
         blobs.extend(files(git_ref)?.into_iter().filter(|blob| seen.insert(blob.id.clone())));
     }
     read(&blobs, |blob, content| {
-        if content.windows(WORD.len()).any(|window| window == WORD) {
+        if memmem::find(content, WORD).is_some() {
             look(blob, content);
         }
     })
@@ -227,10 +214,7 @@ fn no_revision(git_ref: &str) -> String {
 }
 
 fn list(git_ref: &str) -> anyhow::Result<Vec<Blob>> {
-    let tree = format!("{git_ref}^{{tree}}");
-    let tree = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &tree])
-        .with_context(|| no_revision(git_ref))?;
-    let tree = String::from_utf8_lossy(&tree).trim().to_owned();
+    let tree = resolved(git_ref, "tree").with_context(|| no_revision(git_ref))?;
     let listed = run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
         .with_context(|| format!("cannot list the files of {git_ref}"))?;
     // `<mode> <type> <id>\t<path>`
@@ -307,8 +291,19 @@ fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     Ok(content)
 }
 
+/// The id of the commit or tree that a revision leads to.
+fn resolved(git_ref: &str, kind: &str) -> anyhow::Result<String> {
+    let name = format!("{git_ref}^{{{kind}}}");
+    let id = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &name])?;
+    Ok(String::from_utf8_lossy(&id).trim().to_owned())
+}
+
 fn run(args: &[&str]) -> anyhow::Result<Vec<u8>> {
-    let output = git(args).output().context("cannot run git")?;
+    output_of(&mut git(args))
+}
+
+fn output_of(command: &mut Command) -> anyhow::Result<Vec<u8>> {
+    let output = command.output().context("cannot run git")?;
     ensure!(output.status.success(), "git exited with an error");
     Ok(output.stdout)
 }

@@ -9,10 +9,8 @@ use zeroize::Zeroizing;
 
 pub(crate) use bulla_manifests::{Input, MAX_FILE_BYTES};
 
-/// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Stands for stdin.
 const STDIN: &str = "-";
 
 /// Reads `path`, or stdin for `-`.

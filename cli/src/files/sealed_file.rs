@@ -38,10 +38,6 @@ impl SealedFile {
         Ok(Self { path: path.to_owned(), manifests: manifest::parse(input)? })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The bytes that were read.
     pub(crate) fn bytes(&self) -> Zeroizing<Vec<u8>> {
         self.manifests.bytes()
@@ -84,9 +80,8 @@ impl SealedFile {
                 continue;
             }
             let before = before.map(complaints).unwrap_or_default();
-            if let Some(complaint) =
-                complaints(&object).into_iter().find(|complaint| !before.contains(complaint))
-            {
+            let new = complaints(&object).into_iter().find(|new| !before.contains(new));
+            if let Some(complaint) = new {
                 return Err(anyhow!("{name}: {}: {complaint}", object.title()).into());
             }
         }
@@ -115,9 +110,8 @@ fn complaints(object: &Object<'_>) -> Vec<String> {
     let flaws = manifest::flaws(object);
     let flaws = flaws.iter().filter(|flaw| flaw.kind == FlawKind::Schema);
     complaints.extend(flaws.map(ToString::to_string));
-    complaints.extend(
-        rules::length_violation(json_length(object.value)).map(|violation| violation.to_string()),
-    );
+    let too_long = rules::length_violation(json_length(object.value));
+    complaints.extend(too_long.iter().map(ToString::to_string));
     complaints
 }
 
@@ -164,11 +158,11 @@ mod tests {
     fn a_file_that_changed_since_it_was_read_is_not_replaced() {
         let (_folder, file) = file(OBJECT);
         file.replace(OBJECT.as_bytes()).unwrap();
-        fs::write(file.path(), "changed").unwrap();
+        fs::write(&file.path, "changed").unwrap();
         // There is nothing to write, so the file is not read again.
         file.replace(OBJECT.as_bytes()).unwrap();
         let refusal = message(file.replace(b"new").unwrap_err());
         assert!(refusal.contains("someone else changed it"), "{refusal}");
-        assert_eq!(fs::read(file.path()).unwrap(), b"changed");
+        assert_eq!(fs::read(&file.path).unwrap(), b"changed");
     }
 }

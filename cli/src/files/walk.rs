@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use ignore::WalkBuilder;
+use memchr::memmem;
 
 use crate::files::git;
 use crate::files::input::{self, Input};
@@ -20,10 +21,8 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 use crate::report::progress::Progress;
 
-/// The extensions of manifests.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// A file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FoundFile {
     pub(crate) path: PathBuf,
@@ -107,7 +106,6 @@ pub(crate) enum FileOutcome {
     NotOurs,
     /// It should be a manifest, and is not.
     Unreadable(Diagnostic),
-    /// It has objects.
     Objects(OpenFile),
 }
 
@@ -209,19 +207,14 @@ impl FileOutcome {
 }
 
 impl OpenFile {
-    /// The objects, in order.
     pub(crate) fn objects(&self) -> Vec<Object<'_>> {
         // They can be read, as opening the file has shown.
         self.manifests.objects_among_others().map(|(objects, _)| objects).unwrap_or_default()
     }
 
-    /// The SealedSecrets, in order.
     pub(crate) fn sealed_secrets(&self) -> SealedSecrets<'_> {
-        let mut found = SealedSecrets {
-            objects: Vec::new(),
-            unknown: Vec::new(),
-            others: self.other_documents,
-        };
+        let (objects, unknown) = (Vec::new(), Vec::new());
+        let mut found = SealedSecrets { objects, unknown, others: self.other_documents };
         for object in self.objects() {
             match ObjectKind::of(&object) {
                 ObjectKind::SealedSecret => found.objects.push(object),
@@ -248,12 +241,7 @@ pub(crate) fn is_too_large(error: &anyhow::Error) -> bool {
 
 /// Whether a file has a word in it. A file without Bulla's API group need not be parsed: it has none of its objects.
 pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
-    match str::from_utf8(bytes) {
-        Ok(text) => text.contains(word),
-        Err(_) => {
-            word.is_empty() || bytes.windows(word.len()).any(|window| window == word.as_bytes())
-        }
-    }
+    memmem::find(bytes, word.as_bytes()).is_some()
 }
 
 /// The selected regular files in a folder, without those that Git ignores.
@@ -280,7 +268,6 @@ pub(crate) fn files(folder: &Path, is_selected: impl Fn(&Path) -> bool) -> Resul
     Ok(files)
 }
 
-/// Whether a file has a manifest's extension.
 pub(crate) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))

@@ -1,7 +1,7 @@
 //! Files that are written whole or not at all.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -75,12 +75,7 @@ pub(crate) fn file(
     };
     let signals = HeldSignals::new();
     let write = || -> io::Result<()> {
-        let mut file = temporary_file(folder, visibility)?;
-        file.write_all(data)?;
-        if let Some(mode) = mode {
-            file.as_file().set_permissions(mode)?;
-        }
-        file.as_file().sync_all()?;
+        let file = temporary_file(folder, data, visibility, mode)?;
         match existing {
             Existing::Keep(_) => file.persist_noclobber(&path),
             Existing::Replace => file.persist(&path),
@@ -92,7 +87,6 @@ pub(crate) fn file(
     Ok(result?)
 }
 
-/// Whether a file was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Replacement {
@@ -105,14 +99,11 @@ pub(crate) enum Replacement {
 impl Replacement {
     /// Fails if somebody else wrote to the file at `path`.
     pub(crate) fn or_failure(self, path: &Path) -> Result<(), Failure> {
-        match self {
-            Self::Done => Ok(()),
-            Self::ChangedMeanwhile => {
-                let name = path.display();
-                Err(anyhow!("{name}: someone else changed it in the meantime"))
-                    .or_hint("nothing was written; run the command again")
-            }
+        if self == Self::Done {
+            return Ok(());
         }
+        Err(anyhow!("{}: someone else changed it in the meantime", path.display()))
+            .or_hint("nothing was written; run the command again")
     }
 }
 
@@ -133,10 +124,7 @@ pub(crate) fn replace_if_unchanged(path: &Path, old: &[u8], new: &[u8]) -> Resul
     let write = || -> io::Result<Replacement> {
         // Renaming over a file that may not be written would bypass its mode.
         let mode = File::options().write(true).open(&path)?.metadata()?.permissions();
-        let mut file = temporary_file(folder, Visibility::Public)?;
-        file.write_all(new)?;
-        file.as_file().set_permissions(mode)?;
-        file.as_file().sync_all()?;
+        let file = temporary_file(folder, new, Visibility::Public, Some(mode))?;
         if fs::read(&path)? != old {
             return Ok(Replacement::ChangedMeanwhile);
         }
@@ -187,13 +175,9 @@ pub(crate) fn refuse_work_tree(path: &Path) -> Result<(), Failure> {
     let real = follow(path)?;
     let folder = fs::canonicalize(folder_of(&real))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    match git::root_of(&folder) {
-        Some(root) => {
-            Err(anyhow!("{} is inside the Git work tree {}", path.display(), root.display()))
-                .or_hint("write it elsewhere, or pass --force")
-        }
-        None => Ok(()),
-    }
+    let Some(root) = git::root_of(&folder) else { return Ok(()) };
+    Err(anyhow!("{} is inside the Git work tree {}", path.display(), root.display()))
+        .or_hint("write it elsewhere, or pass --force")
 }
 
 /// The file itself when `path` is a link, so that the link survives. It may not lead out of its folder, or a file
@@ -212,25 +196,37 @@ fn follow(path: &Path) -> Result<PathBuf> {
     Ok(real)
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
 }
 
-fn temporary_file(folder: &Path, visibility: Visibility) -> io::Result<NamedTempFile> {
+/// A complete file, to be renamed.
+fn temporary_file(
+    folder: &Path,
+    data: &[u8],
+    visibility: Visibility,
+    mode: Option<Permissions>,
+) -> io::Result<NamedTempFile> {
     let mut builder = Builder::new();
     builder.prefix(".bulla-").suffix(".tmp");
     #[cfg(unix)]
     if visibility == Visibility::Public {
         use std::os::unix::fs::PermissionsExt;
         // Less what the umask takes away; without this a temporary file is 0600.
-        builder.permissions(fs::Permissions::from_mode(0o666));
+        builder.permissions(Permissions::from_mode(0o666));
     }
     #[cfg(not(unix))]
     let _ = visibility;
-    builder.tempfile_in(folder)
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(data)?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(mode)?;
+    }
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 /// Makes the new name itself last through a power failure.
@@ -282,7 +278,7 @@ mod tests {
         let path = folder.path().join("f");
         let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         fs::write(&path, "old").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         write(&path, Existing::Replace, Visibility::Public).unwrap();
         assert_eq!(mode(), 0o640);
         write(&path, Existing::Replace, Visibility::Secret).unwrap();

@@ -9,7 +9,7 @@ use bulla_crds::{Address, SealError, Template, TemplateMetadata, check_values, s
 use bulla_sealing::{Binding, Keyring, Recipient, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Picked;
 use crate::manifest::{Patch, Step};
@@ -17,7 +17,6 @@ use crate::report::failure::Failure;
 use crate::report::output;
 use crate::values::sealed_text::SealedText;
 
-/// How values are sealed.
 #[derive(Clone, Copy)]
 pub(crate) struct Sealer<'a> {
     pub(crate) recipients: &'a Recipients,
@@ -31,6 +30,25 @@ impl<'a> Sealer<'a> {
     /// With no identity to open existing values.
     pub(crate) fn new(recipients: &'a Recipients, scope: Option<impl Into<Scope>>) -> Self {
         Self { recipients, scope: scope.map(Into::into), keyring: None }
+    }
+
+    /// Whether the existing value is equal and sealed as it would be today. Unknown without an identity.
+    fn would_make(
+        self,
+        old: &SealedText<'_>,
+        address: Address<'_>,
+        key: &str,
+        scope: Scope,
+        plaintext: &[u8],
+    ) -> bool {
+        let Some((keyring, parsed)) = self.keyring.zip(old.parsed()) else { return false };
+        let mut sealed_to: Vec<_> = parsed.fingerprints().collect();
+        let mut today: Vec<_> = self.recipients.iter().map(Recipient::fingerprint).collect();
+        sealed_to.sort_unstable();
+        today.sort_unstable();
+        sealed_to == today
+            && parsed.binding().scope() == scope
+            && address.unseal(key, parsed, keyring).is_ok_and(|old| old.as_bytes() == plaintext)
     }
 }
 
@@ -86,9 +104,7 @@ impl MergedSecret {
             output::summary(&format!("{place}: template.{field}: set"));
         }
     }
-}
 
-impl MergedSecret {
     /// Seals the values of `secret` for this object; `refuse` places what cannot be sealed.
     pub(crate) fn of(
         picked: &Picked<'_>,
@@ -113,11 +129,11 @@ impl MergedSecret {
                 (None, None) => scope_of_all(picked, &bindings)?,
             };
             let address = Address { namespace, name: &picked.name };
-            let wanted = Wanted { address, key, scope, value: &value.0 };
-            let before = picked.values.get(key.as_str());
-            let kind = match before {
+            let kind = match picked.values.get(key.as_str()) {
                 None => MergedValueKind::Added,
-                Some(before) if wanted.is_met_by(before, sealer) => MergedValueKind::Kept,
+                Some(old) if sealer.would_make(old, address, key, scope, &value.0) => {
+                    MergedValueKind::Kept
+                }
                 Some(_) => MergedValueKind::Changed,
             };
             if kind != MergedValueKind::Kept {
@@ -127,12 +143,8 @@ impl MergedSecret {
                 let path = sealed_value_path(key);
                 merged.patches.push(Patch::set(&picked.object, &path, json!(sealed)));
             }
-            merged.changes.push(MergedValue {
-                key: key.clone(),
-                kind,
-                bytes: value.0.len(),
-                scope,
-            });
+            let (key, bytes) = (key.clone(), value.0.len());
+            merged.changes.push(MergedValue { key, kind, bytes, scope });
         }
         Ok(merged)
     }
@@ -143,11 +155,8 @@ fn namespace_beside<'a>(
     picked: &'a Picked<'_>,
     others: &[&(&'a str, &'a Binding)],
 ) -> Result<Option<&'a str>, Failure> {
-    let is_named = picked
-        .object
-        .value
-        .pointer("/metadata/namespace")
-        .is_some_and(|namespace| namespace.is_string());
+    let named = picked.object.value.pointer("/metadata/namespace");
+    let is_named = named.is_some_and(Value::is_string);
     let bound = others.iter().filter_map(|(key, binding)| Some((*key, binding.namespace()?)));
     let mut namespace = picked.namespace.as_deref();
     for (key, bound) in bound {
@@ -229,31 +238,4 @@ fn merge_template(
     }
     template.metadata = Some(metadata);
     Ok(template)
-}
-
-/// A value, and what it is to be sealed for.
-struct Wanted<'a> {
-    address: Address<'a>,
-    key: &'a str,
-    scope: Scope,
-    value: &'a [u8],
-}
-
-impl Wanted<'_> {
-    /// Whether the existing value is equal and sealed as it would be today. Unknown without an identity.
-    fn is_met_by(&self, value: &SealedText<'_>, sealer: Sealer<'_>) -> bool {
-        let Some(keyring) = sealer.keyring else { return false };
-        let Some(parsed) = value.parsed() else { return false };
-        let mut sealed_to: Vec<_> = parsed.fingerprints().collect();
-        let mut today: Vec<_> =
-            sealer.recipients.iter().map(|recipient| recipient.fingerprint()).collect();
-        sealed_to.sort_unstable();
-        today.sort_unstable();
-        sealed_to == today
-            && parsed.binding().scope() == self.scope
-            && self
-                .address
-                .unseal(self.key, parsed, keyring)
-                .is_ok_and(|plaintext| plaintext.as_bytes() == self.value)
-    }
 }

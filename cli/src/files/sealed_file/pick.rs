@@ -25,7 +25,6 @@ pub(crate) struct PickFlags {
     pub(crate) namespace: Option<String>,
 }
 
-/// A SealedSecret of a file.
 pub(crate) struct Picked<'a> {
     pub(crate) object: Object<'a>,
     pub(crate) name: String,
@@ -57,7 +56,7 @@ impl PickFlags {
                 object.metadata_field("namespace").is_none_or(|stated| stated == namespace)
             });
         }
-        let file = sealed_file.path().display();
+        let file = sealed_file.path.display();
         let count = meant.len();
         match (<[Object<'_>; 1]>::try_from(meant), &self.name) {
             (Ok([object]), _) => Picked::new(object, self),

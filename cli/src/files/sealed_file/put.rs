@@ -98,10 +98,10 @@ pub(crate) fn refuse_if_there(
 pub(crate) fn write(file: &SealedFile, put: &Put, recipients: &Recipients) -> Result<(), Failure> {
     file.replace(&put.new)?;
     for (title, merged) in &put.merged {
-        merged.tell(file.path(), title, recipients);
+        merged.tell(&file.path, title, recipients);
     }
     for title in &put.added {
-        output::summary(&format!("{}: {title}: added", file.path().display()));
+        output::summary(&format!("{}: {title}: added", file.path.display()));
     }
     Ok(())
 }
@@ -175,13 +175,8 @@ fn refuse_other_scope(
     let Some(scope) = scope else { return Ok(()) };
     let is_given = |key| given.secret.data.as_ref().is_some_and(|data| data.contains_key(key));
     let other = picked.bindings().find(|(key, it)| !is_given(*key) && it.scope() != scope);
-    match other {
-        Some((key, binding)) => {
-            let (there, scope) = (binding.scope().as_str(), scope.as_str());
-            let what =
-                format!("the existing value of {key} has scope {there}, but --scope is {scope}");
-            Err(picked.refuse(what).hint("leave --scope out, or pass all values of the Secret"))
-        }
-        None => Ok(()),
-    }
+    let Some((key, binding)) = other else { return Ok(()) };
+    let (there, scope) = (binding.scope().as_str(), scope.as_str());
+    let what = format!("the existing value of {key} has scope {there}, but --scope is {scope}");
+    Err(picked.refuse(what).hint("leave --scope out, or pass all values of the Secret"))
 }
