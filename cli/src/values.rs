@@ -63,11 +63,10 @@ impl ValueFlags {
         Ok(input::refuse_stdin_twice(others.iter().chain(&self.from_file).chain(&implied))?)
     }
 
-    /// The value of `key`.
     pub(crate) fn read(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let value = match (&self.literal[..], &self.from_file, &self.from_env) {
             ([], None, None) => typed_or_piped(&format!("Value of {key}"))?,
-            ([], Some(path), _) => from_file(path)?,
+            ([], Some(path), _) => input::read(path)?.bytes,
             ([], None, Some(variable)) => from_env(variable)?,
             ([literal], None, None) => {
                 warn_about_arguments();
@@ -104,22 +103,15 @@ impl Chomp {
     }
 }
 
-/// All of a file, or of stdin.
-pub(crate) fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    Ok(input::read(path)?.bytes)
-}
-
-/// The value of an environment variable.
 pub(crate) fn from_env(variable: &OsStr) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let name = variable.to_string_lossy();
     // Some systems panic when asked for a name with `=`, which no variable has.
-    let value = if name.is_empty() || name.contains(['=', '\0']) {
-        None
-    } else {
-        std::env::var_os(variable)
-    };
-    let value = value.ok_or_else(|| anyhow!("no environment variable of that name"));
-    let value = value.or_hint("--from-env takes the name of a variable; it must be exported")?;
+    let is_name = !name.is_empty() && !name.contains(['=', '\0']);
+    let value = is_name
+        .then(|| std::env::var_os(variable))
+        .flatten()
+        .ok_or_else(|| anyhow!("no environment variable of that name"))
+        .or_hint("--from-env takes the name of a variable; it must be exported")?;
     let bytes = bytes_of(&value).ok_or_else(|| anyhow!("the value is not Unicode"))?;
     drop(Zeroizing::new(value.into_encoded_bytes()));
     Ok(bytes)
@@ -147,7 +139,7 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
     if io::stdin().is_terminal() {
         return typed(what);
     }
-    let value = from_file(Path::new("-"))?;
+    let value = input::read(Path::new("-"))?.bytes;
     // A script whose stdin is closed must not empty a password.
     if value.is_empty() {
         return Err(anyhow!("no value given, and stdin is empty")).or_hint(EMPTY_VALUE);
@@ -157,11 +149,8 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
 
 /// The bytes of an argument or variable. `None` for text that is not Unicode on systems other than Unix.
 pub(crate) fn bytes_of(text: &OsStr) -> Option<Zeroizing<Vec<u8>>> {
-    if cfg!(unix) || text.to_str().is_some() {
-        Some(Zeroizing::new(text.as_encoded_bytes().to_vec()))
-    } else {
-        None
-    }
+    let is_known = cfg!(unix) || text.to_str().is_some();
+    is_known.then(|| Zeroizing::new(text.as_encoded_bytes().to_vec()))
 }
 
 #[cfg(test)]

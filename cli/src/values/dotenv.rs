@@ -79,7 +79,7 @@ impl<'a> EnvReader<'a> {
         if value.contains(" #") || value.contains("\t#") || value.starts_with('#') {
             return Err(self.failure("a # that some parsers read as a comment", QUOTE_IT));
         }
-        if has_variable(value) {
+        if value.match_indices('$').any(|(offset, _)| is_variable(&value[offset..])) {
             return Err(self.failure("a $ that some parsers read as a variable", QUOTE_IT));
         }
         if value.contains(['\'', '"', '\\', '`']) {
@@ -106,10 +106,7 @@ impl<'a> EnvReader<'a> {
                     Some((_, 'r')) => b'\r',
                     Some((_, 't')) => b'\t',
                     Some((_, escaped @ ('"' | '\\' | '$'))) => escaped as u8,
-                    _ => {
-                        let what = "an unknown escape after a backslash";
-                        return Err(self.failure(what, QUOTE_IT));
-                    }
+                    _ => return Err(self.failure("an unknown escape after a backslash", QUOTE_IT)),
                 }),
                 '$' if quote == '"' && is_variable(&body[offset..]) => {
                     return Err(self.failure("a $ that some parsers read as a variable", QUOTE_IT));
@@ -127,11 +124,7 @@ impl<'a> EnvReader<'a> {
     }
 }
 
-/// Whether any `$` in it begins something that shells replace.
-fn has_variable(text: &str) -> bool {
-    text.match_indices('$').any(|(offset, _)| is_variable(&text[offset..]))
-}
-
+/// Whether the `$` at its beginning begins something that shells replace.
 fn is_variable(text: &str) -> bool {
     text[1..].starts_with(|next: char| next.is_ascii_alphabetic() || "_{(".contains(next))
 }

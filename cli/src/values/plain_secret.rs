@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 use bulla_crds::rules::{self, Violation};
-use bulla_crds::{LAST_APPLIED_ANNOTATION, SealError, SealedSecret, WipedSecret};
+use bulla_crds::{LAST_APPLIED_ANNOTATION, SealError, WipedSecret};
 use bulla_sealing::{Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
@@ -16,24 +16,6 @@ pub(crate) struct PlainSecret<'a> {
     pub(crate) secret: WipedSecret,
     pub(crate) namespace: Option<String>,
     pub(crate) object: Option<Object<'a>>,
-}
-
-/// A whole Secret, sealed.
-pub(crate) struct SealedWhole {
-    pub(crate) sealed_secret: SealedSecret,
-    /// Notes about its labels and annotations that are not taken over.
-    pub(crate) dropped: Vec<String>,
-}
-
-/// Seals all values of a Secret, and notes the labels and annotations that are not taken over.
-pub(crate) fn seal_whole(
-    secret: &WipedSecret,
-    namespace: Option<&str>,
-    scope: Scope,
-    recipients: &Recipients,
-) -> Result<SealedWhole, SealError> {
-    let sealed_secret = bulla_crds::seal(secret, namespace, scope, recipients)?;
-    Ok(SealedWhole { sealed_secret, dropped: dropped_marks(secret) })
 }
 
 /// Notes about labels and annotations that other tools track their objects by: on the target, they would make the
@@ -66,10 +48,10 @@ impl PlainSecret<'_> {
     /// The manifest of the whole Secret, sealed.
     pub(crate) fn seal(&self, scope: Scope, recipients: &Recipients) -> Result<Value, Failure> {
         let namespace = self.namespace.as_deref();
-        let sealed = seal_whole(&self.secret, namespace, scope, recipients)
+        let sealed_secret = bulla_crds::seal(&self.secret, namespace, scope, recipients)
             .map_err(|error| self.refuse_to_seal(&error))?;
-        self.tell(&sealed.dropped);
-        serde_json::to_value(&sealed.sealed_secret)
+        self.tell(&dropped_marks(&self.secret));
+        serde_json::to_value(&sealed_secret)
             .map_err(|_| self.refuse(&[], "cannot be written as a manifest"))
     }
 
@@ -91,21 +73,19 @@ impl PlainSecret<'_> {
 
     /// A failure about a place in it.
     pub(crate) fn refuse(&self, path: &[Step<'_>], what: impl std::fmt::Display) -> Failure {
-        let title = self.title();
-        Failure::unable(match &self.object {
-            Some(object) => anyhow!("{}: {title}: {what}", object.position(path)),
-            None => anyhow!("{title}: {what}"),
-        })
+        Failure::unable(anyhow!("{}: {what}", self.place(path)))
     }
 
     /// Reports the labels and annotations that are not taken over.
     pub(crate) fn tell(&self, dropped: &[String]) {
         for what in dropped {
-            output::note(&match &self.object {
-                Some(object) => format!("{}: {}: {what}", object.position(&[]), self.title()),
-                None => format!("{}: {what}", self.title()),
-            });
+            output::note(&format!("{}: {what}", self.place(&[])));
         }
+    }
+
+    fn place(&self, path: &[Step<'_>]) -> String {
+        let title = self.title();
+        self.object.map_or(title.clone(), |object| format!("{}: {title}", object.position(path)))
     }
 
     fn path_of<'k>(&self, key: &'k str) -> Vec<Step<'k>> {

@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use zeroize::Zeroizing;
 
-use super::{Chomp, bytes_of, dotenv, from_env, from_file, typed, warn_about_arguments};
+use super::{Chomp, bytes_of, dotenv, from_env, typed, warn_about_arguments};
 use crate::files::input;
 use crate::report::failure::{Failure, OrHint};
 
@@ -101,8 +101,7 @@ impl SourceFlags {
                 }
                 None => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             };
-            let value = from_file(path)?;
-            values.add(&key, &mut self.chomp.applied(&key, value))?;
+            values.add(&key, &mut self.chomp.applied(&key, input::read(path)?.bytes))?;
         }
         for path in &self.from_env_file {
             read_env_file(path, values)?;

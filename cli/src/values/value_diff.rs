@@ -67,7 +67,8 @@ pub(crate) fn of_value(old: &SealedText<'_>, new: &SealedText<'_>) -> Option<Val
         return None;
     }
     let Some((old, new)) = old.parsed().zip(new.parsed()) else {
-        return Some(ValueChange::UNREADABLE);
+        let (kind, came, went) = (ValueChangeKind::Unreadable, Vec::new(), Vec::new());
+        return Some(ValueChange { kind, binding: None, came, went });
     };
     let is_same_binding = old.binding() == new.binding();
     let kind = match (old.payload() == new.payload(), is_same_binding) {
@@ -82,15 +83,6 @@ pub(crate) fn of_value(old: &SealedText<'_>, new: &SealedText<'_>) -> Option<Val
         all.fingerprints().filter(|fingerprint| !others.contains(fingerprint)).collect()
     };
     Some(ValueChange { kind, binding, came: less(new, old), went: less(old, new) })
-}
-
-impl ValueChange {
-    const UNREADABLE: Self = Self {
-        kind: ValueChangeKind::Unreadable,
-        binding: None,
-        came: Vec::new(),
-        went: Vec::new(),
-    };
 }
 
 #[cfg(test)]

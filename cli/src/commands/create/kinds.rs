@@ -11,6 +11,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
+use crate::files::input;
 use crate::manifest::Tree;
 use crate::report::failure::{Failure, OrHint};
 use crate::values::{self, Values};
@@ -106,7 +107,7 @@ impl KindFlags {
 
 /// A file that holds at least one block of the kind.
 fn pem(path: &Path, kind: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let bytes = values::from_file(path)?;
+    let bytes = input::read(path)?.bytes;
     let is_there = str::from_utf8(&bytes).is_ok_and(|text| {
         text.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(kind))
     });

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use super::conversion::{Conversion, MigratedObject};
 use crate::manifest::{self, Object, Step};
 use crate::report::diagnostic::{self, Diagnostic};
-use crate::values::plain_secret::{SealedWhole, seal_whole};
+use crate::values::plain_secret;
 use crate::who::destination::Destination;
 
 pub(super) use keys::read as read_keys;
@@ -76,10 +76,9 @@ pub(super) fn convert(
     // A template may also render keys that the type needs, so these are checked later too.
     let type_ = template.type_.clone().filter(|_| template.data.is_empty());
     let secret = secret.with(|secret| secret.type_ = type_);
-    let SealedWhole { sealed_secret: sealed, dropped } =
-        seal_whole(&secret, namespace, scope, &destination.recipients)
-            .map_err(|error| one(not_sealed(&object, &error)))?;
-    notes.extend(dropped.iter().map(|message| object.note(message)));
+    let sealed = bulla_crds::seal(&secret, namespace, scope, &destination.recipients)
+        .map_err(|error| one(not_sealed(&object, &error)))?;
+    notes.extend(plain_secret::dropped_marks(&secret).iter().map(|message| object.note(message)));
     Ok(Conversion {
         position: manifest.place(),
         patches: patches::patches(manifest, spec, &metadata, &template, &sealed),

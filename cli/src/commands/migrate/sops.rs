@@ -13,7 +13,7 @@ use super::conversion::{Conversion, MigratedObject, MigrationNote};
 use crate::manifest::{self, Document, ManifestFile, Object, ObjectKind, Patch};
 use crate::report::diagnostic::{self, Diagnostic, Place};
 use crate::report::failure::Failure;
-use crate::values::plain_secret::{SealedWhole, seal_whole};
+use crate::values::plain_secret;
 use crate::who::destination::Destination;
 
 pub(super) use program::{Decrypted, decrypt};
@@ -103,17 +103,17 @@ fn conversion(
     let namespace = manifest::namespace_of(plain, &secret.metadata, given).map_err(failed)?;
     let place = Place { object: Some(plain.title()), ..Place::new(old, &[], None) };
     let scope = Scope::Strict;
-    let SealedWhole { sealed_secret: sealed, dropped } =
-        seal_whole(&secret, namespace, scope, &destination.recipients).map_err(|error| {
-            let hint = diagnostic::hint_for_sealing(&error).map(str::to_owned);
-            Box::new(place.clone().diagnose(&error, hint))
-        })?;
+    let sealed = bulla_crds::seal(&secret, namespace, scope, &destination.recipients);
+    let sealed = sealed.map_err(|error| {
+        let hint = diagnostic::hint_for_sealing(&error).map(str::to_owned);
+        Box::new(place.clone().diagnose(&error, hint))
+    })?;
     let expected = serde_json::to_value(&sealed)
         .map_err(|_| Box::new(place.clone().diagnose("cannot be written as a manifest", None)))?;
     let mut patches = patches::patches(object, &expected);
     patches.push(Patch::remove(object, &[MARK]));
     let note = |message: String| MigrationNote { place: place.clone(), message };
-    let mut notes: Vec<_> = dropped.into_iter().map(note).collect();
+    let mut notes: Vec<_> = plain_secret::dropped_marks(&secret).into_iter().map(note).collect();
     if old.value.get("metadata").is_some_and(holds_encrypted) {
         notes.push(note("metadata that SOPS had encrypted is now plaintext: names, labels and annotations are never sealed".into()));
     }
