@@ -41,7 +41,6 @@ impl Manifests {
         paths.into_iter().map(|path| parse(input::read(path)?)).collect::<Result<_>>().map(Self)
     }
 
-    /// The objects of all documents, in order.
     pub(crate) fn objects(&self) -> Result<Vec<Object<'_>>> {
         let mut objects = Vec::new();
         for file in &self.0 {

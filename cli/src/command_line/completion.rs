@@ -10,7 +10,7 @@ use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
 use crate::files::input;
 use crate::manifest::{self, Object, ObjectKind};
-use crate::who::config;
+use crate::who::config::{self, Pin};
 
 /// The sealed keys of the files that the command line names.
 pub(crate) fn sealed_keys() -> ArgValueCandidates {
@@ -31,7 +31,6 @@ pub(crate) fn all_keys() -> ArgValueCandidates {
     })
 }
 
-/// The environments of bulla.yaml.
 pub(crate) fn environments() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let config = config::find(None, &[]).ok().flatten();
@@ -44,20 +43,15 @@ pub(crate) fn environments() -> ArgValueCandidates {
 pub(crate) fn fingerprints() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let config = config::find(None, &[]).ok().flatten();
-        let pins = config
-            .iter()
-            .flat_map(|config| &config.environments)
-            .flat_map(|environment| &environment.pins);
-        let keys: BTreeMap<_, _> = pins
-            .map(|pin| {
-                let fingerprint = pin.recipient.fingerprint().to_string();
-                (fingerprint, format!("{}, {}", pin.holder, pin.state.as_str()))
-            })
-            .collect();
-        let candidate = |(key, holder): (String, String)| {
-            CompletionCandidate::new(key).help(Some(holder.into()))
+        let environments = config.iter().flat_map(|config| &config.environments);
+        let pins = environments.flat_map(|environment| &environment.pins);
+        let candidate = |pin: &Pin| {
+            let (fingerprint, state) =
+                (pin.recipient.fingerprint().to_string(), pin.state.as_str());
+            let help = format!("{}, {state}", pin.holder);
+            (fingerprint.clone(), CompletionCandidate::new(fingerprint).help(Some(help.into())))
         };
-        keys.into_iter().map(candidate).collect()
+        pins.map(candidate).collect::<BTreeMap<_, _>>().into_values().collect()
     })
 }
 

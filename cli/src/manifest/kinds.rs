@@ -22,14 +22,12 @@ pub(crate) enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// What an object is.
     pub(crate) fn of(object: &Object<'_>) -> Self {
         match (object.api_version(), object.kind()) {
             (Some("v1"), Some("Secret")) => Self::Secret,
             (Some(bulla_crds::API_VERSION), Some("SealedSecret")) => Self::SealedSecret,
             (Some(version), _)
-                if version.split('/').next() == Some(bulla_crds::GROUP)
-                    && version.contains('/') =>
+                if version.split_once('/').is_some_and(|(group, _)| group == bulla_crds::GROUP) =>
             {
                 Self::OtherOfOurs
             }

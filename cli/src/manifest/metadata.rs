@@ -83,16 +83,12 @@ pub(crate) fn name_of<'a>(
     if let Some(name) = &metadata.name {
         return Ok(name);
     }
-    let path = [Step::Key("metadata"), Step::Key("name")];
-    match metadata.generate_name {
-        Some(_) => {
-            let path = [Step::Key("metadata"), Step::Key("generateName")];
-            let what = "the API server would choose the name, and a sealed value is for one name";
-            Err(Failure::unable(object.mistake(&path, what))
-                .hint("give the Secret a metadata.name"))
-        }
-        None => Err(object.mistake(&path, "missing").into()),
+    if metadata.generate_name.is_none() {
+        return Err(object.mistake(&["metadata", "name"].map(Step::Key), "missing").into());
     }
+    let what = "the API server would choose the name, and a sealed value is for one name";
+    Err(object.mistake(&["metadata", "generateName"].map(Step::Key), what))
+        .or_hint("give the Secret a metadata.name")
 }
 
 /// A namespace that `-n` or bulla.yaml names.

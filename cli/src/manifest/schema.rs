@@ -15,6 +15,7 @@ use kube::CustomResourceExt;
 use serde_json::{Map, Value};
 
 use crate::manifest::metadata::is_metadata_field;
+use crate::report::output;
 
 /// A place where an object does not match the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,17 +60,13 @@ static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
 pub(crate) fn flaws(object: &Object<'_>) -> Vec<Flaw> {
     let mut judge = Judge::default();
     for (field, value) in object.value.as_object().into_iter().flatten() {
-        judge.path.push(OwnedStep::Key(field.clone()));
-        match (
-            field.as_str(),
-            SCHEMA.properties.as_ref().and_then(|properties| properties.get(field)),
-        ) {
+        let schema = SCHEMA.properties.as_ref().and_then(|properties| properties.get(field));
+        judge.within(OwnedStep::Key(field.clone()), |judge| match (field.as_str(), schema) {
             ("apiVersion" | "kind", _) => {}
             ("metadata", _) => judge.metadata(value),
             (_, Some(schema)) => judge.value(value, schema),
             (_, None) => judge.complain(FlawKind::UnknownField, "unknown field"),
-        }
-        judge.path.pop();
+        });
     }
     for field in ["metadata", "spec"] {
         if object.value.get(field).is_none() {
@@ -90,6 +87,13 @@ impl Judge {
         self.flaws.push(Flaw { kind, path: self.path.clone(), message: message.into() });
     }
 
+    /// Judges a part of what is judged now.
+    fn within(&mut self, step: OwnedStep, judge: impl FnOnce(&mut Self)) {
+        self.path.push(step);
+        judge(self);
+        self.path.pop();
+    }
+
     fn wrong(&mut self, message: impl Into<String>) {
         self.complain(FlawKind::Schema, message);
     }
@@ -108,9 +112,8 @@ impl Judge {
                 ("labels" | "annotations", Value::Null) => {}
                 ("labels" | "annotations", Value::Object(marks)) => {
                     for (key, _) in marks.iter().filter(|(_, mark)| !mark.is_string()) {
-                        self.path.push(OwnedStep::Key(key.clone()));
-                        self.wrong("not text; quote it");
-                        self.path.pop();
+                        let step = OwnedStep::Key(key.clone());
+                        self.within(step, |judge| judge.wrong("not text; quote it"));
                     }
                 }
                 ("labels" | "annotations", _) => self.wrong("not a mapping of text to text"),
@@ -135,17 +138,16 @@ impl Judge {
 
     fn object(&mut self, map: &Map<String, Value>, schema: &JSONSchemaProps) {
         for (field, value) in map {
-            self.path.push(OwnedStep::Key(field.clone()));
             let property = schema.properties.as_ref().and_then(|properties| properties.get(field));
-            match (property, &schema.additional_properties) {
-                (Some(property), _) => self.value(value, property),
+            let field = OwnedStep::Key(field.clone());
+            self.within(field, |judge| match (property, &schema.additional_properties) {
+                (Some(property), _) => judge.value(value, property),
                 (None, Some(JSONSchemaPropsOrBool::Schema(additional))) => {
-                    self.value(value, additional)
+                    judge.value(value, additional);
                 }
                 (None, Some(JSONSchemaPropsOrBool::Bool(true))) => {}
-                (None, _) => self.complain(FlawKind::UnknownField, "unknown field"),
-            }
-            self.path.pop();
+                (None, _) => judge.complain(FlawKind::UnknownField, "unknown field"),
+            });
         }
         for field in schema.required.iter().flatten().filter(|field| !map.contains_key(*field)) {
             self.wrong(format!("{field} is missing"));
@@ -162,9 +164,7 @@ impl Judge {
     fn array(&mut self, items: &[Value], schema: &JSONSchemaProps) {
         if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
             for (index, value) in items.iter().enumerate() {
-                self.path.push(OwnedStep::Index(index));
-                self.value(value, item);
-                self.path.pop();
+                self.within(OwnedStep::Index(index), |judge| judge.value(value, item));
             }
         }
         let count = i64::try_from(items.len()).unwrap_or(i64::MAX);
@@ -176,7 +176,7 @@ impl Judge {
     fn text(&mut self, text: &str, schema: &JSONSchemaProps) {
         let allowed = || schema.enum_.iter().flatten().filter_map(|json| json.0.as_str());
         if schema.enum_.is_some() && !allowed().any(|word| word == text) {
-            self.wrong(format!("not one of {}", allowed().collect::<Vec<_>>().join(", ")));
+            self.wrong(format!("not one of {}", output::listed(allowed())));
         }
         let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         if let Some(max) = schema.max_length.filter(|max| length > *max) {

@@ -40,12 +40,10 @@ pub(crate) fn deserialize(object: &Object<'_>) -> Result<SealedSecret> {
     Ok(SealedSecret { metadata, ..sealed_secret })
 }
 
-/// The steps to the sealed values of an object.
 pub(crate) fn sealed_data_steps() -> [Step<'static>; 2] {
     SEALED_DATA_PATH.map(Step::Key)
 }
 
-/// The steps to the sealed value of one data key.
 pub(crate) fn sealed_value_steps(key: &str) -> [Step<'_>; 3] {
     sealed_value_path(key).map(Step::Key)
 }

@@ -108,29 +108,26 @@ fn values<'a>(object: &Object<'a>, field: &str) -> Result<Vec<(&'a str, &'a str)
 
 /// The manifest of a Secret, its values in base64 under `data`.
 pub(crate) fn secret_to_tree(secret: &Secret) -> Tree {
-    let mut manifest = Map::from_iter([
-        ("apiVersion".to_owned(), json!("v1")),
-        ("kind".to_owned(), json!("Secret")),
+    let given = |fields: Vec<(&str, Value)>| -> Value {
+        fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
+    };
+    let metadata = &secret.metadata;
+    let metadata = given(vec![
+        ("annotations", json!(metadata.annotations)),
+        ("labels", json!(metadata.labels)),
+        ("name", json!(metadata.name)),
+        ("namespace", json!(metadata.namespace)),
     ]);
-    let metadata = [
-        ("annotations", secret.metadata.annotations.as_ref().map(|marks| json!(marks))),
-        ("labels", secret.metadata.labels.as_ref().map(|marks| json!(marks))),
-        ("name", secret.metadata.name.as_ref().map(|name| json!(name))),
-        ("namespace", secret.metadata.namespace.as_ref().map(|namespace| json!(namespace))),
-    ];
-    let given = metadata.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?)));
-    manifest.insert("metadata".into(), Value::Object(given.collect()));
-    if let Some(immutable) = secret.immutable {
-        manifest.insert("immutable".into(), json!(immutable));
-    }
-    if let Some(type_) = &secret.type_ {
-        manifest.insert("type".into(), json!(type_));
-    }
     let data = secret.data.iter().flatten();
-    let data =
-        data.map(|(key, value)| (key.clone(), Value::String(BASE64_STANDARD.encode(&value.0))));
-    manifest.insert("data".into(), Value::Object(data.collect()));
-    Tree::new(Value::Object(manifest))
+    let data = data.map(|(key, value)| (key.as_str(), BASE64_STANDARD.encode(&value.0)));
+    Tree::new(given(vec![
+        ("apiVersion", json!("v1")),
+        ("kind", json!("Secret")),
+        ("metadata", metadata),
+        ("immutable", json!(secret.immutable)),
+        ("type", json!(secret.type_)),
+        ("data", data.collect()),
+    ]))
 }
 
 #[cfg(test)]
