@@ -15,13 +15,14 @@ use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use globset::GlobSet;
 use jiff::civil::Date;
 
+use crate::files::write;
 use crate::manifest::{GivenNamespace, ManifestFile, Mark, Step};
 use crate::report::failure::{Failure, OrHint};
+use crate::report::output;
 
 pub(crate) use edit::{Renewal, renewed};
 pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_names, of_text};
 
-/// What the file is called.
 pub(crate) const NAME: &str = "bulla.yaml";
 
 /// The holder of recovery recipients, which are kept away from clusters.
@@ -89,11 +90,13 @@ impl Config {
     pub(crate) fn environment_of(&self, file: &Path) -> Result<Option<&Environment>, Failure> {
         let real = real_path(file)?;
         let Ok(path) = real.strip_prefix(&self.root) else { return Ok(None) };
-        let mut matching =
-            self.environments.iter().filter(|environment| environment.globs.is_match(path));
-        match (matching.next(), matching.next()) {
-            (first, None) => Ok(first),
-            (Some(one), Some(other)) => {
+        let matching = self.environments.iter();
+        let matching: Vec<_> =
+            matching.filter(|environment| environment.globs.is_match(path)).collect();
+        match matching[..] {
+            [] => Ok(None),
+            [environment] => Ok(Some(environment)),
+            [one, other, ..] => {
                 let (name, config) = (file.display(), self.path.display());
                 let [one, other] = [self.claim(one, path)?, self.claim(other, path)?];
                 Err(anyhow!(
@@ -101,7 +104,6 @@ impl Config {
                 ))
                 .or_hint("a file belongs to one environment: make their paths disjoint")
             }
-            (None, Some(_)) => Ok(None), // never: the first comes first
         }
     }
 
@@ -114,7 +116,6 @@ impl Config {
         Ok(format!("{name} (line {})", place.line))
     }
 
-    /// The environment of this name.
     pub(crate) fn environment(&self, name: &str) -> Result<&Environment, Failure> {
         let found = self.environments.iter().find(|environment| environment.name == name);
         found
@@ -127,11 +128,8 @@ impl Config {
         self.file.only().ok()?.mark(&["environments", environment, "recipients"].map(Step::Key))
     }
 
-    /// The names of all environments, for messages.
     pub(crate) fn names(&self) -> String {
-        let names: Vec<_> =
-            self.environments.iter().map(|environment| environment.name.as_str()).collect();
-        names.join(", ")
+        output::listed(self.environments.iter().map(|environment| &environment.name))
     }
 
     /// Whether a file is one of those for which something is allowed.
@@ -163,7 +161,6 @@ impl Environment {
         Recipients::new(active.map(|pin| pin.recipient.clone()).collect()).ok()
     }
 
-    /// The pins of a holder.
     pub(crate) fn pins_of<'a>(&'a self, holder: &'a str) -> impl Iterator<Item = &'a Pin> {
         self.pins.iter().filter(move |pin| pin.holder == holder)
     }
@@ -173,10 +170,7 @@ impl Environment {
 fn real_path(path: &Path) -> Result<PathBuf> {
     match std::fs::canonicalize(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let folder = match path.parent() {
-                Some(folder) if folder != Path::new("") => folder,
-                _ => Path::new("."),
-            };
+            let folder = write::folder_of(path);
             let real = std::fs::canonicalize(folder).map_err(|error| match error.kind() {
                 ErrorKind::NotFound => {
                     anyhow!("{}: folder {} does not exist", path.display(), folder.display())

@@ -151,17 +151,13 @@ impl DestinationFlags {
             return Ok(environment);
         }
         let (name, names) = (config.path.display(), config.names());
-        match file {
-            Some(file) => {
-                Err(anyhow!("{}: no environment of {name} covers this file", file.display()))
-                    .or_hint(format!(
-                        "add its path to an environment, or pass --environment: {names}"
-                    ))
-            }
-            None => {
-                Err(anyhow!("{name} cannot choose an environment without exactly one input file"))
-                    .or_hint(format!("choose with --environment: {names}"))
-            }
-        }
+        let Some(file) = file else {
+            return Err(anyhow!(
+                "{name} cannot choose an environment without exactly one input file"
+            ))
+            .or_hint(format!("choose with --environment: {names}"));
+        };
+        Err(anyhow!("{}: no environment of {name} covers this file", file.display()))
+            .or_hint(format!("add its path to an environment, or pass --environment: {names}"))
     }
 }

@@ -12,8 +12,7 @@ use bulla_sealing::{Fingerprint, Identity, KeyType, Keyring, ParseError};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::files::input;
-use crate::files::input::Input;
+use crate::files::input::{self, Input};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::terminal::PassphraseFlags;
 use crate::report::{escape, output};
@@ -54,8 +53,7 @@ pub(crate) struct IdentityFlags {
 impl IdentityFlags {
     /// Reads all of them into a keyring.
     pub(crate) fn read(&self) -> Result<Keyring, Failure> {
-        let held = Held::read(self.identities.iter().map(PathBuf::as_path), &self.passphrase)?;
-        Ok(held.keyring)
+        Ok(self.hold()?.keyring)
     }
 
     /// The same for a command that needs one.
@@ -69,31 +67,15 @@ impl IdentityFlags {
 
     /// Reads all of them, to open further files with them.
     pub(crate) fn hold(&self) -> Result<Held, Failure> {
-        Held::read(self.identities.iter().map(PathBuf::as_path), &self.passphrase)
-    }
-}
-
-/// Identities, in the forms that the two readers of encrypted files need.
-#[derive(Default)]
-pub(crate) struct Held {
-    pub(crate) keyring: Keyring,
-    for_age: Vec<age::x25519::Identity>,
-}
-
-impl Held {
-    /// Reads the identities of all `paths`; some may be opened by others, in whatever order.
-    fn read<'a>(
-        paths: impl IntoIterator<Item = &'a Path>,
-        passphrases: &PassphraseFlags,
-    ) -> Result<Self, Failure> {
-        let mut held = Self::default();
+        let mut held = Held::default();
         let mut closed = Vec::new();
-        for path in paths {
-            match File::read(path, passphrases)? {
+        for path in &self.identities {
+            match File::read(path, &self.passphrase)? {
                 File::Open(identities) => held.extend(identities),
                 File::Closed(file) => closed.push(file),
             }
         }
+        // Some may be opened by others, in whatever order.
         while !closed.is_empty() {
             let count = closed.len();
             let mut still_closed = Vec::new();
@@ -110,7 +92,16 @@ impl Held {
         }
         Ok(held)
     }
+}
 
+/// Identities, in the forms that the two readers of encrypted files need.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) keyring: Keyring,
+    for_age: Vec<age::x25519::Identity>,
+}
+
+impl Held {
     /// Reads the identities of one file, which these may open.
     pub(crate) fn read_file(
         &self,
@@ -119,10 +110,9 @@ impl Held {
     ) -> Result<Vec<Identity>, Failure> {
         match File::read(path, passphrases)? {
             File::Open(identities) => Ok(identities),
-            File::Closed(file) => match self.open(&file)? {
-                Some(identities) => Ok(identities),
-                None => Err(file.refusal()).or_hint(GIVE_ANOTHER),
-            },
+            File::Closed(file) => {
+                self.open(&file)?.ok_or_else(|| file.refusal()).or_hint(GIVE_ANOTHER)
+            }
         }
     }
 
@@ -147,8 +137,7 @@ impl Held {
                 Err(error) => Err(anyhow!("{name}: {error}")),
             },
             To::Others => {
-                let decryptor = Decryptor::new_buffered(file.bytes.as_slice())
-                    .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
+                let decryptor = decryptor(name, &file.bytes)?;
                 let identities = self.for_age.iter().map(|identity| identity as &dyn age::Identity);
                 match decryptor.decrypt(identities) {
                     Ok(plaintext) => decrypted(name, plaintext, file.bytes.len()).map(Some),
@@ -184,8 +173,8 @@ impl Closed {
     fn refusal(&self) -> anyhow::Error {
         match &self.to {
             To::Sealed(to) => {
-                let to = output::list(to);
-                anyhow!("{}: sealed to {to}, but none of these identities was passed", self.name)
+                let (name, to) = (&self.name, output::listed(to));
+                anyhow!("{name}: sealed to {to}, but none of these identities was passed")
             }
             To::Others => anyhow!(
                 "{}: encrypted to a key that was not passed, or that is not of type x25519",
@@ -215,9 +204,7 @@ impl File {
         if bytes.len() > MAX_ENCRYPTED_BYTES {
             return Err(anyhow!("{name}: larger than 64 KiB, so not an identity file").into());
         }
-        let decryptor = Decryptor::new_buffered(bytes.as_slice())
-            .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
-        if !decryptor.is_scrypt() {
+        if !decryptor(&name, &bytes)?.is_scrypt() {
             return Ok(Self::Closed(Closed { name, bytes, to: To::Others }));
         }
         Ok(Self::Open(unprotect(&name, &bytes, passphrases.of(&name)?)?))
@@ -244,8 +231,7 @@ pub(crate) fn unprotect(
     file: &[u8],
     passphrase: SecretString,
 ) -> Result<Vec<Identity>, Failure> {
-    let decryptor = Decryptor::new_buffered(file)
-        .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))?;
+    let decryptor = decryptor(name, file)?;
     let mut identity = age::scrypt::Identity::new(passphrase);
     identity.set_max_work_factor(MAX_WORK_FACTOR);
     match decryptor.decrypt([&identity as &dyn age::Identity].into_iter()) {
@@ -273,6 +259,11 @@ pub(crate) fn age_file(name: &str, bytes: &[u8]) -> Result<Option<Zeroizing<Vec<
     }
     let binary = input::read_wiped(ArmoredReader::new(bytes), bytes.len());
     binary.map(Some).map_err(|_| anyhow!("{name}: its armor is damaged"))
+}
+
+fn decryptor<'a>(name: &str, file: &'a [u8]) -> Result<Decryptor<&'a [u8]>> {
+    Decryptor::new_buffered(file)
+        .map_err(|error| anyhow!("{name}: {}", trouble_with(&error, DAMAGED)))
 }
 
 fn decrypted(name: &str, plaintext: impl Read, length: usize) -> Result<Vec<Identity>> {

@@ -7,8 +7,7 @@ use anyhow::anyhow;
 use bulla_sealing::{InvalidKey, Recipient, Recipients, RecipientsError};
 
 use crate::command_line::flags::RecipientFlags;
-use crate::files::input;
-use crate::files::input::Input;
+use crate::files::input::{self, Input};
 use crate::report::escape;
 use crate::report::failure::{Failure, OrHint};
 
@@ -72,13 +71,10 @@ pub(crate) fn file(path: &Path) -> Result<Vec<Recipient>, Failure> {
             continue;
         }
         recipients.push(line.parse().map_err(|error| {
-            let failure = Failure::unable(anyhow!("{name}: line {}: {error}", index + 1));
-            match error {
-                InvalidKey::IdentityGiven => {
-                    failure.hint("the recipient is in the comment above the identity")
-                }
-                _ => failure,
-            }
+            let is_identity = matches!(error, InvalidKey::IdentityGiven);
+            Failure::unable(anyhow!("{name}: line {}: {error}", index + 1)).maybe_hint(
+                is_identity.then_some("the recipient is in the comment above the identity"),
+            )
         })?);
     }
     if recipients.is_empty() {

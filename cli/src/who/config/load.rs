@@ -53,7 +53,6 @@ pub(crate) fn none_for_environment() -> Failure {
         .hint("run this in the Git work tree that has one, or pass --config")
 }
 
-/// Reads one file.
 fn read(path: &Path) -> Result<Config, Failure> {
     parse(path, input::read(path)?)
 }
@@ -82,15 +81,12 @@ fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
     let config = root.join(NAME);
     let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|path| path.exists());
     let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
-    let other = above.into_iter().chain(below).find(|other| *other != config);
-    match other {
-        Some(other) => Err(anyhow!("{} is not at the root of the work tree", other.display()))
-            .or_hint(format!(
-                "a work tree has one {NAME}, in {}; for another file, pass --config",
-                root.display()
-            )),
-        None => Ok(config.is_file().then(|| shortest(&config))),
-    }
+    let Some(other) = above.into_iter().chain(below).find(|other| *other != config) else {
+        return Ok(config.is_file().then(|| shortest(&config)));
+    };
+    let root = root.display();
+    Err(anyhow!("{} is not at the root of the work tree", other.display()))
+        .or_hint(format!("a work tree has one {NAME}, in {root}; for another file, pass --config"))
 }
 
 /// As a person in the current folder would write it.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{AllowedRule, Config, Environment, Pin, PinState};
 use crate::files::input::Input;
+use crate::files::write;
 use crate::manifest::{self, GivenNamespace, Object, Step};
 use crate::report::escape;
 use crate::report::failure::Failure;
@@ -20,10 +21,7 @@ const MAX_PINS: usize = 256;
 
 /// Reads the text of the file that `path` names.
 pub(super) fn parse(path: &Path, input: Input) -> Result<Config, Failure> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    let folder = write::folder_of(path);
     let root = std::fs::canonicalize(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?;
     let file = manifest::parse(input)?;
@@ -92,23 +90,16 @@ impl ConfigReader<'_> {
             Some(Value::String(namespace)) if is_dns_label(namespace) => {
                 Some(GivenNamespace::by_environment(namespace, name, self.path))
             }
-            Some(_) => {
-                return Err(self.mistake(&at("namespace"), "not a valid namespace name"));
-            }
+            Some(_) => return Err(self.mistake(&at("namespace"), "not a valid namespace name")),
         };
-        let pins = match map.get("recipients") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(pins)) if pins.len() > MAX_PINS => {
-                let what = format!("more than {MAX_PINS} recipients");
-                return Err(self
-                    .mistake(&at("recipients"), &what)
-                    .hint("delete those retired long ago"));
-            }
-            Some(Value::Array(pins)) => self.pins(at("recipients"), pins)?,
-            Some(_) => {
-                return Err(self.mistake(&at("recipients"), "expected a list of recipients"));
-            }
-        };
+        let pins = self.list(&at("recipients"), map.get("recipients"), "recipients")?;
+        if pins.len() > MAX_PINS {
+            let what = format!("more than {MAX_PINS} recipients");
+            return Err(self
+                .mistake(&at("recipients"), &what)
+                .hint("delete those retired long ago"));
+        }
+        let pins = self.pins(at("recipients"), pins)?;
         Ok(Environment { name: name.to_owned(), globs: set, namespace, pins })
     }
 
@@ -118,9 +109,10 @@ impl ConfigReader<'_> {
         at: &[Step<'_>],
         paths: Option<&Value>,
     ) -> Result<(GlobSet, Vec<globset::Glob>), Failure> {
-        let Some(Value::Array(paths)) = paths.filter(|paths| has_items(paths)) else {
+        let paths = self.list(at, paths, "paths")?;
+        if paths.is_empty() {
             return Err(self.mistake(at, "expected a list of paths"));
-        };
+        }
         let mut set = GlobSetBuilder::new();
         let mut globs = Vec::new();
         for (index, glob) in paths.iter().enumerate() {
@@ -164,13 +156,10 @@ impl ConfigReader<'_> {
         match Recipients::new(active.map(|pin| pin.recipient.clone()).collect()) {
             Ok(_) | Err(RecipientsError::None) => Ok(pins),
             Err(error) => {
+                let hint = "age allows one type per file: the Active recipients of an environment must share it";
+                let is_mixed = matches!(error, RecipientsError::Mixed(..));
                 let failure = self.mistake(&path, &error.to_string());
-                Err(match error {
-                    RecipientsError::Mixed(..) => failure.hint(
-                        "age allows one type per file: the Active recipients of an environment must share it",
-                    ),
-                    _ => failure,
-                })
+                Err(failure.maybe_hint(is_mixed.then_some(hint)))
             }
         }
     }
@@ -208,11 +197,7 @@ impl ConfigReader<'_> {
         let Some(lint) = lint.filter(|lint| !lint.is_null()) else { return Ok(Vec::new()) };
         let path = [Step::Key("lint"), Step::Key("allow")];
         let map = self.mapping(lint, &path[..1], &["allow"])?;
-        let items = match map.get("allow") {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(_) => return Err(self.mistake(&path, "expected a list of rules")),
-        };
+        let items = self.list(&path, map.get("allow"), "rules")?;
         let read = |(index, item): (usize, &Value)| {
             let path = [path[0], path[1], Step::Index(index)];
             let map = self.mapping(item, &path, &["rule", "paths", "reason"])?;
@@ -228,6 +213,20 @@ impl ConfigReader<'_> {
         items.iter().enumerate().map(read).collect()
     }
 
+    /// A list, which is empty if it is missing.
+    fn list<'v>(
+        &self,
+        path: &[Step<'_>],
+        value: Option<&'v Value>,
+        what: &str,
+    ) -> Result<&'v [Value], Failure> {
+        match value {
+            None | Some(Value::Null) => Ok(&[]),
+            Some(Value::Array(items)) => Ok(items),
+            Some(_) => Err(self.mistake(path, &format!("expected a list of {what}"))),
+        }
+    }
+
     /// A mapping with no fields but these.
     fn mapping<'v>(
         &self,
@@ -239,13 +238,11 @@ impl ConfigReader<'_> {
         let Value::Object(map) = value else {
             return Err(self.mistake(path, &format!("expected a mapping with {known}")));
         };
-        match map.keys().find(|field| !fields.contains(&field.as_str())) {
-            Some(field) => {
-                let path = [path, &[Step::Key(field)]].concat();
-                Err(self.mistake(&path, "unknown field").hint(format!("known fields: {known}")))
-            }
-            None => Ok(map),
-        }
+        let Some(field) = map.keys().find(|field| !fields.contains(&field.as_str())) else {
+            return Ok(map);
+        };
+        let path = [path, &[Step::Key(field)]].concat();
+        Err(self.mistake(&path, "unknown field").hint(format!("known fields: {known}")))
     }
 
     fn mistake(&self, path: &[Step<'_>], what: &str) -> Failure {
@@ -260,12 +257,8 @@ impl ConfigReader<'_> {
                 other.environment != glob.environment && other.matcher.is_match(&glob.text)
             };
             if let Some(other) = globs.iter().find(is_other) {
-                let path = [
-                    Step::Key("environments"),
-                    Step::Key(&glob.environment),
-                    Step::Key("paths"),
-                    Step::Index(glob.index),
-                ];
+                let field = ["environments", &glob.environment, "paths"].map(Step::Key);
+                let path = [&field[..], &[Step::Index(glob.index)]].concat();
                 let what = format!(
                     "{} of environment {} covers the same paths",
                     escape::line(&other.text),
@@ -278,10 +271,6 @@ impl ConfigReader<'_> {
         }
         Ok(())
     }
-}
-
-fn has_items(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| !items.is_empty())
 }
 
 /// Why a path cannot be one of the repository.
