@@ -137,7 +137,7 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
 fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure> {
     let context = kubeconfig.contexts.iter().find(|context| context.name == name);
     let Some(context) = context.and_then(|context| context.context.as_ref()) else {
-        let names = output::listed(kubeconfig.contexts.iter().map(|context| &context.name));
+        let names = output::list(kubeconfig.contexts.iter().map(|context| &context.name));
         return Err(anyhow!("the kubeconfig has no context {name}"))
             .or_hint(format!("it has: {names}"));
     };

@@ -398,7 +398,7 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
         Err(keys) if keys.is_empty() => Err(no_active_key(&cluster)),
         Err(keys) => {
             let name = |key: &ClusterKey| format!("{} {}", key.holder, key.fingerprint());
-            let names = output::listed(keys.iter().map(name));
+            let names = output::list(keys.iter().map(name));
             Err(anyhow!("the cluster has several Active keys: {names}")).or_hint(USE_A_FILE)
         }
     }

@@ -176,7 +176,7 @@ impl Judge {
     fn text(&mut self, text: &str, schema: &JSONSchemaProps) {
         let allowed = || schema.enum_.iter().flatten().filter_map(|json| json.0.as_str());
         if schema.enum_.is_some() && !allowed().any(|word| word == text) {
-            self.wrong(format!("not one of {}", output::listed(allowed())));
+            self.wrong(format!("not one of {}", output::list(allowed())));
         }
         let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
         if let Some(max) = schema.max_length.filter(|max| length > *max) {

@@ -140,7 +140,7 @@ pub(crate) fn hint_for(error: &ValueError, keyring: Option<&Keyring>) -> Option<
         ValueError::Unseal(UnsealError::NoIdentity { .. }) => {
             let mut held: Vec<_> = keyring?.fingerprints().collect();
             held.sort_unstable();
-            return Some(format!("-i holds {}", output::listed(held)));
+            return Some(format!("-i holds {}", output::list(held)));
         }
         ValueError::Unseal(UnsealError::Damaged) => {
             "restore the value from an earlier commit, or seal it again"

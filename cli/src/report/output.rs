@@ -1,7 +1,6 @@
 //! What a command writes to stdout, and messages on stderr beside it: with colours where they are enabled, and silent
 //! with --quiet.
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 

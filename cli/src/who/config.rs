@@ -129,7 +129,7 @@ impl Config {
     }
 
     pub(crate) fn names(&self) -> String {
-        output::listed(self.environments.iter().map(|environment| &environment.name))
+        output::list(self.environments.iter().map(|environment| &environment.name))
     }
 
     /// Whether a file is one of those for which something is allowed.

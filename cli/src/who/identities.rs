@@ -173,7 +173,7 @@ impl Closed {
     fn refusal(&self) -> anyhow::Error {
         match &self.to {
             To::Sealed(to) => {
-                let (name, to) = (&self.name, output::listed(to));
+                let (name, to) = (&self.name, output::list(to));
                 anyhow!("{name}: sealed to {to}, but none of these identities was passed")
             }
             To::Others => anyhow!(

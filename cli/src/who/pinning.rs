@@ -95,7 +95,7 @@ fn add<'a>(
             }
         }
     }
-    let by = output::listed(clusters.iter().map(|cluster| &cluster.by));
+    let by = output::list(clusters.iter().map(|cluster| &cluster.by));
     is_found
         .then_some(())
         .ok_or_else(|| anyhow!("holder {holder} has no Active key in {by}"))
@@ -108,7 +108,7 @@ impl HolderKey<'_> {
     }
 
     fn by(&self) -> String {
-        output::listed(self.shown.iter().map(|cluster| &cluster.by))
+        output::list(self.shown.iter().map(|cluster| &cluster.by))
     }
 
     /// Whether its clusters show such a key.
