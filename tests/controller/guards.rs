@@ -47,13 +47,18 @@ fn only_a_user_trusted_in_a_namespace_declares_keys_there() -> Result<()> {
     }
     writer.create(&keys(&elsewhere), &key()?)?;
 
-    let key = namespace.api.create(&keys(&namespace), &key()?)?;
+    // The other policy would refuse owners and finalizers before, without this annotation.
+    let mut deletable = self::key()?;
+    deletable["metadata"]["annotations"] = json!({"bulla.dev/allow-delete": "true"});
+    let key = namespace.api.create(&keys(&namespace), &deletable)?;
     let path = path(&keys(&namespace), &key)?;
     for change in [
         state("Revoked"),
         json!({"metadata": {"annotations": {"bulla.dev/renew": "now"}}}),
-        json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}}),
+        json!({"metadata": {"annotations": {"bulla.dev/allow-delete": null}}}),
         json!({"metadata": {"labels": {"any": "1"}}}),
+        json!({"metadata": {"finalizers": ["example.com/any"]}}),
+        json!({"metadata": {"ownerReferences": [dangling()]}}),
         json!({"metadata": {"finalizers": ["example.com/any"]}, "spec": {"state": "Retired"}}),
     ] {
         for untrusted in [&writer, &theirs] {
@@ -61,10 +66,59 @@ fn only_a_user_trusted_in_a_namespace_declares_keys_there() -> Result<()> {
             ensure!(said.contains(UNTRUSTED), "{change}: {said}");
         }
     }
+    // People seal only to keys whose status says that their identity is held.
+    let held = json!({"status": {"conditions": [{
+        "type": "Held", "status": "True", "reason": "Held", "message": "",
+        "lastTransitionTime": "2026-11-01T00:00:00Z",
+    }]}});
+    for untrusted in [&writer, &theirs] {
+        let said = forbidden(untrusted.merge(&format!("{path}/status"), &held))?;
+        ensure!(said.contains(UNTRUSTED), "{said}");
+    }
     ensure!(namespace.api.get(&path)? == key, "it was changed");
-    // The garbage collector does this too, and it has no trust.
-    for finalizers in [json!(["example.com/any"]), Value::Null] {
-        writer.merge(&path, &json!({"metadata": {"finalizers": finalizers}}))?;
+
+    // The garbage collector removes finalizers from what is being deleted, and it has no trust.
+    let finalizers = |names: Value| json!({"metadata": {"finalizers": names}});
+    let mut guarded = self::key()?;
+    guarded["metadata"]["finalizers"] = json!(["example.com/any"]);
+    guarded["metadata"]["annotations"] = json!({"bulla.dev/allow-delete": "true"});
+    let guarded = self::path(&keys(&namespace), &trusted.create(&keys(&namespace), &guarded)?)?;
+    forbidden(writer.merge(&guarded, &finalizers(Value::Null)))?;
+    trusted.delete(&guarded, &Value::Null)?;
+    writer.merge(&guarded, &finalizers(Value::Null))?;
+    namespace.gone(&guarded)
+}
+
+/// An owner that does not exist: the garbage collector deletes what it owns.
+fn dangling() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "none",
+        "uid": "00000000-0000-4000-8000-000000000000",
+    })
+}
+
+#[test]
+fn nobody_ties_a_key_or_an_identity_to_another_object() -> Result<()> {
+    let namespace = guarded("guards-pinned")?;
+    for path in [
+        keep_key(&namespace)?,
+        keep_identity(&namespace, "identity")?,
+        keep_identity(&namespace, "identity-backup")?,
+    ] {
+        let before = namespace.api.get(&path)?;
+        for metadata in [
+            json!({"ownerReferences": [dangling()]}),
+            json!({"finalizers": ["example.com/any"]}),
+            json!({"ownerReferences": [dangling()], "annotations": {"bulla.dev/allow-delete": "true"}}),
+        ] {
+            let said = forbidden(namespace.api.merge(&path, &json!({"metadata": metadata})))?;
+            ensure!(said.contains("could be deleted or blocked by another one"), "{path}: {said}");
+        }
+        if path.contains("/secrets/") {
+            forbidden(namespace.api.merge(&path, &json!({"immutable": true})))?;
+        }
+        ensure!(namespace.api.get(&path)? == before, "{path} was changed");
+        namespace.api.merge(&path, &json!({"metadata": {"labels": {"any": "1"}}}))?;
     }
     Ok(())
 }

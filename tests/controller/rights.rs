@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, HOLDER},
     test_namespace::{TestNamespace, secret},
 };
 
@@ -15,7 +15,7 @@ const ACCOUNT: &str = "system:serviceaccount:bulla-system:bulla-controller";
 
 #[test]
 fn the_account_may_do_what_it_needs() -> Result<()> {
-    let needed: [Right; 25] = [
+    let needed: [Right; 27] = [
         ("list", "bulla.dev", "sealedsecrets", ""),
         ("watch", "bulla.dev", "sealedsecrets", ""),
         ("get", "bulla.dev", "sealedsecrets", "rights"),
@@ -28,7 +28,9 @@ fn the_account_may_do_what_it_needs() -> Result<()> {
         ("patch", "", "secrets", "rights"),
         ("delete", "", "secrets", "rights"),
         ("create", "events.k8s.io", "events", "rights"),
-        ("create", "coordination.k8s.io", "leases", "bulla-system"),
+        ("create", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
+        ("create", "coordination.k8s.io", "leases/bulla-first-key", "bulla-system"),
+        ("create", "coordination.k8s.io", "leases/bulla-clock", "bulla-system"),
         ("get", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
         ("update", "coordination.k8s.io", "leases/bulla-controller", "bulla-system"),
         ("list", "bulla.dev", "sealingkeys", "bulla-system"),
@@ -50,11 +52,13 @@ fn the_account_may_do_what_it_needs() -> Result<()> {
 
 #[test]
 fn the_account_may_do_nothing_else() -> Result<()> {
-    let dangerous: [Right; 33] = [
+    let dangerous: [Right; 35] = [
         ("trust", "bulla.dev", "sealingkeys", "bulla-system"),
         ("delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
         ("deletecollection", "", "secrets", "rights"),
         ("update", "coordination.k8s.io", "leases/another", "bulla-system"),
+        ("create", "coordination.k8s.io", "leases/another", "bulla-system"),
+        ("create", "coordination.k8s.io", "leases", "bulla-system"),
         ("get", "coordination.k8s.io", "leases/bulla-controller", "rights"),
         ("create", "coordination.k8s.io", "leases", "rights"),
         ("create", "bulla.dev", "sealedsecrets", "rights"),
@@ -141,6 +145,76 @@ fn the_account_is_refused_when_it_tries() -> Result<()> {
         ensure!(format!("{said:#}").contains("may only create identities and backups"), "{said:#}");
     }
     namespace.api.delete(&format!("{backups}/rights-backup"), &Value::Null)?;
+    Ok(())
+}
+
+/// With an owner that does not exist the garbage collector would delete the object, if its deletion is allowed.
+#[test]
+fn the_accounts_token_cannot_destroy_a_key() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let account = cluster.plane.service_account("bulla-system", "bulla-controller")?;
+    let home = TestNamespace::existing("bulla-system")?;
+    let keys = "/apis/bulla.dev/v1alpha1/namespaces/bulla-system/sealingkeys";
+    let list = home.api.get(keys)?;
+    let key = list["items"]
+        .as_array()
+        .context("no list")?
+        .iter()
+        .find(|key| key["spec"]["holder"] == HOLDER && key["spec"]["state"] == "Active");
+    let key = key.and_then(|key| key["metadata"]["name"].as_str()).context("no Active key")?;
+    let backup =
+        json!({"metadata": {"name": "rights-pinned"}, "type": "bulla.dev/identity-backup"});
+    home.api.create(&home.secrets(), &backup)?;
+    let objects = [
+        ("secret", key, home.secret_path(key)),
+        ("secret", "rights-pinned", home.secret_path("rights-pinned")),
+        ("sealingkey.bulla.dev", key, format!("{keys}/{key}")),
+    ];
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "none",
+        "uid": "00000000-0000-4000-8000-000000000000",
+    }]);
+    let revoked = json!({"bulla.dev/revoked": "true"});
+    let allowed = json!({"bulla.dev/revoked": "true", "bulla.dev/allow-delete": "true"});
+    for (kind, name, path) in &objects {
+        let before = home.api.get(path)?;
+        for metadata in [
+            json!({"annotations": allowed}),
+            json!({"annotations": {"bulla.dev/revoked": "true", "helm.sh/resource-policy": null}}),
+            json!({"annotations": {"bulla.dev/revoked": "true", "example.com/any": "1"}}),
+            json!({"annotations": revoked, "ownerReferences": owner}),
+            json!({"annotations": allowed, "ownerReferences": owner}),
+            json!({"annotations": revoked, "finalizers": ["example.com/any"]}),
+            json!({"annotations": revoked, "labels": {"bulla.dev/target": "owned"}}),
+        ] {
+            let patch = format!("--patch={}", json!({"metadata": metadata}));
+            let patch = ["patch", kind, name, "--namespace=bulla-system", "--type=merge", &patch];
+            let said = account.run(&patch).err().with_context(|| format!("{kind} {metadata}"))?;
+            ensure!(format!("{said:#}").contains("denied request"), "{kind} {metadata}: {said:#}");
+        }
+        if *kind == "secret" && *name != key {
+            let patch =
+                ["patch", kind, name, "--namespace=bulla-system", "--patch={\"immutable\": true}"];
+            let said = account.run(&patch).err().context("it was made immutable")?;
+            ensure!(format!("{said:#}").contains("denied request"), "{said:#}");
+        }
+        ensure!(home.api.get(path)?["metadata"]["uid"] == before["metadata"]["uid"], "{path}");
+        for field in ["ownerReferences", "finalizers", "labels", "annotations"] {
+            let after = home.api.get(path)?;
+            assert_eq!(after["metadata"][field], before["metadata"][field], "{path}: {field}");
+        }
+    }
+    let planted = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "bulla.dev/identity-backup",
+        "metadata": {"name": "planted", "namespace": "bulla-system", "ownerReferences": owner},
+    });
+    let said = account.run_with_input(&["create", "--filename=-"], &planted.to_string());
+    let said = said.err().context("a Secret with an owner was created")?;
+    ensure!(format!("{said:#}").contains("denied request"), "{said:#}");
+
+    let allow = json!({"metadata": {"annotations": {"bulla.dev/allow-delete": "true"}}});
+    home.api.merge(&home.secret_path("rights-pinned"), &allow)?;
+    home.api.delete(&home.secret_path("rights-pinned"), &Value::Null)?;
     Ok(())
 }
 

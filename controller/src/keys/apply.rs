@@ -163,20 +163,18 @@ async fn back_up(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), St
     }
     let sealed = ctx.key_store.seal_identity(of, &ctx.args.namespace, recovery);
     let file = sealed.ok_or(RequestFailure::Conflict)??;
-    let secret = keys::backup_secret(of, file, &ctx.args.namespace);
-    let (secret, stored) = match facts.backups.get(&of) {
-        None => {
-            let stored = api::create_secret(&ctx.client, &secret).await?;
-            (secret, stored)
-        }
+    let namespace = &ctx.args.namespace;
+    let secret = keys::backup_secret(of, file, namespace);
+    let stored = match facts.backups.get(&of) {
+        None => api::create_secret(&ctx.client, &secret).await?,
         Some(found) => {
-            let ObjectVersion { uid, resource_version } = found.version.clone();
-            let secret = secret.with(|secret| {
-                secret.metadata.uid = Some(uid);
-                secret.metadata.resource_version = Some(resource_version);
+            let ObjectVersion { uid, resource_version } = &found.version;
+            // What others have added to its metadata stays.
+            let patch = json!({
+                "metadata": {"uid": uid, "resourceVersion": resource_version},
+                "data": secret.data,
             });
-            let stored = api::replace_secret(&ctx.client, &secret).await?;
-            (secret, stored)
+            api::patch_secret(&ctx.client, namespace, &secret.name_any(), &patch).await?
         }
     };
     let secret: WipedSecret = secret.with(|secret| secret.metadata = stored.metadata);
@@ -197,7 +195,7 @@ async fn take_claim(ctx: &Context, facts: &Facts, name: String) -> Result<(), Re
     let found = within(leases(ctx).get_opt(FIRST_KEY)).await?;
     let Some(found) = found else {
         let metadata = ObjectMeta { name: Some(FIRST_KEY.into()), ..ObjectMeta::default() };
-        within(leases(ctx).create(&post_params(), &Lease { metadata, spec })).await?;
+        api::create_lease(&leases(ctx), &Lease { metadata, spec }).await?;
         return Ok(());
     };
     if found.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref()) != facts.claim.as_ref() {
