@@ -1,6 +1,12 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use bulla_tests::{ControlPlane, Controller, Fault, Proxy, Rule, eventually};
@@ -48,6 +54,44 @@ fn the_endpoints_answer_and_metrics_name_no_object() -> Result<()> {
         );
     }
     ensure!(!text.contains("named-nowhere") && !text.contains("endpoints"), "{text}");
+    Ok(())
+}
+
+/// Anyone in the cluster may connect, so that must cost little.
+#[test]
+fn probes_are_answered_while_somebody_opens_connections_without_end() -> Result<()> {
+    const LARGEST_RSS_KIB: u64 = 64 * 1024;
+    let controller = &Cluster::shared()?.controller;
+    let address = controller.address()?;
+    let half = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(4096));
+    let mut open = Vec::new();
+    for round in 0..10 {
+        for _ in 0..100 {
+            let mut connection = TcpStream::connect(address)?;
+            // It may be closed already, in favour of a later one.
+            let _ = connection.write_all(half.as_bytes());
+            open.push(connection);
+        }
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            let code = controller.get(path).with_context(|| format!("round {round}: {path}"))?.0;
+            ensure!(code == 200, "{path}: {code}");
+        }
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", controller.pid()?))?;
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let rss: u64 = rss.trim().trim_end_matches(" kB").parse()?;
+    ensure!(rss <= LARGEST_RSS_KIB, "{rss} KiB");
+
+    // A header that never ends, and a client that never reads.
+    let mut slow = TcpStream::connect(address)?;
+    slow.write_all(half.as_bytes())?;
+    slow.set_read_timeout(Some(SOON))?;
+    let closed = slow.read(&mut [0; 1]);
+    ensure!(
+        matches!(closed, Ok(0))
+            || closed.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset),
+        "not closed"
+    );
     Ok(())
 }
 

@@ -256,7 +256,11 @@ impl Controller {
     }
 
     /// Its address. The operating system chose the port, so it is read from the log.
-    fn address(&self) -> Result<SocketAddr> {
+    ///
+    /// # Errors
+    ///
+    /// When it does not serve yet.
+    pub fn address(&self) -> Result<SocketAddr> {
         let running = self.running.as_ref().context("the controller does not run")?;
         let printed = running.printed()?;
         let Some(line) = printed.lines().find(|line| line.contains("serving /healthz")) else {
