@@ -89,6 +89,8 @@ pub enum Reason {
     TypeRefused,
     /// The controller is configured to refuse a label of the template.
     LabelRefused,
+    /// The controller is configured to refuse an annotation of the template.
+    AnnotationRefused,
     /// The controller makes no targets in its own namespace.
     NamespaceRefused,
     /// A Secret of this name exists, and Bulla does not own it.
@@ -134,6 +136,7 @@ impl Reason {
             Self::TemplateFailed => "TemplateFailed",
             Self::TypeRefused => "TypeRefused",
             Self::LabelRefused => "LabelRefused",
+            Self::AnnotationRefused => "AnnotationRefused",
             Self::NamespaceRefused => "NamespaceRefused",
             Self::TargetExists => "TargetExists",
             Self::KeyTaken => "KeyTaken",

@@ -79,6 +79,8 @@ impl UnsealSecretError {
             Self::Violation(
                 Violation::Template { .. }
                 | Violation::TemplateTooLong(_)
+                | Violation::TooManyPlaceholders
+                | Violation::TooManyTemplates
                 | Violation::TemplateNotJson(_)
                 | Violation::RenderedTooLarge,
             ) => Reason::TemplateFailed,

@@ -17,5 +17,14 @@ pub const MAX_OBJECT_BYTES: usize = 1_400_000;
 /// The most bytes of text in one template.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
+/// The most templates of data in one SealedSecret. With more, the API server would refuse to count their placeholders.
+pub const MAX_TEMPLATES: usize = 128;
+
+/// The most placeholders in all templates of one SealedSecret: each takes far more memory than its text.
+pub const MAX_PLACEHOLDERS: usize = 1000;
+
+/// The most keys that the values of one SealedSecret are sealed to, all together: its status lists them.
+pub const MAX_FINGERPRINTS: usize = 1024;
+
 /// The length of 1 MiB of age files in base64.
 pub(crate) const MAX_SEALED_LENGTH: usize = MAX_SEALED_BYTES.div_ceil(3) * 4;

@@ -8,32 +8,63 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::de::IgnoredAny;
 
 use crate::limits::{
-    MAX_OBJECT_BYTES, MAX_SEALED_BYTES, MAX_SECRET_BYTES, MAX_TEMPLATE_BYTES, MAX_VALUES,
+    MAX_FINGERPRINTS, MAX_OBJECT_BYTES, MAX_PLACEHOLDERS, MAX_SEALED_BYTES, MAX_SECRET_BYTES,
+    MAX_TEMPLATE_BYTES, MAX_TEMPLATES, MAX_VALUES,
 };
 use crate::parsed_value::ParsedValues;
 use crate::sealed_secret::{Policy, SealedSecret, SealedSecretSpec, TemplateMetadata};
 use crate::secret_type::{JSON_KEYS, REFUSED_TYPES, json_key, needed_keys};
-use crate::template::{TemplateError, TextTemplate};
+use crate::template::{self, TemplateError, TextTemplate};
 
-/// Whether Argo CD, Flux, kubectl or Bulla tracks objects by a label or annotation with this key. Copied to a
-/// target, it would make the tool prune or overwrite an object that is not its own.
+/// Whether Argo CD, Flux, Helm, kubectl or Bulla tracks its own objects by a label or annotation with this key. Copied
+/// to a target, it would make the tool prune or overwrite an object that is not its own. Other keys of these tools
+/// are not tracking: `argocd.argoproj.io/secret-type`, for one, makes a Secret a repository of Argo CD.
 ///
 /// ```
 /// assert!(bulla_crds::rules::is_tracking("argocd.argoproj.io/tracking-id"));
-/// assert!(!bulla_crds::rules::is_tracking("app.kubernetes.io/name"));
+/// assert!(!bulla_crds::rules::is_tracking("argocd.argoproj.io/secret-type"));
 /// ```
 pub fn is_tracking(key: &str) -> bool {
-    const PREFIXES: [&str; 6] = [
-        "argocd.argoproj.io/",
-        "kubectl.kubernetes.io/",
-        "kustomize.toolkit.fluxcd.io/",
-        "helm.toolkit.fluxcd.io/",
-        "meta.helm.sh/",
-        "bulla.dev/",
+    const TRACKING: [&str; 12] = [
+        "app.kubernetes.io/instance",
+        "app.kubernetes.io/managed-by",
+        "argocd.argoproj.io/installation-id",
+        "argocd.argoproj.io/instance",
+        "argocd.argoproj.io/tracking-id",
+        "helm.toolkit.fluxcd.io/name",
+        "helm.toolkit.fluxcd.io/namespace",
+        "kustomize.toolkit.fluxcd.io/name",
+        "kustomize.toolkit.fluxcd.io/namespace",
+        "meta.helm.sh/release-name",
+        "meta.helm.sh/release-namespace",
+        crate::LAST_APPLIED_ANNOTATION,
     ];
-    key == "app.kubernetes.io/instance"
-        || key == "app.kubernetes.io/managed-by"
-        || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+    TRACKING.contains(&key) || key.starts_with("bulla.dev/")
+}
+
+/// Whether an annotation with this key tells a GitOps tool how to treat the object that it applies. That is the
+/// SealedSecret, so the annotation belongs there and not on the target, which no tool applies.
+///
+/// ```
+/// assert!(bulla_crds::rules::is_steering("argocd.argoproj.io/sync-wave"));
+/// assert!(!bulla_crds::rules::is_steering("reloader.stakater.com/match"));
+/// ```
+pub fn is_steering(key: &str) -> bool {
+    const STEERING: [&str; 12] = [
+        "argocd.argoproj.io/compare-options",
+        "argocd.argoproj.io/hook",
+        "argocd.argoproj.io/hook-delete-policy",
+        "argocd.argoproj.io/sync-options",
+        "argocd.argoproj.io/sync-wave",
+        "helm.sh/hook",
+        "helm.sh/hook-delete-policy",
+        "helm.sh/hook-weight",
+        "helm.sh/resource-policy",
+        "kustomize.toolkit.fluxcd.io/prune",
+        "kustomize.toolkit.fluxcd.io/reconcile",
+        "kustomize.toolkit.fluxcd.io/ssa",
+    ];
+    STEERING.contains(&key)
 }
 
 /// Whether `text` may be the key of a label or annotation: a name, optionally after a DNS subdomain and a
@@ -77,6 +108,9 @@ pub enum Violation {
     /// More than [`MAX_VALUES`].
     #[error("more than {MAX_VALUES} values in one SealedSecret; split it")]
     TooManyValues,
+    /// More than [`MAX_FINGERPRINTS`].
+    #[error("the values are sealed to more than {MAX_FINGERPRINTS} keys; split the SealedSecret")]
+    TooManyKeys,
     /// More than [`MAX_SEALED_BYTES`].
     #[error("more than 1 MiB of sealed data in one SealedSecret; split it")]
     TooLarge,
@@ -109,6 +143,12 @@ pub enum Violation {
     /// A rendered key has the name of a sealed key.
     #[error("{0} is in both sealedData and template.data")]
     KeyTwice(String),
+    /// More than [`MAX_TEMPLATES`].
+    #[error("more than {MAX_TEMPLATES} keys in template.data; split the SealedSecret")]
+    TooManyTemplates,
+    /// More than [`MAX_PLACEHOLDERS`].
+    #[error("more than {MAX_PLACEHOLDERS} placeholders in template.data; split the SealedSecret")]
+    TooManyPlaceholders,
     /// A text of `template.data` is longer than [`MAX_TEMPLATE_BYTES`].
     #[error("the template of {0} is longer than 64 KiB")]
     TemplateTooLong(String),
@@ -165,6 +205,9 @@ pub fn violations(sealed_secret: &SealedSecret, values: &ParsedValues) -> Vec<Vi
     if is_merge(spec) {
         violations.extend(merge_violations(spec));
     }
+    if values.fingerprints().len() > MAX_FINGERPRINTS {
+        violations.push(Violation::TooManyKeys);
+    }
     if let Some(data) = rendered {
         violations.extend(template_violations(spec, values, data));
     }
@@ -198,6 +241,14 @@ fn template_violations(
     values: &ParsedValues,
     data: &BTreeMap<String, String>,
 ) -> Vec<Violation> {
+    if data.len() > MAX_TEMPLATES {
+        return vec![Violation::TooManyTemplates];
+    }
+    // Counted before anything is parsed.
+    let placeholders = data.values().map(|text| text.matches(template::OPEN).count());
+    if placeholders.sum::<usize>() > MAX_PLACEHOLDERS {
+        return vec![Violation::TooManyPlaceholders];
+    }
     let mut violations = Vec::new();
     let mut templates = Vec::with_capacity(data.len());
     // Invalid keys are already reported and may hold any text, even plaintext, so they are skipped here.
@@ -351,12 +402,14 @@ mod tests {
         ] {
             assert!(is_tracking(key), "{key}");
         }
-        assert!(!is_tracking("app.kubernetes.io/name"));
+        for key in ["app.kubernetes.io/name", "argocd.argoproj.io/secret-type", "helm.sh/chart"] {
+            assert!(!is_tracking(key), "{key}");
+        }
     }
 
-    /// What is wrong with the object whose spec has one sealed value, `a`, with 100 bytes of plaintext.
+    /// What is wrong with the object whose spec has one sealed value, `a`, with 2,000 bytes of plaintext.
     fn judge(spec: &serde_json::Value) -> Vec<String> {
-        let age = bulla_sealing::seal(&[b'x'; 100], &binding(), &recipients()).unwrap();
+        let age = bulla_sealing::seal(&[b'x'; 2000], &binding(), &recipients()).unwrap();
         let mut object = json!({
             "apiVersion": API_VERSION, "kind": "SealedSecret", "metadata": {"name": "db"}, "spec": spec,
         });
@@ -413,22 +466,30 @@ mod tests {
         ] {
             assert_eq!(judge(&json!({"template": {"data": data}})), told, "{data}");
         }
-        let many: BTreeMap<_, _> = (0..MAX_VALUES).map(|n| (format!("k{n}"), "")).collect();
-        assert_eq!(
-            judge(&json!({"template": {"data": many}})),
-            [Violation::TooManyValues.to_string()]
-        );
+        let many = |count| (0..count).map(|n| (format!("k{n}"), "")).collect::<BTreeMap<_, _>>();
+        let judge = |count| judge(&json!({"template": {"data": many(count)}}));
+        assert_eq!(judge(MAX_TEMPLATES), [""; 0]);
+        assert_eq!(judge(MAX_TEMPLATES + 1), [Violation::TooManyTemplates.to_string()]);
     }
 
     #[test]
     fn sealed_and_rendered_values_are_counted_together() {
-        let with_rendered = |count: usize| {
-            let data: BTreeMap<_, _> = (0..count).map(|n| (format!("k{n}"), "")).collect();
-            judge(&json!({"template": {"data": data}}))
+        let keys = |prefix: &str, count| -> BTreeMap<_, _> {
+            (0..count).map(|n| (format!("{prefix}{n}"), "")).collect()
         };
-        // There is one sealed value too.
-        assert_eq!(with_rendered(MAX_VALUES - 1), [""; 0]);
-        assert_eq!(with_rendered(MAX_VALUES), [Violation::TooManyValues.to_string()]);
+        let judge = |sealed| {
+            let sealed_secret: SealedSecret = serde_json::from_value(json!({
+                "apiVersion": API_VERSION, "kind": "SealedSecret", "metadata": {"name": "db"},
+                "spec": {
+                    "sealedData": keys("s", sealed),
+                    "template": {"data": keys("r", MAX_TEMPLATES)},
+                },
+            }))
+            .unwrap();
+            violations(&sealed_secret, &ParsedValues::default())
+        };
+        assert_eq!(judge(MAX_VALUES - MAX_TEMPLATES), []);
+        assert_eq!(judge(MAX_VALUES - MAX_TEMPLATES + 1), [Violation::TooManyValues]);
     }
 
     #[test]
@@ -447,8 +508,8 @@ mod tests {
 
     #[test]
     fn templates_that_could_render_too_much_are_refused_by_lengths() {
-        // 100 bytes take at most 602 through `json`; the value itself is also in the Secret.
-        let fits = (MAX_SECRET_BYTES - 100) / 602;
+        // 2,000 bytes take at most 12,002 through `json`; the value itself is also in the Secret.
+        let fits = (MAX_SECRET_BYTES - 2000) / 12_002;
         let text = |count| "{{ a | json }}".repeat(count);
         let data = |count| {
             // One template cannot be long enough to reach the limit, so there are two.
@@ -456,6 +517,14 @@ mod tests {
         };
         assert_eq!(judge(&data(fits)), [""; 0]);
         assert_eq!(judge(&data(fits + 1)), [Violation::RenderedTooLarge.to_string()]);
+    }
+
+    #[test]
+    fn templates_with_too_many_placeholders_are_refused_before_they_are_parsed() {
+        let data = |text: &str, count| json!({"template": {"data": {"x": text.repeat(count)}}});
+        let bomb = [Violation::TooManyPlaceholders.to_string()];
+        assert_eq!(judge(&data("{{", MAX_PLACEHOLDERS + 1)), bomb);
+        assert_ne!(judge(&data("{{", MAX_PLACEHOLDERS)), bomb);
     }
 
     #[test]

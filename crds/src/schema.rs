@@ -8,8 +8,12 @@ use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::limits::{MAX_SEALED_LENGTH, MAX_TEMPLATE_BYTES, MAX_VALUES};
+use crate::limits::{
+    MAX_FINGERPRINTS, MAX_PLACEHOLDERS, MAX_SEALED_LENGTH, MAX_TEMPLATE_BYTES, MAX_TEMPLATES,
+    MAX_VALUES,
+};
 use crate::secret_type::{REFUSED_TYPES, needed_keys};
+use crate::template::OPEN;
 use crate::well_known::SEALED_PREFIX;
 
 /// A valid data key, by the same rule as `bulla_sealing::is_data_key`.
@@ -109,9 +113,15 @@ pub(crate) fn secret_type(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn template_data(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
-        "maxProperties": MAX_VALUES,
+        "maxProperties": MAX_TEMPLATES,
         "additionalProperties": {"type": "string", "maxLength": MAX_TEMPLATE_BYTES},
-        "x-kubernetes-validations": [first_key_that_breaks(DATA_KEY, "not a valid Secret key")],
+        "x-kubernetes-validations": [
+            first_key_that_breaks(DATA_KEY, "not a valid Secret key"),
+            {
+                "rule": format!("self.map(k, self[k].split('{OPEN}').size() - 1).sum() <= {MAX_PLACEHOLDERS}"),
+                "message": format!("more than {MAX_PLACEHOLDERS} placeholders; split the SealedSecret"),
+            },
+        ],
     })
 }
 
@@ -153,7 +163,7 @@ pub(crate) fn fingerprints(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "items": {"type": "string", "maxLength": 16},
-        "maxItems": 1024,
+        "maxItems": MAX_FINGERPRINTS,
         "x-kubernetes-list-type": "set",
     })
 }

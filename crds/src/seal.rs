@@ -20,7 +20,8 @@ use crate::wiped::WipedSecret;
 /// Seals every value of `secret` for `namespace` and the Secret's own name. Only scope `cluster` binds no
 /// namespace and needs none; if you pass one, the SealedSecret still names it.
 ///
-/// Labels and annotations go into the template, except those by which other tools track their own objects.
+/// Labels and annotations go into the template, except those by which other tools track their own objects. Annotations
+/// that tell a GitOps tool how to treat the object go onto the SealedSecret, which is what the tool applies.
 pub fn seal<'a>(
     secret: &WipedSecret,
     namespace: impl Into<Option<&'a str>>,
@@ -44,6 +45,7 @@ pub fn seal<'a>(
         metadata: ObjectMeta {
             name: Some(name.into()),
             namespace: namespace.map(Into::into),
+            annotations: steering(secret),
             ..ObjectMeta::default()
         },
         spec: SealedSecretSpec {
@@ -60,12 +62,23 @@ pub fn seal<'a>(
     }
 }
 
+/// The annotations that tell a GitOps tool how to treat the object.
+fn steering(secret: &Secret) -> Option<BTreeMap<String, String>> {
+    let annotations = secret.metadata.annotations.iter().flatten();
+    let steering = annotations.filter(|(key, _)| rules::is_steering(key));
+    let steering: BTreeMap<_, _> =
+        steering.map(|(key, value)| (key.clone(), value.clone())).collect();
+    (!steering.is_empty()).then_some(steering)
+}
+
 /// The template for everything in `secret` but its values.
 fn template_of(secret: &Secret) -> Template {
-    let metadata = TemplateMetadata {
-        labels: secret.metadata.labels.as_ref().map(rules::untracked).unwrap_or_default(),
-        annotations: secret.metadata.annotations.as_ref().map(rules::untracked).unwrap_or_default(),
+    let untracked = |marks: &Option<_>| marks.as_ref().map(rules::untracked).unwrap_or_default();
+    let mut metadata = TemplateMetadata {
+        labels: untracked(&secret.metadata.labels),
+        annotations: untracked(&secret.metadata.annotations),
     };
+    metadata.annotations.retain(|key, _| !rules::is_steering(key));
     Template {
         type_: secret.type_.clone().filter(|type_| type_ != "Opaque"),
         immutable: secret.immutable.filter(|immutable| *immutable),

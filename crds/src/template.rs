@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 use k8s_openapi::ByteString;
 use zeroize::Zeroizing;
 
-const OPEN: &str = "{{";
+pub(crate) const OPEN: &str = "{{";
 const CLOSE: &str = "}}";
 
 /// A template that was parsed and can be rendered any number of times.

@@ -13,6 +13,8 @@ pub const TARGET_OWNED: &str = "owned";
 pub const TARGET_ADOPT: &str = "adopt";
 /// The value of [`TARGET_LABEL`] on a Secret to which keys may be added.
 pub const TARGET_MERGE: &str = "merge";
+/// On a target: the uid and generation of the SealedSecret that it was made from.
+pub const TARGET_SOURCE: &str = "bulla.dev/source";
 /// The `type` of a Secret that holds an identity, so that a field selector finds only these Secrets.
 pub const IDENTITY_SECRET_TYPE: &str = "bulla.dev/identity";
 /// The data key of an identity Secret: an age identity file, as `age-keygen` writes it.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Cluster,
     marker::{self, MARKER, marked},
-    test_namespace::{TestNamespace, clear, condition, data, message, refusal, with_policy},
+    test_namespace::{
+        TestNamespace, annotations, clear, condition, data, message, refusal, with_policy,
+    },
 };
 
 /// A part of templates.
@@ -81,7 +83,7 @@ fn a_template_sets_type_labels_and_text_with_values_of_any_bytes() -> Result<()>
     ensure!(differing.is_empty() && rendered.len() == expected.len(), "{differing:?}");
     assert_eq!((&secret["type"], &secret["immutable"]), (&json!("example.com/app"), &json!(true)));
     assert_eq!(secret["metadata"]["labels"]["team"], "shop");
-    assert_eq!(secret["metadata"]["annotations"], marks["annotations"]);
+    assert_eq!(annotations(&secret)?, marks["annotations"]);
     assert_eq!(message(&done), "unsealed 13 keys");
     let keys = done["status"]["target"]["keys"].as_array().context("no keys")?;
     assert_eq!(keys.len(), 13, "{keys:?}");
@@ -180,7 +182,7 @@ fn an_invalid_template_is_refused_with_its_place_and_without_quoting_it() -> Res
     let template = json!({"data": {"url": format!("{TEXT}{{{{ long | json }}}}")}});
     namespace.apply(&templated(&namespace, "long", &values, template)?)?;
     let refused = namespace.refused("long", "TemplateFailed")?;
-    ensure!(message(&refused).contains("could render to more than 1 MiB"), "{}", message(&refused));
+    ensure!(message(&refused).contains("the Secret could exceed 1 MiB"), "{}", message(&refused));
     ensure!(!namespace.has_secret("long")?, "a Secret appeared");
     told.push(refused["status"].to_string());
     told.push(namespace.event("long", "TemplateFailed")?.to_string());
@@ -202,18 +204,24 @@ fn an_invalid_template_is_refused_with_its_place_and_without_quoting_it() -> Res
 fn a_template_that_the_schema_refuses_is_not_quoted() -> Result<()> {
     let namespace = TestNamespace::shared("templates-schema")?;
     let text = |text: &str| json!({"data": {"url": text}});
-    let many: BTreeMap<_, _> = (0..255).map(|i| (format!("key-{i}"), TEXT)).collect();
+    let many =
+        |count| -> BTreeMap<_, _> { (0..count).map(|i| (format!("key-{i}"), TEXT)).collect() };
     let cases = [
         (json!({"data": {"password": TEXT}}), "both in sealedData and in template.data: password"),
         (json!({"data": {"a b": TEXT}}), "not a valid Secret key: a b"),
-        (json!({"data": many}), "more than 256 values in one SealedSecret; split it"),
+        (json!({"data": many(129)}), "spec.template.data: Too many: 129"),
+        (json!({"data": many(128)}), "more than 256 values in one SealedSecret; split it"),
         (text(&TEXT.repeat(64 * 1024 / TEXT.len() + 1)), "spec.template.data.url: Too long"),
         (
             json!({"type": "kubernetes.io/tls", "data": {"tls.crt": TEXT}}),
             "type kubernetes.io/tls needs tls.crt and tls.key",
         ),
     ];
-    let values = [("password", MARKER.as_bytes()), ("user", b"shop")];
+    let more: Vec<_> = (0..127).map(|i| format!("sealed-{i}")).collect();
+    let values: Vec<(&str, &[u8])> = [("password", MARKER.as_bytes()), ("user", b"shop")]
+        .into_iter()
+        .chain(more.iter().map(|key| (key.as_str(), b"1".as_slice())))
+        .collect();
     for (template, expected) in cases {
         let said = refusal(namespace.apply(&templated(&namespace, "db", &values, template)?))?;
         ensure!(said.contains(expected), "{said}");

@@ -87,7 +87,7 @@ impl Judge {
         self.flaws.push(Flaw { kind, path: self.path.clone(), message: message.into() });
     }
 
-    /// Judges a part of what is judged now.
+    /// Judges a part of what is checked now.
     fn within(&mut self, step: OwnedStep, judge: impl FnOnce(&mut Self)) {
         self.path.push(step);
         judge(self);

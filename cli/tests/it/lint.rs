@@ -242,8 +242,13 @@ fn a_template_that_cannot_be_rendered_is_reported_but_not_quoted() {
         let report = sandbox.run(&["lint", "sealed.yaml"]);
         assert!(!(report.stdout + &report.stderr).contains("hunter2"), "{text}");
     }
-    let too_large = "{{ user | json }}".repeat(3000);
-    let data: Value = (0..20).map(|n| (format!("k{n}"), json!(too_large))).collect();
+    let many = |placeholders| json!({"data": {"url": "{{ user | json }}".repeat(placeholders)}});
+    let found = rules(&[], |sealed| sealed["spec"]["template"] = many(1000));
+    assert_eq!(found, (0, vec![]));
+    let found = rules(&[], |sealed| sealed["spec"]["template"] = many(1001));
+    assert_eq!(found, (1, all("bad-template", 1)));
+    let long = "x".repeat(60_000) + "{{ user }}";
+    let data: Value = (0..20).map(|n| (format!("k{n}"), json!(long))).collect();
     let found = rules(&[], |sealed| sealed["spec"]["template"] = json!({"data": data}));
     assert_eq!(found, (1, vec!["large-manifest".to_owned(), "too-large".to_owned()]));
     let twice = rules(&[], |sealed| sealed["spec"]["template"] = json!({"data": {"user": "x"}}));

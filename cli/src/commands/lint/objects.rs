@@ -260,6 +260,9 @@ fn about<'a>(
         | Violation::TemplateNotJson(key)
         | Violation::Template { key, .. } => of_key(Rule::BadTemplate, key),
         Violation::RenderedTooLarge => of(Rule::TooLarge, &["data"]),
+        Violation::TooManyPlaceholders | Violation::TooManyTemplates => {
+            of(Rule::BadTemplate, &["data"])
+        }
         Violation::MergeTemplate(field) => of(Rule::MergeTemplate, &[field]),
         Violation::LabelKey(key) | Violation::LabelValue(key) => {
             of(Rule::InvalidLabel, &["metadata", "labels", key])
@@ -267,7 +270,9 @@ fn about<'a>(
         Violation::AnnotationKey(key) => of(Rule::InvalidLabel, &["metadata", "annotations", key]),
         Violation::TypeRefused(_) => of(Rule::RefusedType, &["type"]),
         Violation::KeyMissing { .. } => of(Rule::MissingKey, &["type"]),
-        Violation::Empty | Violation::TooManyValues => of_values(Rule::Schema),
+        Violation::Empty | Violation::TooManyValues | Violation::TooManyKeys => {
+            of_values(Rule::Schema)
+        }
         Violation::TooLarge => of_values(Rule::TooLarge),
         Violation::ObjectTooLarge => (Rule::TooLarge, Vec::new(), None),
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use bulla_crds::rules::is_tracking;
+use bulla_crds::rules::{is_steering, is_tracking};
 use bulla_crds::{Address, SealError, Template, TemplateMetadata, check_values, sealed_value_path};
 use bulla_sealing::{Binding, Keyring, Recipient, Recipients, Scope};
 use k8s_openapi::api::core::v1::Secret;
@@ -57,8 +57,8 @@ impl<'a> Sealer<'a> {
 pub(crate) struct MergedSecret {
     pub(crate) patches: Vec<Patch>,
     pub(crate) changes: Vec<MergedValue>,
-    /// Fields of the template that are set.
-    pub(crate) template: Vec<String>,
+    /// Fields besides values that are set.
+    pub(crate) fields: Vec<String>,
 }
 
 /// What happens to one value.
@@ -100,8 +100,8 @@ impl MergedSecret {
                 "{place}: {key}: {what}, {bytes}, scope {scope}, sealed to {recipients}"
             ));
         }
-        for field in &self.template {
-            output::summary(&format!("{place}: template.{field}: set"));
+        for field in &self.fields {
+            output::summary(&format!("{place}: {field}: set"));
         }
     }
 
@@ -209,18 +209,17 @@ fn merge_template(
         })?,
     };
     let mut set = |path: &[&str], value| {
-        let path = [&["spec", "template"], path].concat();
-        merged.patches.push(Patch::set(&picked.object, &path, value));
-        merged.template.push(path[2..].join("."));
+        merged.patches.push(Patch::set(&picked.object, path, value));
+        merged.fields.push(path.strip_prefix(&["spec"]).unwrap_or(path).join("."));
     };
     let type_ = template.type_.as_deref().unwrap_or("Opaque");
     if let Some(given) = secret.type_.as_deref().filter(|given| *given != type_) {
-        set(&["type"], json!(given));
+        set(&["spec", "template", "type"], json!(given));
         template.type_ = Some(given.to_owned());
     }
     let immutable = template.immutable.unwrap_or_default();
     if let Some(given) = secret.immutable.filter(|given| *given != immutable) {
-        set(&["immutable"], json!(given));
+        set(&["spec", "template", "immutable"], json!(given));
         template.immutable = Some(given);
     }
     let mut metadata = template.metadata.take().unwrap_or_default();
@@ -230,8 +229,14 @@ fn merge_template(
         ("annotations", annotations, &secret.metadata.annotations),
     ] {
         for (key, value) in given.iter().flatten().filter(|(key, _)| !is_tracking(key)) {
-            if there.get(key) != Some(value) {
-                set(&["metadata", field, key], json!(value));
+            // It is for the tool that applies the SealedSecret.
+            if field == "annotations" && is_steering(key) {
+                let path = ["metadata", "annotations", key];
+                if picked.object.value[path[0]][path[1]][key] != json!(value) {
+                    set(&path, json!(value));
+                }
+            } else if there.get(key) != Some(value) {
+                set(&["spec", "template", "metadata", field, key], json!(value));
                 there.insert(key.clone(), value.clone());
             }
         }
