@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bulla_crds::conditions::Reason;
 use bulla_crds::{Rekey, SealedSecret, SealingKey, WipedSecret};
 use bytes::Bytes;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions,
@@ -38,8 +40,8 @@ pub(crate) enum RequestFailure {
     AlreadyExists,
     /// The object changed since it was read.
     Conflict,
-    /// A right is missing, a quota is exceeded, or a policy denies it.
-    Forbidden,
+    /// A right is missing, a quota is exceeded, or a policy denies it. Holds what denies it, if the answer names it.
+    Forbidden(Option<String>),
     /// The namespace is being deleted.
     NamespaceTerminating,
     /// The object is immutable, or its type would have to change.
@@ -61,7 +63,7 @@ impl RequestFailure {
     pub(crate) fn reason(&self) -> Reason {
         match self {
             Self::NotFound | Self::AlreadyExists | Self::Conflict => Reason::Conflict,
-            Self::Forbidden => Reason::Forbidden,
+            Self::Forbidden(_) => Reason::Forbidden,
             Self::NamespaceTerminating => Reason::NamespaceTerminating,
             Self::Immutable => Reason::TargetImmutable,
             Self::Invalid(_) | Self::TooLarge => Reason::TargetInvalid,
@@ -80,7 +82,7 @@ impl RequestFailure {
     /// The meaning of an answer if only its code is known.
     fn from_code(code: u16) -> Self {
         match code {
-            403 => Self::Forbidden,
+            403 => Self::Forbidden(None),
             413 => Self::TooLarge,
             429 => Self::Busy(SHORTEST_PAUSE),
             code => Self::Unavailable(code),
@@ -94,9 +96,10 @@ impl fmt::Display for RequestFailure {
             Self::NotFound => f.write_str("the API server has no such object or kind"),
             Self::AlreadyExists => f.write_str("an object of this name already exists"),
             Self::Conflict => f.write_str("another client changed the object at the same time"),
-            Self::Forbidden => f.write_str(
+            Self::Forbidden(None) => f.write_str(
                 "the API server denies it: a right is missing, a quota is exceeded, or a policy rejects it",
             ),
+            Self::Forbidden(Some(by)) => write!(f, "the API server denies it because of {by}"),
             Self::NamespaceTerminating => f.write_str("the namespace is being deleted"),
             Self::Immutable => f.write_str("the Secret is immutable or has another type"),
             Self::Invalid(fields) if fields.is_empty() => {
@@ -132,7 +135,7 @@ impl From<kube::Error> for RequestFailure {
             (403, _) if causes.clone().any(|cause| cause.reason == "NamespaceTerminating") => {
                 Self::NamespaceTerminating
             }
-            (403, _) => Self::Forbidden,
+            (403, _) => Self::Forbidden(denier(&status.message)),
             (422, _) if has_cause("metadata.uid", "") => Self::Conflict,
             (422, _)
                 if has_cause("type", "")
@@ -141,10 +144,34 @@ impl From<kube::Error> for RequestFailure {
             {
                 Self::Immutable
             }
-            (422 | 400, _) => Self::Invalid(causes.map(|cause| cause.field.clone()).collect()),
+            (422 | 400, _) => {
+                let fields = causes.map(|cause| cause.field.clone());
+                let fields: Vec<_> = fields.filter(|field| !field.is_empty()).collect();
+                // The API server's own checks name a field. Policies and webhooks need not.
+                if fields.is_empty() {
+                    Self::Forbidden(denier(&status.message))
+                } else {
+                    Self::Invalid(fields)
+                }
+            }
             (code, _) => Self::from_code(code),
         }
     }
+}
+
+/// The policy, webhook or quota that an answer names as the one that denies a request. Nothing else of the answer is kept,
+/// because it can quote a value, and the name only if it is a DNS name.
+fn denier(message: &str) -> Option<String> {
+    const DENIERS: [(&str, &str, char); 3] = [
+        ("ValidatingAdmissionPolicy '", "the ValidatingAdmissionPolicy", '\''),
+        ("admission webhook \"", "the admission webhook", '"'),
+        ("exceeded quota: ", "the ResourceQuota", ','),
+    ];
+    DENIERS.iter().find_map(|(before, kind, after)| {
+        let (_, rest) = message.split_once(before)?;
+        let (name, _) = rest.split_once(*after)?;
+        bulla_sealing::is_dns_subdomain(name).then(|| format!("{kind} {name}"))
+    })
 }
 
 impl From<watcher::Error> for RequestFailure {
@@ -175,9 +202,23 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// A client for the cluster that this process runs in, or for the cluster of the kubeconfig.
 pub(crate) async fn client() -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await?;
+    refuse_unverified(&config)?;
     // kube's retries take many seconds, and would keep a worker from other objects.
     config.default_retry = false;
     Ok(Client::try_from(config)?)
+}
+
+/// Refuses a server that anyone on the network could be. Plain HTTP is allowed only to this machine, as `kubectl proxy`
+/// serves it.
+fn refuse_unverified(config: &kube::Config) -> anyhow::Result<()> {
+    let host = config.cluster_url.host().unwrap_or_default();
+    let is_here = host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let is_https = config.cluster_url.scheme_str() == Some("https");
+    anyhow::ensure!(
+        !config.accept_invalid_certs && (is_https || is_here),
+        "the connection to the API server is not verified: use https and certificate-authority-data"
+    );
+    Ok(())
 }
 
 /// A request through kube's typed client, with a deadline. The client itself would wait forever.
@@ -199,18 +240,18 @@ pub(crate) async fn create_secret(
     send(client, request, Some(body(secret))).await
 }
 
-/// Checks with a dry run, under another name, whether the API server would accept a Secret.
+/// Checks with a dry run whether the API server would accept a Secret in place of an existing one of this name. Its own
+/// checks, policies and webhooks come first: only a Secret that passes all of them fails because the name is taken.
 pub(crate) async fn try_secret(
     client: &Client,
     secret: &WipedSecret,
-) -> Result<PartialObjectMeta<Secret>, RequestFailure> {
+) -> Result<(), RequestFailure> {
     let params = PostParams { dry_run: true, ..post_params() };
     let request = secrets(secret.metadata.namespace.as_deref()).create(&params, Vec::new());
-    let secret = WipedSecret::new((**secret).clone()).with(|secret| {
-        secret.metadata.name = None;
-        secret.metadata.generate_name = Some("bulla-".into());
-    });
-    send(client, request, Some(body(&secret))).await
+    match send::<IgnoredAny>(client, request, Some(body(secret))).await {
+        Ok(_) | Err(RequestFailure::AlreadyExists) => Ok(()),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Replaces a Secret at the uid and resource version in its metadata. The answer holds no data.
@@ -325,6 +366,18 @@ pub(crate) async fn delete_rekey(
     send::<IgnoredAny>(client, request, None).await.map(|_| ())
 }
 
+/// Creates a Lease with a PUT: RBAC can limit the right to create to one name only if the request names it. An existing
+/// Lease stays, because a PUT without a resource version does not replace one.
+pub(crate) async fn create_lease(api: &Api<Lease>, lease: &Lease) -> Result<Lease, RequestFailure> {
+    let name = lease.metadata.name.as_deref().unwrap_or_default();
+    match within(api.replace(name, &post_params(), lease)).await {
+        Err(RequestFailure::Invalid(fields)) if fields == ["metadata.resourceVersion"] => {
+            Err(RequestFailure::AlreadyExists)
+        }
+        created => created,
+    }
+}
+
 /// The metadata of a Secret, if it exists.
 pub(crate) async fn secret_metadata(
     client: &Client,
@@ -435,4 +488,45 @@ async fn answer<T: DeserializeOwned>(
         Ok(status) if status.code == code.as_u16() => kube::Error::Api(status.boxed()).into(),
         _ => RequestFailure::from_code(code.as_u16()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: u16, message: &str, fields: &[&str]) -> RequestFailure {
+        let causes: Vec<_> = fields.iter().map(|field| json!({"field": field})).collect();
+        let status = json!({
+            "status": "Failure", "code": code, "message": message, "reason": "",
+            "details": {"causes": causes},
+        });
+        kube::Error::Api(serde_json::from_value::<Status>(status).unwrap().boxed()).into()
+    }
+
+    #[test]
+    fn a_denial_by_a_policy_names_it_and_nothing_else() {
+        let policy = "secrets \"db\" is forbidden: ValidatingAdmissionPolicy 'no-plain.example.com' with binding 'b' denied request: hunter2";
+        let webhook = "admission webhook \"validate.kyverno.svc-fail\" denied the request: hunter2";
+        let quota =
+            "secrets \"db\" is forbidden: exceeded quota: team-a, requested: count/secrets=1";
+        for (code, message, by) in [
+            (422, policy, Some("the ValidatingAdmissionPolicy no-plain.example.com")),
+            (403, policy, Some("the ValidatingAdmissionPolicy no-plain.example.com")),
+            (400, webhook, Some("the admission webhook validate.kyverno.svc-fail")),
+            (403, quota, Some("the ResourceQuota team-a")),
+            (400, "denied the request: hunter2", None),
+            (403, "admission webhook \"not a name\" denied the request", None),
+        ] {
+            let denied = failure(code, message, &[]);
+            assert_eq!(
+                denied,
+                RequestFailure::Forbidden(by.map(str::to_owned)),
+                "{code} {message}"
+            );
+            assert!(!denied.to_string().contains("hunter2"));
+        }
+        // The API server's own checks name a field.
+        let invalid = failure(422, policy, &["", "metadata.labels"]);
+        assert_eq!(invalid, RequestFailure::Invalid(vec!["metadata.labels".into()]));
+    }
 }

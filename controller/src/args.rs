@@ -82,6 +82,10 @@ pub(crate) struct Args {
     #[arg(help_heading = REFUSALS, long, env = "BULLA_REFUSE_LABELS", value_name = "KEY", value_delimiter = ',')]
     pub(crate) refuse_labels: Vec<String>,
 
+    /// Refuse Secrets that have an annotation with one of these keys
+    #[arg(help_heading = REFUSALS, long, env = "BULLA_REFUSE_ANNOTATIONS", value_name = "KEY", value_delimiter = ',')]
+    pub(crate) refuse_annotations: Vec<String>,
+
     /// Work on this many SealedSecrets at a time
     #[arg(help_heading = OPERATION, long, env = "BULLA_WORKERS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) workers: u16,
@@ -103,7 +107,7 @@ pub(crate) struct Args {
     pub(crate) metrics_per_object: bool,
 
     /// Serve /healthz, /readyz and /metrics on this address
-    #[arg(help_heading = MONITORING, long, env = "BULLA_LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(help_heading = MONITORING, long, env = "BULLA_LISTEN", default_value = "[::]:8080")]
     pub(crate) listen: SocketAddr,
 
     /// Write logs in this format; RUST_LOG sets their level

@@ -16,7 +16,7 @@ use kube::core::ObjectMeta;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::api::{RequestFailure, post_params, within};
+use crate::api::{self, RequestFailure, post_params, within};
 use crate::context::Context;
 use crate::state::backoff::random;
 
@@ -119,7 +119,7 @@ impl Candidate {
             metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
             spec: Some(self.taken(LeaseSpec::default(), "")),
         };
-        match within(self.api.create(&post_params(), &lease)).await {
+        match api::create_lease(&self.api, &lease).await {
             Ok(lease) => Ok(Some(lease)),
             Err(RequestFailure::AlreadyExists) => Ok(None),
             Err(failure) => Err(failure),

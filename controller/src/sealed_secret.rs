@@ -38,6 +38,9 @@ use crate::state::queue::{self, Lane, Next, Taken};
 /// granted.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
+/// How soon it is checked for the first time.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(1);
+
 /// How many times in a row a target that others change is read again before a delay.
 const MAX_RACES: usize = 5;
 
@@ -64,7 +67,12 @@ fn controller(known: &KnownSealedSecret) -> Option<&str> {
 /// Whether it was refused for a reason that depends on the controller's flags.
 fn is_refused_by_flags(known: &KnownSealedSecret) -> bool {
     let ready = known.status.as_ref().and_then(|status| status.ready.as_ref());
-    let by_flags = [Reason::TypeRefused, Reason::LabelRefused, Reason::NamespaceRefused];
+    let by_flags = [
+        Reason::TypeRefused,
+        Reason::LabelRefused,
+        Reason::AnnotationRefused,
+        Reason::NamespaceRefused,
+    ];
     ready.is_some_and(|(_, reason)| by_flags.iter().any(|by_flag| reason == by_flag.as_str()))
 }
 
@@ -154,9 +162,13 @@ async fn attempt(
 
     let pause = damped(ctx, object, &known, change.as_ref());
     let situation = match (&change, pause) {
-        (Some(TargetChange { kind: TargetChangeKind::Restored { by }, .. }), Some(_)) => {
-            contested(by.as_deref())
-        }
+        (
+            Some(TargetChange {
+                kind: TargetChangeKind::Restored { by } | TargetChangeKind::Recreated { by, .. },
+                ..
+            }),
+            Some(_),
+        ) => contested(by.as_deref()),
         _ => situation,
     };
     status::write(ctx, object, &observed, &situation, change.as_ref()).await?;
@@ -166,13 +178,14 @@ async fn attempt(
     if let Situation::Retrying { .. } = situation {
         return Ok(retry(ctx, object, &situation, least_delay));
     }
-    ctx.backoff.succeeded(&object.to_string());
-    match situation.reason() {
-        Reason::TargetExists | Reason::TargetImmutable | Reason::KeyTaken => {
-            Ok(Next::After(LOOK_AGAIN))
-        }
-        _ => Ok(Next::Settled),
+    if let Reason::TargetExists | Reason::TargetImmutable | Reason::KeyTaken = situation.reason() {
+        // Often the obstacle is gone in a moment: a GitOps tool that replaces a Secret by a SealedSecret creates the
+        // SealedSecret first, and deletes the Secret afterwards.
+        let delay = ctx.backoff.failed(&object.to_string(), LOOK_AGAIN_FIRST);
+        return Ok(Next::After(delay.min(LOOK_AGAIN)));
     }
+    ctx.backoff.succeeded(&object.to_string());
+    Ok(Next::Settled)
 }
 
 fn look(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> Glance {
@@ -207,7 +220,9 @@ fn damped(
             written.version.resource_version == change.target.resource_version
         });
     match change.kind {
-        TargetChangeKind::Restored { .. } => ctx.damping.note(object, Disturbance::Drift),
+        TargetChangeKind::Restored { .. } | TargetChangeKind::Recreated { is_repair: true, .. } => {
+            ctx.damping.note(object, Disturbance::Drift)
+        }
         TargetChangeKind::Unchanged if !is_as_left => ctx.damping.note(object, Disturbance::Noise),
         _ => {
             ctx.damping.forget(object);
@@ -310,18 +325,29 @@ async fn settle(
 
 /// What the flags make this controller refuse.
 fn limits(args: &Args) -> Limits<'_> {
-    Limits { protected: &args.namespace, types: &args.refuse_types, labels: &args.refuse_labels }
+    Limits {
+        protected: &args.namespace,
+        types: &args.refuse_types,
+        labels: &args.refuse_labels,
+        annotations: &args.refuse_annotations,
+    }
 }
 
-/// Reads the target first if it may exist. If it exists unexpectedly, the create fails and shows it.
+/// Reads the target first if it may exist. If it exists unexpectedly, the create fails and shows it. After a failure it
+/// is read first too: the API server charges a quota for a create that fails.
 fn first_reading(ctx: &Context, object: &ObjectRef, known: &KnownSealedSecret) -> Reading {
     let written = known.status.as_ref().and_then(|status| status.target.as_ref());
     match written {
         Some(written) if written.policy == Policy::Merge => Reading::Keys,
         Some(_) => Reading::Metadata,
-        None if ctx.targets.get(object).is_some() => Reading::Metadata,
+        None if ctx.targets.get(object).is_some() || has_failed(known) => Reading::Metadata,
         None => Reading::Nothing,
     }
+}
+
+fn has_failed(known: &KnownSealedSecret) -> bool {
+    let ready = known.status.as_ref().and_then(|status| status.ready.as_ref());
+    ready.is_some_and(|(status, _)| status != "True")
 }
 
 /// Takes objects from the queue and reconciles them, as many at a time as there are workers, until `stopped`.

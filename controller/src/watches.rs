@@ -354,7 +354,7 @@ where
                 let (api, config) = self.pages.clone();
                 self.stream = kube::runtime::watcher(api, config).boxed();
             }
-            if failure == RequestFailure::Forbidden {
+            if matches!(failure, RequestFailure::Forbidden(_)) {
                 return WatchEvent::Forbidden;
             }
         }

@@ -144,3 +144,82 @@ fn no_secret_is_deleted_for_one_that_the_api_server_would_refuse() -> Result<()>
     ensure!(namespace.secret("db")? == before, "it was touched");
     Ok(())
 }
+
+#[test]
+fn a_policy_that_denies_the_secret_is_named_and_tried_again() -> Result<()> {
+    let namespace = TestNamespace::shared("denied")?;
+    let admission = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({
+        "metadata": {"name": "denied.example.com"},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "denied"}},
+                "resourceRules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"],
+                    "operations": ["CREATE"], "resources": ["secrets"],
+                }],
+            },
+            // Without a reason the API server answers with 422, as for an object that is not valid.
+            "validations": [{
+                "expression": "object.metadata.name != 'db'",
+                "messageExpression": "'no ' + string(object.data['password'])",
+            }],
+        },
+    });
+    let binding = json!({
+        "metadata": {"name": "denied.example.com"},
+        "spec": {"policyName": "denied.example.com", "validationActions": ["Deny"]},
+    });
+    let policies = format!("{admission}/validatingadmissionpolicies");
+    let bindings = format!("{admission}/validatingadmissionpolicybindings");
+    namespace.api.create(&policies, &policy)?;
+    namespace.api.create(&bindings, &binding)?;
+    eventually("the policy to be in force", SOON, || {
+        let dry_run = format!("{}?dryRun=All", namespace.secrets());
+        let denied = namespace.api.create(&dry_run, &secret("db", &VALUES));
+        ensure!(denied.is_err(), "not yet");
+        Ok(())
+    })?;
+    namespace.apply(&namespace.seal("db", &VALUES)?)?;
+    let denied = namespace.retried("db", "Forbidden")?;
+    assert_eq!(
+        message(&denied),
+        "the API server denies it because of the ValidatingAdmissionPolicy denied.example.com"
+    );
+    namespace.api.delete(&format!("{bindings}/denied.example.com"), &Value::Null)?;
+    namespace.api.delete(&format!("{policies}/denied.example.com"), &Value::Null)?;
+    eventually("another attempt", MINUTE_AND_A_BIT, || namespace.done("db"))?;
+    Ok(())
+}
+
+/// The API server charges a quota for a create, even if it fails because the name is taken.
+#[test]
+fn waiting_for_a_foreign_secret_does_not_fill_the_quota() -> Result<()> {
+    let namespace = TestNamespace::shared("charged")?;
+    namespace.api.create(&namespace.secrets(), &secret("db", &[("password", "theirs")]))?;
+    let quotas = format!("/api/v1/namespaces/{}/resourcequotas", namespace.name);
+    let quota = json!({"metadata": {"name": "all"}, "spec": {"hard": {"count/secrets": "100"}}});
+    namespace.api.create(&quotas, &quota)?;
+    let used = || -> Result<u32> {
+        let quota = namespace.api.get(&format!("{quotas}/all"))?;
+        let used = quota["status"]["used"]["count/secrets"].as_str().unwrap_or_default();
+        used.parse().map_err(|_| anyhow::anyhow!("not counted yet"))
+    };
+    let before = eventually("the quota to be counted", SOON, used)?;
+    namespace.apply(&namespace.seal("db", &VALUES)?)?;
+    namespace.refused("db", "TargetExists")?;
+    // The first attempts come after about 1, 2, 3, 5 and 8 seconds.
+    let touched = std::time::Instant::now();
+    eventually("some attempts", SOON, || {
+        ensure!(touched.elapsed().as_secs() >= 9, "not yet");
+        Ok(())
+    })?;
+    let after = used()?;
+    ensure!(after <= before + 1, "{before} before, {after} after");
+
+    namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
+    eventually("the Secret to be replaced", SOON, || namespace.done("db"))?;
+    ensure!(data(&namespace.secret("db")?)? == clear(&VALUES), "other values");
+    Ok(())
+}

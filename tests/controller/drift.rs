@@ -94,7 +94,7 @@ fn edits_with_kubectl_are_undone() -> Result<()> {
     for command in [
         &["patch", "secret", "db", in_namespace, "--patch", &patch][..],
         &["label", "secret", "db", in_namespace, "bulla.dev/target-"],
-        &["label", "secret", "db", in_namespace, "bulla.dev/target=adopt", "--overwrite"],
+        &["label", "secret", "db", in_namespace, "bulla.dev/target=other", "--overwrite"],
         &["delete", "secret", "db", in_namespace],
     ] {
         cluster.plane.kubectl(command)?;

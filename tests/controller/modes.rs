@@ -263,16 +263,18 @@ fn two_controllers_side_by_side_handle_only_their_own_objects() -> Result<()> {
 }
 
 #[test]
-fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
+fn types_labels_and_annotations_are_refused_until_the_flags_allow_them() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     fragile.controller.stop(SOON)?;
     let namespace = TestNamespace::fragile(&fragile, "flags")?;
     let mut refusing = command(&fragile)?;
     refusing.args(["--refuse-types", "example.com/a,example.com/b", "--refuse-labels", "team"]);
+    refusing.args(["--refuse-annotations", "example.com/copy-to"]);
     let controller = Searched::start(refusing)?;
     for (name, template) in [
         ("typed", json!({"type": "example.com/b"})),
         ("labelled", json!({"metadata": {"labels": {"team": "storage"}}})),
+        ("annotated", json!({"metadata": {"annotations": {"example.com/copy-to": "all"}}})),
         ("allowed", json!({"type": "example.com/c", "metadata": {"labels": {"tier": "web"}}})),
     ] {
         let mut sealed_secret = namespace.seal(name, &VALUES)?;
@@ -287,10 +289,11 @@ fn types_and_labels_are_refused_until_the_flags_allow_them() -> Result<()> {
         "this controller refuses Secrets of type example.com/b (see its flag --refuse-types)"
     );
     namespace.refused("labelled", "LabelRefused")?;
+    namespace.refused("annotated", "AnnotationRefused")?;
     drop(controller);
 
     let controller = Searched::start(command(&fragile)?)?;
-    for name in ["typed", "labelled"] {
+    for name in ["typed", "labelled", "annotated"] {
         namespace.done(name)?;
         ensure!(namespace.data(name)? == clear(&VALUES), "other data");
     }

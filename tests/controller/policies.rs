@@ -11,7 +11,7 @@ use crate::{
     cluster::Cluster,
     marker::{in_base64, marked},
     test_namespace::{
-        TestNamespace, clear, condition, data, message, refusal, secret, with_policy,
+        TestNamespace, annotations, clear, condition, data, message, refusal, secret, with_policy,
     },
 };
 
@@ -113,8 +113,8 @@ fn a_consenting_secret_is_taken_over_at_once_and_keeps_the_labels_of_others() ->
         ensure!(data(&adopted)? == clear(&VALUES), "{name} does not have exactly the values");
         let metadata = &adopted["metadata"];
         assert_eq!(metadata["uid"], foreign["metadata"]["uid"]);
-        assert_eq!(metadata["labels"], json!({"theirs": "1", LABEL: "owned"}));
-        assert_eq!(metadata["annotations"], json!({"theirs": "1"}));
+        assert_eq!(metadata["labels"], json!({"theirs": "1", LABEL: "adopt"}));
+        assert_eq!(annotations(&adopted)?, json!({"theirs": "1"}));
         let owners = metadata["ownerReferences"].as_array().map_or(0, Vec::len);
         assert_eq!(owners, usize::from(policy == "Owner"));
     }
@@ -195,9 +195,10 @@ fn merge_adds_keys_and_leaves_the_others_to_their_owner() -> Result<()> {
     let merged = namespace.secret("db")?;
     let both = [&theirs[..], &[("a", "1"), ("b", "2"), ("rendered", &rendered)]].concat();
     ensure!(data(&merged)? == clear(&both), "expected the owner's keys and the merged keys");
-    for field in ["uid", "labels", "annotations", "ownerReferences"] {
+    for field in ["uid", "labels", "ownerReferences"] {
         assert_eq!(merged["metadata"][field], before["metadata"][field], "{field}");
     }
+    assert_eq!(annotations(&merged)?, before["metadata"]["annotations"]);
     assert_eq!(merged["type"], "kubernetes.io/basic-auth");
     let target = &done["status"]["target"];
     assert_eq!(target["keys"], json!(["a", "b", "rendered"]));
@@ -466,35 +467,36 @@ fn tracking_labels_and_annotations_are_never_on_the_target() -> Result<()> {
         LABEL: "adopt",
         "bulla.dev/other": "1",
     });
-    let mut annotations = json!({
+    let mut marks = json!({
         "argocd.argoproj.io/tracking-id": "shop:/Secret:shop/db",
-        "argocd.argoproj.io/sync-options": "Prune=true",
+        "argocd.argoproj.io/installation-id": "1",
         "kubectl.kubernetes.io/last-applied-configuration": "{}",
-        "kubectl.kubernetes.io/restartedAt": "2026-11-01T00:00:00Z",
-        "kustomize.toolkit.fluxcd.io/checksum": "1",
-        "helm.toolkit.fluxcd.io/driftDetection": "disabled",
         "meta.helm.sh/release-name": "shop",
         "meta.helm.sh/release-namespace": "shop",
         "bulla.dev/other": "1",
     });
-    let other_labels = json!({"app.kubernetes.io/name": "db", "team": "shop"});
+    let other_labels = json!({
+        "app.kubernetes.io/name": "db", "team": "shop",
+        "argocd.argoproj.io/secret-type": "repository",
+    });
     let other_annotations = json!({
-        "reloader.example.com/match": "true", "example.com/text": "any {{ password }} text",
+        "reloader.example.com/match": "true", "kubectl.kubernetes.io/restartedAt": "2026",
+        "kustomize.toolkit.fluxcd.io/substitute": "disabled", "example.com/text": "any {{ password }} text",
     });
     add(&mut labels, &other_labels)?;
-    add(&mut annotations, &other_annotations)?;
+    add(&mut marks, &other_annotations)?;
     for policy in ["Owner", "Orphan"] {
         let name = policy.to_lowercase();
         let mut sealed_secret = with_policy(namespace.seal(&name, &VALUES)?, policy);
         sealed_secret["spec"]["template"] =
-            json!({"metadata": {"labels": labels, "annotations": annotations}});
+            json!({"metadata": {"labels": labels, "annotations": marks}});
         namespace.apply(&sealed_secret)?;
         namespace.done(&name)?;
-        let metadata = namespace.secret(&name)?["metadata"].clone();
+        let secret = namespace.secret(&name)?;
         let mut expected = other_labels.clone();
         expected[LABEL] = json!("owned");
-        assert_eq!(metadata["labels"], expected);
-        assert_eq!(metadata["annotations"], other_annotations);
+        assert_eq!(secret["metadata"]["labels"], expected);
+        assert_eq!(annotations(&secret)?, other_annotations);
     }
     Ok(())
 }

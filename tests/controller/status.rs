@@ -69,7 +69,11 @@ fn a_transient_failure_is_in_progress_and_retried() -> Result<()> {
     assert_eq!(condition(&retried, "Reconciling")["reason"], "Forbidden");
     assert_eq!(condition(&retried, "Stalled"), &Value::Null);
     assert_eq!(retried["status"]["observedGeneration"], 1);
-    ensure!(message(&retried).contains("a quota is exceeded"), "{}", message(&retried));
+    ensure!(
+        message(&retried).contains("because of the ResourceQuota none"),
+        "{}",
+        message(&retried)
+    );
     assert_eq!(Verdict::of(&retried)?.status, Status::InProgress);
     assert_eq!(namespace.event("db", "Forbidden")?["type"], "Warning");
 

@@ -288,6 +288,14 @@ pub(crate) fn data(secret: &Value) -> Result<BTreeMap<String, Vec<u8>>> {
         .collect()
 }
 
+/// The annotations of a target, without the one that names its source.
+pub(crate) fn annotations(secret: &Value) -> Result<Value> {
+    let mut annotations = secret["metadata"]["annotations"].clone();
+    let source = annotations.as_object_mut().and_then(|map| map.remove("bulla.dev/source"));
+    source.context("no annotation names the source")?;
+    Ok(annotations)
+}
+
 /// What [`data`] returns for a [`secret`].
 pub(crate) fn clear(data: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
     data.iter().map(|(key, value)| ((*key).to_owned(), marked(value).into_bytes())).collect()

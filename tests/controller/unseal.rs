@@ -11,7 +11,7 @@ use crate::{
     SOON,
     cluster::{Cluster, HOLDER},
     marker::{MARKER, marked},
-    test_namespace::{TestNamespace, condition, data, secret},
+    test_namespace::{TestNamespace, annotations, condition, data, secret, with_policy},
 };
 
 #[test]
@@ -94,7 +94,7 @@ fn a_template_sets_type_labels_and_annotations_and_nothing_else_is_copied() -> R
     let labels =
         json!({"team": "shop", "app.kubernetes.io/name": "web", "bulla.dev/target": "owned"});
     assert_eq!(metadata["labels"], labels);
-    assert_eq!(metadata["annotations"], json!({"reloader.example.com/match": "true"}));
+    assert_eq!(annotations(&secret)?, json!({"reloader.example.com/match": "true"}));
     let owner = json!([{
         "apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret", "name": "tls",
         "uid": sealed_secret["metadata"]["uid"], "controller": true,
@@ -128,7 +128,7 @@ fn the_status_event_and_columns_report_what_was_done() -> Result<()> {
             "generation": 1,
             "keys": ["password", "user"],
             "policy": "Owner",
-            "renderer": 1,
+            "renderer": 2,
         },
         "fingerprints": [fingerprint],
         "controller": HOLDER,
@@ -182,6 +182,46 @@ fn changed_added_and_removed_keys_give_exactly_the_declared_data() -> Result<()>
     Ok(())
 }
 
+/// Otherwise anyone who may change a SealedSecret and read its status could try guesses against a value.
+#[test]
+fn a_new_generation_changes_the_target_even_if_its_values_are_equal() -> Result<()> {
+    let namespace = TestNamespace::shared("guesses")?;
+    let merged = json!({
+        "metadata": {"name": "merge", "labels": {"bulla.dev/target": "merge"}}, "type": "Opaque",
+    });
+    namespace.api.create(&namespace.secrets(), &merged)?;
+    for (name, policy, is_immutable) in [
+        ("owner", "Owner", false),
+        ("orphan", "Orphan", false),
+        ("immutable", "Owner", true),
+        ("merge", "Merge", false),
+    ] {
+        let pin = |pin: &str| -> Result<Value> {
+            let mut guess = with_policy(namespace.seal(name, &[("pin", pin)])?, policy);
+            if is_immutable {
+                guess["spec"]["template"] = json!({"immutable": true});
+            }
+            Ok(guess)
+        };
+        let observe = || -> Result<(Value, Value)> {
+            let done = namespace.done(name)?;
+            let secret = namespace.secret(name)?["metadata"].clone();
+            assert_eq!(done["status"]["target"]["resourceVersion"], secret["resourceVersion"]);
+            Ok((secret["uid"].clone(), secret["resourceVersion"].clone()))
+        };
+        namespace.apply(&pin("4711")?)?;
+        let mut before = observe()?;
+        for guess in ["4710", "4711", "4711", "4712"] {
+            namespace.apply(&pin(guess)?)?;
+            let after = observe()?;
+            ensure!(after.1 != before.1, "{name}: {guess} was not written");
+            ensure!((after.0 != before.0) == is_immutable, "{name}: {guess} tells itself apart");
+            before = after;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn template_changes_are_applied_and_labels_of_others_stay() -> Result<()> {
     let namespace = TestNamespace::shared("marks")?;
@@ -204,19 +244,19 @@ fn template_changes_are_applied_and_labels_of_others_stay() -> Result<()> {
     marks["annotations"] = json!({"changed": "2", "added": "2"});
     namespace.apply(&sealed_secret)?;
     namespace.done("db")?;
-    let metadata = namespace.secret("db")?["metadata"].clone();
+    let secret = namespace.secret("db")?;
     let mut expected = json!({"changed": "2", "added": "2", "theirs": "1", "applied": "1"});
-    assert_eq!(metadata["annotations"], expected);
+    assert_eq!(annotations(&secret)?, expected);
     expected["bulla.dev/target"] = json!("owned");
-    assert_eq!(metadata["labels"], expected);
+    assert_eq!(secret["metadata"]["labels"], expected);
 
     sealed_secret["spec"].as_object_mut().context("no spec")?.remove("template");
     namespace.apply(&sealed_secret)?;
     namespace.done("db")?;
-    let metadata = namespace.secret("db")?["metadata"].clone();
-    assert_eq!(metadata["annotations"], json!({"theirs": "1", "applied": "1"}));
+    let secret = namespace.secret("db")?;
+    assert_eq!(annotations(&secret)?, json!({"theirs": "1", "applied": "1"}));
     assert_eq!(
-        metadata["labels"],
+        secret["metadata"]["labels"],
         json!({"theirs": "1", "applied": "1", "bulla.dev/target": "owned"})
     );
     Ok(())

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use crate::api::{RequestFailure, post_params, within};
 use crate::context::Context;
 
+/// The Lease that a dry run creates. RBAC allows it by name.
+const NAME: &str = "bulla-clock";
+
 /// How long the process's monotonic clock is trusted. It may stand still while a machine sleeps.
 const TRUSTED_FOR: Duration = Duration::from_hours(1);
 
@@ -38,9 +41,9 @@ impl Clock {
     pub(super) async fn ask(&mut self, ctx: &Context) -> Result<Timestamp, RequestFailure> {
         let api: Api<Lease> = Api::namespaced(ctx.client.clone(), &ctx.args.namespace);
         let params = PostParams { dry_run: true, ..post_params() };
-        let metadata =
-            ObjectMeta { generate_name: Some("bulla-clock-".into()), ..ObjectMeta::default() };
-        let tried = within(api.create(&params, &Lease { metadata, spec: None })).await?;
+        let metadata = ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() };
+        // With a PUT, as in `create_lease`: no such Lease is ever stored.
+        let tried = within(api.replace(NAME, &params, &Lease { metadata, spec: None })).await?;
         let said = tried.metadata.creation_timestamp.ok_or(RequestFailure::Unreadable)?.0;
         self.0 = Some((said, Instant::now()));
         Ok(said)

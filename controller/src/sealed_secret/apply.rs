@@ -23,7 +23,12 @@ pub(super) enum TargetChangeKind {
     /// It was updated to a change of the SealedSecret.
     Updated,
     /// It could not be changed, so it was deleted and created.
-    Recreated,
+    Recreated {
+        /// Whether another client had changed it.
+        is_repair: bool,
+        /// The field manager that changed it, if it is known.
+        by: Option<String>,
+    },
     /// It was edited or deleted by another client.
     Restored {
         /// The field manager that edited it, if it is known.
@@ -66,9 +71,9 @@ pub(super) async fn apply(
             let kind = kind(&secret, &written, is_same_generation, by);
             (secret, written, kind)
         }
-        Plan::Recreate { secret, found } => {
+        Plan::Recreate { secret, found, is_same_generation: is_repair, by } => {
             let written = recreate(ctx, &secret, &found).await?;
-            (secret, written, TargetChangeKind::Recreated)
+            (secret, written, TargetChangeKind::Recreated { is_repair, by })
         }
     };
     let policy = if is_merge { Policy::Merge } else { kept(&secret) };

@@ -50,7 +50,7 @@ pub(super) fn glance(
 const KEYS: [Reason; 2] = [Reason::UnknownKey, Reason::RevokedKey];
 
 /// Reasons that end only with a change of the SealedSecret or of the controller's flags.
-const LASTING: [Reason; 10] = [
+const LASTING: [Reason; 11] = [
     Reason::WrongBinding,
     Reason::Damaged,
     Reason::Malformed,
@@ -60,6 +60,7 @@ const LASTING: [Reason; 10] = [
     Reason::TemplateFailed,
     Reason::TypeRefused,
     Reason::LabelRefused,
+    Reason::AnnotationRefused,
     Reason::NamespaceRefused,
 ];
 

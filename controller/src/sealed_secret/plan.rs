@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
     API_VERSION, ParsedValues, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE,
-    TARGET_OWNED, TargetStatus, UnsealSecretError, ValueError, WipedSecret, unseal,
+    TARGET_OWNED, TARGET_SOURCE, TargetStatus, UnsealSecretError, ValueError, WipedSecret, unseal,
 };
 use bulla_sealing::UnsealError::NoIdentity;
 use bulla_sealing::{Fingerprint, Keyring};
@@ -21,7 +21,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The version of the code that makes a Secret from a SealedSecret. Raise it when the code makes a different Secret
 /// from the same SealedSecret: every target is then checked again.
-pub(super) const RENDERER: i64 = 1;
+pub(super) const RENDERER: i64 = 2;
 
 /// How much of the target is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,6 +115,10 @@ pub(super) enum Plan {
         secret: WipedSecret,
         /// The metadata of the existing Secret.
         found: Box<ObjectMeta>,
+        /// Whether it was last written for this generation of the SealedSecret, so that a change is another client's.
+        is_same_generation: bool,
+        /// The other field manager that wrote last.
+        by: Option<String>,
     },
     /// Add the keys of the SealedSecret to it.
     Merge {
@@ -150,6 +154,8 @@ pub(super) struct Limits<'a> {
     pub(super) types: &'a [String],
     /// Label keys.
     pub(super) labels: &'a [String],
+    /// Annotation keys.
+    pub(super) annotations: &'a [String],
 }
 
 /// Decides whether to read more, or what to do about the target.
@@ -224,12 +230,18 @@ impl Limits<'_> {
             );
             return Some(Plan::Refuse { reason: Reason::TypeRefused, message });
         }
-        let mut labels = template.metadata.iter().flat_map(|metadata| metadata.labels.keys());
-        let label = labels.find(|label| self.labels.contains(label))?;
+        let metadata = template.metadata.as_ref()?;
+        if let Some(label) = metadata.labels.keys().find(|key| self.labels.contains(key)) {
+            let message = format!(
+                "this controller refuses Secrets with label {label} (see its flag --refuse-labels)"
+            );
+            return Some(Plan::Refuse { reason: Reason::LabelRefused, message });
+        }
+        let annotation = metadata.annotations.keys().find(|key| self.annotations.contains(key))?;
         let message = format!(
-            "this controller refuses Secrets with label {label} (see its flag --refuse-labels)"
+            "this controller refuses Secrets with annotation {annotation} (see its flag --refuse-annotations)"
         );
-        Some(Plan::Refuse { reason: Reason::LabelRefused, message })
+        Some(Plan::Refuse { reason: Reason::AnnotationRefused, message })
     }
 }
 
@@ -264,11 +276,30 @@ fn keep(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret)
     if let Some(message) = obstacle(sealed_secret, found) {
         return Plan::Refuse { reason: Reason::TargetExists, message };
     }
-    if *is_immutable {
-        return Plan::Recreate { secret, found: Box::new(found.metadata.clone()) };
-    }
     let by = last_writer(&found.metadata);
+    if *is_immutable || is_new_immutable(sealed_secret, is_same_generation) {
+        let secret = merged(secret, found).with(as_new);
+        let found = Box::new(found.metadata.clone());
+        return Plan::Recreate { secret, found, is_same_generation, by };
+    }
     Plan::Correct { secret: merged(secret, found), is_same_generation, by }
+}
+
+/// Whether this is a new generation of an immutable target. It is recreated even if its values are equal: the API server
+/// accepts a replacement only then, so anyone who may change the SealedSecret could test guesses against a value.
+fn is_new_immutable(sealed_secret: &SealedSecret, is_same_generation: bool) -> bool {
+    let template = sealed_secret.spec.template.as_ref();
+    let is_immutable = template.and_then(|template| template.immutable).unwrap_or_default();
+    is_immutable && !is_same_generation && written(sealed_secret).is_some()
+}
+
+/// An annotation of the target that is different for every generation of every SealedSecret. So every generation
+/// changes the target, and a resource version that moves does not tell anyone whether a value differs from the one
+/// before.
+fn source(sealed_secret: &SealedSecret) -> BTreeMap<String, String> {
+    let uid = sealed_secret.uid().unwrap_or_default();
+    let generation = sealed_secret.metadata.generation.unwrap_or_default();
+    [(TARGET_SOURCE.to_owned(), format!("{uid}/{generation}"))].into()
 }
 
 /// For Merge: the keys of the SealedSecret are added to those of somebody else.
@@ -307,6 +338,7 @@ fn merge(sealed_secret: &SealedSecret, target: &TargetState, secret: WipedSecret
             namespace: sealed_secret.namespace(),
             uid: found.metadata.uid.clone(),
             resource_version: found.metadata.resource_version.clone(),
+            annotations: Some(source(sealed_secret)),
             ..ObjectMeta::default()
         };
     });
@@ -345,10 +377,14 @@ fn obstacle(sealed_secret: &SealedSecret, found: &PartialObjectMeta<Secret>) -> 
     }
     let written = written(sealed_secret).filter(|written| written.policy != Policy::Merge);
     let is_own = written.is_some_and(|written| found.metadata.uid.as_ref() == Some(&written.uid));
-    let consents = found.labels().get(TARGET_LABEL).map(String::as_str) == Some(TARGET_ADOPT);
-    (!is_own && !consents).then(|| format!(
+    (!is_own && !consents(found)).then(|| format!(
         "Secret {name} already exists and was not made from this SealedSecret; label it {TARGET_LABEL}={TARGET_ADOPT} to hand it over, delete it, or rename one of the two"
     ))
+}
+
+/// Whether the owner of the Secret hands it over.
+fn consents(found: &PartialObjectMeta<Secret>) -> bool {
+    found.labels().get(TARGET_LABEL).map(String::as_str) == Some(TARGET_ADOPT)
 }
 
 /// The kind and name of an owner. Any client can write this text, so it is shown only if it looks like a kind and a
@@ -377,6 +413,7 @@ fn declared(secret: WipedSecret, sealed_secret: &SealedSecret, policy: Policy) -
             .labels
             .get_or_insert_default()
             .insert(TARGET_LABEL.into(), TARGET_OWNED.into());
+        secret.metadata.annotations.get_or_insert_default().extend(source(sealed_secret));
         if policy == Policy::Owner {
             secret.metadata.owner_references = Some(vec![OwnerReference {
                 api_version: API_VERSION.into(),
@@ -408,11 +445,13 @@ fn merged(secret: WipedSecret, found: &PartialObjectMeta<Secret>) -> WipedSecret
             found.metadata.annotations.as_ref(),
             declared.annotations,
         );
-        if found.labels().get(TARGET_LABEL).map(String::as_str) == Some(TARGET_ADOPT) {
-            annotations.remove(LAST_APPLIED);
-        }
-        let labels =
+        let mut labels =
             combined(&found.metadata, "f:labels", found.metadata.labels.as_ref(), declared.labels);
+        if consents(found) {
+            annotations.remove(LAST_APPLIED);
+            // It is lasting consent: a manifest in Git that sets it would otherwise be applied again and again.
+            labels.insert(TARGET_LABEL.into(), TARGET_ADOPT.into());
+        }
         secret.metadata = ObjectMeta {
             labels: (!labels.is_empty()).then_some(labels),
             annotations: (!annotations.is_empty()).then_some(annotations),
@@ -421,6 +460,22 @@ fn merged(secret: WipedSecret, found: &PartialObjectMeta<Secret>) -> WipedSecret
             ..found.metadata.clone()
         };
     })
+}
+
+/// Makes the metadata of an existing Secret that of a new one, with the labels and annotations of others.
+fn as_new(secret: &mut Secret) {
+    let ObjectMeta { name, namespace, labels, annotations, owner_references, .. } =
+        std::mem::take(&mut secret.metadata);
+    secret.metadata = ObjectMeta {
+        name,
+        namespace,
+        labels,
+        annotations,
+        owner_references,
+        ..ObjectMeta::default()
+    };
+    let labels = secret.metadata.labels.get_or_insert_default();
+    labels.insert(TARGET_LABEL.into(), TARGET_OWNED.into());
 }
 
 fn combined(
@@ -585,7 +640,7 @@ mod tests {
         let expected = json!({
             "name": "db", "namespace": "prod", "uid": "u1", "resourceVersion": "9",
             "labels": {"theirs": "1", "team": "storage", TARGET_LABEL: TARGET_OWNED},
-            "annotations": {"theirs": "1"},
+            "annotations": {"theirs": "1", TARGET_SOURCE: "owner-2/1"},
             "finalizers": ["example.com/keep"],
             "ownerReferences": [
                 {"apiVersion": "bulla.dev/v1alpha1", "kind": "SealedSecret", "name": "db", "uid": "owner-2", "controller": true},
@@ -648,8 +703,8 @@ mod tests {
         else {
             panic!("not taken over");
         };
-        assert_eq!(secret.labels()[TARGET_LABEL], TARGET_OWNED);
-        assert_eq!(secret.annotations().keys().collect::<Vec<_>>(), ["theirs"]);
+        assert_eq!(secret.labels()[TARGET_LABEL], TARGET_ADOPT);
+        assert_eq!(secret.annotations().keys().collect::<Vec<_>>(), [TARGET_SOURCE, "theirs"]);
         let mut controlled = consenting;
         controlled["ownerReferences"] = owner("apps/v1", "Deployment", "db");
         let plan = PlanFixture::new().plan(present(controlled));
@@ -670,6 +725,18 @@ mod tests {
     }
 
     #[test]
+    fn a_new_generation_of_an_immutable_target_is_recreated_whatever_its_values_are() {
+        let mut fixture = PlanFixture::new().with_status("u1");
+        let template = fixture.sealed_secret.spec.template.get_or_insert_default();
+        template.immutable = Some(true);
+        let plan = fixture.plan(present(json!({"uid": "u1"})));
+        assert!(matches!(plan, Plan::Correct { is_same_generation: true, .. }), "{plan:?}");
+        fixture.sealed_secret.metadata.generation = Some(2);
+        let plan = fixture.plan(present(json!({"uid": "u1"})));
+        assert!(matches!(plan, Plan::Recreate { .. }), "{plan:?}");
+    }
+
+    #[test]
     fn merge_reads_the_keys_and_needs_consent_and_takes_no_key_of_others() {
         let fixture = PlanFixture::new().with_policy(Policy::Merge);
         let consent = json!({"name": "db", "uid": "u1", "resourceVersion": "9", "labels": {TARGET_LABEL: TARGET_MERGE}});
@@ -687,8 +754,7 @@ mod tests {
             panic!("not merged");
         };
         assert_eq!(secret.type_, None);
-        let expected =
-            json!({"name": "db", "namespace": "prod", "uid": "u1", "resourceVersion": "9"});
+        let expected = json!({"name": "db", "namespace": "prod", "uid": "u1", "resourceVersion": "9", "annotations": {TARGET_SOURCE: "owner-2/1"}});
         assert_eq!(serde_json::to_value(&secret.metadata).unwrap(), expected);
 
         // The controller's own key, by the status of this very Secret or by `managedFields`.

@@ -1,6 +1,7 @@
 //! Reports: one status write for each change, and at most one Event for what the status alone does not show.
 
 use bulla_crds::conditions::{READY, Situation};
+use bulla_crds::limits::MAX_FINGERPRINTS;
 use bulla_crds::{SealedSecret, SealedSecretStatus};
 use jiff::Timestamp;
 
@@ -76,6 +77,7 @@ fn status(
             .values
             .fingerprints()
             .into_iter()
+            .take(MAX_FINGERPRINTS)
             .map(|fingerprint| fingerprint.to_string())
             .collect(),
         controller: Some(ctx.args.holder.clone()),
@@ -101,7 +103,10 @@ async fn report(
                 ctx.events.normal(sealed_secret, "Unsealed", message).await;
             }
         }
-        Some(TargetChangeKind::Recreated) => {
+        Some(TargetChangeKind::Recreated { is_repair, .. }) => {
+            if *is_repair {
+                ctx.metrics.drift_repaired.inc();
+            }
             tracing::info!(%object, "deleted and created a Secret that could not be changed");
             let note = "deleted the Secret and created it again, because it is immutable or had another type";
             ctx.events.normal(sealed_secret, "Recreated", note).await;
