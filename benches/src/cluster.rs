@@ -9,6 +9,7 @@ mod args;
 mod converge;
 mod drift;
 mod floor;
+mod largest;
 mod objects;
 mod report;
 mod restart;
@@ -53,8 +54,14 @@ async fn measure(args: Args) -> Result<Report> {
 
     progress("floor, second time");
     let after = floor::measure(&args).await.context("the floor, second time")?;
+    progress("largest objects");
+    let largest_rss_mib = match args.largest {
+        0 => None,
+        _ => Some(largest::measure(&args).await.context("largest objects")?),
+    };
     Ok(Report {
         args,
+        largest_rss_mib,
         floors: [before, after],
         converge,
         restart,

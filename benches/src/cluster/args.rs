@@ -27,6 +27,9 @@ Figures:
   peak_rss_mib
                The most memory that the controller had in RAM (VmHWM) in all its runs here, with the
                foreign Secrets in the cluster.
+  largest_rss_mib
+               The same for a controller that starts with the largest objects, 1.3 MB each, and opens all
+               of them: first with streamed lists, then with lists in pages.
   restart_writes, restart_requests
                The API server's counts for a restart of the controller with nothing changed, until the
                counters no longer change: writes to Secrets, SealedSecrets, SealingKeys, Rekeys and Events
@@ -68,6 +71,10 @@ pub(crate) struct Args {
     /// The number of Secrets to edit, ten a second, to measure how soon they are restored
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) edits: u32,
+
+    /// The number of objects of 1.3 MB for the measurement of memory with the largest objects; 0 to leave it out
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub(crate) largest: u32,
 
     /// Print one JSON object instead of tables
     #[arg(long)]

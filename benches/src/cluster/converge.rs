@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Twenty times longer than ever measured.
 const DEADLINE_PER_OBJECT: Duration = Duration::from_millis(50);
 
-const STOP_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -105,7 +105,8 @@ pub(crate) async fn measure(site: &Site) -> Result<(Controller, Converge)> {
     Ok((controller, converge))
 }
 
-fn start(site: &Site) -> Result<Controller> {
+/// Starts the controller with the settings of the benchmark.
+pub(crate) fn start(site: &Site) -> Result<Controller> {
     progress("  starting the controller");
     let mut command = Controller::command(&site.plane)?;
     command.args(["--type", site.args.key_type.as_str()]);
@@ -114,7 +115,7 @@ fn start(site: &Site) -> Result<Controller> {
 }
 
 /// The controller's published key.
-async fn recipient(site: &Site) -> Result<Recipient> {
+pub(crate) async fn recipient(site: &Site) -> Result<Recipient> {
     let recipient = sealing_keys::active(&mut site.admin.connect().await?, None).await?;
     let wanted = site.args.key_type.into();
     ensure!(recipient.key_type() == wanted, "the controller's key is not of type {wanted}");
@@ -122,7 +123,7 @@ async fn recipient(site: &Site) -> Result<Recipient> {
 }
 
 /// Waits until the controller has counted every object as done. `start` is when it was started.
-async fn wait_until_done(
+pub(crate) async fn wait_until_done(
     site: &Site,
     controller: &Controller,
     process: Process,

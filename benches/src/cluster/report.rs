@@ -18,6 +18,7 @@ use crate::{
 const MAX_RATIO: f64 = 1.5;
 const MAX_PEAK_RSS_MIB: f64 = 48.0;
 /// The target for the time beyond that of the lists.
+const MAX_LARGEST_RSS_MIB: f64 = 128.0;
 const MAX_READY_BEYOND_LISTS_S: f64 = 2.0;
 const MAX_RESTORE_S: f64 = 1.0;
 
@@ -34,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) drift: Drift,
     /// Of the controller during converge, and of the restarted controller, which restored the edits.
     pub(crate) peaks_rss_mib: [f64; 2],
+    /// Of a controller with the largest objects, streamed and in pages.
+    pub(crate) largest_rss_mib: Option<[f64; 2]>,
 }
 
 /// One line of the table.
@@ -153,7 +156,7 @@ impl Report {
         let (peak, [_, restart_peak]) = (self.peak_rss_mib(), self.peaks_rss_mib);
         let (writes, reads) = (restart.requests.writes(), restart.requests.single_reads());
         let (writes, reads) = (writes as f64, reads as f64);
-        vec![
+        let mut rows = vec![
             Row::new("converge", format!("{:.2} s", converge.seconds))
                 .beside(format!("{:.2} s ({first:.2}, {second:.2})", self.floor_s())),
             Row::new("  / floor", format!("{ratio:.2}")).at_most(ratio, MAX_RATIO),
@@ -176,7 +179,13 @@ impl Report {
             Row::new("edited target restored, p50", format!("{:.3} s", drift.p50_s)),
             Row::new("edited target restored, p99", format!("{:.3} s", drift.p99_s))
                 .at_most(drift.p99_s, MAX_RESTORE_S),
-        ]
+        ];
+        let names = ["largest objects: memory, streamed", "largest objects: memory, in pages"];
+        let peaks = self.largest_rss_mib.into_iter().flatten();
+        rows.extend(names.into_iter().zip(peaks).map(|(name, peak)| {
+            Row::new(name, format!("{peak:.1} MiB")).at_most(peak, MAX_LARGEST_RSS_MIB)
+        }));
+        rows
     }
 
     /// Prints one JSON object.
@@ -207,6 +216,7 @@ impl Report {
             "requests_per_object": requests,
             "peak_rss_mib": rounded(self.peak_rss_mib()),
             "restart_peak_rss_mib": rounded(self.peaks_rss_mib[1]),
+            "largest_rss_mib": self.largest_rss_mib.map(|peaks| peaks.map(rounded)),
             "restart_writes": restart.requests.writes(),
             "restart_requests": restart.requests.single_reads(),
             "restart_ready_s": rounded(restart.ready_s),
