@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bulla_crds::conditions::Reason;
 use bulla_crds::{Rekey, SealedSecret, SealingKey, WipedSecret};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{
@@ -26,7 +27,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::field_manager::FIELD_MANAGER;
+use crate::paging::Paging;
 use crate::state::object_ref::ObjectRef;
+use crate::state::room::{LARGE_BYTES, Occupied, Room};
 
 /// Asks for an answer that holds metadata only.
 const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -196,6 +199,9 @@ fn pause(headers: &http::HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))
 }
 
+/// The most objects in a page of a list: 500 hybrid SealedSecrets take 25 MiB while they are parsed.
+pub(crate) const PAGE_SIZE: u32 = 100;
+
 /// How long the API server may take to answer. A lost request is sent again.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -205,7 +211,13 @@ pub(crate) async fn client() -> anyhow::Result<Client> {
     refuse_unverified(&config)?;
     // kube's retries take many seconds, and would keep a worker from other objects.
     config.default_retry = false;
-    Ok(Client::try_from(config)?)
+    let namespace = config.default_namespace.clone();
+    let client = Client::try_from(config)?;
+    let send = tower::service_fn(move |request| {
+        let client = client.clone();
+        async move { client.send(request).await }
+    });
+    Ok(Client::new(Paging::new(send, PAGE_SIZE), namespace))
 }
 
 /// Refuses a server that anyone on the network could be. Plain HTTP is allowed only to this machine, as `kubectl proxy`
@@ -332,10 +344,14 @@ pub(crate) async fn sealed_secret(
     client: &Client,
     object: &ObjectRef,
     not_older_than: Option<&str>,
-) -> Result<Option<SealedSecret>, RequestFailure> {
+    room: &Room,
+) -> Result<Option<(SealedSecret, Occupied)>, RequestFailure> {
     let params = GetParams { resource_version: not_older_than.map(str::to_owned) };
     let request = collection::<SealedSecret>(Some(&object.namespace)).get(&object.name, &params);
-    if_there(whole(client, request).await)
+    let request = request.map_err(|_| RequestFailure::Invalid(Vec::new()))?;
+    let mut occupied = Occupied::default();
+    let answer = answer_within(client, request.map(Bytes::from), Some((room, &mut occupied))).await;
+    Ok(if_there(answer)?.map(|sealed_secret| (sealed_secret, occupied)))
 }
 
 /// A Rekey, if it exists, from the API server's cache, at least as new as a resource version. The request is a list
@@ -469,11 +485,29 @@ async fn answer<T: DeserializeOwned>(
     client: &Client,
     request: http::Request<Bytes>,
 ) -> Result<T, RequestFailure> {
+    answer_within(client, request, None).await
+}
+
+/// The same. A large answer waits for room before it is read to its end.
+async fn answer_within<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Request<Bytes>,
+    mut room: Option<(&Room, &mut Occupied)>,
+) -> Result<T, RequestFailure> {
     let read = async {
         let response = client.send(request.map(Body::from)).await?;
         let (code, pause) = (response.status(), pause(response.headers()));
-        let bytes = response.into_body().collect_bytes().await?;
-        Ok::<_, kube::Error>((code, pause, bytes))
+        let (mut body, mut bytes) = (response.into_body(), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            bytes.extend_from_slice(&data);
+            if bytes.len() > LARGE_BYTES
+                && let Some((room, occupied)) = room.take()
+            {
+                *occupied = room.occupy().await;
+            }
+        }
+        Ok::<_, kube::Error>((code, pause, bytes.freeze()))
     };
     let (code, pause, bytes) = within(read).await?;
     // `Retry-After` counts only for an overloaded server. Other errors are told apart by their cause.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bulla_crds::RECOVERY_HOLDER as RECOVERY;
 use bulla_sealing::{InvalidKey, KeyType, Recipient, Recipients};
 use clap::{Parser, ValueEnum};
 use jiff::{SignedDuration, Span, SpanRelativeTo};
@@ -23,9 +24,9 @@ const MONITORING: &str = "Monitoring";
 #[derive(Debug, Parser)]
 #[command(name = "bulla-controller", version)]
 pub(crate) struct Args {
-    /// Name this cluster; its SealingKeys carry the name as their holder
-    #[arg(help_heading = CLUSTER, long, env = "BULLA_HOLDER", default_value = "default", value_parser = holder)]
-    pub(crate) holder: String,
+    /// Name this cluster for its first key [default: the holder of its Active key]
+    #[arg(help_heading = CLUSTER, long, env = "BULLA_HOLDER", value_parser = holder)]
+    pub(crate) holder: Option<String>,
 
     /// Keep identities and SealingKeys in this namespace, the controller's own
     #[arg(help_heading = CLUSTER, long, env = "POD_NAMESPACE", default_value = "bulla-system")]
@@ -47,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration, hide = true)]
     pub(crate) shortest_renewal: Duration,
 
-    /// Back up each identity to this recipient; keep its own identity offline
+    /// Back up each identity to this RECIPIENT or HOLDER=RECIPIENT, and declare it for sealing
     #[arg(help_heading = KEYS, long = "recovery-recipient", env = "BULLA_RECOVERY_RECIPIENTS", value_name = "RECIPIENT", value_delimiter = ',', value_parser = given_recipient, hide_env_values = true)]
     recovery: Vec<GivenRecipient>,
 
@@ -70,8 +71,8 @@ pub(crate) struct Args {
     #[arg(help_heading = SCOPE, long, env = "BULLA_SELECTOR")]
     pub(crate) selector: Option<String>,
 
-    /// Take over the SealedSecrets of this holder's controller; stop it first
-    #[arg(help_heading = SCOPE, long, env = "BULLA_TAKE_OVER", value_name = "HOLDER", value_delimiter = ',', value_parser = holder)]
+    /// Take over the SealedSecrets of this HOLDER or NAMESPACE/HOLDER; stop its controller first
+    #[arg(help_heading = SCOPE, long, env = "BULLA_TAKE_OVER", value_name = "HOLDER", value_delimiter = ',', value_parser = predecessor)]
     pub(crate) take_over: Vec<String>,
 
     /// Refuse Secrets of these types too, beyond those always refused
@@ -124,9 +125,18 @@ impl Args {
         if self.recovery.is_empty() {
             return Ok(());
         }
-        for (index, GivenRecipient(recipient)) in self.recovery.iter().enumerate() {
-            if let Err(error) = recipient {
+        for (index, given) in self.recovery.iter().enumerate() {
+            if let Err(error) = &given.recipient {
                 bail!("recipient {} of --recovery-recipient: {error}", index + 1);
+            }
+        }
+        let mut names = BTreeSet::new();
+        for RecoveryKey { holder, .. } in self.recovery_keys() {
+            if self.holder.as_ref() == Some(&holder) {
+                bail!("--recovery-recipient: {holder} is the name of the cluster itself");
+            }
+            if !names.insert(holder.clone()) {
+                bail!("--recovery-recipient: two recipients have the holder {holder}");
             }
         }
         let recovery = Recipients::new(self.given_recipients()).context("--recovery-recipient")?;
@@ -151,9 +161,22 @@ impl Args {
         Recipients::new(self.given_recipients()).ok()
     }
 
+    /// The same recipients, each with a holder of its own.
+    pub(crate) fn recovery_keys(&self) -> Vec<RecoveryKey> {
+        let mut unnamed = 0;
+        let keys = self.recovery.iter().filter_map(|given| {
+            let recipient = given.recipient.as_ref().ok()?.clone();
+            let holder = given.holder.clone().unwrap_or_else(|| {
+                unnamed += 1;
+                if unnamed == 1 { RECOVERY.into() } else { format!("{RECOVERY}-{unnamed}") }
+            });
+            Some(RecoveryKey { holder, recipient })
+        });
+        keys.collect()
+    }
+
     fn given_recipients(&self) -> Vec<Recipient> {
-        let parsed = self.recovery.iter().filter_map(|GivenRecipient(parsed)| parsed.as_ref().ok());
-        parsed.cloned().collect()
+        self.recovery_keys().into_iter().map(|key| key.recipient).collect()
     }
 
     /// The scopes to watch: each of these namespaces, or `None` for all.
@@ -165,9 +188,12 @@ impl Args {
         namespaces.into_iter().map(Some).collect()
     }
 
-    /// Whether this controller works on the SealedSecrets of the controller named `controller`.
-    pub(crate) fn is_in_charge(&self, controller: &str) -> bool {
-        self.holder == controller || self.take_over.iter().any(|holder| holder == controller)
+    /// Whether this controller takes over from the one of `holder` in `namespace`.
+    pub(crate) fn is_taken_over(&self, namespace: &str, holder: &str) -> bool {
+        self.take_over.iter().any(|from| match from.split_once('/') {
+            Some(from) => from == (namespace, holder),
+            None => from == holder,
+        })
     }
 }
 
@@ -206,6 +232,14 @@ fn holder(name: &str) -> Result<String, &'static str> {
     }
 }
 
+/// A holder, or a namespace and a holder.
+fn predecessor(name: &str) -> Result<String, &'static str> {
+    if let Some((within, _)) = name.split_once('/') {
+        namespace(within)?;
+    }
+    holder(name.split_once('/').map_or(name, |(_, of)| of)).map(|_| name.to_owned())
+}
+
 fn namespace(name: &str) -> Result<String, &'static str> {
     if bulla_sealing::is_dns_label(name) {
         Ok(name.into())
@@ -223,13 +257,25 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
         .ok_or("expected a duration such as 90s, 15m, 24h or 30d")
 }
 
+/// A recovery recipient, and the holder that its SealingKey names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecoveryKey {
+    pub(crate) holder: String,
+    pub(crate) recipient: Recipient,
+}
+
 /// A parsed recipient, or why it is invalid. Somebody may pass an identity by mistake, and clap would repeat it in
 /// its error. So the parser accepts everything, and [`Args::check`] reports the error.
 #[derive(Clone, Debug)]
-struct GivenRecipient(Result<Recipient, InvalidKey>);
+struct GivenRecipient {
+    holder: Option<String>,
+    recipient: Result<Recipient, InvalidKey>,
+}
 
 fn given_recipient(text: &str) -> Result<GivenRecipient, Infallible> {
-    Ok(GivenRecipient(text.parse()))
+    let named = text.split_once('=').filter(|(name, _)| bulla_sealing::is_dns_label(name));
+    let (name, recipient) = named.map_or((None, text), |(name, of)| (Some(name.to_owned()), of));
+    Ok(GivenRecipient { holder: name, recipient: recipient.parse() })
 }
 
 /// The duration of the Lease, which stores whole seconds.

@@ -11,16 +11,19 @@ use crate::metrics::Metrics;
 use crate::state::backoff::Backoff;
 use crate::state::cache::{Cache, KnownSealedSecret, ObjectVersion};
 use crate::state::damping::Damping;
+use crate::state::holder::Holder;
 use crate::state::key_store::KeyStore;
 use crate::state::object_ref::ObjectRef;
 use crate::state::own_writes::OwnWrites;
 use crate::state::queue::Queue;
 use crate::state::rekeys::Rekeys;
+use crate::state::room::Room;
 
 /// What every worker may use.
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) args: Args,
+    pub(crate) holder: Holder,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     pub(crate) backoff: Backoff,
@@ -32,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) targets: Cache<ObjectVersion>,
     pub(crate) key_store: KeyStore,
     pub(crate) rekeys: Rekeys,
+    /// For the objects that workers have open.
+    pub(crate) room: Room,
     is_working: AtomicBool,
 }
 
@@ -49,6 +54,8 @@ impl Context {
             targets: Cache::new(watches),
             key_store: KeyStore::new(args.identities_folder.is_some()),
             rekeys: Rekeys::default(),
+            room: Room::new(),
+            holder: Holder::default(),
             is_working: AtomicBool::default(),
             client,
             args,
@@ -82,6 +89,20 @@ impl Context {
         self.is_working.store(false, Ordering::SeqCst);
         self.queue.clear();
         self.rekeys.clear();
+    }
+
+    /// How a status names this controller: another one may have the same holder in another namespace.
+    pub(crate) fn controller(&self) -> String {
+        format!("{}/{}", self.args.namespace, self.holder.name())
+    }
+
+    /// Whether this controller works on the SealedSecrets of the controller that a status names.
+    pub(crate) fn is_in_charge(&self, controller: &str) -> bool {
+        // Earlier versions wrote the holder alone.
+        let (namespace, holder) =
+            controller.split_once('/').unwrap_or((&self.args.namespace, controller));
+        (namespace == self.args.namespace && holder == self.holder.name())
+            || self.args.is_taken_over(namespace, holder)
     }
 
     /// Forgets what is kept about an object that is deleted or in order.

@@ -112,20 +112,30 @@ async fn answer(stream: TcpStream, router: Router) {
 
 /// Ready once all watches have delivered their first lists, an identity is held and a key is Active. After a rollout
 /// you can therefore seal. A replica that does not hold the Lease becomes ready too.
-async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, &'static str) {
-    if !ctx.key_store.is_listed() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "keys are not loaded yet\n");
+async fn readyz(State(ctx): State<Arc<Context>>) -> (StatusCode, String) {
+    match obstacle(&ctx) {
+        Some(obstacle) => (StatusCode::SERVICE_UNAVAILABLE, format!("{obstacle}\n")),
+        None => (StatusCode::OK, "ok\n".to_owned()),
     }
-    if ctx.key_store.keyring().is_empty() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no identity is held yet\n");
+}
+
+/// What keeps this replica from being ready.
+fn obstacle(ctx: &Context) -> Option<String> {
+    if let Some(contradiction) = ctx.holder.contradiction() {
+        return Some(contradiction);
     }
-    if !ctx.key_store.has_active_key_for(&ctx.args.holder) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no key of this cluster is Active yet\n");
-    }
-    if !ctx.is_listed() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "objects are not listed yet\n");
-    }
-    (StatusCode::OK, "ok\n")
+    let obstacle = if !ctx.key_store.is_listed() {
+        "keys are not loaded yet"
+    } else if ctx.key_store.keyring().is_empty() {
+        "no identity is held yet"
+    } else if !ctx.key_store.has_active_key_for(ctx.holder.name()) {
+        "no key of this cluster is Active yet"
+    } else if !ctx.is_listed() {
+        "objects are not listed yet"
+    } else {
+        return None;
+    };
+    Some(obstacle.to_owned())
 }
 
 async fn metrics(State(ctx): State<Arc<Context>>) -> ([(&'static str, &'static str); 1], String) {
@@ -140,7 +150,7 @@ fn snapshot(ctx: &Context) -> Snapshot {
     Snapshot {
         depth: ctx.queue.depth(),
         held: ctx.key_store.keyring().fingerprints().collect(),
-        keys: ctx.key_store.summary(&ctx.args.holder),
+        keys: ctx.key_store.summary(ctx.holder.name()),
         renewal_period: ctx.args.renew_every,
         sealed_secrets,
         of_another,

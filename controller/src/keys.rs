@@ -14,6 +14,7 @@
 mod apply;
 mod clock;
 mod files;
+mod holder;
 mod observe;
 mod plan;
 mod status;
@@ -27,6 +28,7 @@ use crate::context::Context;
 use crate::keys::apply::{LastSteps, StepError};
 use crate::keys::clock::Clock;
 pub(crate) use crate::keys::files::follow;
+pub(crate) use crate::keys::holder::settle as settle_holder;
 use crate::keys::plan::{Facts, plan};
 use crate::keys::status::WriteTimes;
 

@@ -13,6 +13,7 @@ mod http;
 mod keys;
 mod lease;
 mod metrics;
+mod paging;
 mod process;
 mod rekey;
 mod sealed_secret;
@@ -75,7 +76,7 @@ async fn run_until_overdue(args: Args) -> anyhow::Result<()> {
 
 /// Runs until stopped, then lets the reconciles in flight finish.
 async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), holder = args.holder, "starting");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     args.check()?;
     let client = api::client().await.context("could not find a usable cluster configuration")?;
     let ctx = Arc::new(Context::new(client, args));
@@ -84,7 +85,8 @@ async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let mut watches = JoinSet::new();
     watches::spawn(&ctx, &mut watches);
     let (leads, leadership) = watch::channel(false);
-    let campaign = tokio::spawn(lease::Candidate::new(&ctx).run(leads));
+    let candidate = lease::Candidate::new(&ctx);
+    let campaign = tokio::spawn(campaign(ctx.clone(), candidate, leads));
     let worked = tokio::select! {
         () = work(&ctx, leadership, stop) => Ok(()),
         // A watch ends only when it panics. Without it changes would be missed, so the process restarts.
@@ -95,6 +97,14 @@ async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     tracing::info!("stopped");
     worked.and(given_back)?;
     server.await.context("the HTTP server failed")
+}
+
+/// Runs for the Lease once the name of the cluster is known, until the receiver is gone.
+async fn campaign(ctx: Arc<Context>, candidate: lease::Candidate, leads: watch::Sender<bool>) {
+    tokio::select! {
+        () = keys::settle_holder(&ctx) => candidate.run(leads).await,
+        () = leads.closed() => {}
+    }
 }
 
 /// Works whenever this replica holds the Lease, until stopped.

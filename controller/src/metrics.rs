@@ -98,6 +98,8 @@ pub(crate) struct Metrics {
     queue: Family<LaneLabel, Gauge>,
     /// Targets that were edited or deleted and then restored.
     pub(crate) drift_repaired: Counter,
+    /// SealedSecrets taken over from another controller.
+    pub(crate) takeovers: Counter,
     identities: Gauge,
     identities_missing: Gauge,
     sealing_keys: Family<StateLabel, Gauge>,
@@ -126,6 +128,7 @@ impl Metrics {
             seconds: Histogram::new(buckets),
             queue: Family::default(),
             drift_repaired: Counter::default(),
+            takeovers: Counter::default(),
             identities: Gauge::default(),
             identities_missing: Gauge::default(),
             sealing_keys: Family::default(),
@@ -163,6 +166,8 @@ impl Metrics {
         );
         let help = "Secrets restored after an edit or deletion";
         r.register("drift_repaired", help, self.drift_repaired.clone());
+        let help = "SealedSecrets taken over from another controller";
+        r.register("takeovers", help, self.takeovers.clone());
         r.register("identities", "Identities held", self.identities.clone());
         let help =
             "Keys of this holder that are not revoked and whose identity is missing or not stored";

@@ -26,13 +26,14 @@ use crate::api::RequestFailure;
 use crate::args::Args;
 use crate::context::Context;
 use crate::sealed_secret::apply::{TargetChange, TargetChangeKind};
-use crate::sealed_secret::glance::Glance;
+use crate::sealed_secret::glance::{Glance, LACKING_KEY};
 use crate::sealed_secret::plan::{Conclusion, Limits, Observed, Plan, Reading};
 use crate::state::backoff;
-use crate::state::cache::KnownSealedSecret;
+use crate::state::cache::{KnownSealedSecret, KnownStatus};
 use crate::state::damping::Disturbance;
 use crate::state::object_ref::ObjectRef;
 use crate::state::queue::{self, Lane, Next, Taken};
+use crate::state::room::Occupied;
 
 /// An obstacle can disappear without an event that the watches deliver: a foreign Secret is deleted, or a right is
 /// granted.
@@ -49,19 +50,28 @@ pub(crate) fn needs_work(ctx: &Context, object: &ObjectRef, known: &KnownSealedS
     look(ctx, object, known) == Glance::Look
 }
 
-/// Whether the SealedSecret belongs to another controller.
+/// Whether the SealedSecret is left to another controller.
 pub(crate) fn is_of_another(ctx: &Context, known: &KnownSealedSecret) -> bool {
-    controller(known).is_some_and(|controller| !ctx.args.is_in_charge(controller))
+    known.status.as_ref().is_some_and(|status| is_others(ctx, status) && !can_help(ctx, status))
 }
 
-/// Whether the status still names the controller that this one has taken over from.
+/// Whether the status names a controller that this one does not take over from.
+fn is_others(ctx: &Context, status: &KnownStatus) -> bool {
+    status.controller.as_ref().is_some_and(|controller| !ctx.is_in_charge(controller))
+}
+
+/// Whether the controller in charge lacks a key, and this one holds one of the keys.
+fn can_help(ctx: &Context, status: &KnownStatus) -> bool {
+    let reason = status.ready.as_ref().map_or("", |(_, reason)| reason);
+    let keyring = ctx.key_store.keyring();
+    LACKING_KEY.iter().any(|lacking| reason == lacking.as_str())
+        && status.fingerprints.iter().any(|key| keyring.is_held(*key))
+}
+
+/// Whether the status names another controller, which this one takes over from.
 fn is_taken_over(ctx: &Context, known: &KnownSealedSecret) -> bool {
-    !known.is_deleted && controller(known).is_some_and(|controller| controller != ctx.args.holder)
-}
-
-/// The controller that the status names.
-fn controller(known: &KnownSealedSecret) -> Option<&str> {
-    known.status.as_ref()?.controller.as_deref()
+    let controller = known.status.as_ref().and_then(|status| status.controller.as_ref());
+    !known.is_deleted && controller.is_some_and(|controller| *controller != ctx.controller())
 }
 
 /// Whether it was refused for a reason that depends on the controller's flags.
@@ -214,6 +224,9 @@ fn damped(
     known: &KnownSealedSecret,
     change: Option<&TargetChange>,
 ) -> Option<Duration> {
+    if is_taken_over(ctx, known) {
+        return ctx.damping.note(object, Disturbance::Takeover);
+    }
     let change = change?;
     let is_as_left =
         known.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|written| {
@@ -283,11 +296,9 @@ async fn settle(
         let Some(observed) = observe::observe(ctx, object, known, reading).await? else {
             return Ok(None);
         };
-        let status = observed.sealed_secret.status.as_ref();
-        if status
-            .and_then(|status| status.controller.as_ref())
-            .is_some_and(|controller| !ctx.args.is_in_charge(controller))
-        {
+        let status = observed.sealed_secret.status.as_ref().map(KnownStatus::from);
+        let is_others = status.as_ref().is_some_and(|status| is_others(ctx, status));
+        if is_others && !status.is_some_and(|status| can_help(ctx, &status)) {
             return Ok(None); // it was handed over since the watch delivered it
         }
         let revoked = ctx.key_store.revoked();
@@ -299,6 +310,11 @@ async fn settle(
                 continue;
             }
         };
+        if let (true, Plan::Refuse { reason, .. }) = (is_others, &plan)
+            && LACKING_KEY.contains(reason)
+        {
+            return Ok(None); // both lack a key
+        }
         let is_correction = matches!(plan, Plan::Correct { .. });
         let generation = observed.sealed_secret.metadata.generation.unwrap_or_default();
         match apply::apply(ctx, plan, generation).await {
@@ -311,7 +327,8 @@ async fn settle(
                 RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
             ) => {
                 reading = reading.max(Reading::Metadata);
-                last = Some(observed);
+                // Whoever waits for a place holds none.
+                last = Some(Observed { occupied: Occupied::default(), ..observed });
             }
             // However much was read before. A Secret that was only merged into is never recreated.
             Err(RequestFailure::Immutable) if is_correction && reading != Reading::Immutable => {

@@ -5,8 +5,10 @@
 pub(crate) mod backoff;
 pub(crate) mod cache;
 pub(crate) mod damping;
+pub(crate) mod holder;
 pub(crate) mod key_store;
 pub(crate) mod object_ref;
 pub(crate) mod own_writes;
 pub(crate) mod queue;
 pub(crate) mod rekeys;
+pub(crate) mod room;

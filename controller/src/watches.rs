@@ -22,7 +22,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use crate::api::RequestFailure;
+use crate::api::{PAGE_SIZE, RequestFailure};
 use crate::context::Context;
 use crate::keys;
 use crate::rekey;
@@ -32,9 +32,6 @@ use crate::state::cache::{Cache, Glimpse, KnownSealedSecret, ObjectVersion};
 use crate::state::key_store::Origin;
 use crate::state::object_ref::ObjectRef;
 use crate::state::queue::Lane;
-
-/// Larger pages cost memory: 500 hybrid SealedSecrets take 25 MiB while they are parsed.
-const PAGE_SIZE: u32 = 100;
 
 /// Starts all watches.
 pub(crate) fn spawn(ctx: &Arc<Context>, tasks: &mut JoinSet<()>) {

@@ -32,6 +32,10 @@ pub const ACTIVATED_ANNOTATION: &str = "bulla.dev/activated";
 pub const SUCCESSOR_ANNOTATION: &str = "bulla.dev/successor";
 /// On an identity Secret, `true`: its key was revoked, even if its SealingKey is changed or deleted.
 pub const REVOKED_ANNOTATION: &str = "bulla.dev/revoked";
+/// On a SealingKey, `true`: the controller declared it for a recovery recipient, so values are sealed to it too.
+pub const RECOVERY_ANNOTATION: &str = "bulla.dev/recovery";
+/// The holder of a recovery recipient that was given no other name.
+pub const RECOVERY_HOLDER: &str = "recovery";
 /// On an object that the cluster refuses to delete, `true`: allows its deletion.
 pub const ALLOW_DELETE_ANNOTATION: &str = "bulla.dev/allow-delete";
 

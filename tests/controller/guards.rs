@@ -48,7 +48,7 @@ fn only_a_user_trusted_in_a_namespace_declares_keys_there() -> Result<()> {
     writer.create(&keys(&elsewhere), &key()?)?;
 
     // The other policy would refuse owners and finalizers before, without this annotation.
-    let mut deletable = self::key()?;
+    let mut deletable = key()?;
     deletable["metadata"]["annotations"] = json!({"bulla.dev/allow-delete": "true"});
     let key = namespace.api.create(&keys(&namespace), &deletable)?;
     let path = path(&keys(&namespace), &key)?;
@@ -296,7 +296,9 @@ fn may_write_keys(namespace: &TestNamespace, user: &str, more: &[&str]) -> Resul
     let name = user.replace(':', ".");
     let rbac = format!("/apis/{group}/v1/namespaces/{}", namespace.name);
     let verbs = [&["get", "create", "update", "patch", "delete"], more].concat();
-    let rule = json!({"apiGroups": ["bulla.dev"], "resources": ["sealingkeys"], "verbs": verbs});
+    let rule = json!({
+        "apiGroups": ["bulla.dev"], "resources": ["sealingkeys", "sealingkeys/status"], "verbs": verbs,
+    });
     let role = json!({"metadata": {"name": name}, "rules": [rule]});
     let binding = json!({
         "metadata": {"name": name},

@@ -1,9 +1,11 @@
 //! Controllers that serve a part of the cluster, and two side by side.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bulla_tests::{Controller, eventually};
+use bulla_sealing::{Identity, KeyType, Recipient, Recipients};
+use bulla_tests::{Controller, Folder, eventually};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,7 +13,7 @@ use crate::{
     cluster::{Fragile, HOLDER},
     rekeys,
     searched::Searched,
-    test_namespace::{TestNamespace, clear, condition, secret},
+    test_namespace::{TestNamespace, clear, condition, seal_for, secret},
 };
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/namespaced/example");
@@ -144,43 +146,60 @@ fn a_selector_leaves_other_objects_alone() -> Result<()> {
 }
 
 #[test]
-fn another_controllers_object_is_left_alone_until_a_takeover() -> Result<()> {
+fn a_controller_under_another_name_is_not_ready_until_it_says_that_it_takes_over() -> Result<()> {
     let mut fragile = Fragile::lock()?;
     let namespace = TestNamespace::fragile(&fragile, "in-charge")?;
     namespace.unseal("db", &VALUES)?;
+    assert_eq!(namespace.sealed_secret("db")?["status"]["controller"], charge(HOLDER));
     fragile.controller.stop(SOON)?;
+    let keys = || Ok::<_, anyhow::Error>(crate::cluster::sealing_keys(&fragile.api)?.len());
+    let keys_before = keys()?;
 
     let mut other = Controller::command(&fragile.plane)?;
     other.args(["--holder", "other", "--type", "x25519"]);
     let controller = Searched::start(other)?;
-    controller.wait_until_ready()?;
+    let said = eventually("the contradiction", SOON, || {
+        let (code, said) = controller.get("/readyz")?;
+        ensure!(code == 503 && said.contains("--holder"), "{code} {said}");
+        Ok(said)
+    })?;
+    ensure!(said.contains("is other, but this cluster holds the Active key of prod-eu"), "{said}");
+    ensure!(controller.log()?.contains(said.trim()), "the log does not say it");
     namespace.apply(&namespace.seal("db", &[("password", "changed")])?)?;
     namespace.api.delete(&namespace.secret_path("db"), &Value::Null)?;
-    // An object that has no controller yet is handled.
-    namespace.unseal("new", &VALUES)?;
-    assert_eq!(namespace.sealed_secret("new")?["status"]["controller"], "other");
-    ensure!(!namespace.has_secret("db")?, "it handled another controller's object");
-    ensure!(namespace.sealed_secret("db")?["status"]["controller"] == HOLDER, "it took it over");
-    ensure!(controller.metric("bulla_sealed_secrets_of_another_controller")? >= 1.0, "untold");
+    assert_eq!(controller.metric("bulla_leader")?, 0.0);
+    drop(controller);
+    ensure!(!namespace.has_secret("db")?, "it worked under another name");
+    assert_eq!(keys()?, keys_before);
+
+    // Without a name it is the cluster that it was.
+    let mut unnamed = Controller::command(&fragile.plane)?;
+    unnamed.args(["--type", "x25519"]);
+    let controller = Searched::start(unnamed)?;
+    namespace.restored("db", &[("password", "changed")])?;
+    assert_eq!(namespace.sealed_secret("db")?["status"]["controller"], charge(HOLDER));
+    assert_eq!(keys()?, keys_before);
     drop(controller);
 
     let mut heir = Controller::command(&fragile.plane)?;
     heir.args(["--holder", "other", "--type", "x25519", "--take-over", HOLDER]);
     let controller = Searched::start(heir)?;
-    namespace.restored("db", &[("password", "changed")])?;
+    eventually("the heir in charge", SOON, || {
+        let controller = namespace.sealed_secret("db")?["status"]["controller"].clone();
+        ensure!(controller == charge("other"), "{controller}");
+        Ok(())
+    })?;
     namespace.done("db")?;
-    assert_eq!(namespace.sealed_secret("db")?["status"]["controller"], "other");
+    ensure!(controller.metric("bulla_takeovers_total")? >= 1.0, "not counted");
     drop(controller);
 
     // And back, for later tests.
     let mut command = command(&fragile)?;
     command.args(["--take-over", "other"]);
     let controller = Searched::start(command)?;
-    eventually("both in charge of the first", SOON, || {
-        for name in ["db", "new"] {
-            let controller = namespace.sealed_secret(name)?["status"]["controller"].clone();
-            ensure!(controller == HOLDER, "{name} belongs to {controller}");
-        }
+    eventually("the first in charge", SOON, || {
+        let controller = namespace.sealed_secret("db")?["status"]["controller"].clone();
+        ensure!(controller == charge(HOLDER), "it belongs to {controller}");
         Ok(())
     })?;
     drop(controller);
@@ -203,63 +222,187 @@ fn two_controllers_side_by_side_handle_only_their_own_objects() -> Result<()> {
     let mut command = command(&fragile)?;
     command.args(["--watch-namespace", "mine"]);
     let first = Searched::start(command)?;
-    // Another installation with its own namespace, account, Lease and keys.
-    let system = "bulla-other";
-    fragile.plane.kubectl(&["create", "namespace", system])?;
-    fragile.plane.kubectl(&["create", "serviceaccount", "bulla-controller", "-n", system])?;
-    let account = format!("{system}:bulla-controller");
-    let account = format!("--serviceaccount={account}");
-    let bind = ["--clusterrole=bulla-controller", &account];
-    fragile
-        .plane
-        .kubectl(&[&["create", "clusterrolebinding", "bulla-other"][..], &bind].concat())?;
-    fragile.plane.kubectl(&[
-        "create",
-        "role",
-        "bulla-other",
-        "-n",
-        system,
-        "--verb=get,list,watch,create,update,patch",
-        "--resource=sealingkeys.bulla.dev,sealingkeys.bulla.dev/status,leases.coordination.k8s.io",
-    ])?;
-    fragile.plane.kubectl(&[
-        "create",
-        "rolebinding",
-        "bulla-other",
-        "-n",
-        system,
-        "--role=bulla-other",
-        &account,
-    ])?;
-    let client = fragile.plane.service_account(system, "bulla-controller")?;
-    let mut command = Controller::command(&fragile.plane)?;
-    command.env("KUBECONFIG", client.kubeconfig());
-    command.args(["--holder", "other", "--namespace", system, "--watch-namespace", "yours"]);
+    let neighbour = Neighbour::install(&fragile)?;
+    let mut command = neighbour.command(&fragile)?;
+    command.args(["--holder", "other", "--watch-namespace", "yours"]);
     let second = Searched::start(command)?;
     first.wait_until_ready()?;
     second.wait_until_ready()?;
-    let keys = format!("/apis/bulla.dev/v1alpha1/namespaces/{system}/sealingkeys");
-    let recipient = eventually("the key of the other", SOON, || {
-        let keys = fragile.api.get(&keys)?;
-        let recipient = keys["items"][0]["spec"]["recipient"].as_str().context("no key")?;
-        Ok(recipient.parse::<bulla_sealing::Recipient>()?)
-    })?;
-    let theirs = bulla_sealing::Recipients::new(vec![recipient])?;
+    let theirs = neighbour.recipients(&fragile)?;
 
     mine.unseal("db", &VALUES)?;
-    let sealed_secret =
-        crate::test_namespace::seal_for(&yours.name, secret("db", &VALUES), &theirs)?;
-    yours.apply(&sealed_secret)?;
+    yours.apply(&seal_for(&yours.name, secret("db", &VALUES), &theirs)?)?;
     yours.done("db")?;
-    assert_eq!(yours.sealed_secret("db")?["status"]["controller"], "other");
-    assert_eq!(mine.sealed_secret("db")?["status"]["controller"], HOLDER);
+    assert_eq!(yours.sealed_secret("db")?["status"]["controller"], "bulla-other/other");
+    assert_eq!(mine.sealed_secret("db")?["status"]["controller"], charge(HOLDER));
     // A value sealed to one does not open with the other.
     yours.apply(&yours.seal("not-for-yours", &VALUES)?)?;
     yours.refused("not-for-yours", "UnknownKey")?;
     drop((first, second));
-    fragile.plane.kubectl(&["delete", "clusterrolebinding", "bulla-other"])?;
-    fragile.plane.kubectl(&["delete", "namespace", "yours", system])?;
+    neighbour.remove(&fragile)?;
     fragile.restart_and_give_back()
+}
+
+/// Nothing separates the two but their keys. Their names are the same, or not.
+#[test]
+fn two_controllers_of_the_same_objects_handle_those_that_they_have_the_keys_of() -> Result<()> {
+    for holder in [HOLDER, "other"] {
+        let fragile = Fragile::lock()?;
+        let shared = TestNamespace::fragile(&fragile, "shared-by-two")?;
+        let neighbour = Neighbour::install(&fragile)?;
+        let mut command = neighbour.command(&fragile)?;
+        command.args(["--holder", holder]);
+        let second = Searched::start(command)?;
+        second.wait_until_ready()?;
+        let theirs = neighbour.recipients(&fragile)?;
+        let names =
+            |prefix: &str| Vec::from_iter((0..6).map(|number| format!("{prefix}-{number}")));
+        let (own, others) = (names("own"), names("others"));
+        for name in &own {
+            shared.apply(&shared.seal(name, &VALUES)?)?;
+        }
+        for name in &others {
+            shared.apply(&seal_for(&shared.name, secret(name, &VALUES), &theirs)?)?;
+        }
+        let nobodys = Identity::generate(KeyType::X25519)?.recipient();
+        let nobodys = Recipients::new(vec![nobodys])?;
+        shared.apply(&seal_for(&shared.name, secret("nobodys", &VALUES), &nobodys)?)?;
+        for name in own.iter().chain(&others) {
+            shared.done(name)?;
+        }
+        let nobodys = shared.refused("nobodys", "UnknownKey")?;
+        assert_eq!(nobodys["status"]["controller"], Value::Null);
+        let theirs_in_charge = format!("bulla-other/{holder}");
+        for (names, controller) in [(&own, charge(HOLDER)), (&others, theirs_in_charge)] {
+            for name in names {
+                assert_eq!(shared.sealed_secret(name)?["status"]["controller"], controller);
+            }
+        }
+        // A new version may be sealed to the other one's key.
+        let moved = &own[0];
+        shared.apply(&seal_for(&shared.name, secret(moved, &[("password", "2")]), &theirs)?)?;
+        shared.restored(moved, &[("password", "2")])?;
+        shared.done(moved)?;
+
+        // Neither writes any more.
+        let list = shared.sealed_secret_path("");
+        let versions =
+            || -> Result<Value> { Ok(shared.api.get(list.trim_end_matches('/'))?["items"].take()) };
+        let before = versions()?;
+        std::thread::sleep(Duration::from_secs(5));
+        ensure!(versions()? == before, "somebody keeps writing");
+        drop(second);
+        shared.api.delete(&list, &Value::Null).ok();
+        neighbour.remove(&fragile)?;
+        fragile.plane.kubectl(&["delete", "namespace", "shared-by-two"])?;
+        fragile.give_back()?;
+    }
+    Ok(())
+}
+
+/// The example of docs/operating.md, installed as it stands there.
+#[test]
+fn the_example_of_two_controllers_works() -> Result<()> {
+    let page = include_str!("../../docs/operating.md");
+    let (_, example) = page.split_once("# bulla-green/kustomization.yaml").context("no example")?;
+    let (example, _) = example.split_once("```").context("no end")?;
+    let fragile = Fragile::lock()?;
+    let folder = Folder::new("bulla-green-")?;
+    std::os::unix::fs::symlink(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/.."),
+        folder.path().join("bulla"),
+    )?;
+    let green = folder.path().join("work/bulla-green");
+    std::fs::create_dir_all(&green)?;
+    std::fs::write(green.join("kustomization.yaml"), example)?;
+    let example = green.to_str().context("not UTF-8")?;
+    fragile.plane.kubectl(&["apply", "--kustomize", example])?;
+    let mut second = Controller::deployed_in(&fragile.plane, "bulla-green")?;
+    second.args(["--type", "x25519"]);
+    let second = Searched::start(second)?;
+    second.wait_until_ready()?;
+    let theirs = recipients_in(&fragile, "bulla-green")?;
+
+    let shared = TestNamespace::fragile(&fragile, "blue-and-green")?;
+    for number in 0..6 {
+        let name = format!("green-{number}");
+        let mut green = seal_for(&shared.name, secret(&name, &VALUES), &theirs)?;
+        green["metadata"]["labels"] = json!({"controller": "green"});
+        shared.apply(&green)?;
+        shared.apply(&shared.seal(&format!("blue-{number}"), &VALUES)?)?;
+    }
+    for number in 0..6 {
+        for (name, controller) in
+            [("blue", charge(HOLDER)), ("green", "bulla-green/prod-green".into())]
+        {
+            let done = shared.done(&format!("{name}-{number}"))?;
+            assert_eq!(done["status"]["controller"], controller);
+        }
+    }
+    drop(second);
+    fragile.plane.kubectl(&["delete", "clusterrolebinding", "bulla-controller-green"])?;
+    forget(&fragile, "bulla-green")?;
+    fragile.plane.kubectl(&["delete", "namespace", "blue-and-green"])?;
+    fragile.give_back()
+}
+
+/// Another installation with its own namespace, account, Lease and keys.
+struct Neighbour;
+
+impl Neighbour {
+    const NAMESPACE: &str = "bulla-other";
+
+    fn install(fragile: &Fragile) -> Result<Self> {
+        let system = Self::NAMESPACE;
+        let account = format!("--serviceaccount={system}:bulla-controller");
+        let verbs = "--verb=get,list,watch,create,update,patch";
+        let resources = "--resource=sealingkeys.bulla.dev,sealingkeys.bulla.dev/status,leases.coordination.k8s.io";
+        for command in [
+            &["namespace", system][..],
+            &["serviceaccount", "bulla-controller", "-n", system],
+            &["clusterrolebinding", system, "--clusterrole=bulla-controller", &account],
+            &["role", system, "-n", system, verbs, resources],
+            &["rolebinding", system, "-n", system, "--role=bulla-other", &account],
+        ] {
+            fragile.plane.kubectl(&[&["create"], command].concat())?;
+        }
+        Ok(Self)
+    }
+
+    fn command(&self, fragile: &Fragile) -> Result<Command> {
+        let client = fragile.plane.service_account(Self::NAMESPACE, "bulla-controller")?;
+        let mut command = Controller::command(&fragile.plane)?;
+        command.env("KUBECONFIG", client.kubeconfig());
+        command.args(["--namespace", Self::NAMESPACE, "--type", "x25519"]);
+        Ok(command)
+    }
+
+    fn recipients(&self, fragile: &Fragile) -> Result<Recipients> {
+        recipients_in(fragile, Self::NAMESPACE)
+    }
+
+    fn remove(self, fragile: &Fragile) -> Result<()> {
+        fragile.plane.kubectl(&["delete", "clusterrolebinding", Self::NAMESPACE])?;
+        forget(fragile, Self::NAMESPACE)
+    }
+}
+
+/// The key that the controller of a namespace has made.
+fn recipients_in(fragile: &Fragile, namespace: &str) -> Result<Recipients> {
+    let keys = format!("/apis/bulla.dev/v1alpha1/namespaces/{namespace}/sealingkeys");
+    let recipient = eventually("the key of the other", SOON, || {
+        let keys = fragile.api.get(&keys)?;
+        let recipient = keys["items"][0]["spec"]["recipient"].as_str().context("no key")?;
+        Ok(recipient.parse::<Recipient>()?)
+    })?;
+    Ok(Recipients::new(vec![recipient])?)
+}
+
+/// Deletes an installation with its keys.
+fn forget(fragile: &Fragile, namespace: &str) -> Result<()> {
+    let allow = "bulla.dev/allow-delete=true";
+    fragile.plane.kubectl(&["annotate", "namespace", namespace, allow, "--overwrite"])?;
+    fragile.plane.kubectl(&["delete", "namespace", namespace]).map(drop)
 }
 
 #[test]
@@ -343,4 +486,9 @@ fn command(fragile: &Fragile) -> Result<Command> {
     let mut command = Controller::command(&fragile.plane)?;
     command.args(["--holder", HOLDER, "--type", "x25519", "--lease-duration", "4s"]);
     Ok(command)
+}
+
+/// How a status names a controller in `bulla-system`.
+fn charge(holder: &str) -> String {
+    format!("bulla-system/{holder}")
 }

@@ -56,7 +56,11 @@ impl Controller {
     ///
     /// When it does not build, or its ServiceAccount is not installed.
     pub fn command(plane: &ControlPlane) -> Result<Command> {
-        let account = plane.service_account(Self::NAMESPACE, "bulla-controller")?;
+        Self::command_in(plane, Self::NAMESPACE)
+    }
+
+    fn command_in(plane: &ControlPlane, namespace: &str) -> Result<Command> {
+        let account = plane.service_account(namespace, "bulla-controller")?;
         let mut command = Command::new(program(Program::Controller)?);
         command.args(["--listen", "127.0.0.1:0"]).env("KUBECONFIG", account.kubeconfig());
         // Each command is like a pod of its own. A restart is like a restart of its container.
@@ -72,10 +76,29 @@ impl Controller {
     ///
     /// When it does not build, or is not installed.
     pub fn deployed(plane: &ControlPlane) -> Result<Command> {
-        let get = ["get", "deployment", "bulla-controller", "--namespace", Self::NAMESPACE];
+        Self::deployed_in(plane, Self::NAMESPACE)
+    }
+
+    /// [`deployed`](Self::deployed), in another namespace.
+    ///
+    /// # Errors
+    ///
+    /// When it does not build, or is not installed there.
+    pub fn deployed_in(plane: &ControlPlane, namespace: &str) -> Result<Command> {
+        let get = ["get", "deployment", "bulla-controller", "--namespace", namespace];
         let deployment = plane.admin().json(&get)?;
         let container = &deployment["spec"]["template"]["spec"]["containers"][0];
-        let mut command = Self::command(plane)?;
+        let mut command = Self::command_in(plane, namespace)?;
+        command.env("POD_NAMESPACE", namespace);
+        for source in container["envFrom"].as_array().into_iter().flatten() {
+            let name = source["configMapRef"]["name"].as_str().context("no ConfigMap")?;
+            let get = ["get", "configmap", name, "--namespace", namespace, "--ignore-not-found"];
+            let found = plane.kubectl(&[&get[..], &["--output=json"]].concat())?;
+            let settings: serde_json::Value = serde_json::from_str(&found).unwrap_or_default();
+            for (name, value) in settings["data"].as_object().into_iter().flatten() {
+                command.env(name, value.as_str().context("not a text")?);
+            }
+        }
         for variable in container["env"].as_array().context("no environment")? {
             if let (Some(name), Some(value)) =
                 (variable["name"].as_str(), variable["value"].as_str())

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use bulla_crds::conditions::{self, BACKED_UP, HELD};
 use bulla_crds::keys::{DeclaredKey, DeclaredKeys, InvalidDeclaration, NoSuccessor, sealing_key};
-use bulla_crds::{RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
+use bulla_crds::{
+    RECOVERY_ANNOTATION, RECOVERY_HOLDER, RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State,
+};
 use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -75,6 +77,12 @@ impl ClusterKey {
     /// Whether the controller reports that it has the private half.
     pub(crate) fn is_held(&self) -> bool {
         self.possession() == Possession::Held
+    }
+
+    /// Whether it is a recovery key, to which values are sealed beside the cluster's own.
+    pub(crate) fn is_for_recovery(&self) -> bool {
+        let is_marked = self.object.annotations().get(RECOVERY_ANNOTATION);
+        self.holder == RECOVERY_HOLDER || is_marked.is_some_and(|value| value == "true")
     }
 
     /// What the controller reports about the private half.
@@ -372,7 +380,7 @@ pub(crate) fn no_active_key(cluster: &Cluster) -> Failure {
     )
 }
 
-/// The recipient of the cluster's own Active key.
+/// The recipients of the cluster's own Active key and of the recovery keys that it declares.
 pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
     let read = || {
         let cluster = Cluster::connect(flags)?;
@@ -383,17 +391,25 @@ pub(crate) fn own_key(flags: &ClusterFlags) -> Result<Recipients, Failure> {
         failure.context("no recipient given with -r or -R, and could not fetch the cluster's key")
     })?;
     keys.retain(|key| key.state == State::Active);
+    let (recovery, mut keys): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(ClusterKey::is_for_recovery);
     // Keys of other clusters may be declared beside its own; the ones that it can open are marked as held.
     if keys.len() > 1 && keys.iter().any(ClusterKey::is_held) {
         keys.retain(ClusterKey::is_held);
     }
     match <[ClusterKey; 1]>::try_from(keys) {
         Ok([key]) => {
-            let (holder, fingerprint) = (&key.holder, key.fingerprint());
-            output::note(&format!(
-                "sealing to the Active key of {holder}, fingerprint {fingerprint}"
-            ));
-            recipients::together(vec![key.recipient.clone()])
+            // Values have keys of one type.
+            let key_type = key.recipient.key_type();
+            let of_type =
+                recovery.into_iter().filter(|other| other.recipient.key_type() == key_type);
+            let keys: Vec<_> = [key].into_iter().chain(of_type).collect();
+            let named = keys.iter().map(|key| {
+                let (holder, fingerprint) = (&key.holder, key.fingerprint());
+                format!("the Active key of {holder}, fingerprint {fingerprint}")
+            });
+            output::note(&format!("sealing to {}", Vec::from_iter(named).join(", and to ")));
+            recipients::together(keys.into_iter().map(|key| key.declared.recipient).collect())
         }
         Err(keys) if keys.is_empty() => Err(no_active_key(&cluster)),
         Err(keys) => {

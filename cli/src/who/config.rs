@@ -26,7 +26,7 @@ pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_na
 pub(crate) const NAME: &str = "bulla.yaml";
 
 /// The holder of recovery recipients, which are kept away from clusters.
-pub(crate) const RECOVERY: &str = "recovery";
+pub(crate) use bulla_crds::RECOVERY_HOLDER as RECOVERY;
 
 /// A valid file.
 pub(crate) struct Config {

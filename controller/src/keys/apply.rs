@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bulla_crds::keys::{self, BackupError};
 use bulla_crds::{
-    ACTIVATED_ANNOTATION, RENEW_ANNOTATION, REVOKED_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey,
-    State, WipedSecret,
+    ACTIVATED_ANNOTATION, RECOVERY_ANNOTATION, RENEW_ANNOTATION, REVOKED_ANNOTATION,
+    SUCCESSOR_ANNOTATION, SealingKey, State, WipedSecret,
 };
 use bulla_sealing::{Fingerprint, Identity, NoRandomness};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::api::{self, RequestFailure, patch_params, post_params, within};
+use crate::args::RecoveryKey;
 use crate::context::Context;
 use crate::keys::plan::{Facts, KeyStep};
 use crate::keys::status;
@@ -87,10 +88,19 @@ pub(super) async fn apply(
             let Some(stored) = facts.identities.get(&of) else { return Ok(()) };
             let created = stored.secret.as_ref().and_then(|secret| secret.created).or(facts.now);
             let created = created.ok_or(RequestFailure::Unreadable)?;
-            let (namespace, holder) = (&ctx.args.namespace, &ctx.args.holder);
+            let (namespace, holder) = (&ctx.args.namespace, ctx.holder.name());
             let key = keys::sealing_key(&stored.recipient, namespace, holder, created, state);
             within(sealing_keys(ctx).create(&post_params(), &key)).await?;
             tracing::info!(key = %of, %state, "declared a key");
+        }
+        KeyStep::Declare(RecoveryKey { holder, recipient }) => {
+            let created = facts.now.ok_or(RequestFailure::Unreadable)?;
+            let namespace = &ctx.args.namespace;
+            let mut key = keys::sealing_key(&recipient, namespace, &holder, created, State::Active);
+            key.annotations_mut().insert(RECOVERY_ANNOTATION.into(), "true".into());
+            within(sealing_keys(ctx).create(&post_params(), &key)).await?;
+            let key = recipient.fingerprint();
+            tracing::info!(%key, holder, "declared a recovery recipient");
         }
         KeyStep::Generate => generate(ctx, last_steps).await?,
         KeyStep::Claim(name) => take_claim(ctx, facts, name).await?,

@@ -8,13 +8,15 @@ use crate::state::key_store::KeySnapshot;
 pub(super) fn facts(ctx: &Context) -> Facts {
     let KeySnapshot { identities, declared, backups, unusable, held } = ctx.key_store.snapshot();
     Facts {
-        holder: ctx.args.holder.clone(),
+        holder: ctx.holder.name().to_owned(),
         declared,
         identities,
         held,
         backups,
         unusable,
         recovery: ctx.args.recovery_recipients(),
+        recovery_keys: ctx.args.recovery_keys(),
+        key_type: Some(ctx.args.key_type.into()),
         ..Facts::default()
     }
 }

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_crds::keys::{self, DeclaredKey};
 use bulla_crds::{ACTIVATED_ANNOTATION, RENEW_ANNOTATION, SUCCESSOR_ANNOTATION, SealingKey, State};
-use bulla_sealing::{Fingerprint, Recipient, Recipients};
+use bulla_sealing::{Fingerprint, KeyType, Recipient, Recipients};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::args::RecoveryKey;
 use crate::state::key_store::{StoredBackup, StoredIdentity};
 
 /// Everything that a step is decided on.
@@ -27,6 +28,10 @@ pub(super) struct Facts {
     /// Names of invalid identity Secrets, with the reason.
     pub(super) unusable: BTreeMap<String, String>,
     pub(super) recovery: Option<Recipients>,
+    /// The same recipients with their holders.
+    pub(super) recovery_keys: Vec<RecoveryKey>,
+    /// The type of the keys that this controller makes.
+    pub(super) key_type: Option<KeyType>,
     /// The identity that this replica made and has not declared yet.
     pub(super) made: Option<Fingerprint>,
     /// The key that the Lease names as the first.
@@ -48,6 +53,8 @@ pub(super) enum KeyStep {
     BackUp(Fingerprint),
     /// Declare the key of a held identity.
     Publish(Fingerprint, State),
+    /// Declare a recovery recipient as Active, so that values are sealed and rekeyed to it.
+    Declare(RecoveryKey),
     /// Make an identity.
     Generate,
     /// Claim to be the first key, if no other key has.
@@ -78,6 +85,7 @@ pub(super) fn plan(facts: &Facts) -> Option<KeyStep> {
         .revocation()
         .or_else(|| facts.backup())
         .or_else(|| facts.publication())
+        .or_else(|| facts.recovery_key())
         .or_else(|| facts.succession())
 }
 
@@ -153,6 +161,29 @@ impl Facts {
         let is_just_made = self.made == Some(fingerprint);
         let state = if is_just_made { State::Pending } else { State::Retired };
         Some(KeyStep::Publish(fingerprint, state))
+    }
+
+    /// Declares a recovery recipient, after it has retired the one that it replaces under the same holder. What a person
+    /// has declared or changed stays. Values have keys of one type, so one of another type serves backups only.
+    fn recovery_key(&self) -> Option<KeyStep> {
+        let is_set = |name: &String| {
+            self.recovery_keys.iter().any(|key| key.recipient.fingerprint().to_string() == *name)
+        };
+        self.recovery_keys.iter().find_map(|key| {
+            let is_declared = self.declared.contains_key(&key.recipient.fingerprint().to_string());
+            let is_of_type = self.key_type == Some(key.recipient.key_type());
+            if is_declared || !is_of_type || key.holder == self.holder {
+                return None;
+            }
+            let active = self.declared.iter().find(|(_, declared)| {
+                declared.spec.holder == key.holder && declared.spec.state == State::Active
+            });
+            match active {
+                None => Some(KeyStep::Declare(key.clone())),
+                Some((name, _)) if !is_set(name) => Some(KeyStep::Retire(name.clone())),
+                Some(_) => None,
+            }
+        })
     }
 
     fn succession(&self) -> Option<KeyStep> {
@@ -235,7 +266,7 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
-    use bulla_sealing::{Identity, KeyType};
+    use bulla_sealing::Identity;
 
     use super::*;
     use crate::state::cache::ObjectVersion;
@@ -254,6 +285,7 @@ mod tests {
         identities: BTreeMap<Fingerprint, StoredIdentity>,
         backups: BTreeMap<Fingerprint, StoredBackup>,
         recovery: Option<Recipients>,
+        recovery_keys: Vec<RecoveryKey>,
         made: Option<Fingerprint>,
         claim: Option<String>,
         day: i64,
@@ -274,6 +306,8 @@ mod tests {
                 held,
                 backups: self.backups.clone(),
                 recovery: self.recovery.clone(),
+                recovery_keys: self.recovery_keys.clone(),
+                key_type: Some(KeyType::X25519),
                 made: self.made,
                 claim: self.claim.clone(),
                 now: Some(at(self.day)),
@@ -318,6 +352,12 @@ mod tests {
                         keys::sealing_key(recipient, "bulla-system", "eu", at(self.day), state);
                     self.declared.insert(of.to_string(), key);
                 }
+                KeyStep::Declare(RecoveryKey { holder, recipient }) => {
+                    let state = State::Active;
+                    let key =
+                        keys::sealing_key(&recipient, "bulla-system", &holder, at(self.day), state);
+                    self.declared.insert(recipient.fingerprint().to_string(), key);
+                }
                 KeyStep::Generate => self.made = Some(self.find()),
                 KeyStep::Claim(name) => self.claim = Some(name),
                 KeyStep::HandOver { from, to } => {
@@ -336,7 +376,13 @@ mod tests {
                 }
                 KeyStep::Retire(name) => self.set(&name, State::Retired),
             }
-            assert!(self.in_state(State::Active).len() <= 1, "two Active keys");
+            for holder in ["eu", "recovery", "vault"] {
+                let active = self
+                    .declared
+                    .values()
+                    .filter(|key| key.spec.holder == holder && key.spec.state == State::Active);
+                assert!(active.count() <= 1, "two Active keys of {holder}");
+            }
         }
 
         fn settle(&mut self) -> Vec<KeyStep> {
@@ -375,6 +421,34 @@ mod tests {
                 KeyStep::Activate(_)
             ]
         ));
+    }
+
+    #[test]
+    fn recovery_recipients_are_declared_and_replaced() {
+        let (mut world, _) = settled();
+        let recipient = |type_| Identity::generate(type_).unwrap().recipient();
+        let key = |holder: &str, recipient: &Recipient| RecoveryKey {
+            holder: holder.into(),
+            recipient: recipient.clone(),
+        };
+        let [first, second, third] = [(); 3].map(|()| recipient(KeyType::X25519));
+        let of_another_type = recipient(KeyType::Hybrid);
+        world.recovery_keys = vec![key("recovery", &first), key("other", &of_another_type)];
+        assert_eq!(world.settle(), [KeyStep::Declare(key("recovery", &first))]);
+        world.recovery_keys = vec![key("recovery", &second), key("vault", &third)];
+        assert_eq!(
+            world.settle(),
+            [
+                KeyStep::Retire(first.fingerprint().to_string()),
+                KeyStep::Declare(key("recovery", &second)),
+                KeyStep::Declare(key("vault", &third)),
+            ]
+        );
+        // What a person has changed stays, and without the setting nothing changes.
+        world.set(&second.fingerprint().to_string(), State::Revoked);
+        assert_eq!(world.settle(), []);
+        world.recovery_keys.clear();
+        assert_eq!(world.settle(), []);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) fn glance(
         "True" => status.target.as_ref().zip(target).is_some_and(|(written, target)| {
             written.renderer == RENDERER && written.version == *target
         }),
-        "False" if KEYS.iter().any(|lacking| reason == lacking.as_str()) => !is_any_held(),
+        "False" if LACKING_KEY.iter().any(|lacking| reason == lacking.as_str()) => !is_any_held(),
         "False" => LASTING.iter().any(|lasting| reason == lasting.as_str()),
         _ => false,
     };
@@ -47,7 +47,7 @@ pub(super) fn glance(
 }
 
 /// Reasons that end when a key is held.
-const KEYS: [Reason; 2] = [Reason::UnknownKey, Reason::RevokedKey];
+pub(super) const LACKING_KEY: [Reason; 2] = [Reason::UnknownKey, Reason::RevokedKey];
 
 /// Reasons that end only with a change of the SealedSecret or of the controller's flags.
 const LASTING: [Reason; 11] = [

@@ -20,10 +20,10 @@ pub(super) async fn observe(
 ) -> Result<Option<Observed>, RequestFailure> {
     let target = target(ctx, object, reading).await?;
     let not_older_than = (reading == Reading::Nothing).then_some(known.resource_version.as_str());
-    let sealed_secret = api::sealed_secret(&ctx.client, object, not_older_than).await?;
-    Ok(sealed_secret
-        .filter(|sealed_secret| sealed_secret.metadata.deletion_timestamp.is_none())
-        .map(|sealed_secret| Observed::new(sealed_secret, target)))
+    let found = api::sealed_secret(&ctx.client, object, not_older_than, &ctx.room).await?;
+    Ok(found.filter(|(sealed_secret, _)| sealed_secret.metadata.deletion_timestamp.is_none()).map(
+        |(sealed_secret, occupied)| Observed { occupied, ..Observed::new(sealed_secret, target) },
+    ))
 }
 
 async fn target(

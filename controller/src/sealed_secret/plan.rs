@@ -15,6 +15,7 @@ use kube::ResourceExt;
 use kube::core::{ObjectMeta, PartialObjectMeta};
 
 use crate::field_manager::{applied_data_keys, last_writer, own_fields};
+use crate::state::room::Occupied;
 
 /// kubectl's copy of what was applied. On an adopted Secret it would still hold the old values.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -42,12 +43,15 @@ pub(super) struct Observed {
     /// Its values, decoded once for the plan and the status.
     pub(super) values: ParsedValues,
     pub(super) target: TargetState,
+    /// Its place, if it is large.
+    #[expect(dead_code, reason = "dropping it frees the place")]
+    pub(super) occupied: Occupied,
 }
 
 impl Observed {
     pub(super) fn new(sealed_secret: SealedSecret, target: TargetState) -> Self {
         let values = ParsedValues::of(&sealed_secret);
-        Self { sealed_secret, values, target }
+        Self { sealed_secret, values, target, occupied: Occupied::default() }
     }
 }
 
@@ -165,7 +169,7 @@ pub(super) fn decide(
     revoked: &BTreeSet<Fingerprint>,
     limits: &Limits<'_>,
 ) -> Conclusion {
-    let Observed { sealed_secret, values, target } = observed;
+    let Observed { sealed_secret, values, target, .. } = observed;
     if let Some(refusal) = limits.refusal(sealed_secret) {
         return Conclusion::CarryOut(Box::new(refusal));
     }

@@ -32,6 +32,9 @@ pub(super) async fn write(
             Ok(written) => {
                 let written = remembered(sealed_secret, written, &status);
                 ctx.own_writes.remember(object, written, &ctx.sealed_secrets, &ctx.targets);
+                if previous.controller.is_some() && previous.controller != status.controller {
+                    ctx.metrics.takeovers.inc();
+                }
             }
             // It was deleted in the meantime, so there is no status to write.
             Err(RequestFailure::NotFound) => {}
@@ -80,8 +83,17 @@ fn status(
             .take(MAX_FINGERPRINTS)
             .map(|fingerprint| fingerprint.to_string())
             .collect(),
-        controller: Some(ctx.args.holder.clone()),
+        controller: charge(ctx, observed, previous),
     }
+}
+
+/// The controller in charge from now on. One that holds none of the keys never takes charge, because another one may
+/// hold them.
+fn charge(ctx: &Context, observed: &Observed, previous: &SealedSecretStatus) -> Option<String> {
+    let keys = observed.values.fingerprints();
+    let keyring = ctx.key_store.keyring();
+    let is_stranger = !keys.is_empty() && !keys.iter().any(|key| keyring.is_held(*key));
+    (previous.controller.is_some() || !is_stranger).then(|| ctx.controller())
 }
 
 async fn report(

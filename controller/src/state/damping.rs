@@ -24,13 +24,15 @@ pub(crate) enum Disturbance {
     Drift,
     /// Only something that the SealedSecret does not declare.
     Noise,
+    /// The controller in charge: another one takes the SealedSecret back again and again.
+    Takeover,
 }
 
 impl Disturbance {
     /// How many times within a minute are tolerated.
     const fn tolerated(self) -> usize {
         match self {
-            Self::Drift => 3,
+            Self::Drift | Self::Takeover => 3,
             Self::Noise => 10,
         }
     }

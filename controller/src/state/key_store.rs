@@ -158,6 +158,18 @@ impl KeyStore {
         })
     }
 
+    /// The holders of held keys that are not revoked, and whether one of these keys is Active.
+    pub(crate) fn holders(&self) -> BTreeMap<String, bool> {
+        let keyring = self.keyring();
+        let mut holders = BTreeMap::new();
+        for key in self.declared().iter() {
+            if key.state != State::Revoked && keyring.is_held(key.recipient.fingerprint()) {
+                *holders.entry(key.holder.clone()).or_default() |= key.state == State::Active;
+            }
+        }
+        holders
+    }
+
     /// The keys that were revoked.
     pub(crate) fn revoked(&self) -> BTreeSet<Fingerprint> {
         let contents = self.contents();
