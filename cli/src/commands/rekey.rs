@@ -25,17 +25,17 @@ use crate::report::output;
 use crate::who::destination::Authority;
 use crate::who::identities::IdentityFlags;
 
-/// Move sealed values to today's recipients without opening them
+/// Move sealed values to the current recipients without opening them
 ///
-/// Finds values in files and folders that are not sealed to today's recipients, and gives each a new header over
+/// Finds values in files and folders that are not sealed to the current recipients, and gives each a new header over
 /// the same payload. No value is opened. Before a file is written, bulla verifies that nothing else changed.
 /// Comments, order, quotes and everything else in the file stay. A file changes as a whole or not at all.
 ///
-/// Today's recipients are those of -r and -R; without these, the Active ones that bulla.yaml pins for the file;
+/// The current recipients are those of -r and -R; without these, the Active ones that bulla.yaml pins for the file;
 /// without a bulla.yaml, the Active key of every holder that a value is sealed to, according to the cluster.
 ///
-/// With -i the new headers are made offline with that identity. Otherwise the controller makes them; it returns only
-/// headers.
+/// With -i, bulla makes the new headers offline, with an identity that opens the old ones. Without -i, the controller
+/// makes them. It returns only headers.
 ///
 /// In folders, *.yaml, *.yml and *.json that Git does not ignore are read. The exit code is 1 if a value could not
 /// be rekeyed; other files are still done.

@@ -22,9 +22,9 @@ const NAMED: usize = 10;
 /// Stop opening values with a key, permanently
 ///
 /// Refused while anything still needs the key: a live SealedSecret in any namespace, or a file in Git, with a value
-/// that no other key of this cluster opens. bulla rekey moves such values to today's keys. Revocation is permanent.
-/// It does not undo disclosure: anyone who had the private half could read the values, so change the credentials
-/// themselves first.
+/// that no other key of this cluster opens. bulla rekey moves such values to the current keys. Revocation is
+/// permanent. It does not undo disclosure: anyone who had the private half could read the values, so change the
+/// credentials themselves first.
 #[derive(Args)]
 pub(crate) struct Revoke {
     /// The key, by the 16 digits that bulla keys list shows
@@ -147,6 +147,6 @@ impl Revoke {
         }
         let error = anyhow!("key {fingerprint} is still needed by {count} values in {what}");
         Err(Failure::no(error)
-            .hint("bulla rekey moves them to today's keys; to revoke anyway, pass --force"))
+            .hint("bulla rekey moves them to the current keys; to revoke anyway, pass --force"))
     }
 }

@@ -138,7 +138,7 @@ rules! {
     /// Not sealed to a key that the environment pins.
     MissingRecipient, "missing-recipient", Error, Pins, "to seal it to the pinned keys, run bulla rekey";
     /// Sealed to a key that is retired.
-    RetiredKey, "retired-key", Warning, Pins, "to seal it to today's key, run bulla rekey";
+    RetiredKey, "retired-key", Warning, Pins, "to seal it to the current key, run bulla rekey";
     /// Sealed to an unknown key.
     UnknownKey, "unknown-key", Error, Pins, "find out whose key it is; to seal it only to the pinned keys, run bulla rekey";
     /// Sealed to a key that the cluster has revoked.
