@@ -47,12 +47,12 @@ pub(crate) struct RecipientFlags {
 /// Who may reuse a sealed value.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub(crate) enum ScopeFlag {
-    /// Only in the Secret of this namespace and name
+    /// The Secret of this namespace and name
     #[default]
     Strict,
-    /// In any Secret of this namespace
+    /// Any Secret in this namespace
     Namespace,
-    /// In any Secret of the cluster
+    /// Any Secret in any namespace
     Cluster,
 }
 

@@ -16,8 +16,9 @@ use crate::report::output::{self, MessageFlags};
 
 /// Seal Kubernetes Secrets so that you can keep them in Git
 ///
-/// Each value becomes a standard age file that only the cluster can open. It names, tamper-proof, the namespace,
-/// name and key that it is for. Commands work offline unless they need a cluster's keys or new headers from it.
+/// Each value becomes a standard age file. Only its recipients can open it: the cluster, and your recovery key if
+/// you pin one. It names, tamper-proof, the namespace, name and key that it is for. Commands work offline unless they
+/// need a cluster's keys or new headers from it.
 ///
 /// Exit codes: 0 done; 1 a check failed (lint found something, the diff is not empty, a value does not open); 2 the
 /// command failed (usage, input, files, cluster).

@@ -72,7 +72,8 @@ pub(crate) struct Edit {
     #[command(flatten)]
     destination: DestinationFlags,
 
-    /// Where else the values of new keys may be used [default: the scope of the other values, else strict]
+    /// Which Secrets may use the new values, each only under its own data key [default: the scope of the other
+    /// values, else strict]
     #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 

@@ -46,7 +46,8 @@ pub(crate) struct Seal {
     #[arg(short, long, value_name = "NAMESPACE", help_heading = "Secret")]
     namespace: Option<String>,
 
-    /// Where else the sealed values may be used [default: the scope of existing values, else strict]
+    /// Which Secrets may use the values, each only under its own data key [default: the scope of existing values,
+    /// else strict]
     #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 

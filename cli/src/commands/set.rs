@@ -38,7 +38,8 @@ pub(crate) struct Set {
     #[command(flatten)]
     pick: PickFlags,
 
-    /// Where else the sealed value may be used [default: the scope of the other values, else strict]
+    /// Which Secrets may use the value, only under this data key [default: the scope of the other values, else
+    /// strict]
     #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 

@@ -41,7 +41,7 @@ const GIVE_ANOTHER: &str = "pass the identity that opens it with another -i";
 #[derive(Args)]
 #[command(next_help_heading = "Identities")]
 pub(crate) struct IdentityFlags {
-    /// Open values with the identities in FILE, - for stdin; repeatable. FILE may be encrypted with a passphrase,
+    /// Use the identities (private keys) in FILE, - for stdin; repeatable. FILE may be encrypted with a passphrase,
     /// or be a backup that another identity opens
     #[arg(short, long = "identity", value_name = "FILE")]
     pub(crate) identities: Vec<PathBuf>,

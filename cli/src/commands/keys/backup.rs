@@ -28,17 +28,20 @@ const KEEP: &str =
 
 /// Write encrypted backups of a cluster's keys to a folder
 ///
-/// Writes one file per key: the copy that the controller sealed to the recovery recipients, or with --passphrase
-/// the identity encrypted with a passphrase. Each is a standard age file. It is read back and checked before the
-/// key counts as backed up. Without its keys a cluster cannot be rebuilt: store the folder away from the cluster,
-/// and the recovery identity or passphrase in a third place.
+/// Writes one age file for each key of the cluster: the copy that the controller sealed to the recovery recipients.
+/// With --passphrase, reads the identities instead and encrypts each with a passphrase. Each file is read back and
+/// compared before its key counts as backed up. With -i, first opens each copy with the recovery identity, to prove
+/// that it opens.
+///
+/// You need the backups to rebuild a lost cluster. Store the folder outside of the cluster, and the recovery identity
+/// or the passphrase in a third place.
 #[derive(Args)]
 pub(crate) struct BackupKeys {
     /// The folder to write to, created if missing
     #[arg(short, long, value_name = "FOLDER", help_heading = "Output")]
     output: PathBuf,
 
-    /// Read the identities and encrypt each with a passphrase that you choose
+    /// Encrypt the identities with a passphrase that you choose
     #[arg(long, conflicts_with = "identities", help_heading = None::<&str>)]
     passphrase: bool,
 

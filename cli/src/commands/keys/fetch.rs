@@ -18,15 +18,20 @@ use crate::report::terminal::Consent;
 use crate::who::config::{self, Config, Environment};
 use crate::who::pinning::{self, HolderKey, Shown};
 
+/// What to do after a pin has replaced an older one.
+const REKEY_NEXT: &str =
+    ". Existing values still use the old key: commit the pin, then run bulla rekey";
+
 /// Fetch a cluster's public keys and print or pin them
 ///
 /// Reads the SealingKeys through the API server and prints the Active recipients as a recipients file for bulla
-/// seal -R. Before you trust them, compare the fingerprints with what the cluster's administrators tell you.
+/// seal -R. Before you trust them, compare the fingerprints with what the cluster's administrators tell you over
+/// another channel.
 ///
-/// With --environment or --all the keys are pinned in bulla.yaml instead. Shows the pinned and the new fingerprint
-/// of each holder, and asks. A key that was pinned before becomes Retired. With several contexts, each cluster
-/// supplies the key of its own holder. A cluster that has none of the pinned keys is refused: it is a different
-/// cluster.
+/// With --environment or --all, pins the keys in bulla.yaml instead. Shows the pinned and the new fingerprint of each
+/// holder, and asks you to confirm that you compared them. --yes says that you did, or will in the review of
+/// bulla.yaml. The key that was pinned before becomes Retired. With several contexts, each cluster supplies the key of
+/// its own holder. A cluster that has none of the pinned keys is refused: it is a different cluster.
 #[derive(Args)]
 pub(crate) struct Fetch {
     #[command(flatten)]
@@ -120,9 +125,11 @@ impl Fetch {
         }
         self.consent.ask(&format!("pin these in {name}?"))?;
         write::replace(&config.path, &config.file.bytes(), &new)?;
-        output::summary(&format!(
-            "pinned in {name}. Existing values still use the old key; run bulla rekey"
-        ));
+        let has_older_pin = places
+            .iter()
+            .any(|(environment, key)| environment.pins_of(key.holder()).next().is_some());
+        let next = if has_older_pin { REKEY_NEXT } else { "" };
+        output::summary(&format!("pinned in {name}{next}"));
         Ok(())
     }
 }
