@@ -100,10 +100,9 @@ fn the_runbook_for_rotation_works() -> Result<()> {
     site.follow(&mut desk, KEY_ROTATION, |site, desk, line| {
         match line {
             "bulla rekey" => {
-                ensure!(
-                    desk.shell.run("git status --porcelain")?.trim() == "M bulla.yaml",
-                    "the dry run has changed files"
-                );
+                // The pin is committed, so the rekey is a change of its own.
+                let changed = desk.shell.run("git status --porcelain")?;
+                ensure!(changed.trim().is_empty(), "the dry run has changed files: {changed}");
                 began = Instant::now();
             }
             "git diff --stat" => {

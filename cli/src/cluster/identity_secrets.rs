@@ -15,7 +15,7 @@ use super::{ApiError, Cluster, MANAGER};
 use crate::report::failure::{Failure, OrHint};
 
 /// The right to read and write identities and their backups.
-const KEEPERS: &str = "this needs the Role bulla-keys there: ask a key administrator";
+const KEEPERS: &str = "this needs the Role bulla-keys there: ask a key admin";
 
 /// What was found, with the name of its Secret.
 type Named<T> = Vec<(String, T)>;

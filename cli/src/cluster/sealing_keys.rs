@@ -31,7 +31,8 @@ const READERS: &str =
     "ask an administrator to bind the Role bulla-seal to you there, or to send you the recipient";
 
 /// The right to write SealingKeys.
-const TRUSTED: &str = "this needs the Role bulla-keys there, and the verb trust on sealingkeys: ask a key administrator";
+const TRUSTED: &str =
+    "this needs the Role bulla-keys there, and the verb trust on sealingkeys: ask a key admin";
 
 /// How long to wait between two reads.
 const PAUSE: Duration = Duration::from_millis(300);

@@ -184,7 +184,7 @@ fn heal(story: &Story) -> Result<()> {
 fn renew(story: &Story) -> Result<()> {
     story.chapter("Renew the key")?;
     story.say(
-        "The key keeper declares the recovery key, then has the controller generate a new key:",
+        "The key admin declares the recovery key, then has the controller generate a new key:",
     )?;
     story
         .run_as_keeper("bulla keys activate -r \"$(cat recovery.pub)\" --holder recovery --yes")?;
@@ -354,7 +354,7 @@ fn write_private(path: &Path, config: &Value) -> Result<()> {
 /// Prints and runs commands, and checks how they end.
 struct Story {
     shell: Shell,
-    /// The kubeconfig of the key keeper.
+    /// The kubeconfig of the key admin.
     keeper: PathBuf,
     chapters: std::cell::Cell<usize>,
 }
@@ -397,7 +397,7 @@ impl Story {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// [`run`](Self::run) as the key keeper.
+    /// [`run`](Self::run) as the key admin.
     fn run_as_keeper(&self, line: &str) -> Result<String> {
         let mut command = self.shell.command(line);
         command.env("KUBECONFIG", &self.keeper);
