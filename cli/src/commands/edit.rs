@@ -54,9 +54,9 @@ const MAX_ATTEMPTS: usize = 5;
 /// cancel.
 ///
 /// The text is kept in a folder in memory ($XDG_RUNTIME_DIR or /dev/shm, if they are tmpfs) that only you can read.
-/// It is removed when the editor ends, also after Ctrl-C or SIGTERM. Without such storage, bulla asks first. A
-/// SIGKILL leaves a folder bulla-edit-* behind, and memory may be swapped to disk. bulla tells vim, neovim and
-/// emacs to keep no copies elsewhere; check other editors yourself.
+/// It is removed when the editor ends, even after Ctrl-C or SIGTERM. Without such storage, bulla asks first. A
+/// SIGKILL leaves a folder bulla-edit-* behind, and memory may be swapped to disk. bulla tells vim, neovim and emacs
+/// to keep no copies elsewhere; check other editors yourself.
 #[derive(Args)]
 pub(crate) struct Edit {
     /// The file with the SealedSecret

@@ -34,8 +34,8 @@ const KEEP: &str = "edit it, or pin keys in it with bulla keys fetch";
 /// root of the Git work tree, where the other commands find it. An existing file is never overwritten. Without
 /// --environment the whole work tree is one environment named default.
 ///
-/// --recovery-recipient pins a recovery recipient. --context pins the key that a cluster uses today, after showing
-/// it and asking you. You can also do that later with bulla keys fetch.
+/// --recovery-recipient pins a recovery recipient. --context fetches a cluster's current key, shows its fingerprint,
+/// and pins it if you agree. You can also do that later with bulla keys fetch.
 #[derive(Args)]
 pub(crate) struct Init {
     /// An environment and its paths, as in 'prod=clusters/prod/**'; repeat it for more environments or paths

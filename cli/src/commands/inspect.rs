@@ -23,8 +23,8 @@ use crate::who::identities;
 
 /// Show what each sealed value is for and who can open it, with no key
 ///
-/// Shows what the values themselves state. The cluster verifies this when it opens the values; without a key it cannot
-/// be verified. The names of holders come from bulla.yaml, if there is one.
+/// Shows what the values say about themselves. The cluster verifies that when it opens them; nobody can verify it
+/// without a key. The names of holders come from bulla.yaml, if there is one.
 ///
 /// In a folder, *.yaml, *.yml and *.json that Git does not ignore are read. A file, or stdin, may also be a single
 /// sealed value: its base64 from a manifest, or the age file itself, binary or armored.

@@ -20,17 +20,19 @@ const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 
 /// Make a key its holder's active sealing key
 ///
-/// FINGERPRINT names a key of the cluster: the holder's Active key is retired and this one takes its place. With -r,
-/// the key of another holder is declared first: another cluster's key, or the recovery key, whose holder is named
-/// recovery. Its owner can read everything that is sealed from then on, so compare the fingerprint with the owner
-/// over another channel.
+/// FINGERPRINT names an existing key of the cluster. It becomes Active, and the holder's Active key becomes Retired.
+///
+/// With -r, first declares a key that the cluster does not hold: tells the cluster the public half, and who owns the
+/// private half. bulla rekey needs this for the recovery key (--holder recovery) and for other clusters' keys. The
+/// owner of the key can read what is sealed to it from then on, so compare the fingerprint with the owner over
+/// another channel.
 #[derive(Args)]
 pub(crate) struct Activate {
     /// The key, by the 16 digits that bulla keys list shows
     #[arg(value_name = "FINGERPRINT", required_unless_present = "recipient", add = completion::fingerprints())]
     fingerprint: Option<Fingerprint>,
 
-    /// Declare this recipient, the key of another holder
+    /// Declare this recipient, a key that the cluster does not hold
     #[arg(
         short,
         long,
@@ -40,7 +42,7 @@ pub(crate) struct Activate {
     )]
     recipient: Option<OsString>,
 
-    /// The holder of the private half of the recipient
+    /// The owner of the private half of the recipient, such as recovery
     #[arg(long, value_name = "HOLDER", requires = "recipient")]
     holder: Option<String>,
 

@@ -14,8 +14,8 @@ use crate::report::output;
 
 /// Generate an identity
 ///
-/// Writes an age identity file, as age-keygen does. With -o only you can read the file, and the recipient is
-/// printed to stdout; without -o the identity goes to stdout. An existing file is never overwritten.
+/// Writes an age identity file, as age-keygen does. With -o, writes a file that only you can read, and prints the
+/// recipient to stdout. Without -o, prints the identity to stdout. An existing file is never overwritten.
 #[derive(Args)]
 pub(crate) struct Generate {
     /// The type of the key
