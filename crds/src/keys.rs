@@ -102,7 +102,7 @@ impl DeclaredKeys {
         }
     }
 
-    /// Today's recipients for a value that is sealed to `fingerprints`: the Active keys of the holders of these
+    /// The current recipients for a value that is sealed to `fingerprints`: the Active keys of the holders of these
     /// keys and of no other holders, in the order in which `fingerprints` names the holders.
     pub fn successors(
         &self,

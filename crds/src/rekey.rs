@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schema;
 
-/// A request for new headers, for the keys that are active today, over the values of one SealedSecret.
+/// A request for new headers, for the current Active keys, over the values of one SealedSecret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -22,7 +22,7 @@ use crate::schema;
     status = "RekeyStatus",
     derive = "PartialEq",
     category = "bulla",
-    doc = "A request for new headers, for the keys that are active today, over the values of one SealedSecret.",
+    doc = "A request for new headers, for the current Active keys, over the values of one SealedSecret.",
     printcolumn = r#"{"name": "SealedSecret", "type": "string", "jsonPath": ".spec.sealedSecret"}"#,
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,

@@ -20,7 +20,7 @@ pub fn sealed_value_path(key: &str) -> [&str; 3] {
     [spec, sealed_data, key]
 }
 
-/// A Secret whose values only the cluster can open, safe to commit.
+/// A Secret that is safe to commit: only the holders of the keys that its values are sealed to can open them.
 #[derive(
     CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize,
 )]
@@ -34,7 +34,7 @@ pub fn sealed_value_path(key: &str) -> [&str; 3] {
     derive = "PartialEq",
     shortname = "bs",
     category = "bulla",
-    doc = "A Secret whose values only the cluster can open, safe to commit.",
+    doc = "A Secret that is safe to commit: only the holders of the keys that its values are sealed to can open them.",
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,

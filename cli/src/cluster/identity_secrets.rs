@@ -15,7 +15,7 @@ use super::{ApiError, Cluster, MANAGER};
 use crate::report::failure::{Failure, OrHint};
 
 /// The right to read and write identities and their backups.
-const KEEPERS: &str = "this needs the Role bulla-keys there: ask a key admin";
+const NEEDS_KEY_ADMIN: &str = "this needs the Role bulla-keys there: ask a key admin";
 
 /// What was found, with the name of its Secret.
 type Named<T> = Vec<(String, T)>;
@@ -66,16 +66,17 @@ pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutco
         Ok(_) => Ok(StoreOutcome::Created),
         Err(ApiError::Conflict) => compare(cluster, identity),
         Err(refusal) => {
-            Err(refusal.of(format_args!("create Secrets in namespace {namespace}"), KEEPERS))
+            Err(refusal
+                .of(format_args!("create Secrets in namespace {namespace}"), NEEDS_KEY_ADMIN))
         }
     }
 }
 
 fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
     let name = identity.recipient().fingerprint().to_string();
-    let secret = cluster
-        .ask(cluster.own::<Secret>().get(&name))
-        .map_err(|refusal| refusal.of(format_args!("read the existing Secret {name}"), KEEPERS))?;
+    let secret = cluster.ask(cluster.own::<Secret>().get(&name)).map_err(|refusal| {
+        refusal.of(format_args!("read the existing Secret {name}"), NEEDS_KEY_ADMIN)
+    })?;
     let secret = WipedSecret::new(secret);
     let is_same =
         keys::identity_of(&secret).is_ok_and(|stored| stored.recipient() == identity.recipient());
@@ -93,7 +94,7 @@ fn secrets(cluster: &Cluster, type_: &str) -> Result<Vec<WipedSecret>, Failure> 
     let params = ListParams::default().fields(&format!("type={type_}"));
     let listed = cluster.ask(cluster.own::<Secret>().list(&params)).map_err(|refusal| {
         let namespace = &cluster.controller_namespace;
-        refusal.of(format_args!("list Secrets in namespace {namespace}"), KEEPERS)
+        refusal.of(format_args!("list Secrets in namespace {namespace}"), NEEDS_KEY_ADMIN)
     })?;
     Ok(listed.items.into_iter().map(WipedSecret::new).collect())
 }

@@ -52,7 +52,7 @@ pub(super) enum RefusalCause {
     /// The Active key of a holder was revoked.
     #[error("the Active key {0} was revoked; a key admin must declare its holder's next key")]
     RevokedSuccessor(Fingerprint),
-    /// There are no keys to seal to today.
+    /// The current keys of the holders cannot be sealed to.
     #[error("{}{}", .0, advice(.0))]
     NoSuccessor(NoSuccessor),
     /// The answer would be too large.
