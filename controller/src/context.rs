@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::state::backoff::Backoff;
 use crate::state::cache::{Cache, KnownSealedSecret, ObjectVersion};
 use crate::state::damping::Damping;
-use crate::state::holder::Holder;
+use crate::state::holder::OwnHolder;
 use crate::state::key_store::KeyStore;
 use crate::state::object_ref::ObjectRef;
 use crate::state::own_writes::OwnWrites;
@@ -23,7 +23,7 @@ use crate::state::room::Room;
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) args: Args,
-    pub(crate) holder: Holder,
+    pub(crate) holder: OwnHolder,
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     pub(crate) backoff: Backoff,
@@ -55,7 +55,7 @@ impl Context {
             key_store: KeyStore::new(args.identities_folder.is_some()),
             rekeys: Rekeys::default(),
             room: Room::new(),
-            holder: Holder::default(),
+            holder: OwnHolder::default(),
             is_working: AtomicBool::default(),
             client,
             args,

@@ -327,7 +327,7 @@ async fn settle(
                 RequestFailure::AlreadyExists | RequestFailure::Conflict | RequestFailure::NotFound,
             ) => {
                 reading = reading.max(Reading::Metadata);
-                // Whoever waits for a place holds none.
+                // A worker that waits for a place holds none.
                 last = Some(Observed { occupied: Occupied::default(), ..observed });
             }
             // However much was read before. A Secret that was only merged into is never recreated.

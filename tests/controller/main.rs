@@ -20,6 +20,7 @@ mod leaks;
 mod marker;
 mod memory;
 mod modes;
+mod moving;
 mod outage;
 mod people;
 mod policies;
@@ -33,6 +34,7 @@ mod status;
 mod templates;
 mod test_namespace;
 mod unseal;
+mod upgrade;
 
 use std::time::Duration;
 

@@ -300,7 +300,7 @@ fn two_controllers_of_the_same_objects_handle_those_that_they_have_the_keys_of()
     Ok(())
 }
 
-/// The example of docs/operating.md, installed as it stands there.
+/// The example of docs/operating.md, unchanged.
 #[test]
 fn the_example_of_two_controllers_works() -> Result<()> {
     let page = include_str!("../../docs/operating.md");

@@ -110,7 +110,7 @@ fn a_developer_may_not_create_keys_and_reads_no_identity() -> Result<()> {
 }
 
 #[test]
-fn a_key_keeper_may_manage_keys_and_nothing_else() -> Result<()> {
+fn a_key_admin_may_manage_keys_and_nothing_else() -> Result<()> {
     bind("keeper", "bulla-system", "Role", "bulla-keys")?;
     bind("keeper", "", "ClusterRole", "bulla-view")?;
     let needed: [Right; 13] = [

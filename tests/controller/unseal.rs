@@ -131,7 +131,7 @@ fn the_status_event_and_columns_report_what_was_done() -> Result<()> {
             "renderer": 2,
         },
         "fingerprints": [fingerprint],
-        "controller": HOLDER,
+        "controller": format!("bulla-system/{HOLDER}"),
     });
     assert_eq!(status, expected);
     assert_eq!(Verdict::of(&unsealed)?.status, Status::Current);

@@ -4,12 +4,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The holder of the keys that this controller makes.
 #[derive(Default)]
-pub(crate) struct Holder {
+pub(crate) struct OwnHolder {
     name: OnceLock<String>,
     contradiction: Mutex<Option<String>>,
 }
 
-impl Holder {
+impl OwnHolder {
     /// The name; empty until it is known. No work is done before that.
     pub(crate) fn name(&self) -> &str {
         self.name.get().map_or("", String::as_str)
