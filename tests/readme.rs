@@ -225,7 +225,6 @@ fn row<'a>(table: &'a str, holder: &str) -> Result<&'a str> {
 fn typed(line: &str) -> String {
     match line {
         line if line.starts_with("bulla keys fetch --environment") => format!("{line} --yes"),
-        line if line.starts_with("bulla keys activate") => format!("{line} --yes"),
         line if line.contains("--prompt password") => {
             line.replace("--prompt password", "--from-file password=../password.txt")
         }

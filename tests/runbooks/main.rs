@@ -368,16 +368,12 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
     desk.shell.run("bulla keys generate -o ../recovery.txt > recovery.pub")?;
     for (site, holder) in sites.iter_mut().zip(holders) {
         site.run(&mut desk, "kubectl apply -k ../bulla/deploy/base")?;
-        let set = format!(
-            "kubectl -n bulla-system set env deployment/bulla-controller BULLA_HOLDER={holder} BULLA_RECOVERY_RECIPIENTS=\"$(cat recovery.pub)\""
+        let settings = format!(
+            "kubectl -n bulla-system create configmap bulla-settings --from-literal=BULLA_HOLDER={holder} --from-literal=BULLA_RECOVERY_RECIPIENTS=\"$(cat recovery.pub)\""
         );
-        site.run(&mut desk, &set)?;
+        site.run(&mut desk, &settings)?;
         site.roll_out()?;
         site.run(&mut desk, "kubectl create namespace shop")?;
-        site.run(
-            &mut desk,
-            "bulla keys activate -r \"$(cat recovery.pub)\" --holder recovery --yes",
-        )?;
     }
     fs::write(
         desk.shell.path("bulla.yaml"),
