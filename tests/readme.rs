@@ -11,6 +11,8 @@ const README: &str = include_str!("../README.md");
 
 const INSTALL: &str = include_str!("../docs/install.md");
 
+const UPGRADE: &str = include_str!("../docs/upgrade.md");
+
 /// The pages, followed one after the other by an operator whose cluster is restricted to two namespaces.
 const FOR_OPERATORS: [(&str, &str); 6] = [
     ("namespaces.md", include_str!("../docs/namespaces.md")),
@@ -72,20 +74,24 @@ fn every_command_of_the_readme_works_in_order() -> Result<()> {
 }
 
 #[test]
-fn every_command_of_the_installation_works_in_order() -> Result<()> {
+fn every_command_of_the_installation_and_of_an_upgrade_works_in_order() -> Result<()> {
     let mut reader = Reader::new()?;
     // The page assumes that the reader has a repository.
     reader.shell.run("git init -q")?;
     let mut count = 0;
-    for step in steps(INSTALL) {
+    for step in [INSTALL, UPGRADE].into_iter().flat_map(steps) {
         let Some((line, printed)) = reader.follow(step)? else { continue };
         count += 1;
         if line == "bulla keys list" {
             ensure!(is_held_and_backed_up(row(&printed, "prod-eu")?), "{printed}");
+            ensure!(row(&printed, "recovery")?.contains("Active"), "{printed}");
+        }
+        if line.contains("env[*].name") {
+            ensure!(printed.trim() == "BULLA_LOG_FORMAT POD_NAME POD_NAMESPACE", "{printed}");
         }
     }
-    ensure!(reader.controller.is_some() && count >= 6, "the page has lost its commands");
-    // The upgrade at the end generated no other key.
+    ensure!(reader.controller.is_some() && count >= 15, "the pages have lost their commands");
+    // The upgrades generated no other key.
     let keys = reader.shell.run("bulla keys list --format fingerprint")?;
     ensure!(keys.lines().count() == 2, "{keys}");
     Ok(())
@@ -94,7 +100,7 @@ fn every_command_of_the_installation_works_in_order() -> Result<()> {
 #[test]
 fn commands_that_no_test_runs_are_on_a_page() {
     for (command, reason) in NOT_RUN {
-        let pages = FOR_OPERATORS.iter().map(|(_, page)| *page).chain([README, INSTALL]);
+        let pages = FOR_OPERATORS.iter().map(|(_, page)| *page).chain([README, INSTALL, UPGRADE]);
         assert!(
             pages
                 .flat_map(steps)
