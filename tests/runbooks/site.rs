@@ -182,9 +182,9 @@ impl Site {
         Ok(())
     }
 
-    /// The data of all Secrets in a namespace that belong to SealedSecrets.
+    /// The data of all Secrets in a namespace that belong to SealedSecrets. An adopted one keeps its consent.
     pub(crate) fn secrets(&self, namespace: &str) -> Result<BTreeMap<String, Value>> {
-        let list = ["get", "secrets", "-n", namespace, "-l", "bulla.dev/target=owned"];
+        let list = ["get", "secrets", "-n", namespace, "-l", "bulla.dev/target in (adopt, owned)"];
         let list = self.plane.admin().json(&list)?;
         let items = list["items"].as_array().context("no list")?;
         let entry = |secret: &Value| {
