@@ -21,6 +21,7 @@ const KEY_ROTATION: &str = include_str!("../../docs/runbooks/key-rotation.md");
 const COMPROMISE: &str = include_str!("../../docs/runbooks/compromise.md");
 const RECOVERY_KEY: &str = include_str!("../../docs/runbooks/recovery-key.md");
 const LOST_CLUSTER: &str = include_str!("../../docs/runbooks/lost-cluster.md");
+const RESTORE: &str = include_str!("../../docs/runbooks/restore.md");
 const MOVING: &str = include_str!("../../docs/runbooks/moving.md");
 const LEAVING: &str = include_str!("../../docs/runbooks/leaving.md");
 
@@ -224,6 +225,26 @@ fn a_lost_cluster_is_recovered_byte_for_byte() -> Result<()> {
     );
     let keys = site.run(&mut desk, "bulla keys list")?;
     ensure!(keys.matches("Retired").count() == 2, "{keys}");
+    Ok(())
+}
+
+#[test]
+fn the_runbook_after_a_restore_works() -> Result<()> {
+    let (mut site, mut desk) = (Site::new()?, Desk::new()?);
+    site.follow(&mut desk, NEW_CLUSTER, nobody)?;
+    let before = site.secrets("shop")?;
+    ensure!(!before.is_empty(), "no Secrets");
+    // The Secrets stay without an owner, and the new SealedSecrets have no status.
+    let delete = "kubectl -n shop delete sealedsecrets.bulla.dev --all --cascade=orphan";
+    site.run(&mut desk, delete)?;
+    site.run(&mut desk, "kubectl apply -R -f clusters/prod")?;
+    let refused = "kubectl -n shop wait --for=jsonpath='{.status.conditions[0].reason}'=TargetExists sealedsecrets.bulla.dev --all --timeout=60s";
+    site.run(&mut desk, refused)?;
+    site.follow(&mut desk, RESTORE, nobody)?;
+    ensure!(site.secrets("shop")? == before, "the data changed");
+    let owner = "-o=jsonpath={.metadata.ownerReferences[0].kind}";
+    let owner = site.plane.kubectl(&["get", "secret", "first", "-n", "shop", owner])?;
+    ensure!(owner == "SealedSecret", "{owner}");
     Ok(())
 }
 
@@ -475,8 +496,16 @@ fn two_clusters_and_a_recovery_key_share_a_repository() -> Result<()> {
 #[test]
 fn every_page_is_tested() -> Result<()> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runbooks");
-    let followed =
-        [NEW_CLUSTER, KEY_ROTATION, COMPROMISE, RECOVERY_KEY, LOST_CLUSTER, MOVING, LEAVING];
+    let followed = [
+        NEW_CLUSTER,
+        KEY_ROTATION,
+        COMPROMISE,
+        RECOVERY_KEY,
+        LOST_CLUSTER,
+        RESTORE,
+        MOVING,
+        LEAVING,
+    ];
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let text = fs::read_to_string(&path)?;
