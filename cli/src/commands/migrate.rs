@@ -33,7 +33,7 @@ use crate::who::destination::{Destination, DestinationFlags};
 /// Secrets are opened by the sops program, with the keys that it finds. No plaintext is written anywhere.
 ///
 /// Values are sealed to the recipients of -r and -R; without these, to those that bulla.yaml pins for each file's
-/// environment; without a bulla.yaml, to the cluster's own Active key.
+/// environment; without a bulla.yaml, to the cluster's own Active key and to the recovery keys that it declares.
 ///
 /// In folders, *.yaml, *.yml and *.json that Git does not ignore are read. The exit code is 1 if something could
 /// not be migrated; other files are still done.

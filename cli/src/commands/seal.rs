@@ -33,7 +33,8 @@ use crate::who::identities::IdentityFlags;
 ///
 /// Values are sealed to the recipients of -r and -R. Without these, they are sealed to the recipients that
 /// bulla.yaml pins for the file's environment. Without a bulla.yaml, they are sealed to the cluster's own Active
-/// key, which is fetched through the kubeconfig; only then does this command talk to a cluster.
+/// key and to the recovery keys that the cluster declares. These are fetched through the kubeconfig; only then does
+/// this command talk to a cluster.
 #[derive(Args)]
 pub(crate) struct Seal {
     #[command(flatten)]

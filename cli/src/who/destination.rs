@@ -100,7 +100,7 @@ impl DestinationFlags {
     /// For a file that values are written into or read from; `None` for stdin and stdout.
     ///
     /// The recipients given with -r and -R; without them the Active pins of the environment in bulla.yaml and
-    /// nothing else; and without a bulla.yaml the cluster's own Active key.
+    /// nothing else; and without a bulla.yaml the cluster's own Active key and its recovery keys.
     pub(crate) fn resolve(&self, file: Option<&Path>) -> Result<Destination, Failure> {
         let paths: Vec<PathBuf> = file.into_iter().map(Path::to_owned).collect();
         self.destination(&self.authority(&paths)?, file)

@@ -23,9 +23,9 @@ const CONTROLLERS_TURN: Duration = Duration::from_secs(5);
 /// FINGERPRINT names an existing key of the cluster. It becomes Active, and the holder's Active key becomes Retired.
 ///
 /// With -r, first declares a key that the cluster does not hold: tells the cluster the public half, and who owns the
-/// private half. bulla rekey needs this for the recovery key (--holder recovery) and for other clusters' keys. The
-/// owner of the key can read what is sealed to it from then on, so compare the fingerprint with the owner over
-/// another channel.
+/// private half. bulla rekey needs this for other clusters' keys. The controller itself declares the recovery keys of
+/// its settings. The owner of the key can read what is sealed to it from then on, so compare the fingerprint with the
+/// owner over another channel.
 #[derive(Args)]
 pub(crate) struct Activate {
     /// The key, by the 16 digits that bulla keys list shows
