@@ -68,7 +68,7 @@ fn keys_are_renewed_backed_up_handed_back_restored_and_revoked() -> Result<()> {
         1,
         "by 1 values in live SealedSecrets\n",
     )?;
-    place.refused(&format!("retire {second}"), 2, "bulla keys renew or activate")?;
+    place.refused(&format!("retire {second}"), 2, "bulla keys renew or bulla keys activate")?;
 
     // Back to the first key. Its earlier request for a renewal does not count again.
     place.done(&format!("activate {first}"))?;
