@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::sealing_key::{SealingKey, SealingKeySpec, State};
 use crate::well_known::{
     BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, IDENTITY_SECRET_KEY, IDENTITY_SECRET_TYPE,
+    REVOKED_ANNOTATION,
 };
 use crate::wiped::WipedSecret;
 
@@ -370,6 +371,27 @@ pub fn backup_name(of: Fingerprint) -> String {
     format!("{of}-backup")
 }
 
+/// The key whose identity or backup is in the Secret of this name.
+pub fn key_of_secret(name: &str) -> Option<Fingerprint> {
+    name.strip_suffix("-backup").unwrap_or(name).parse().ok()
+}
+
+/// Whether the Secret of an identity or of its backup records that the key was revoked. The record outlives the
+/// SealingKey.
+pub fn is_marked_revoked(metadata: &ObjectMeta) -> bool {
+    let annotations = metadata.annotations.as_ref();
+    let mark = annotations.and_then(|annotations| annotations.get(REVOKED_ANNOTATION));
+    mark.is_some_and(|mark| mark == "true")
+}
+
+/// The Secret that holds the identity of a revoked key: a controller opens nothing with it.
+pub fn revoked_identity_secret(identity: &Identity, namespace: &str) -> WipedSecret {
+    identity_secret(identity, namespace).with(|secret| {
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.insert(REVOKED_ANNOTATION.into(), "true".into());
+    })
+}
+
 /// The Secret that holds the backup of an identity.
 pub fn backup_secret(of: Fingerprint, file: Vec<u8>, namespace: &str) -> WipedSecret {
     WipedSecret::new(Secret {
@@ -500,6 +522,10 @@ mod tests {
             }
         }
         assert_eq!(backup_name(of), format!("{of}-backup"));
+        assert_eq!(
+            [&backup_name(of), &of.to_string()].map(|name| key_of_secret(name)),
+            [Some(of); 2]
+        );
     }
 
     #[test]
@@ -508,6 +534,16 @@ mod tests {
         let secret = identity_secret(&identity, "bulla-system");
         assert_eq!(secret.type_.as_deref(), Some(IDENTITY_SECRET_TYPE));
         assert_eq!(secret.immutable, Some(true));
+    }
+
+    #[test]
+    fn the_secret_of_a_revoked_key_records_the_revocation() {
+        let identity = Identity::generate(KeyType::X25519).unwrap();
+        let plain = identity_secret(&identity, "bulla-system");
+        let revoked = revoked_identity_secret(&identity, "bulla-system");
+        assert!(!is_marked_revoked(&plain.metadata));
+        assert!(is_marked_revoked(&revoked.metadata));
+        assert_eq!(identity_of(&revoked).unwrap().recipient(), identity.recipient());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `bulla keys restore`.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bulla_crds::State;
+use bulla_sealing::Fingerprint;
 use serde_json::json;
 
 use crate::place::{Place, Says, fingerprint, identity, plane};
@@ -100,16 +101,20 @@ fn nothing_is_overwritten_and_a_revoked_key_is_refused() -> Result<()> {
     assert!(run.stdout.contains(&format!("{}: restored\n", fingerprint(&free))), "{}", run.stdout);
     assert_eq!(place.get("secret", &fingerprint(&taken))?, before);
 
+    // A revoked key is skipped, and the others are restored.
     let key = fingerprint(&revoked);
-    place.refused(
-        "restore --no-wait revoked",
-        2,
-        &format!("error: key {key} is Revoked in this cluster\nhint: "),
-    )?;
+    let skipped = format!("{key}: skipped, because it is revoked in this cluster\n");
+    let nothing = "error: nothing is restored, because all these keys are revoked\nhint: ";
+    let run = place.refused("restore --no-wait revoked", 1, nothing)?;
+    assert_eq!(run.stdout, skipped);
+    let run = place.done("restore --no-wait revoked free")?;
+    assert_eq!(run.stdout, format!("{skipped}{}: already exists\n", fingerprint(&free)));
     assert!(place.get("secret", &key).is_err());
     // No controller will hold it, so the command does not wait.
-    place.done("restore revoked --force")?;
-    place.get("secret", &key)?;
+    let run = place.done("restore revoked --force")?;
+    assert_eq!(run.stdout, format!("{key}: restored, and is revoked\n"));
+    let annotations = place.get("secret", &key)?["metadata"]["annotations"].clone();
+    assert_eq!(annotations["bulla.dev/revoked"], "true");
 
     // The annotation of a revocation outlives the SealingKey.
     place.done("restore --no-wait marked")?;
@@ -122,8 +127,70 @@ fn nothing_is_overwritten_and_a_revoked_key_is_refused() -> Result<()> {
         &place.namespace,
         "bulla.dev/revoked=true",
     ])?;
-    let run = place.done("restore marked")?;
+    let run = place.refused("restore marked", 1, nothing)?;
+    assert_eq!(run.stdout, format!("{name}: skipped, because it is revoked in this cluster\n"));
+    let run = place.done("restore marked --force")?;
     assert_eq!(run.stdout, format!("{name}: already exists, and is revoked\n"));
+    Ok(())
+}
+
+#[test]
+fn a_backup_records_a_revocation_and_a_restore_honours_it() -> Result<()> {
+    let lost = Place::new("keys-revoked-lost")?;
+    let [recovery, good, leaked, marked, others] =
+        [identity()?, identity()?, identity()?, identity()?, identity()?];
+    lost.declare(&good, "eu", State::Active, Says::Held, 3)?;
+    lost.declare(&leaked, "eu", State::Retired, Says::Held, 2)?;
+    lost.declare(&others, "us", State::Revoked, Says::Nothing, 1)?;
+    for identity in [&good, &leaked, &marked] {
+        lost.store(identity)?;
+        lost.store_backup(identity, &recovery)?;
+    }
+    fs::write(lost.path("recovery.txt"), recovery.to_secret_string().as_bytes())?;
+    fs::write(lost.path("passphrase"), "correct horse\n")?;
+    lost.done("backup -o backups")?;
+    lost.set_state(fingerprint(&leaked), State::Revoked)?;
+    let name = format!("{}-backup", fingerprint(&marked));
+    let mark = ["annotate", "secret", &name, "--namespace", &lost.namespace];
+    plane()?.kubectl(&[&mark[..], &["bulla.dev/revoked=true"]].concat())?;
+
+    // Both ways leave them out. Another holder's key is left to its holder.
+    let revoked = BTreeSet::from([&leaked, &marked].map(fingerprint));
+    let protect = "--passphrase --passphrase-file passphrase";
+    for (folder, flags) in [("backups", ""), ("sealed", ""), ("protected", protect)] {
+        let run = lost.done(&format!("backup -o {folder} {flags}"))?;
+        let records = revoked
+            .iter()
+            .map(|of| format!("{folder}/{of}.revoked: records that the key is revoked\n"));
+        ensure!(run.stdout.ends_with(&records.collect::<String>()), "{}", run.stdout);
+        ensure!(run.stdout.lines().count() == 3, "{}", run.stdout);
+        let files = fs::read_dir(lost.path(folder))?.count();
+        assert_eq!(files, if folder == "backups" { 5 } else { 3 }, "{folder}");
+    }
+
+    // The folder has backups from before. A restore skips them, also if they are named one by one.
+    let rebuilt = Place::new("keys-revoked-rebuilt")?;
+    let restore = |files: &str| {
+        let files = files.replace("backups", &lost.path("backups").display().to_string());
+        format!("restore --no-wait {files} -i {}", lost.path("recovery.txt").display())
+    };
+    let run = rebuilt.done(&restore("backups"))?;
+    let folder = lost.path("backups");
+    let skipped = |of: &Fingerprint| {
+        format!(
+            "{of}: skipped, because it is revoked according to {}/{of}.revoked\n",
+            folder.display()
+        )
+    };
+    let skipped_both: String = revoked.iter().map(skipped).collect();
+    assert_eq!(run.stdout, format!("{skipped_both}{}: restored\n", fingerprint(&good)));
+    let key = fingerprint(&leaked);
+    let nothing = "error: nothing is restored, because all these keys are revoked\nhint: ";
+    let run = rebuilt.refused(&restore(&format!("backups/{key}.age")), 1, nothing)?;
+    assert_eq!(run.stdout, skipped(&key));
+    assert_eq!(rebuilt.list("secrets")?.len(), 1);
+    let run = rebuilt.done(&restore(&format!("backups/{key}.age --force")))?;
+    assert_eq!(run.stdout, format!("{key}: restored, and is revoked\n"));
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Identities and their backups, which are Secrets in the controller's namespace.
 
+use std::collections::BTreeSet;
+
 use anyhow::anyhow;
 use bulla_crds::keys::{self, InvalidIdentitySecret};
-use bulla_crds::{
-    BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, REVOKED_ANNOTATION, WipedSecret,
-};
-use bulla_sealing::Identity;
+use bulla_crds::{BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, WipedSecret};
+use bulla_sealing::{Fingerprint, Identity};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
@@ -50,11 +50,39 @@ pub(crate) fn identities(
     Ok(secrets.into_iter().map(identity).collect())
 }
 
+/// The keys whose revocation is recorded on the Secret of their identity or of its backup.
+pub(crate) fn marked_revoked(cluster: &Cluster) -> Result<BTreeSet<Fingerprint>, Failure> {
+    let mut revoked = BTreeSet::new();
+    for type_ in [IDENTITY_SECRET_TYPE, BACKUP_SECRET_TYPE] {
+        // Metadata only: nothing here needs the identities.
+        let listed = cluster.ask(cluster.own::<Secret>().list_metadata(&of_type(type_)));
+        let listed = listed.map_err(|refusal| cannot_list(cluster, refusal))?;
+        let marked = listed.items.iter().filter(|secret| keys::is_marked_revoked(&secret.metadata));
+        revoked.extend(marked.filter_map(|secret| keys::key_of_secret(&secret.name_any())));
+    }
+    Ok(revoked)
+}
+
+/// Whether a stored identity opens values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreAs {
+    Usable,
+    /// The Secret records that the key was revoked.
+    Revoked,
+}
+
 /// Creates the Secret of an identity. By POST: client-side apply would repeat it in an annotation, and
 /// an existing Secret must not change.
-pub(crate) fn store(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failure> {
+pub(crate) fn store(
+    cluster: &Cluster,
+    identity: &Identity,
+    store_as: StoreAs,
+) -> Result<StoreOutcome, Failure> {
     let namespace = &cluster.controller_namespace;
-    let secret = keys::identity_secret(identity, namespace);
+    let secret = match store_as {
+        StoreAs::Usable => keys::identity_secret(identity, namespace),
+        StoreAs::Revoked => keys::revoked_identity_secret(identity, namespace),
+    };
     let url = format!("/api/v1/namespaces/{namespace}/secrets");
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     let request = Request::new(url)
@@ -80,7 +108,7 @@ fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failu
     let secret = WipedSecret::new(secret);
     let is_same =
         keys::identity_of(&secret).is_ok_and(|stored| stored.recipient() == identity.recipient());
-    let is_revoked = secret.annotations().get(REVOKED_ANNOTATION).is_some();
+    let is_revoked = keys::is_marked_revoked(&secret.metadata);
     let is_it = is_same && secret.type_.as_deref() == Some(IDENTITY_SECRET_TYPE);
     Ok(match (is_it, is_revoked) {
         (true, true) => StoreOutcome::Revoked,
@@ -91,10 +119,16 @@ fn compare(cluster: &Cluster, identity: &Identity) -> Result<StoreOutcome, Failu
 
 /// The Secrets of one type. The API server sends no others.
 fn secrets(cluster: &Cluster, type_: &str) -> Result<Vec<WipedSecret>, Failure> {
-    let params = ListParams::default().fields(&format!("type={type_}"));
-    let listed = cluster.ask(cluster.own::<Secret>().list(&params)).map_err(|refusal| {
-        let namespace = &cluster.controller_namespace;
-        refusal.of(format_args!("list Secrets in namespace {namespace}"), NEEDS_KEY_ADMIN)
-    })?;
+    let listed = cluster.ask(cluster.own::<Secret>().list(&of_type(type_)));
+    let listed = listed.map_err(|refusal| cannot_list(cluster, refusal))?;
     Ok(listed.items.into_iter().map(WipedSecret::new).collect())
+}
+
+fn of_type(type_: &str) -> ListParams {
+    ListParams::default().fields(&format!("type={type_}"))
+}
+
+fn cannot_list(cluster: &Cluster, refusal: ApiError) -> Failure {
+    let namespace = &cluster.controller_namespace;
+    refusal.of(format_args!("list Secrets in namespace {namespace}"), NEEDS_KEY_ADMIN)
 }

@@ -162,6 +162,10 @@ impl SealingKeys {
             .or_hint("to see all keys, run: bulla keys list")
     }
 
+    pub(crate) fn revoked(&self) -> impl Iterator<Item = &ClusterKey> {
+        self.keys.iter().filter(|key| key.state == State::Revoked)
+    }
+
     /// Whether this cluster has or should have the private half of a key.
     pub(crate) fn is_own(&self, key: &ClusterKey) -> bool {
         match key.possession() {

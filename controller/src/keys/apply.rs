@@ -135,17 +135,29 @@ pub(super) async fn apply(
     Ok(())
 }
 
-/// Records on the identity Secret of a key that the key was revoked.
+/// Records on the backup of a key and on its identity Secret that the key was revoked. The identity is last, because its
+/// mark ends the step.
 async fn mark_revoked(ctx: &Context, facts: &Facts, of: Fingerprint) -> Result<(), StepError> {
     let Some(secret) = facts.identities.get(&of).and_then(|stored| stored.secret.as_ref()) else {
         return Ok(());
     };
-    let mark = json!({"metadata": {
-        "uid": secret.version.uid,
-        "resourceVersion": secret.version.resource_version,
-        "annotations": {REVOKED_ANNOTATION: "true"},
-    }});
     let namespace = &ctx.args.namespace;
+    let mark = |version: &ObjectVersion| {
+        json!({"metadata": {
+            "uid": version.uid,
+            "resourceVersion": version.resource_version,
+            "annotations": {REVOKED_ANNOTATION: "true"},
+        }})
+    };
+    if let Some(backup) = facts.backups.get(&of) {
+        let name = keys::backup_name(of);
+        match api::patch_secret(&ctx.client, namespace, &name, &mark(&backup.version)).await {
+            // An older policy permits only the mark on the identity, which is the one that counts.
+            Ok(_) | Err(RequestFailure::Forbidden(_)) => {}
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    let mark = mark(&secret.version);
     let marked = api::patch_secret(&ctx.client, namespace, &of.to_string(), &mark).await?;
     ctx.key_store.mark_secret(of, &marked.metadata);
     tracing::info!(key = %of, "recorded on the identity Secret that its key was revoked");

@@ -45,7 +45,7 @@ pub(super) struct Facts {
 /// A step, which takes one request. A write to an existing object names the state that the step was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum KeyStep {
-    /// Record on the identity Secret that its key was revoked.
+    /// Record on the identity Secret and on the backup that the key was revoked.
     Mark(Fingerprint),
     /// Revoke a key again whose identity Secret records that it was revoked.
     Revoke(String),

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
 use anyhow::{Context, anyhow};
-use bulla_crds::State;
 use bulla_crds::conditions::BACKED_UP;
 use bulla_crds::keys::{self, Backup, OpenBackupError};
 use bulla_sealing::{Fingerprint, Identity, Keyring, UnsealError};
@@ -35,6 +34,9 @@ const KEEP: &str =
 ///
 /// You need the backups to rebuild a lost cluster. Store the folder outside of the cluster, and the recovery identity
 /// or the passphrase in a third place.
+///
+/// A revoked key is left out. A file in the folder records that it is revoked, so that bulla keys restore skips older
+/// backups of it.
 #[derive(Args)]
 pub(crate) struct BackupKeys {
     /// The folder to write to, created if missing
@@ -76,12 +78,18 @@ impl BackupKeys {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let recovery = self.identities.read()?;
         let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
+        let mut revoked = identity_secrets::marked_revoked(&cluster)?;
+        // Other holders' keys are theirs to back up.
+        let own = keys.revoked().filter(|key| keys.is_own(key));
+        revoked.extend(own.map(ClusterKey::fingerprint));
         let copies = if self.passphrase {
-            self.protected(&cluster)?
+            self.protected(&cluster, &revoked)?
         } else {
-            sealed(&cluster)?.into_iter().map(|copy| self.kept(copy)).collect()
+            let copies = sealed(&cluster)?.into_iter();
+            copies.filter(|copy| !revoked.contains(&copy.of)).map(|copy| self.kept(copy)).collect()
         };
-        let held = keys.keys.iter().filter(|key| key.is_held() && key.state != State::Revoked);
+        let held =
+            keys.keys.iter().filter(|key| key.is_held() && !revoked.contains(&key.fingerprint()));
         let held: BTreeSet<_> = held.map(ClusterKey::fingerprint).collect();
         let copied: BTreeSet<_> = copies.iter().map(|copy| copy.of).collect();
         if held.is_empty() && copied.is_empty() {
@@ -97,6 +105,9 @@ impl BackupKeys {
         for copy in &copies {
             self.write(copy)?;
             mark(&cluster, &keys, copy.of);
+        }
+        for of in revoked {
+            self.record(of)?;
         }
         let missing = output::list(held.difference(&copied));
         if missing.is_empty() {
@@ -114,10 +125,15 @@ impl BackupKeys {
     }
 
     /// The identities themselves, encrypted here.
-    fn protected(&self, cluster: &Cluster) -> Result<Vec<KeyCopy>, Failure> {
+    fn protected(
+        &self,
+        cluster: &Cluster,
+        revoked: &BTreeSet<Fingerprint>,
+    ) -> Result<Vec<KeyCopy>, Failure> {
         let mut found: Vec<Identity> = Vec::new();
         for (name, identity) in identity_secrets::identities(cluster)? {
             match identity {
+                Ok(identity) if revoked.contains(&identity.recipient().fingerprint()) => {}
                 Ok(identity) => found.push(identity),
                 Err(error) => warn_of_skipped(&name, &error),
             }
@@ -166,6 +182,25 @@ impl BackupKeys {
         self.output.join(format!("{of}.age"))
     }
 
+    /// Records that a key is revoked. An older backup of it stays: its values may be in Git.
+    fn record(&self, of: Fingerprint) -> Result<(), Failure> {
+        let path = record_of(&self.output, of);
+        if !path.exists() {
+            let text = format!("Key {of} is revoked. bulla keys restore skips it.\n");
+            write::file(&path, text.as_bytes(), Existing::Keep(KEEP), Visibility::Secret)?;
+        }
+        let line = format!("{}: records that the key is revoked\n", path.display());
+        output::stdout(escape::lines(&line).as_bytes())?;
+        if self.path(of).exists() {
+            let older = self.path(of);
+            output::note(&format!(
+                "{} is an older backup of the revoked key: delete it unless you still need old values",
+                older.display()
+            ));
+        }
+        Ok(())
+    }
+
     /// Writes the file, unless it exists, and reads it back.
     fn write(&self, copy: &KeyCopy) -> Result<(), Failure> {
         let path = self.path(copy.of);
@@ -197,6 +232,11 @@ impl BackupKeys {
         };
         Ok(output::stdout(escape::lines(&format!("{name}: {how}\n")).as_bytes())?)
     }
+}
+
+/// The file in a folder of backups that records the revocation of a key.
+pub(super) fn record_of(folder: &Path, of: Fingerprint) -> PathBuf {
+    folder.join(format!("{of}.revoked"))
 }
 
 /// The copies that the controller has sealed.

@@ -1,6 +1,6 @@
 //! `bulla keys restore`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,25 +9,27 @@ use bulla_crds::State;
 use bulla_sealing::{Fingerprint, Identity};
 use clap::Args;
 
+use super::backup;
 use super::wait::Wait;
-use crate::cluster::identity_secrets::{self, StoreOutcome};
+use crate::cluster::identity_secrets::{self, StoreAs, StoreOutcome};
 use crate::cluster::kubeconfig::ClusterFlags;
-use crate::cluster::{Cluster, SealingKeys, sealing_keys};
-use crate::files::input;
+use crate::cluster::{Cluster, ClusterKey, sealing_keys};
+use crate::files::{input, write};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output::Label;
 use crate::report::{escape, output};
 use crate::who::identities::IdentityFlags;
 
-/// Why the identity of a revoked key is refused.
-const REVOKED: &str = "a revoked key opens nothing, and revocation is permanent; to store its identity anyway, pass --force";
+/// What to do when every key was skipped.
+const REVOKED: &str =
+    "revocation is permanent; with --force their identities are stored, but open nothing";
 
 /// Restore identities to a cluster
 ///
 /// Reads backups, passphrase-encrypted files and plain identity files, and creates a Secret for each identity.
 /// Existing Secrets are never overwritten. A running controller loads the new ones and unseals the values that were
 /// waiting for them. A restored key opens existing values; new ones are not sealed to it until you run bulla keys
-/// activate.
+/// activate. Keys that the cluster or a file of bulla keys backup records as revoked are skipped.
 #[derive(Args)]
 pub(crate) struct Restore {
     /// Identity files, or folders of backups
@@ -37,7 +39,7 @@ pub(crate) struct Restore {
     #[command(flatten)]
     identities: IdentityFlags,
 
-    /// Store the identities of revoked keys too
+    /// Store the identities of revoked keys too, marked as revoked: they open nothing
     #[arg(long, help_heading = None::<&str>)]
     force: bool,
 
@@ -51,17 +53,29 @@ pub(crate) struct Restore {
 /// Identities, each with the file that it was found in.
 type FoundIdentities = BTreeMap<Fingerprint, (Identity, String)>;
 
+/// The keys not to restore as usable, each with what records that it was revoked.
+type RevokedKeys = BTreeMap<Fingerprint, String>;
+
 impl Restore {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let found = self.find()?;
+        let mut found = self.find()?;
         let (cluster, keys) = sealing_keys::connect(&self.cluster)?;
-        self.refuse_revoked(&keys, &found)?;
+        let mut revoked = self.recorded(&found);
+        let marked = identity_secrets::marked_revoked(&cluster)?;
+        let here = keys.revoked().map(ClusterKey::fingerprint).chain(marked);
+        revoked.extend(here.map(|key| (key, "in this cluster".to_owned())));
+        if !self.force {
+            skip(&mut found, &revoked)?;
+        }
         show(&cluster, &found);
         let mut taken = Vec::new();
         let mut usable = Vec::new();
         for (fingerprint, (identity, _)) in &found {
-            let stored = identity_secrets::store(&cluster, identity)?;
+            let is_revoked = revoked.contains_key(fingerprint);
+            let store_as = if is_revoked { StoreAs::Revoked } else { StoreAs::Usable };
+            let stored = identity_secrets::store(&cluster, identity, store_as)?;
             let text = match stored {
+                StoreOutcome::Created if is_revoked => "restored, and is revoked",
                 StoreOutcome::Created => "restored",
                 StoreOutcome::Already => "already exists",
                 StoreOutcome::Revoked => "already exists, and is revoked",
@@ -70,9 +84,7 @@ impl Restore {
             output::stdout(format!("{fingerprint}: {text}\n").as_bytes())?;
             match stored {
                 StoreOutcome::Taken => taken.push(fingerprint),
-                StoreOutcome::Created | StoreOutcome::Already
-                    if !is_revoked(&keys, *fingerprint) =>
-                {
+                StoreOutcome::Created | StoreOutcome::Already if !is_revoked => {
                     usable.push(*fingerprint);
                 }
                 StoreOutcome::Created | StoreOutcome::Already | StoreOutcome::Revoked => {}
@@ -85,6 +97,20 @@ impl Restore {
         let taken = output::list(taken);
         Err(anyhow!("not restored, because another Secret has its name: {taken}"))
             .or_hint("find out who created it; bulla never overwrites it")
+    }
+
+    /// The revocations that `bulla keys backup` recorded in the folders of the files.
+    fn recorded(&self, found: &FoundIdentities) -> RevokedKeys {
+        let folder = |path: &PathBuf| {
+            if path.is_dir() { path.clone() } else { write::folder_of(path).to_owned() }
+        };
+        let folders: BTreeSet<_> = self.files.iter().map(folder).collect();
+        let record = |of: &Fingerprint| {
+            let records = folders.iter().map(|folder| backup::record_of(folder, *of));
+            let record = records.into_iter().find(|record| record.exists())?;
+            Some((*of, format!("according to {}", record.display())))
+        };
+        found.keys().filter_map(record).collect()
     }
 
     /// The identities of all files, each once.
@@ -109,16 +135,6 @@ impl Restore {
             if path.is_dir() { paths.extend(backups_in(path)?) } else { paths.push(path.clone()) }
         }
         Ok(paths)
-    }
-
-    fn refuse_revoked(&self, keys: &SealingKeys, found: &FoundIdentities) -> Result<(), Failure> {
-        let revoked = found.keys().find(|fingerprint| is_revoked(keys, **fingerprint));
-        match revoked.filter(|_| !self.force) {
-            Some(fingerprint) => {
-                Err(anyhow!("key {fingerprint} is Revoked in this cluster")).or_hint(REVOKED)
-            }
-            None => Ok(()),
-        }
     }
 
     fn wait_until_held(&self, cluster: &Cluster, restored: &[Fingerprint]) -> Result<(), Failure> {
@@ -152,9 +168,21 @@ impl Restore {
     }
 }
 
-fn is_revoked(keys: &SealingKeys, fingerprint: Fingerprint) -> bool {
-    let mut keys = keys.keys.iter();
-    keys.any(|key| key.fingerprint() == fingerprint && key.state == State::Revoked)
+/// Removes revoked keys, and names each of them. Fails if nothing is left.
+fn skip(found: &mut FoundIdentities, revoked: &RevokedKeys) -> Result<(), Failure> {
+    let is_any_found = !found.is_empty();
+    let mut text = String::new();
+    found.retain(|fingerprint, _| {
+        let by = revoked.get(fingerprint);
+        text.extend(by.map(|by| format!("{fingerprint}: skipped, because it is revoked {by}\n")));
+        by.is_none()
+    });
+    output::stdout(escape::lines(&text).as_bytes())?;
+    if is_any_found && found.is_empty() {
+        let error = anyhow!("nothing is restored, because all these keys are revoked");
+        return Err(Failure::no(error).hint(REVOKED));
+    }
+    Ok(())
 }
 
 fn show(cluster: &Cluster, found: &FoundIdentities) {

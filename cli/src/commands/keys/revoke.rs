@@ -81,6 +81,9 @@ impl Revoke {
         self.consent.ask(&format!("Revoke {fingerprint} of {} for good?", key.holder))?;
         sealing_keys::set_state(&cluster, key, State::Revoked)?;
         output::stdout(escape::lines(&done).as_bytes())?;
+        output::note(
+            "run bulla keys backup now: it records the revocation, and a restore then skips the key",
+        );
         Ok(Answer::Yes)
     }
 
