@@ -41,7 +41,10 @@ fn finish(
         }
     }
     // Without them, an uninstallation would delete the definition and with it every object of the kind.
-    crd.metadata.annotations = Some(keep_annotations());
+    let mut annotations = keep_annotations();
+    // Argo CD checks all objects of a sync before it applies the first, unless an earlier wave has their definitions.
+    annotations.insert("argocd.argoproj.io/sync-wave".into(), "-1".into());
+    crd.metadata.annotations = Some(annotations);
     crd
 }
 
