@@ -1,5 +1,7 @@
 //! `bulla keys list`.
 
+use std::fs;
+
 use anyhow::Result;
 use bulla_crds::State;
 use serde_json::{Value, json};
@@ -49,6 +51,19 @@ fn keys_are_listed_by_holder_and_age_and_a_malformed_one_is_not_trusted() -> Res
         [json!(true), json!(false), json!(7)]
     );
     assert_eq!(listed["malformed"][0]["name"], "0123456789abcdef");
+
+    // As manifests for Git. What was applied is printed again, and applying that changes nothing.
+    let manifest = place.done("list --holder us --format yaml")?.stdout;
+    fs::write(place.path("us.yaml"), &manifest)?;
+    let key: Value = yaml_serde::from_str(&manifest)?;
+    assert_eq!(key["spec"], place.get("sealingkey", &fingerprint(&other))?["spec"]);
+    assert_eq!(key["metadata"]["namespace"], place.namespace.as_str());
+    assert!(key["status"].is_null() && key["metadata"]["uid"].is_null(), "{manifest}");
+    place.shell.run("kubectl apply -f us.yaml 2> /dev/null")?;
+    let again = place.shell.run("kubectl apply -f us.yaml")?;
+    assert!(again.ends_with("unchanged\n"), "{again}");
+    assert_eq!(place.done("list --holder us --format yaml")?.stdout, manifest);
+    assert_eq!(place.done("list --format yaml")?.stdout.matches("kind: SealingKey").count(), 4);
 
     // No command uses it under its name.
     for verb in ["activate", "retire", "revoke --no-git --yes"] {

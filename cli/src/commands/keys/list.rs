@@ -1,7 +1,9 @@
 //! `bulla keys list`.
 
+use anyhow::Context;
 use bulla_crds::State;
 use bulla_crds::conditions::{BACKED_UP, HELD};
+use bulla_crds::keys::sealing_key;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
@@ -45,6 +47,8 @@ enum ListFormat {
     Json,
     /// Fingerprints only
     Fingerprint,
+    /// SealingKeys to keep in Git and apply
+    Yaml,
 }
 
 /// A state, as SealingKeys spell it.
@@ -71,7 +75,7 @@ impl ValueEnum for StateFlag {
 
 impl ListKeys {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
-        let (_, mut keys) = sealing_keys::connect(&self.cluster)?;
+        let (cluster, mut keys) = sealing_keys::connect(&self.cluster)?;
         keys.keys.retain(|key| {
             self.holder.as_ref().is_none_or(|holder| key.holder == *holder)
                 && self.state.is_none_or(|StateFlag(state)| key.state == state)
@@ -85,6 +89,7 @@ impl ListKeys {
             ListFormat::Fingerprint => {
                 keys.keys.iter().map(|key| format!("{}\n", key.fingerprint())).collect()
             }
+            ListFormat::Yaml => manifests(&keys.keys, &cluster.controller_namespace)?,
         };
         output::stdout(text.as_bytes())?;
         Ok(Answer::Yes)
@@ -136,6 +141,20 @@ fn backed_up(key: &ClusterKey) -> String {
         None if key.is_held() => "?".into(),
         None => "-".into(),
     }
+}
+
+/// The keys as someone would declare them: without status, and without what the controller notes on them.
+fn manifests(keys: &[ClusterKey], namespace: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    for key in keys {
+        let (recipient, holder) = (&key.recipient, &key.holder);
+        let declared = sealing_key(recipient, namespace, holder, key.created, key.state);
+        if !text.is_empty() {
+            text.push_str("---\n");
+        }
+        text.push_str(&yaml_serde::to_string(&declared).context("cannot write YAML")?);
+    }
+    Ok(text)
 }
 
 fn to_json(keys: &SealingKeys) -> Value {
