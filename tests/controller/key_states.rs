@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bulla_crds::keys;
 use bulla_sealing::{Identity, KeyType, Recipients};
-use bulla_tests::{Folder, eventually};
+use bulla_tests::{Folder, Status, Verdict, eventually};
 use serde_json::{Value, json};
 
 use crate::{
@@ -306,6 +306,10 @@ fn malformed_key_objects_are_reported_and_do_no_harm() -> Result<()> {
         ensure!(count == 4.0, "{count}");
         let key = fragile.api.get(&format!("{SEALING_KEYS}/0123456789abcdef"))?;
         ensure!(condition(&key, "Ready")["reason"] == "Misnamed", "{}", key["status"]);
+        // Tools that deploy it do not wait for it.
+        ensure!(condition(&key, "Stalled")["reason"] == "Misnamed", "{}", key["status"]);
+        let verdict = Verdict::of(&key)?;
+        ensure!(verdict.status == Status::Failed, "{verdict:?}");
         Ok(())
     })?;
     namespace.unseal("db", &[("password", "1")])?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use bulla_crds::conditions::{self, BACKED_UP, HELD, READY};
+use bulla_crds::conditions::{self, BACKED_UP, HELD, READY, STALLED};
 use bulla_crds::keys::{self, DeclaredKey, InvalidDeclaration};
 use bulla_crds::{LiveSealedSecrets, SealingKey, SealingKeyStatus, State};
 use bulla_sealing::Fingerprint;
@@ -114,7 +114,9 @@ fn judge(
     };
     let declared = match DeclaredKey::try_from(key) {
         Ok(declared) => declared,
-        Err(error) => return vec![condition(READY, unusable(&error))],
+        Err(error) => {
+            return [READY, STALLED].map(|type_| condition(type_, unusable(type_, &error))).into();
+        }
     };
     let held = held(&declared, facts);
     let is_own = declared.holder == facts.holder;
@@ -125,7 +127,12 @@ fn judge(
         _ => ("True", declared.state.as_str(), state(declared.state).to_owned()),
     };
     let is_open = facts.held.contains(&declared.recipient.fingerprint());
-    let mut conditions = vec![condition(READY, ready), condition(HELD, held)];
+    // Every reason for False needs a person. Without Stalled, GitOps tools would wait.
+    let stalled =
+        (ready.0 == "False").then(|| condition(STALLED, ("True", ready.1, ready.2.clone())));
+    let mut conditions = vec![condition(READY, ready)];
+    conditions.extend(stalled);
+    conditions.push(condition(HELD, held));
     if is_open {
         let kept = previous.iter().find(|earlier| {
             earlier.type_ == BACKED_UP && earlier.status == "True" && earlier.reason == TAKEN_OUT
@@ -138,12 +145,14 @@ fn judge(
     conditions
 }
 
-fn unusable(error: &InvalidDeclaration) -> ConditionText {
+/// What Ready and Stalled say of a key that cannot be trusted.
+fn unusable(type_: &str, error: &InvalidDeclaration) -> ConditionText {
     let reason = match error {
         InvalidDeclaration::Recipient(_) => "Malformed",
         InvalidDeclaration::Misnamed(_) => "Misnamed",
     };
-    ("False", reason, format!("ignored: {error}"))
+    let status = if type_ == STALLED { "True" } else { "False" };
+    (status, reason, format!("ignored: {error}"))
 }
 
 fn state(state: State) -> &'static str {
@@ -272,19 +281,23 @@ mod tests {
     #[test]
     fn lost_invalid_and_foreign_keys_are_told_apart() {
         let (mut facts, mut key) = facts();
-        let missing = ["Ready=False IdentityMissing", "Held=False IdentityMissing"];
+        let missing = [
+            "Ready=False IdentityMissing",
+            "Stalled=True IdentityMissing",
+            "Held=False IdentityMissing",
+        ];
         facts.identities.clear();
-        assert_eq!(reasons(&key, &facts)[..2], missing);
+        assert_eq!(reasons(&key, &facts)[..3], missing);
         facts.held.clear();
         assert_eq!(reasons(&key, &facts), missing);
         facts.unusable.insert(key.name_any(), "it has no key identity.txt".into());
-        assert_eq!(reasons(&key, &facts)[1], "Held=False IdentityMalformed");
+        assert_eq!(reasons(&key, &facts)[2], "Held=False IdentityMalformed");
         facts.unusable.clear();
         key.spec.holder = "us".into();
         assert_eq!(reasons(&key, &facts), ["Ready=True Active", "Held=False OfAnotherHolder"]);
         key.metadata.name = Some("0123456789abcdef".into());
-        assert_eq!(reasons(&key, &facts), ["Ready=False Misnamed"]);
+        assert_eq!(reasons(&key, &facts), ["Ready=False Misnamed", "Stalled=True Misnamed"]);
         key.spec.recipient = "age1".into();
-        assert_eq!(reasons(&key, &facts), ["Ready=False Malformed"]);
+        assert_eq!(reasons(&key, &facts), ["Ready=False Malformed", "Stalled=True Malformed"]);
     }
 }
