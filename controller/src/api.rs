@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bulla_crds::conditions::Reason;
-use bulla_crds::{Rekey, SealedSecret, SealingKey, WipedSecret};
+use bulla_crds::{Rekey, SealedSecret, SealingKey, WipedSecret, proxy};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -19,6 +19,7 @@ use kube::api::{
     VersionMatch,
 };
 use kube::client::Body;
+use kube::config::Kubeconfig;
 use kube::core::{ObjectList, ObjectMeta, PartialObjectMeta, Status};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -209,6 +210,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) async fn client() -> anyhow::Result<Client> {
     let mut config = kube::Config::infer().await?;
     refuse_unverified(&config)?;
+    config.proxy_url = proxy_of(&config)?;
     // kube's retries take many seconds, and would keep a worker from other objects.
     config.default_retry = false;
     let namespace = config.default_namespace.clone();
@@ -218,6 +220,24 @@ pub(crate) async fn client() -> anyhow::Result<Client> {
         async move { client.send(request).await }
     });
     Ok(Client::new(Paging::new(send, PAGE_SIZE), namespace))
+}
+
+/// The proxy on the way to the API server of a kubeconfig. Inside of a cluster no proxy is used.
+fn proxy_of(config: &kube::Config) -> anyhow::Result<Option<http::Uri>> {
+    let Ok(kubeconfig) = Kubeconfig::read() else { return Ok(None) };
+    let current = kubeconfig.current_context.unwrap_or_default();
+    let context = kubeconfig.contexts.into_iter().find(|context| context.name == current);
+    let name = context.and_then(|context| context.context).map(|context| context.cluster);
+    let cluster =
+        kubeconfig.clusters.into_iter().find(|cluster| Some(&cluster.name) == name.as_ref());
+    let declared =
+        cluster.and_then(|cluster| cluster.cluster).and_then(|cluster| cluster.proxy_url);
+    let server = &config.cluster_url;
+    let (host, port) = (server.host().unwrap_or_default(), server.port_u16().unwrap_or(443));
+    let url = proxy::url(declared.as_deref(), host, port, |name| std::env::var(name).ok())?;
+    // The parser's error would not repeat the address, but says nothing either.
+    url.map(|url| url.parse().map_err(|_| anyhow::anyhow!("the proxy's address is not valid")))
+        .transpose()
 }
 
 /// Refuses a server that anyone on the network could be. Plain HTTP is allowed only to this machine, as `kubectl proxy`

@@ -36,6 +36,7 @@ pub mod keys;
 mod length;
 pub mod limits;
 mod parsed_value;
+pub mod proxy;
 mod rekey;
 pub mod rules;
 mod schema;

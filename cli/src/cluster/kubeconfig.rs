@@ -5,10 +5,11 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
+use bulla_crds::proxy;
 use clap::{Args, Command, FromArgMatches};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
 
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
@@ -77,10 +78,28 @@ pub(super) async fn config(
     kubeconfig: Kubeconfig,
     flags: &ClusterFlags,
 ) -> Result<Config, Failure> {
+    let name = flags.context.as_ref().or(kubeconfig.current_context.as_ref());
+    let cluster = name.and_then(|name| cluster_of(&kubeconfig, name));
+    let proxy = cluster.and_then(|cluster| cluster.proxy_url.clone());
     let options = KubeConfigOptions { context: flags.context.clone(), ..Default::default() };
-    Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
-        Failure::unable(anyhow!("cannot use the kubeconfig: {}", trouble_with(&error)))
-    })
+    let unusable =
+        |why: &dyn std::fmt::Display| Failure::unable(anyhow!("cannot use the kubeconfig: {why}"));
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    let mut config = config.map_err(|error| unusable(&trouble_with(&error)))?;
+    let server = &config.cluster_url;
+    let (host, port) = (server.host().unwrap_or_default(), server.port_u16().unwrap_or(443));
+    let proxy = proxy::url(proxy.as_deref(), host, port, |name| std::env::var(name).ok());
+    let proxy = proxy.map_err(|error| unusable(&error))?;
+    config.proxy_url = proxy
+        .map(|proxy| proxy.parse().map_err(|_| unusable(&"the proxy's address is not valid")))
+        .transpose()?;
+    Ok(config)
+}
+
+fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Cluster> {
+    let named = kubeconfig.contexts.iter().find(|named| named.name == context)?;
+    let name = &named.context.as_ref()?.cluster;
+    kubeconfig.clusters.iter().find(|named| named.name == *name)?.cluster.as_ref()
 }
 
 /// The contexts of the kubeconfig, for a shell to complete them: none if there is no kubeconfig.
@@ -135,14 +154,13 @@ fn kubeconfig(flags: &ClusterFlags) -> Result<Kubeconfig, Failure> {
 
 /// A key from an unverified connection could be anyone's.
 fn refuse_unverified(kubeconfig: &Kubeconfig, name: &str) -> Result<(), Failure> {
-    let context = kubeconfig.contexts.iter().find(|context| context.name == name);
-    let Some(context) = context.and_then(|context| context.context.as_ref()) else {
+    let mut contexts = kubeconfig.contexts.iter();
+    if !contexts.any(|context| context.name == name && context.context.is_some()) {
         let names = output::list(kubeconfig.contexts.iter().map(|context| &context.name));
         return Err(anyhow!("the kubeconfig has no context {name}"))
             .or_hint(format!("it has: {names}"));
-    };
-    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster);
-    let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) else {
+    }
+    let Some(cluster) = cluster_of(kubeconfig, name) else {
         return Err(Failure::unable(anyhow!(
             "context {name} refers to a cluster that is missing from the kubeconfig"
         )));
@@ -167,6 +185,10 @@ fn trouble_with(error: &KubeconfigError) -> &'static str {
         }
         KubeconfigError::LoadClientCertificate(_) | KubeconfigError::LoadClientKey(_) => {
             "its client certificate or key cannot be loaded"
+        }
+        KubeconfigError::ParseProxyUrl(_) => "the proxy's address is not valid",
+        KubeconfigError::ParseNoProxy(_) => {
+            "NO_PROXY has an entry that is empty, or not a host, an address or a network"
         }
         _ => "it is not valid",
     }
