@@ -19,6 +19,7 @@ mod rekey;
 mod sealed_secret;
 mod state;
 mod telemetry;
+mod version;
 mod watches;
 
 use std::process::ExitCode;
@@ -91,6 +92,7 @@ async fn run(args: Args, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
         () = work(&ctx, leadership, stop) => Ok(()),
         // A watch ends only when it panics. Without it changes would be missed, so the process restarts.
         _ = watches.join_next() => Err(anyhow::anyhow!("a watch ended unexpectedly")),
+        error = version::too_old(&ctx.client) => Err(error),
     };
     // The receiver is gone, so the campaign gives the Lease back.
     let given_back = campaign.await.context("the task that holds the Lease panicked");

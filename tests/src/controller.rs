@@ -158,6 +158,16 @@ impl Controller {
         leashed.wait(deadline).with_context(|| leashed.log_tail())
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or does not end within `deadline`.
+    pub fn wait(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let mut leashed = self.running.take().context("the controller does not run")?;
+        leashed.wait(deadline).with_context(|| leashed.log_tail())
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Errors

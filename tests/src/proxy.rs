@@ -89,6 +89,8 @@ pub enum Fault {
     TooMany(u64),
     /// An answer with this code that does not come from the API server, but from a load balancer, say.
     Garbage(u16),
+    /// The API server claims to be this minor version of Kubernetes 1.
+    Version(u32),
     /// The request takes longer.
     Delay(Duration),
     /// The request waits until the rule ends. Then the other rules apply to it.
@@ -386,6 +388,7 @@ impl Relay {
                 Fault::Status(code) => return refusal(code, &line, None),
                 Fault::TooMany(seconds) => return refusal(429, &line, Some(seconds)),
                 Fault::Garbage(code) => return garbage(code),
+                Fault::Version(minor) => return version(minor),
                 Fault::Delay(delay) => {
                     tokio::time::sleep(delay).await;
                     return self.forward(head, body, line, None).await;
@@ -557,6 +560,15 @@ fn refusal(code: u16, line: &str, retry_after: Option<u64>) -> Result<Answer> {
         answer = answer.header(header::RETRY_AFTER, seconds);
     }
     Ok(answer.body(whole(status(code, method, retry_after).to_string()))?)
+}
+
+fn version(minor: u32) -> Result<Answer> {
+    let version = json!({
+        "major": "1", "minor": format!("{minor}+"), "gitVersion": format!("v1.{minor}.0-{INJECTED}"),
+        "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+    });
+    let answer = Response::builder().header(header::CONTENT_TYPE, "application/json");
+    Ok(answer.body(whole(version.to_string()))?)
 }
 
 fn garbage(code: u16) -> Result<Answer> {
