@@ -1,4 +1,4 @@
-//! The packaging for kubectl, krew, pre-commit and GitHub Actions.
+//! The image, and the packaging for kubectl, krew, pre-commit and GitHub Actions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -193,6 +193,65 @@ fn the_action_passes_on_lints_findings_and_exit_code() -> Result<()> {
         assert_eq!(step(1, &variables)?, (Some(0), "code=0\n".to_owned()));
         let args = fs::read_to_string(shell.path("args"))?;
         assert_eq!(args, expected);
+    }
+    Ok(())
+}
+
+/// What stands in for the programs that the Dockerfile runs.
+const CARGO: &str = "#!/bin/sh\necho \"$*\" > cargo-args\nwhile [ \"$1\" != --target ]; do shift; done\nmkdir -p \"target/$2/release\" && echo \"$2\" > \"target/$2/release/bulla-controller\"\n";
+const CP: &str = "#!/bin/sh\nexec /bin/cp \"$1\" \".$2\"\n";
+
+/// Builds no image, because that needs an engine: runs the script of the Dockerfile for each architecture.
+#[test]
+fn the_image_is_built_for_amd64_and_arm64_from_a_pinned_base() -> Result<()> {
+    let dockerfile = fs::read_to_string(root().join("deploy/Dockerfile"))?;
+    let line = |word: &str| {
+        let mut lines = dockerfile.lines().filter_map(|line| line.strip_prefix(word));
+        lines.next().with_context(|| format!("no {word}"))
+    };
+    let toolchain = fs::read_to_string(root().join("rust-toolchain.toml"))?;
+    let version = toolchain.split('"').nth(1).context("no channel")?;
+    ensure!(line("FROM ")?.starts_with(&format!("rust:{version}-")), "{}", line("FROM ")?);
+    assert_eq!(line("ENV ")?, format!("RUSTUP_TOOLCHAIN={version}"));
+    // runAsNonRoot accepts only a number.
+    let user = line("USER ")?;
+    ensure!(user.split(':').all(|id| id.parse::<u32>().is_ok_and(|id| id > 0)), "{user}");
+
+    let (_, script) = dockerfile.split_once("RUN ").context("no RUN")?;
+    let script = script.split("\n\n").next().unwrap_or_default();
+    let folder = Folder::new("bulla-image-")?;
+    let shell = Shell::new(&folder, Path::new("/nonexistent"))?;
+    fs::create_dir(shell.path("stand-in"))?;
+    for (name, text) in [("cargo", CARGO), ("cp", CP), ("dpkg", "#!/bin/sh\necho arm64\n")] {
+        fs::write(shell.path("stand-in").join(name), text)?;
+    }
+    shell.run("chmod +x stand-in/*")?;
+    let path = format!("{}:{}", shell.path("stand-in").display(), std::env::var("PATH")?);
+    let build = |architecture: &str| {
+        let mut command = shell.command(script);
+        command.env("PATH", &path).env("TARGETARCH", architecture).output()
+    };
+    for (architecture, target) in [
+        ("amd64", "x86_64-unknown-linux-gnu"),
+        ("arm64", "aarch64-unknown-linux-gnu"),
+        // An engine without BuildKit does not say.
+        ("", "aarch64-unknown-linux-gnu"),
+    ] {
+        let output = build(architecture)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let args = fs::read_to_string(shell.path("cargo-args"))?;
+        let expected = format!("static --locked --target {target} --package bulla-controller\n");
+        assert_eq!(args, expected);
+        let copied = fs::read_to_string(shell.path("bulla-controller"))?;
+        assert_eq!(copied.trim(), target);
+    }
+    ensure!(!build("riscv64")?.status.success());
+    let aliases = fs::read_to_string(root().join(".cargo/config.toml"))?;
+    for target in ["x86_64", "aarch64"] {
+        let linked = format!(
+            "--config target.{target}-unknown-linux-gnu.rustflags=[\\\"-Ctarget-feature=+crt-static\\\"]"
+        );
+        ensure!(aliases.contains(&linked), "{linked}");
     }
     Ok(())
 }
