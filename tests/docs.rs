@@ -54,6 +54,28 @@ fn every_command_and_flag_in_the_docs_exists() -> Result<()> {
     Ok(())
 }
 
+/// Bitnami's kind has the same short name. Where both are installed, `kubectl` would take either.
+#[test]
+fn kubectl_is_told_the_kind_in_full() -> Result<()> {
+    let alerts = Path::new(ROOT).join("deploy/monitoring/alerts.yaml");
+    let mut findings = Vec::new();
+    let mut count = 0;
+    for path in pages()?.into_iter().chain([alerts]) {
+        let text = fs::read_to_string(&path)?;
+        for line in text.lines() {
+            let Some((_, command)) = line.split_once("kubectl ") else { continue };
+            let words = command.split([' ', '/', ',', '`']);
+            count += words.clone().filter(|word| *word == "sealedsecrets.bulla.dev").count();
+            let short = words.clone().any(|word| ["sealedsecret", "sealedsecrets"].contains(&word));
+            let finding = || anyhow::Ok(format!("{}: {line}", path.strip_prefix(ROOT)?.display()));
+            findings.extend(short.then(finding).transpose()?);
+        }
+    }
+    ensure!(count > 10, "only {count} commands were found");
+    ensure!(findings.is_empty(), "write sealedsecrets.bulla.dev:\n  {}", findings.join("\n  "));
+    Ok(())
+}
+
 /// The flags of each command, by its words: `keys fetch`.
 fn reference() -> BTreeMap<String, BTreeSet<&'static str>> {
     let sections = REFERENCE.split("\n## `bulla").skip(1);

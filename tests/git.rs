@@ -15,7 +15,8 @@ const LINT: &str = include_str!("../docs/lint.md");
 const RENDER: &str = "#!/bin/sh\ncat clusters/prod/db.yaml\n";
 
 /// A kubectl that stands in for a cluster with one of the two SealedSecrets, as an API server prints it.
-const KUBECTL: &str = "#!/bin/sh\n[ \"$*\" = 'get sealedsecrets -o yaml' ] && cat ../live.yaml\n";
+const KUBECTL: &str =
+    "#!/bin/sh\n[ \"$*\" = 'get sealedsecrets.bulla.dev -o yaml' ] && cat ../live.yaml\n";
 
 fn secret(name: &str, password: &str) -> String {
     format!(

@@ -149,8 +149,8 @@ fn unseal(story: &Story) -> Result<()> {
     story.chapter("Unseal it in the cluster")?;
     story.say("Apply the file, as Argo CD or Flux would. The controller creates the Secret:")?;
     story.run("kubectl apply -f repo/db.yaml")?;
-    story.run("kubectl wait --for=condition=Ready sealedsecret/db --timeout=60s")?;
-    story.run("kubectl get sealedsecrets,secrets")?;
+    story.run("kubectl wait --for=condition=Ready sealedsecrets.bulla.dev/db --timeout=60s")?;
+    story.run("kubectl get sealedsecrets.bulla.dev,secrets")?;
     let password = story.run("kubectl get secret db -o jsonpath='{.data.password}' | base64 -d")?;
     ensure!(password == PASSWORD, "the Secret does not hold the password");
     Ok(())
@@ -194,7 +194,7 @@ fn renew(story: &Story) -> Result<()> {
     story.run("cd repo && git diff --stat")?;
     story.run("cd repo && git commit -qam 'Rekey to the new key'")?;
     story.run("kubectl apply -f repo/db.yaml")?;
-    story.run("kubectl wait --for=condition=Ready sealedsecret/db --timeout=60s")?;
+    story.run("kubectl wait --for=condition=Ready sealedsecrets.bulla.dev/db --timeout=60s")?;
     let keys = story.run_as_keeper("bulla keys list")?;
     ensure!(keys.contains("Retired") && keys.contains("recovery"), "the key was not renewed");
     let password =
@@ -211,8 +211,8 @@ fn refuse(story: &Story) -> Result<()> {
     story.run("sed 's/name: db/name: web/' repo/db.yaml > web.yaml")?;
     story.ends("bulla lint web.yaml", 1)?;
     story.run("kubectl apply -f web.yaml")?;
-    story.run("kubectl wait --for=condition=Stalled sealedsecret/web --timeout=60s")?;
-    let state = story.run("kubectl get sealedsecrets -o wide")?;
+    story.run("kubectl wait --for=condition=Stalled sealedsecrets.bulla.dev/web --timeout=60s")?;
+    let state = story.run("kubectl get sealedsecrets.bulla.dev -o wide")?;
     ensure!(state.contains("WrongBinding"), "the copied value is not refused for its binding");
     let secrets = story.quietly("kubectl get secrets -o name")?;
     ensure!(!secrets.contains("web"), "a Secret was created from a copied value");
