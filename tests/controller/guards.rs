@@ -296,9 +296,8 @@ fn may_write_keys(namespace: &TestNamespace, user: &str, more: &[&str]) -> Resul
     let name = user.replace(':', ".");
     let rbac = format!("/apis/{group}/v1/namespaces/{}", namespace.name);
     let verbs = [&["get", "create", "update", "patch", "delete"], more].concat();
-    let rule = json!({
-        "apiGroups": ["bulla.dev"], "resources": ["sealingkeys", "sealingkeys/status"], "verbs": verbs,
-    });
+    let resources = ["sealingkeys", "sealingkeys/status"];
+    let rule = json!({"apiGroups": ["bulla.dev"], "resources": resources, "verbs": verbs});
     let role = json!({"metadata": {"name": name}, "rules": [rule]});
     let binding = json!({
         "metadata": {"name": name},

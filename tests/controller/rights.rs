@@ -164,8 +164,10 @@ fn the_accounts_token_cannot_destroy_a_key() -> Result<()> {
         .iter()
         .find(|key| key["spec"]["holder"] == HOLDER && key["spec"]["state"] == "Active");
     let key = key.and_then(|key| key["metadata"]["name"].as_str()).context("no Active key")?;
-    let backup =
-        json!({"metadata": {"name": "rights-pinned"}, "type": "bulla.dev/identity-backup"});
+    let backup = json!({
+        "metadata": {"name": "rights-pinned", "annotations": {"helm.sh/resource-policy": "keep"}},
+        "type": "bulla.dev/identity-backup",
+    });
     home.api.create(&home.secrets(), &backup)?;
     let objects =
         [home.secret_path(key), home.secret_path("rights-pinned"), format!("{keys}/{key}")];
@@ -191,6 +193,9 @@ fn the_accounts_token_cannot_destroy_a_key() -> Result<()> {
         }
         if path.ends_with("/rights-pinned") {
             denied(account.merge(path, &json!({"immutable": true})))?;
+            // Of a backup the data may change, but not together with its mark.
+            let marked = json!({"data": {"any": "MQ=="}, "metadata": {"annotations": revoked}});
+            denied(account.merge(path, &marked))?;
         }
         ensure!(home.api.get(path)?["metadata"]["uid"] == before["metadata"]["uid"], "{path}");
         for field in ["ownerReferences", "finalizers", "labels", "annotations"] {
