@@ -56,7 +56,7 @@ fn every_command_and_flag_in_the_docs_exists() -> Result<()> {
 
 /// Bitnami's kind has the same short name. Where both are installed, `kubectl` would take either.
 #[test]
-fn kubectl_is_told_the_kind_in_full() -> Result<()> {
+fn commands_name_the_kind_in_full() -> Result<()> {
     let alerts = Path::new(ROOT).join("deploy/monitoring/alerts.yaml");
     let mut findings = Vec::new();
     let mut count = 0;

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn older_versions_are_told_from_newer_ones() {
+    fn only_versions_before_1_32_are_too_old() {
         for (major, minor, expected) in [
             ("1", "31", true),
             ("1", "31+", true),

@@ -127,7 +127,7 @@ fn judge(
         _ => ("True", declared.state.as_str(), state(declared.state).to_owned()),
     };
     let is_open = facts.held.contains(&declared.recipient.fingerprint());
-    // Every reason for False needs a person. Without Stalled, GitOps tools would wait.
+    // Somebody must act on every reason for False. Without Stalled, GitOps tools would wait.
     let stalled =
         (ready.0 == "False").then(|| condition(STALLED, ("True", ready.1, ready.2.clone())));
     let mut conditions = vec![condition(READY, ready)];
