@@ -257,6 +257,8 @@ fn the_runbooks_for_recovery_keys_compromise_moving_and_leaving_work() -> Result
 
     site.follow(&mut desk, COMPROMISE, nobody)?;
     let leaked = desk.variables["OLD"].clone();
+    let record = format!("../bulla-backups/{leaked}.revoked");
+    ensure!(desk.shell.path(&record).exists(), "no {record}");
     let sealed = desk.shell.run("cat clusters/prod/shop/*.yaml")?;
     for file in values(&sealed) {
         let file = file?;
