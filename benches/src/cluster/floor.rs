@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use anyhow::{Context, Result, ensure};
 use bulla_crds::{
     API_VERSION, ParsedValues, Policy, SealedSecretStatus, TARGET_LABEL, TARGET_OWNED,
-    TargetStatus,
+    TARGET_SOURCE, TargetStatus,
     conditions::{Reason, Situation},
 };
 use bulla_sealing::Identity;
@@ -146,6 +146,7 @@ fn secret(index: usize, values: u16, owner_uid: &str) -> String {
             "name": name,
             "namespace": NAMESPACE,
             "labels": {TARGET_LABEL: TARGET_OWNED},
+            "annotations": {TARGET_SOURCE: format!("{owner_uid}/1")},
             "ownerReferences": [{
                 "apiVersion": API_VERSION,
                 "kind": "SealedSecret",
@@ -173,10 +174,10 @@ fn status(sealed: &Metadata, secret: &Metadata, values: u16, fingerprints: &[Str
             generation: 1,
             keys: objects::declared(0, values).into_keys().collect(),
             policy: Policy::Owner,
-            renderer: 1,
+            renderer: 2,
         }),
         fingerprints: fingerprints.to_vec(),
-        controller: Some("default".into()),
+        controller: Some("bulla-system/default".into()),
     };
     json!({"metadata": {"resourceVersion": sealed.resource_version}, "status": status}).to_string()
 }
