@@ -219,6 +219,22 @@ fn one_module_of_the_cli_talks_to_a_cluster() -> Result<()> {
 }
 
 #[test]
+fn one_file_starts_git() -> Result<()> {
+    // Git obeys the configuration of the repository that it finds.
+    const HELPER: &str = "cli/src/files/git/program.rs";
+    let files = files()?;
+    let findings = files.iter().filter(|file| {
+        let product = file.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        file.path.contains("src/")
+            && !SEE_ALL.iter().any(|folder| file.path.starts_with(folder))
+            && file.path != HELPER
+            && file.path.ends_with(".rs")
+            && product.contains("new(\"git\")")
+    });
+    none("ask git through Repository in cli/src/files/git.rs", findings.map(SourceFile::place))
+}
+
+#[test]
 fn example_keys_are_only_for_docs_and_tests() -> Result<()> {
     const PRODUCT: [&str; 5] = ["cli/src/", "controller/", "crds/src/", "deploy/", "sealing/src/"];
     let files = files()?;

@@ -118,7 +118,15 @@ impl Seal {
     fn warn_of_what_is_left(&self, output: Option<&Path>) {
         for file in self.files.files.iter().filter(|file| !input::is_stdin(file)) {
             let is_replaced = output.is_some_and(|output| is_same(file, output));
-            let what = match git::standing(file) {
+            let standing = git::standing(file).unwrap_or_else(|failure| {
+                let (message, _) = failure.into_parts();
+                output::warning(&format!(
+                    "{}: could not ask Git about it: {message}",
+                    file.display()
+                ));
+                None
+            });
+            let what = match standing {
                 Some(Standing::Tracked) if is_replaced => {
                     "was plaintext and Git tracks it: committed values stay in the history, so change them"
                 }

@@ -1,15 +1,20 @@
-//! Files and revisions in Git, through the `git` program.
+//! Files and revisions in Git.
+
+mod program;
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, anyhow, ensure};
 use memchr::memmem;
 
+use self::program::{output_of, path_of};
 use crate::files::input::MAX_FILE_BYTES;
 use crate::report::failure::{Failure, OrHint};
+
+pub(crate) use self::program::{Repository, root_of};
 
 /// Only files with this word have sealed values.
 const WORD: &[u8] = b"sealedData";
@@ -22,30 +27,8 @@ pub(crate) struct Blob {
     pub(crate) name: String,
     /// From the root of the work tree.
     pub(crate) path: PathBuf,
-}
-
-/// Whether the current folder is in a repository with at least one commit.
-pub(crate) fn is_here() -> Result<bool, Failure> {
-    if run(&["rev-parse", "--quiet", "--verify", "HEAD"]).is_ok() {
-        return Ok(true);
-    }
-    if run(&["rev-parse", "--git-dir"]).is_ok() {
-        return Ok(false); // nothing is committed yet
-    }
-    // Git may be missing, or may refuse another user's repository: then files would be overlooked.
-    let here = std::env::current_dir().context("cannot find the current folder")?;
-    if here.ancestors().any(|folder| folder.join(".git").exists()) {
-        Err(anyhow!("git cannot read this repository"))
-            .or_hint("to see why, run git status; --no-git skips the files in Git")
-    } else {
-        Ok(false)
-    }
-}
-
-/// The root of the work tree that holds a path without links.
-pub(crate) fn root_of(real: &Path) -> Option<PathBuf> {
-    // A file in place of the folder marks a linked work tree or a submodule.
-    real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
+    /// Whether it is a link, whose content is the path that it leads to.
+    pub(crate) is_link: bool,
 }
 
 /// The state of a file that Git does not ignore.
@@ -57,152 +40,230 @@ pub(crate) enum Standing {
     Untracked,
 }
 
+/// A path that Git has or would add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// From the root of the work tree. What was deleted may be among them, and so may the folder of another repository.
+    pub(crate) path: PathBuf,
+    pub(crate) standing: Standing,
+    /// Whether the work tree is not expected to have it, as in a sparse checkout.
+    pub(crate) is_skipped: bool,
+}
+
+const IN_THE_REPOSITORY: &str = "run this in the repository";
+
+/// The repository around the current folder, or the failure.
+pub(crate) fn repository() -> Result<Repository, Failure> {
+    Repository::here()?.ok_or_else(|| anyhow!("not in a Git work tree")).or_hint(IN_THE_REPOSITORY)
+}
+
 /// The state of a file; `None` if Git ignores it, or outside of a work tree.
-pub(crate) fn standing(path: &Path) -> Option<Standing> {
-    let real = path.canonicalize().ok()?;
-    root_of(&real)?;
-    let listed = git(&["--literal-pathspecs", "ls-files", "-t", "-z", "--cached", "--others"])
-        .args(["--exclude-standard", "--"])
-        .arg(real.file_name()?)
-        .current_dir(real.parent()?)
-        .output()
-        .ok()?;
-    match listed.stdout.first()? {
-        b'?' => Some(Standing::Untracked),
-        _ => Some(Standing::Tracked),
-    }
+pub(crate) fn standing(path: &Path) -> Result<Option<Standing>, Failure> {
+    let real = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+    let Some(repository) = Repository::around(&real)? else { return Ok(None) };
+    let listed = repository.listed(&real)?;
+    Ok(listed.first().map(|listed| listed.standing))
 }
 
-/// The files of a branch, tag or commit of the repository around the current folder.
-pub(crate) fn files(git_ref: &str) -> Result<Vec<Blob>, Failure> {
-    list(git_ref).or_hint(
-        "run this in the repository, with an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first",
-    )
-}
-
-/// The files that differ from a branch, tag or commit, relative to the root of the work tree.
-pub(crate) fn changed_since(git_ref: &str) -> Result<HashSet<PathBuf>, Failure> {
-    let changed = resolved(git_ref, "commit")
-        .with_context(|| no_revision(git_ref))
-        .and_then(|commit| {
-            run(&["diff-index", "-z", "--name-only", "--no-renames", &commit, "--"])
-        })
-        .or_hint("name an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first")?;
-    Ok(paths(&changed).collect())
-}
-
-/// The files in a folder that Git tracks although a .gitignore matches them.
-pub(crate) fn tracked_though_ignored(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let git_folder = root_of(&std::fs::canonicalize(folder)?).map(|root| root.join(".git"));
-    let is_repository = |folder: PathBuf| folder.is_file() || folder.join("HEAD").exists();
-    if !git_folder.is_some_and(is_repository) {
-        return Ok(Vec::new());
-    }
-    let mut command = git(&["ls-files", "-z", "--cached", "--ignored", "--exclude-standard"]);
-    let listed = output_of(command.current_dir(folder))?;
-    let files = paths(&listed).map(|path| folder.join(path));
-    let is_file = |path: &PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-    Ok(files.filter(is_file).collect())
-}
-
-fn paths(listed: &[u8]) -> impl Iterator<Item = PathBuf> {
-    let entries = listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-    entries.map(|entry| PathBuf::from(&*String::from_utf8_lossy(entry)))
-}
-
-/// The files that the next commit would have.
-pub(crate) fn staged_files() -> Result<Vec<Blob>, Failure> {
-    let list = || {
-        let listed = run(&["ls-files", "--stage", "-z", "--full-name", ":/"])
-            .context("cannot list the staged files")?;
-        // `<mode> <id> <stage>\t<path>`; in a merge a file has up to three stages, and ours is the second.
-        let mut blobs = Vec::new();
-        for (about, path) in entries(&listed)? {
-            let [_, id, stage] = about;
-            if ["0", "2"].contains(&stage.as_str()) {
-                blobs.push(Blob { id, name: format!(":{path}"), path: path.into() });
-            }
-        }
-        anyhow::Ok(blobs)
-    };
-    list().or_hint("run this in the repository")
-}
-
-/// The work tree around the current folder.
-pub(crate) struct WorkTree {
-    pub(crate) root: PathBuf,
-    /// From the root to the current folder.
-    pub(crate) prefix: PathBuf,
-    /// Every file that Git has or would add, from the root; one that was deleted may be among them.
-    pub(crate) files: Vec<PathBuf>,
-}
-
-/// The work tree around the current folder and the files in it, less what Git ignores.
-pub(crate) fn work_tree() -> Result<WorkTree, Failure> {
-    let read = || -> anyhow::Result<WorkTree> {
-        let places = run(&["rev-parse", "--show-toplevel", "--show-prefix"])
-            .context("not in a Git work tree")?;
-        let places = String::from_utf8_lossy(&places);
-        let mut places = places.lines();
-        let (root, prefix) = (places.next(), places.next());
-        let list = "ls-files -z --full-name --cached --others --exclude-standard :/";
-        let listed = run(&Vec::from_iter(list.split(' ')))
-            .context("cannot list the files of the work tree")?;
-        let mut files: Vec<_> = paths(&listed).collect();
-        files.sort_unstable();
-        files.dedup();
-        let root = root.context("not in a Git work tree")?.into();
-        Ok(WorkTree { root, prefix: prefix.unwrap_or_default().into(), files })
-    };
-    read().or_hint("run this in the repository")
-}
-
-/// Whether Git knows a commit by this name.
-pub(crate) fn is_commit(git_ref: &str) -> bool {
-    resolved(git_ref, "tree").is_ok()
-}
-
-/// The last common commit of two revisions.
-pub(crate) fn merge_base(one: &str, other: &str) -> Result<String, Failure> {
-    let found = run(&["merge-base", "--", one, other])
-        .with_context(|| format!("{one} and {other} have no commit in common"));
-    let found = found.or_hint("in a shallow clone, run git fetch --unshallow first")?;
-    Ok(String::from_utf8_lossy(&found).trim().to_owned())
+/// Whether the current folder is in a repository with at least one commit.
+pub(crate) fn has_commits() -> Result<bool, Failure> {
+    let repository = Repository::here()?;
+    Ok(repository.is_some_and(|repository| repository.is_commit("HEAD")))
 }
 
 /// Whether conflicts should show the common ancestor.
 pub(crate) fn conflicts_show_base() -> bool {
-    let style = run(&["config", "--get", "merge.conflictStyle"]).unwrap_or_default();
-    ["diff3", "zdiff3"].contains(&String::from_utf8_lossy(&style).trim())
+    let repository = Repository::here().ok().flatten();
+    let style = repository
+        .and_then(|repository| repository.run(&["config", "--get", "merge.conflictStyle"]).ok());
+    style.is_some_and(|style| ["diff3", "zdiff3"].contains(&String::from_utf8_lossy(&style).trim()))
+}
+
+impl Repository {
+    /// From the root to the current folder.
+    pub(crate) fn prefix(&self) -> Result<PathBuf, Failure> {
+        let here = std::env::current_dir().and_then(std::fs::canonicalize);
+        let here = here.context("cannot find the current folder")?;
+        let prefix = here.strip_prefix(&self.root).map_err(|_| anyhow!("not in this work tree"))?;
+        Ok(prefix.to_owned())
+    }
+
+    /// What Git has or would add at a path in the work tree or below it.
+    pub(crate) fn listed(&self, real: &Path) -> Result<Vec<Listed>, Failure> {
+        let within = real.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let list = ["ls-files", "-t", "-z", "--cached", "--others", "--exclude-standard"];
+        let listed = self
+            .run_on(&list, within)
+            .with_context(|| format!("cannot list the files of {}", self.root.display()))?;
+        // `<tag> <path>`
+        let listed = entries(&listed).filter_map(|entry| entry.split_at_checked(2));
+        let mut listed: Vec<_> = listed
+            .map(|(tag, path)| Listed {
+                path: path_of(path.strip_suffix(b"/").unwrap_or(path)),
+                standing: if tag == b"? " { Standing::Untracked } else { Standing::Tracked },
+                is_skipped: tag == b"S ",
+            })
+            .collect();
+        // In a merge, a file is listed up to three times.
+        listed.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        listed.dedup_by(|one, other| one.path == other.path);
+        Ok(listed)
+    }
+
+    /// Whether Git ignores a path, unless it is tracked.
+    pub(crate) fn ignores(&self, real: &Path) -> bool {
+        let within = real.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let is_within = within != Path::new("");
+        is_within && self.run_on(&["check-ignore", "--quiet", "--no-index"], within).is_ok()
+    }
+
+    /// The files of a branch, tag or commit.
+    pub(crate) fn files(&self, git_ref: &str) -> Result<Vec<Blob>, Failure> {
+        self.list(git_ref).or_hint(
+            "name an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first",
+        )
+    }
+
+    /// The files that differ from a branch, tag or commit, relative to the root of the work tree.
+    pub(crate) fn changed_since(&self, git_ref: &str) -> Result<HashSet<PathBuf>, Failure> {
+        let changed = self
+            .resolved(git_ref, "commit")
+            .and_then(|commit| {
+                let list = ["diff-index", "-z", "--name-only", "--no-renames", &commit, "--"];
+                output_of(&mut self.git_without_filters(&list))
+            })
+            .or_hint("name an existing branch, tag or commit; in a shallow clone, run git fetch --unshallow first")?;
+        Ok(entries(&changed).map(path_of).collect())
+    }
+
+    /// The files that the next commit would have.
+    pub(crate) fn staged_files(&self) -> Result<Vec<Blob>, Failure> {
+        let listed =
+            self.run(&["ls-files", "--stage", "-z"]).context("cannot list the staged files")?;
+        // `<mode> <id> <stage>\t<path>`; in a merge a file has up to three stages, and ours is the second.
+        let mut blobs = Vec::new();
+        for (about, path) in described(&listed)? {
+            let [mode, id, stage] = about;
+            if ["0", "2"].contains(&stage.as_str()) {
+                blobs.push(Blob::new("", &mode, id, path));
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// Whether Git knows a commit by this name.
+    pub(crate) fn is_commit(&self, git_ref: &str) -> bool {
+        self.resolved(git_ref, "tree").is_ok()
+    }
+
+    /// The last common commit of two revisions.
+    pub(crate) fn merge_base(&self, one: &str, other: &str) -> Result<String, Failure> {
+        let found = self
+            .run(&["merge-base", "--", one, other])
+            .map_err(|_| anyhow!("{one} and {other} have no commit in common"));
+        let found = found.or_hint("in a shallow clone, run git fetch --unshallow first")?;
+        Ok(String::from_utf8_lossy(&found).trim().to_owned())
+    }
+
+    /// Shows each of these files to `look`, less those that are larger than any manifest.
+    pub(crate) fn read(
+        &self,
+        blobs: &[Blob],
+        mut look: impl FnMut(&Blob, &[u8]),
+    ) -> Result<(), Failure> {
+        Ok(self.read_in_order(blobs, &mut look).context("cannot read files from Git")?)
+    }
+
+    /// Shows each file that may have sealed values to `look`. Content that several commits share is shown once.
+    pub(crate) fn read_sealed(
+        &self,
+        git_refs: &[String],
+        mut look: impl FnMut(&Blob, &[u8]),
+    ) -> Result<(), Failure> {
+        let mut blobs = Vec::new();
+        let mut seen = HashSet::new();
+        for git_ref in git_refs {
+            let files = self.files(git_ref)?.into_iter();
+            blobs.extend(files.filter(|blob| seen.insert(blob.id.clone())));
+        }
+        self.read(&blobs, |blob, content| {
+            if memmem::find(content, WORD).is_some() {
+                look(blob, content);
+            }
+        })
+    }
+
+    fn list(&self, git_ref: &str) -> anyhow::Result<Vec<Blob>> {
+        let tree = self.resolved(git_ref, "tree")?;
+        let listed = self
+            .run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
+            .with_context(|| format!("cannot list the files of {git_ref}"))?;
+        // `<mode> <type> <id>\t<path>`
+        let mut blobs = Vec::new();
+        for (about, path) in described(&listed)? {
+            let [mode, kind, id] = about;
+            if kind == "blob" {
+                blobs.push(Blob::new(git_ref, &mode, id, path));
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// One process for all files. Requests and answers flow at the same time.
+    fn read_in_order(
+        &self,
+        blobs: &[Blob],
+        look: &mut impl FnMut(&Blob, &[u8]),
+    ) -> anyhow::Result<()> {
+        let mut child = self
+            .git(&["cat-file", "--batch"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run git")?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let (mut stdin, stdout) = stdin.zip(stdout).context("cannot talk to git")?;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // If git ends early, the reader notices.
+                blobs.iter().try_for_each(|blob| writeln!(stdin, "{}", blob.id))
+            });
+            let mut answers = BufReader::new(stdout);
+            let read = blobs.iter().try_for_each(|blob| {
+                if let Some(content) = answer(&mut answers).with_context(|| blob.name.clone())? {
+                    look(blob, &content);
+                }
+                anyhow::Ok(())
+            });
+            // So that git, and with it the writer, ends when reading ends.
+            drop(answers);
+            read
+        })?;
+        child.wait().context("cannot wait for git")?;
+        Ok(())
+    }
+
+    /// The id of the commit or tree that a revision leads to.
+    fn resolved(&self, git_ref: &str, kind: &str) -> anyhow::Result<String> {
+        let name = format!("{git_ref}^{{{kind}}}");
+        let id = self
+            .run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &name])
+            .map_err(|_| anyhow!(no_revision(git_ref)))?;
+        Ok(String::from_utf8_lossy(&id).trim().to_owned())
+    }
 }
 
 impl Blob {
+    fn new(git_ref: &str, mode: &str, id: String, path: PathBuf) -> Self {
+        let name = format!("{git_ref}:{}", path.display());
+        Self { id, name, path, is_link: mode == "120000" }
+    }
+
     /// Whether two files have the same bytes.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.id == other.id
+        self.id == other.id && self.is_link == other.is_link
     }
-}
-
-/// Shows each of these files to `look`, less those that are larger than any manifest.
-pub(crate) fn read(blobs: &[Blob], mut look: impl FnMut(&Blob, &[u8])) -> Result<(), Failure> {
-    Ok(read_in_order(blobs, &mut look).context("cannot read files from Git")?)
-}
-
-/// Shows each file that may have sealed values to `look`. Content that several commits share is shown once.
-pub(crate) fn read_sealed(
-    git_refs: &[String],
-    mut look: impl FnMut(&Blob, &[u8]),
-) -> Result<(), Failure> {
-    let mut blobs = Vec::new();
-    let mut seen = HashSet::new();
-    for git_ref in git_refs {
-        blobs.extend(files(git_ref)?.into_iter().filter(|blob| seen.insert(blob.id.clone())));
-    }
-    read(&blobs, |blob, content| {
-        if memmem::find(content, WORD).is_some() {
-            look(blob, content);
-        }
-    })
 }
 
 /// The error for a revision that does not exist. Before the first commit, not even HEAD exists.
@@ -213,62 +274,20 @@ fn no_revision(git_ref: &str) -> String {
     }
 }
 
-fn list(git_ref: &str) -> anyhow::Result<Vec<Blob>> {
-    let tree = resolved(git_ref, "tree").with_context(|| no_revision(git_ref))?;
-    let listed = run(&["ls-tree", "-r", "-z", "--full-tree", &tree])
-        .with_context(|| format!("cannot list the files of {git_ref}"))?;
-    // `<mode> <type> <id>\t<path>`
-    let mut blobs = Vec::new();
-    for (about, path) in entries(&listed)? {
-        let [_, kind, id] = about;
-        if kind == "blob" {
-            blobs.push(Blob { id, name: format!("{git_ref}:{path}"), path: path.into() });
-        }
-    }
-    Ok(blobs)
+/// What Git lists with `-z`.
+fn entries(listed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty())
 }
 
-/// What Git lists with `-z`: three words and a path each.
-fn entries(listed: &[u8]) -> anyhow::Result<Vec<([String; 3], String)>> {
+/// The same, where each entry is three words and a path.
+fn described(listed: &[u8]) -> anyhow::Result<Vec<([String; 3], PathBuf)>> {
     let entry = |entry: &[u8]| {
         let tab = entry.iter().position(|byte| *byte == b'\t')?;
         let about = String::from_utf8_lossy(&entry[..tab]);
         let about: Vec<_> = about.split(' ').map(str::to_owned).collect();
-        let path = String::from_utf8_lossy(&entry[tab + 1..]).into_owned();
-        Some((about.try_into().ok()?, path))
+        Some((about.try_into().ok()?, path_of(&entry[tab + 1..])))
     };
-    let listed = listed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
-    listed.map(|bytes| entry(bytes).context("unexpected output from git")).collect()
-}
-
-/// One process for all files. Requests and answers flow at the same time.
-fn read_in_order(blobs: &[Blob], look: &mut impl FnMut(&Blob, &[u8])) -> anyhow::Result<()> {
-    let mut child = git(&["cat-file", "--batch"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot run git")?;
-    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let (mut stdin, stdout) = stdin.zip(stdout).context("cannot talk to git")?;
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // If git ends early, the reader notices.
-            blobs.iter().try_for_each(|blob| writeln!(stdin, "{}", blob.id))
-        });
-        let mut answers = BufReader::new(stdout);
-        let read = blobs.iter().try_for_each(|blob| {
-            if let Some(content) = answer(&mut answers).with_context(|| blob.name.clone())? {
-                look(blob, &content);
-            }
-            anyhow::Ok(())
-        });
-        // So that git, and with it the writer, ends when reading ends.
-        drop(answers);
-        read
-    })?;
-    child.wait().context("cannot wait for git")?;
-    Ok(())
+    entries(listed).map(|bytes| entry(bytes).context("unexpected output from git")).collect()
 }
 
 /// `<id> blob <length>\n<content>\n`; a file larger than any manifest is skipped.
@@ -289,33 +308,4 @@ fn answer(answers: &mut impl BufRead) -> anyhow::Result<Option<Vec<u8>>> {
     };
     answers.read_exact(&mut [0])?;
     Ok(content)
-}
-
-/// The id of the commit or tree that a revision leads to.
-fn resolved(git_ref: &str, kind: &str) -> anyhow::Result<String> {
-    let name = format!("{git_ref}^{{{kind}}}");
-    let id = run(&["rev-parse", "--quiet", "--verify", "--end-of-options", &name])?;
-    Ok(String::from_utf8_lossy(&id).trim().to_owned())
-}
-
-fn run(args: &[&str]) -> anyhow::Result<Vec<u8>> {
-    output_of(&mut git(args))
-}
-
-fn output_of(command: &mut Command) -> anyhow::Result<Vec<u8>> {
-    let output = command.output().context("cannot run git")?;
-    ensure!(output.status.success(), "git exited with an error");
-    Ok(output.stdout)
-}
-
-/// A git command that changes nothing and asks no questions.
-fn git(args: &[&str]) -> Command {
-    let mut command = Command::new("git");
-    command
-        .arg("--no-replace-objects")
-        .args(args)
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .stdin(Stdio::null());
-    command
 }

@@ -1,7 +1,6 @@
 //! The manifests in files and folders.
 //!
 //! In a folder these are the files with a manifest's extension, without those that Git ignores and does not track.
-//! Links are not followed: a target in the tree is found by itself, and a target outside does not belong to the tree.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,10 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use ignore::WalkBuilder;
 use memchr::memmem;
 
-use crate::files::git;
+use crate::files::folder::Folder;
 use crate::files::input::{self, Input};
 use crate::manifest::{self, ManifestFile, Object, ObjectKind};
 use crate::parallel::in_parallel;
@@ -32,25 +30,15 @@ pub(crate) struct FoundFile {
 
 /// The files that `paths` name, and the manifests in the folders that they name; each once, in order.
 pub(crate) fn manifests(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
-    found(paths, is_manifest, |_| {})
+    found(paths, is_manifest)
 }
 
-/// The same for files of every kind. Warns if git cannot list the tracked files.
+/// The same for files of every kind.
 pub(crate) fn everything(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
-    let warn = |folder: &Path| {
-        output::warning(&format!(
-            "{}: git cannot list the tracked files, so files that .gitignore matches are skipped",
-            folder.display()
-        ));
-    };
-    found(paths, |_| true, warn)
+    found(paths, |_| true)
 }
 
-fn found(
-    paths: &[PathBuf],
-    is_selected: fn(&Path) -> bool,
-    on_unlisted: impl Fn(&Path),
-) -> Result<Vec<FoundFile>, Failure> {
+fn found(paths: &[PathBuf], is_selected: fn(&Path) -> bool) -> Result<Vec<FoundFile>, Failure> {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
@@ -65,16 +53,10 @@ fn found(
             found.push(FoundFile { path: path.clone(), is_named: true });
             continue;
         }
-        let mut paths = files(path, is_selected)?;
-        // A tracked file is in every clone, even if a .gitignore matches it.
-        match git::tracked_though_ignored(path) {
-            Ok(tracked) => {
-                let selected = tracked.iter().filter(|path| is_selected(path));
-                paths.extend(selected.map(|path| without_dot(path)));
-            }
-            Err(_) => on_unlisted(path),
-        }
-        found.extend(paths.into_iter().map(|path| FoundFile { path, is_named: false }));
+        let folder = Folder::read(path)?;
+        folder.tell();
+        let files = folder.files.into_iter().filter(|path| is_selected(path));
+        found.extend(files.map(|path| FoundFile { path, is_named: false }));
     }
     // A named file stays named if a folder holds it too.
     found.sort_by_key(|found| !found.is_named);
@@ -244,38 +226,9 @@ pub(crate) fn mentions(bytes: &[u8], word: &str) -> bool {
     memmem::find(bytes, word.as_bytes()).is_some()
 }
 
-/// The selected regular files in a folder, without those that Git ignores.
-pub(crate) fn files(folder: &Path, is_selected: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
-    let walk = WalkBuilder::new(folder)
-        .standard_filters(false)
-        .parents(true)
-        .git_ignore(true)
-        .git_global(true)
-        .git_exclude(true)
-        .filter_entry(|entry| entry.file_name() != ".git")
-        .build();
-    let mut files = Vec::new();
-    for entry in walk {
-        // The library's message names the path.
-        let entry = entry
-            .map_err(|error| anyhow!(error).context(format!("cannot read {}", folder.display())))?;
-        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
-        if is_file && is_selected(entry.path()) {
-            files.push(without_dot(entry.path()));
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 pub(crate) fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension))
-}
-
-/// Without `./` in front, as people write it.
-fn without_dot(path: &Path) -> PathBuf {
-    path.strip_prefix("./").unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]
@@ -294,7 +247,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         for path in [
-            ".git/config.yaml",
+            ".git/a.yaml",
             ".github/a.yaml",
             "build/a.yaml",
             "b.yml",
@@ -306,6 +259,8 @@ mod tests {
             fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
             fs::write(folder.join(path), "").unwrap();
         }
+        let git = std::process::Command::new("git").arg("init").arg("-q").arg(folder).status();
+        assert!(git.unwrap().success());
         fs::write(folder.join(".gitignore"), "/build/\n").unwrap();
         fs::write(folder.join("sub/.gitignore"), "ignored.yaml\n").unwrap();
         fs::write(folder.join(".ignore"), "b.yml\n").unwrap();

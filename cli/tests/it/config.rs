@@ -70,20 +70,24 @@ fn there_is_one_at_the_root_of_the_work_tree() {
     let (sandbox, [_, new]) = repository();
     let config = format!("{HEAD}{}", pin(&new, "eu", "Active"));
     let rekey = ["rekey", "-i", "old.txt", "--dry-run", "tree/prod"];
-    for place in ["bulla.yaml", "tree/prod/bulla.yaml"] {
-        for has_root in [true, false] {
-            sandbox.write("tree/bulla.yaml", &config);
-            sandbox.write(place, &config);
-            if !has_root {
-                fs::remove_file(sandbox.path("tree/bulla.yaml")).unwrap();
-            }
-            let run = sandbox.run(&rekey);
-            assert_eq!(run.code, 2, "{place}: {}", run.stderr);
-            assert!(run.stderr.contains(&format!("{place} is not at the root of the work tree\nhint: a work tree has one bulla.yaml, in ")), "{}", run.stderr);
-            fs::remove_file(sandbox.path(place)).unwrap();
+    let place = "tree/prod/bulla.yaml";
+    for has_root in [true, false] {
+        sandbox.write("tree/bulla.yaml", &config);
+        sandbox.write(place, &config);
+        if !has_root {
+            fs::remove_file(sandbox.path("tree/bulla.yaml")).unwrap();
         }
+        let run = sandbox.run(&rekey);
+        assert_eq!(run.code, 2, "{}", run.stderr);
+        let error = format!(
+            "{place} is not at the root of the work tree\nhint: a work tree has one bulla.yaml, in "
+        );
+        assert!(run.stderr.contains(&error), "{}", run.stderr);
+        fs::remove_file(sandbox.path(place)).unwrap();
     }
+    // A folder above is not this repository's business.
     sandbox.write("tree/bulla.yaml", &config);
+    sandbox.write("bulla.yaml", "environments: 1\n");
     sandbox.done(&rekey);
     // Outside a work tree the file must be named. Its paths begin in its own folder.
     fs::remove_dir(sandbox.path("tree/.git")).unwrap();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checkouts;
 mod cluster;
 mod config;
 mod create;
@@ -12,6 +13,7 @@ mod examples;
 mod files;
 mod fit;
 mod git_repository;
+mod hostile_repository;
 mod init;
 mod inspect;
 #[cfg(unix)]

@@ -7,15 +7,15 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::anyhow;
 use zeroize::Zeroizing;
 
-use crate::files::git::{self, Blob, WorkTree};
+use crate::files::git::{self, Blob, Listed, Repository};
 use crate::files::input::{self, Input};
 use crate::files::walk::{self, FoundFile};
 use crate::report::failure::{Failure, OrHint};
 use crate::who::config::{self, Config};
 
 /// The name of an existing revision, or an error with a hint at what was probably meant.
-fn commit_named(name: &str) -> Result<String, Failure> {
-    if git::is_commit(name) {
+fn commit_named(repository: &Repository, name: &str) -> Result<String, Failure> {
+    if repository.is_commit(name) {
         return Ok(name.to_owned());
     }
     let error = anyhow!("no such revision: {name}");
@@ -84,7 +84,8 @@ impl Sides {
         is_staged: bool,
         paths: &[PathBuf],
     ) -> Result<Self, Failure> {
-        let (old, new) = commits(revisions)?;
+        let repository = git::repository()?;
+        let (old, new) = commits(&repository, revisions)?;
         if new.is_some() && is_staged {
             return Err(anyhow!("--staged compares with one revision, not two"))
                 .or_hint("pass one revision, or leave --staged out");
@@ -92,17 +93,20 @@ impl Sides {
         let paths = match paths {
             [] => Vec::new(),
             paths => {
-                let prefix = git::work_tree()?.prefix;
+                let prefix = repository.prefix()?;
                 paths.iter().map(|path| from_root(&prefix, path)).collect::<Result<_, _>>()?
             }
         };
-        let old_blobs = git::files(&old)?;
+        let old_blobs = repository.files(&old)?;
         let (new_blobs, work_tree) = match new {
-            Some(commit) => (git::files(&commit)?, None),
-            None if is_staged => (git::staged_files()?, None),
-            None => (Vec::new(), Some(git::work_tree()?)),
+            Some(commit) => (repository.files(&commit)?, None),
+            None if is_staged => (repository.staged_files()?, None),
+            None => {
+                let listed = repository.listed(&repository.root)?;
+                (not_checked_out(&repository, &listed)?, Some(listed))
+            }
         };
-        let of_tree = work_tree.iter().flat_map(|work_tree| &work_tree.files);
+        let of_tree = work_tree.iter().flatten().map(|listed| &listed.path);
         let blobs = old_blobs.iter().chain(&new_blobs);
         let all: Vec<&PathBuf> = blobs.map(|blob| &blob.path).chain(of_tree).collect();
         if let Some(path) = paths.iter().find(|path| !all.iter().any(|file| file.starts_with(path)))
@@ -115,13 +119,13 @@ impl Sides {
             walk::is_manifest(path)
                 && (paths.is_empty() || paths.iter().any(|wanted| path.starts_with(wanted)))
         };
-        let (old, old_config) = read_blobs(&old_blobs, &new_blobs, is_selected)?;
-        let (new, new_config) = match &work_tree {
-            Some(work_tree) => {
-                (read_work_tree(work_tree, is_selected)?, config::of_names(config::find(None, &[])))
-            }
-            None => read_blobs(&new_blobs, &old_blobs, is_selected)?,
-        };
+        let (old, old_config) = read_blobs(&repository, &old_blobs, &new_blobs, is_selected)?;
+        let (mut new, mut new_config) =
+            read_blobs(&repository, &new_blobs, &old_blobs, is_selected)?;
+        if let Some(listed) = &work_tree {
+            new.extend(read_work_tree(&repository.root, listed, is_selected)?);
+            new_config = config::of_names(config::find(None, &[]));
+        }
         Ok(Self::new(old, new, new_config.into_iter().chain(old_config).collect(), true))
     }
 
@@ -143,24 +147,29 @@ impl Sides {
 }
 
 /// The older commit, and the newer one if it is not the work tree or the index.
-fn commits(revisions: &[String]) -> Result<(String, Option<String>), Failure> {
-    let head = |name: &str| commit_named(if name.is_empty() { "HEAD" } else { name });
+fn commits(
+    repository: &Repository,
+    revisions: &[String],
+) -> Result<(String, Option<String>), Failure> {
+    let named = |name: &str| commit_named(repository, name);
+    let head = |name: &str| named(if name.is_empty() { "HEAD" } else { name });
     match revisions {
         [] => Ok(("HEAD".to_owned(), None)),
         [range] if let Some((one, other)) = range.split_once("...") => {
             let (one, other) = (head(one)?, head(other)?);
-            Ok((git::merge_base(&one, &other)?, Some(other)))
+            Ok((repository.merge_base(&one, &other)?, Some(other)))
         }
         [range] if let Some((one, other)) = range.split_once("..") => {
             Ok((head(one)?, Some(head(other)?)))
         }
-        [one] => Ok((commit_named(one)?, None)),
-        [one, other, ..] => Ok((commit_named(one)?, Some(commit_named(other)?))),
+        [one] => Ok((named(one)?, None)),
+        [one, other, ..] => Ok((named(one)?, Some(named(other)?))),
     }
 }
 
 /// The selected files of a commit that differ from the other side, and its bulla.yaml.
 fn read_blobs(
+    repository: &Repository,
     blobs: &[Blob],
     others: &[Blob],
     is_selected: impl Fn(&Path) -> bool,
@@ -174,7 +183,7 @@ fn read_blobs(
         .cloned()
         .collect();
     let (mut files, mut config) = (Vec::new(), None);
-    git::read(&wanted, |blob, bytes| {
+    repository.read(&wanted, |blob, bytes| {
         if is_config(blob) {
             let read = config::of_commit(&blob.path, &blob.name, bytes);
             config = config::of_names(read.map(Some));
@@ -187,13 +196,27 @@ fn read_blobs(
     Ok((files, config))
 }
 
+/// The staged files that the work tree is not expected to have, as in a sparse checkout, and does not have.
+fn not_checked_out(repository: &Repository, listed: &[Listed]) -> Result<Vec<Blob>, Failure> {
+    let is_missing = |listed: &&Listed| {
+        listed.is_skipped && fs::symlink_metadata(repository.root.join(&listed.path)).is_err()
+    };
+    let missing: HashSet<_> = listed.iter().filter(is_missing).map(|listed| &listed.path).collect();
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let staged = repository.staged_files()?.into_iter();
+    Ok(staged.filter(|blob| missing.contains(&blob.path)).collect())
+}
+
 fn read_work_tree(
-    work_tree: &WorkTree,
+    root: &Path,
+    listed: &[Listed],
     is_selected: impl Fn(&Path) -> bool,
 ) -> Result<Vec<SideFile>, Failure> {
     let mut files = Vec::new();
-    for path in work_tree.files.iter().filter(|path| is_selected(path)) {
-        let real = work_tree.root.join(path);
+    for path in listed.iter().map(|listed| &listed.path).filter(|path| is_selected(path)) {
+        let real = root.join(path);
         // The target of a link is listed itself; a deleted file may still be listed.
         if !fs::symlink_metadata(&real).is_ok_and(|metadata| metadata.is_file()) {
             continue;

@@ -116,14 +116,16 @@ impl Revoke {
         }
         let default = ["HEAD".to_owned()];
         let git_refs = match &self.git_refs[..] {
-            [] if !git::is_here()? => {
+            [] if !git::has_commits()? => {
                 output::note("no Git repository here, so no files were checked");
                 return Ok(need);
             }
             [] => &default,
             git_refs => git_refs,
         };
-        git::read_sealed(git_refs, |blob, content| need.add_file(&blob.name, content, usable))?;
+        git::repository()?.read_sealed(git_refs, |blob, content| {
+            need.add_file(&blob.name, content, usable);
+        })?;
         Ok(need)
     }
 

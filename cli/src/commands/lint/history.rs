@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use bulla_crds::ParsedValues;
 use bulla_sealing::Fingerprint;
 use zeroize::Zeroizing;
 
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Rule;
+use crate::files::git::{Blob, Repository};
 use crate::files::input::Input;
-use crate::files::{git, walk};
+use crate::files::walk;
 use crate::manifest::{self, Object, ObjectKind};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
@@ -45,26 +46,26 @@ struct Earlier {
 impl Base {
     /// Reads bulla.yaml, and the SealedSecrets of the changed files.
     pub(super) fn read(git_ref: &str, config: Option<&Config>) -> Result<Self, Failure> {
-        let here = std::env::current_dir().and_then(std::fs::canonicalize);
-        let root = git::root_of(&here.context("cannot find the current folder")?)
+        let repository = Repository::here()?
             .ok_or_else(|| {
                 anyhow!("not in a Git work tree, so there is no {git_ref} to compare with")
             })
             .or_hint("run this command in the repository")?;
+        let root = repository.root.clone();
         let config_path = match config {
             Some(config) => path_in(&root, &config.path).unwrap_or_default(),
             None => PathBuf::from(config::NAME),
         };
-        let changed = git::changed_since(git_ref)?;
-        let mut blobs = git::files(git_ref)?;
-        let is_unchanged = |blob: &&git::Blob| !changed.contains(&blob.path);
+        let changed = repository.changed_since(git_ref)?;
+        let mut blobs = repository.files(git_ref)?;
+        let is_unchanged = |blob: &&Blob| !changed.contains(&blob.path);
         let unchanged = blobs.iter().filter(is_unchanged).map(|blob| blob.path.clone()).collect();
         blobs.retain(|blob| {
             blob.path == config_path
                 || changed.contains(&blob.path) && walk::is_manifest(&blob.path)
         });
         let (mut config, mut earlier) = (None, Vec::new());
-        git::read(&blobs, |blob, bytes| {
+        repository.read(&blobs, |blob, bytes| {
             if blob.path == config_path {
                 config = Some(config::of_commit(&root.join(&config_path), &blob.name, bytes));
             } else {

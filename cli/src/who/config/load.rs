@@ -7,8 +7,9 @@ use zeroize::Zeroizing;
 
 use super::parse::parse;
 use super::{Config, NAME, real_path};
+use crate::files::folder::Folder;
+use crate::files::git;
 use crate::files::input::{self, Input};
-use crate::files::{git, walk};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 
@@ -76,12 +77,13 @@ pub(crate) fn default_path() -> Result<PathBuf, Failure> {
     Ok(of_work_tree(&root)?.unwrap_or_else(|| shortest(&root.join(NAME))))
 }
 
-/// The one `bulla.yaml` of a work tree: at its root, and nowhere else above, below or beside.
+/// The `bulla.yaml` at the root of a work tree. It may have no other; folders above and other repositories may.
 fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
     let config = root.join(NAME);
-    let above = root.ancestors().skip(1).map(|folder| folder.join(NAME)).find(|path| path.exists());
-    let below = walk::files(root, |path| path.file_name().is_some_and(|name| name == NAME))?;
-    let Some(other) = above.into_iter().chain(below).find(|other| *other != config) else {
+    let is_other = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name == NAME) && path.parent() != Some(root)
+    };
+    let Some(other) = Folder::read(root)?.files.into_iter().find(is_other) else {
         return Ok(config.is_file().then(|| shortest(&config)));
     };
     let root = root.display();
