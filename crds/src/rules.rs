@@ -13,7 +13,7 @@ use crate::limits::{
 };
 use crate::parsed_value::ParsedValues;
 use crate::sealed_secret::{Policy, SealedSecret, SealedSecretSpec, TemplateMetadata};
-use crate::secret_type::{JSON_KEYS, REFUSED_TYPES, json_key, needed_keys};
+use crate::secret_type::{JSON_KEYS, REFUSED_TYPES, filled_key, json_key, needed_keys, one_of};
 use crate::template::{self, TemplateError, TextTemplate};
 
 /// Whether Argo CD, Flux, Helm, kubectl or Bulla tracks its own objects by a label or annotation with this key. Copied
@@ -198,6 +198,13 @@ pub fn violations(sealed_secret: &SealedSecret, values: &ParsedValues) -> Vec<Vi
             spec.sealed_data.contains_key(key)
                 || rendered.is_some_and(|data| data.contains_key(key))
         }));
+        let lengths = values.iter().filter_map(|(key, value)| Some((key, value.as_ref().ok()?)));
+        let mut empty = lengths.filter(|(_, value)| value.plaintext_len() == 0);
+        if let Some((key, names)) = filled_key(type_)
+            && empty.any(|(empty, _)| empty == key)
+        {
+            violations.push(Violation::KeyMissing { type_: type_.into(), key: names });
+        }
     }
     if let Some(metadata) = template.and_then(|template| template.metadata.as_ref()) {
         violations.extend(mark_violations(metadata));
@@ -330,7 +337,9 @@ pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Viola
     if REFUSED_TYPES.contains(&type_) {
         return vec![Violation::TypeRefused(type_.into())];
     }
-    let missing = needed_keys(type_).iter().filter(|key| !has_key(key));
+    let missing = needed_keys(type_).iter().filter(|key| !has_key(key)).copied();
+    let needs_one = one_of(type_).filter(|(keys, _)| !keys.iter().any(|key| has_key(key)));
+    let missing = missing.chain(needs_one.map(|(_, names)| names));
     missing.map(|key| Violation::KeyMissing { type_: type_.into(), key }).collect()
 }
 
@@ -338,10 +347,11 @@ pub fn type_violations(type_: &str, has_key: impl Fn(&str) -> bool) -> Vec<Viola
 ///
 /// The API server's own message quotes the beginning of the value, so it must never see such a Secret.
 pub fn unfit_value(secret: &Secret) -> Option<&'static str> {
-    let key = json_key(secret.type_.as_deref()?)?;
+    let type_ = secret.type_.as_deref()?;
+    let key = judged_key(type_)?;
     let value =
         secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
-    (!is_json_object(value)).then_some(key)
+    (!is_fit(type_, value)).then_some(key)
 }
 
 /// The same for some of a Secret's values: a missing value is not checked.
@@ -349,8 +359,18 @@ pub(crate) fn unfit_among(
     type_: &str,
     data: &BTreeMap<String, ByteString>,
 ) -> Option<&'static str> {
-    let key = json_key(type_)?;
-    data.get(key).is_some_and(|value| !is_json_object(&value.0)).then_some(key)
+    let key = judged_key(type_)?;
+    data.get(key).is_some_and(|value| !is_fit(type_, &value.0)).then_some(key)
+}
+
+/// The data key whose value the API server judges for this type.
+fn judged_key(type_: &str) -> Option<&'static str> {
+    json_key(type_).or(filled_key(type_).map(|(key, _)| key))
+}
+
+/// Whether the API server accepts this value under the key that it judges.
+fn is_fit(type_: &str, value: &[u8]) -> bool {
+    if json_key(type_).is_some() { is_json_object(value) } else { !value.is_empty() }
 }
 
 /// Parses without keeping anything, so that no copy of a plaintext is left behind.
@@ -378,6 +398,25 @@ mod tests {
         for value in ["", "hunter2", "[]", "1", "null", r#"{"auths""#, r#"{} {}"#] {
             assert_eq!(unfit_value(&secret(value)), Some(".dockerconfigjson"), "{value}");
         }
+    }
+
+    #[test]
+    fn types_need_what_the_api_server_requires() {
+        let missing = |type_: &str, keys: &[&str]| {
+            let violations = type_violations(type_, |key| keys.contains(&key));
+            violations.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let basic = "kubernetes.io/basic-auth";
+        assert_eq!(missing(basic, &["user"]), [format!("type {basic} needs username or password")]);
+        for keys in [&["username"][..], &["password"], &["username", "password"]] {
+            assert_eq!(missing(basic, keys), [""; 0]);
+        }
+        let ssh = |value: &str| Secret {
+            type_: Some("kubernetes.io/ssh-auth".into()),
+            data: Some([("ssh-privatekey".to_owned(), ByteString(value.into()))].into()),
+            ..Secret::default()
+        };
+        assert_eq!((unfit_value(&ssh("x")), unfit_value(&ssh(""))), (None, Some("ssh-privatekey")));
     }
 
     #[test]

@@ -21,6 +21,18 @@ pub(crate) fn needed_keys(type_: &str) -> &'static [&'static str] {
     }
 }
 
+/// Data keys of which the API server requires at least one for this type, and what they are called together.
+pub(crate) fn one_of(type_: &str) -> Option<(&'static [&'static str], &'static str)> {
+    (type_ == "kubernetes.io/basic-auth")
+        .then_some((&["username", "password"][..], "username or password"))
+}
+
+/// The data key that the API server requires to have a value that is not empty, and what it is called then.
+pub(crate) fn filled_key(type_: &str) -> Option<(&'static str, &'static str)> {
+    (type_ == "kubernetes.io/ssh-auth")
+        .then_some(("ssh-privatekey", "an ssh-privatekey that is not empty"))
+}
+
 /// Types of Secrets with the data key under which the API server requires a JSON object.
 pub(crate) const JSON_KEYS: [(&str, &str); 2] = [
     ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"),
