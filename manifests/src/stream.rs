@@ -111,6 +111,11 @@ impl Parts<'_> {
     }
 }
 
+/// Whether a text begins with a mark of UTF-16, as PowerShell writes it.
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff])
+}
+
 /// The file as text. It is refused if it cannot be YAML or JSON.
 pub(crate) fn source_of(input: Input) -> Result<Arc<Source>> {
     let bytes = &input.bytes[..];
@@ -127,6 +132,9 @@ pub(crate) fn source_of(input: Input) -> Result<Arc<Source>> {
     };
     let text = match str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(_) if is_utf16(bytes) => {
+            bail!("{}: UTF-16, not UTF-8; save it as UTF-8", input.name)
+        }
         Err(error) => bail!("{}: not UTF-8", place(error.valid_up_to())),
     };
     let is_forbidden = |&byte: &u8| byte == 0x7f || byte < b' ' && !b"\t\n\r".contains(&byte);

@@ -70,7 +70,9 @@ pub(crate) fn parse_json(text: &str) -> Result<Tree, ReadError> {
 /// Replaces the YAML library's fixed phrases with helpful ones. Its other messages are dropped.
 fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
     const TAB: &str = "not valid YAML: indented with a tab; use spaces";
-    const PHRASES: [(&str, &str); 14] = [
+    const ESCAPE: &str =
+        "not valid YAML: in double quotes a backslash begins an escape; use single quotes";
+    const PHRASES: [(&str, &str); 16] = [
         ("found a tab character", TAB),
         (
             "found character that cannot start any token",
@@ -84,8 +86,13 @@ fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
         ("could not find expected ':'", "not valid YAML: a key without a colon"),
         ("did not find expected key", "not valid YAML: the indentation or a quote is wrong"),
         ("did not find expected ',' or", "not valid YAML: a comma or closing bracket is missing"),
-        ("found unknown escape character", "not valid YAML: an unknown escape in a quoted text"),
-        ("unknown anchor", "not valid YAML: an alias without an anchor"),
+        ("found unknown escape character", ESCAPE),
+        ("did not find expected hexdecimal number", ESCAPE),
+        ("did not find expected hexadecimal number", ESCAPE),
+        (
+            "unknown anchor",
+            "not valid YAML: an alias without an anchor; quote a text that begins with *",
+        ),
         ("repetition limit exceeded", "the aliases expand to too much"),
         ("recursion limit exceeded", "nested too deeply"),
     ];

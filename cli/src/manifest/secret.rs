@@ -95,7 +95,9 @@ fn values<'a>(object: &Object<'a>, field: &str) -> Result<Vec<(&'a str, &'a str)
     let text = |(key, value): (&'a String, &'a Value)| {
         let what = match value {
             Value::String(text) => return Ok((key.as_str(), text.as_str())),
-            Value::Null => "the value is missing; write \"\" for an empty one",
+            Value::Null => {
+                "the value is missing; write \"\" for an empty one, and quote a text that begins with & or !"
+            }
             Value::Bool(_) => "expected text, found a boolean; quote it",
             Value::Number(_) => "expected text, found a number; quote it",
             Value::Array(_) => "expected text, found a list",

@@ -44,14 +44,17 @@ impl Editor {
         // A command that is only a shell comment has no words.
         let program = words.next().context("the editor command is empty").or_hint(NAME_ONE)?;
         let kind = EditorKind::of(&program);
+        let words: Vec<_> = words.collect();
         if kind == EditorKind::KeepsHistory {
             output::warning(
                 "this editor keeps a plaintext history of saved files on disk: \
                  turn its local history off, or use another editor",
             );
         }
-        let flags = kind.flags().iter().map(|flag| (*flag).to_owned());
-        Ok(Self { program, arguments: words.chain(flags).collect() })
+        let waits = words.iter().any(|word| WAIT_FLAGS.contains(&word.as_str()));
+        let wait = wait_flag(&program).filter(|_| !waits);
+        let flags = wait.iter().chain(kind.flags()).map(|flag| (*flag).to_owned());
+        Ok(Self { program, arguments: words.into_iter().chain(flags).collect() })
     }
 
     /// Opens the file and waits until the editor ends. While it runs, SIGINT and SIGQUIT are left to the editor.
@@ -61,6 +64,26 @@ impl Editor {
         run(&mut command)
             .with_context(|| format!("could not run {}", self.program))
             .or_hint(NAME_ONE)
+    }
+}
+
+/// Flags with which a program with a window waits until the file is closed.
+const WAIT_FLAGS: [&str; 7] = ["--wait", "-w", "-W", "--block", "-b", "--nofork", "-f"];
+
+/// The flag with which an editor waits, if it does not wait by itself.
+fn wait_flag(program: &str) -> Option<&'static str> {
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is = |names: &[&str]| names.iter().any(|known| is_named(&name, known));
+    match () {
+        () if is(&["code", "code-insiders", "codium", "cursor", "windsurf", "zed"]) => {
+            Some("--wait")
+        }
+        () if is(&["subl", "mate", "atom", "bbedit", "gedit", "gnome-text-editor", "pulsar"]) => {
+            Some("--wait")
+        }
+        () if is(&["kate", "kwrite"]) => Some("--block"),
+        () if is(&["gvim", "mvim"]) => Some("-f"),
+        () => None,
     }
 }
 
