@@ -41,11 +41,30 @@ impl Manifests {
         paths.into_iter().map(|path| parse(input::read(path)?)).collect::<Result<_>>().map(Self)
     }
 
+    /// One file.
+    pub(crate) fn of(input: Input) -> Result<Self> {
+        Ok(Self(vec![parse(input)?]))
+    }
+
     pub(crate) fn objects(&self) -> Result<Vec<Object<'_>>> {
         let mut objects = Vec::new();
         for file in &self.0 {
             objects.extend(file.objects()?);
         }
         Ok(objects)
+    }
+
+    /// The SealedSecrets and what is unlike any of them, if there are SealedSecrets; otherwise all objects. The rest of
+    /// a file, such as a Deployment, is counted.
+    pub(crate) fn sealed_among_others(&self) -> Result<(Vec<Object<'_>>, usize)> {
+        let objects = self.objects()?;
+        let is_ours = |object: &Object<'_>| {
+            matches!(ObjectKind::of(object), ObjectKind::SealedSecret | ObjectKind::OtherOfOurs)
+        };
+        if !objects.iter().any(is_ours) {
+            return Ok((objects, 0));
+        }
+        let (ours, others): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_ours);
+        Ok((ours, others.len()))
     }
 }

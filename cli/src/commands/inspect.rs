@@ -14,7 +14,7 @@ use self::report::InspectReport;
 use crate::command_line::flags::ReportFormat;
 use crate::files::input::{self, Input};
 use crate::files::walk::{self, SealedSecrets};
-use crate::manifest;
+use crate::manifest::Manifests;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Answer, Failure};
 use crate::report::{diagnostic, output};
@@ -94,7 +94,14 @@ impl Inspection {
             self.reports.push(InspectReport::of_value(&input.name, &value));
             return Ok(());
         }
-        for object in manifest::parse(input)?.objects()? {
+        let name = input.name.clone();
+        let manifests = Manifests::of(input)?;
+        let (objects, others) = manifests.sealed_among_others()?;
+        if others > 0 {
+            let others = output::count(others, "object");
+            output::note(&format!("{name}: {others} of other kinds skipped"));
+        }
+        for object in objects {
             self.reports.push(InspectReport::of_object(&object)?);
         }
         Ok(())

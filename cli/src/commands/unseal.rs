@@ -115,7 +115,11 @@ impl Unseal {
         }
         let keyring = self.identities.read_some()?;
         let manifests = Manifests::read(paths)?;
-        let objects = manifests.objects()?;
+        let (objects, others) = manifests.sealed_among_others()?;
+        if others > 0 {
+            let others = output::count(others, "object");
+            output::note(&format!("{others} of other kinds skipped"));
+        }
         if let Some(key) = &self.key {
             let value = value(&objects, key, &keyring)?;
             if self.output.output.is_none() && io::stdout().is_terminal() && !is_printable(&value) {
