@@ -5,6 +5,7 @@ mod dotenv;
 pub(crate) mod plain_secret;
 pub(crate) mod sealed_text;
 mod sources;
+pub(crate) mod tls_pair;
 pub(crate) mod value_diff;
 
 use std::ffi::{OsStr, OsString};
@@ -66,7 +67,7 @@ impl ValueFlags {
     pub(crate) fn read(&self, key: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let value = match (&self.literal[..], &self.from_file, &self.from_env) {
             ([], None, None) => typed_or_piped(&format!("Value of {key}"))?,
-            ([], Some(path), _) => input::read(path)?.bytes,
+            ([], Some(path), _) => of_file(key, path)?,
             ([], None, Some(variable)) => from_env(variable)?,
             ([literal], None, None) => {
                 warn_about_arguments();
@@ -100,6 +101,33 @@ impl Chomp {
             ));
         }
         value
+    }
+}
+
+/// The content of a file, - for stdin. A pipe must not be empty: a program that failed would empty a password.
+pub(crate) fn of_file(key: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let is_stream = input::is_stdin(path) || is_pipe(path);
+    let bytes = input::read(path)?.bytes;
+    if is_stream && bytes.trim_ascii().is_empty() {
+        return Err(anyhow!("{key}: {} is empty, so there is no value", path.display()))
+            .or_hint(format!("check the command that writes it; {EMPTY_VALUE}"));
+    }
+    if bytes.is_empty() && path != Path::new("/dev/null") {
+        output::warning(&format!("the value of {key} is empty, because {} is", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn is_pipe(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
     }
 }
 
@@ -141,7 +169,7 @@ pub(crate) fn typed_or_piped(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
     }
     let value = input::read(Path::new("-"))?.bytes;
     // A script whose stdin is closed must not empty a password.
-    if value.is_empty() {
+    if value.trim_ascii().is_empty() {
         return Err(anyhow!("no value given, and stdin is empty")).or_hint(EMPTY_VALUE);
     }
     Ok(value)

@@ -29,7 +29,7 @@ pub enum SealError {
     /// A label or annotation contains a value as plaintext.
     #[error("{mark} contains the plaintext of key {key}")]
     InTheClear {
-        /// Which label or annotation. It is not named when the value is in its own key.
+        /// Which label or annotation.
         mark: String,
         /// The data key.
         key: String,

@@ -56,7 +56,7 @@ pub use parsed_value::{
     ParsedValue, ParsedValues, ValueError, WrongHeader, decode_value, decoded_values, encode_value,
 };
 pub use rekey::{Rekey, RekeySpec, RekeyStatus};
-pub use seal::{check_values, seal};
+pub use seal::{Repeated, check_values, repeated, seal, seal_repeated, template_of};
 pub use sealed_secret::{
     Policy, SEALED_DATA_PATH, SealedSecret, SealedSecretSpec, SealedSecretStatus, TargetSpec,
     TargetStatus, Template, TemplateMetadata, sealed_value_path,

@@ -15,7 +15,7 @@ use crate::files::sealed_file::Sealer;
 use crate::files::sealed_file::put::{self, IfThere};
 use crate::files::write::Existing;
 use crate::report::failure::{Answer, Failure, OrHint};
-use crate::values::plain_secret::PlainSecret;
+use crate::values::plain_secret::{InsistFlags, PlainSecret};
 use crate::values::{SourceFlags, Values};
 use crate::who::destination::DestinationFlags;
 
@@ -58,6 +58,9 @@ pub(crate) struct Create {
     /// else strict]
     #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
+
+    #[command(flatten)]
+    insist: InsistFlags,
 
     #[command(flatten)]
     destination: DestinationFlags,
@@ -108,7 +111,9 @@ impl Create {
             secret.immutable = self.immutable.then_some(true);
         });
         let given = PlainSecret { secret, namespace: namespace.map(Into::into), object: None };
+        let insisted = self.insist.keys();
         let sealer = Sealer::new(&destination.recipients, self.scope);
+        let sealer = Sealer { insisted: &insisted, ..sealer };
         let if_there = if self.merge { IfThere::Merge } else { IfThere::Refuse };
         seal::write_sealed(&[given], sealer, output, Existing::unless(self.force), if_there)?;
         Ok(Answer::Yes)

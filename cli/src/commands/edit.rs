@@ -12,6 +12,7 @@ mod scratch;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -29,12 +30,19 @@ use crate::manifest;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::{output, terminal};
 use crate::signals::HeldSignals;
+use crate::values::plain_secret::InsistFlags;
 use crate::who::destination::DestinationFlags;
 use crate::who::identities::IdentityFlags;
 
 pub(crate) use self::scratch::wipe_open;
 
 /// How many times one text is opened in the editor: more than a person needs, and a limit for a script.
+/// A person needs longer than this to read the text and leave the editor.
+const AT_ONCE: Duration = Duration::from_millis(700);
+
+const NOT_WAITING: &str = "the editor ended at once; if its window is still open, close it without saving, because the file is \
+     gone, and pass the flag that makes it wait, such as --editor 'code --wait'";
+
 const MAX_ROUNDS: usize = 50;
 
 /// How many blank lines are between the head of the text and the rest of it.
@@ -77,6 +85,9 @@ pub(crate) struct Edit {
     #[arg(long, value_enum, help_heading = "Secret")]
     scope: Option<ScopeFlag>,
 
+    #[command(flatten)]
+    insist: InsistFlags,
+
     /// The editor, with arguments as in a shell [default: $EDITOR, or vi]
     #[arg(long, value_name = "COMMAND", env = "VISUAL", hide_env_values = true, help_heading = None::<&str>)]
     editor: Option<String>,
@@ -111,7 +122,9 @@ impl Edit {
         let keyring = has_identity.then(|| self.identities.read()).transpose()?;
         let name = self.file.display().to_string();
         let form = Form::new(&name, &picked, &sealed_secret, keyring.as_ref())?;
+        let insisted = self.insist.keys();
         let sealer = Sealer::new(&destination.recipients, self.scope);
+        let sealer = Sealer { insisted: &insisted, ..sealer };
         let storage = self.storage()?;
         let signals = HeldSignals::new();
         let desk = Desk { editor, storage, file: &file, picked: &picked, form, sealer };
@@ -210,6 +223,7 @@ impl Desk<'_> {
         let mut refused: Option<Failure> = None;
         for _ in 0..MAX_ROUNDS {
             let head = self.form.head(refused.as_ref());
+            let started = Instant::now();
             let typed = self.edit(&head, &body)?;
             signals.forget_interrupt();
             if signals.is_received() {
@@ -220,6 +234,9 @@ impl Desk<'_> {
                 return Err(Failure::no(anyhow!("the file was emptied, so nothing was written")));
             }
             if typed == &body[..] {
+                if refused.is_none() && started.elapsed() < AT_ONCE {
+                    output::warning(NOT_WAITING);
+                }
                 return refused.map_or(Ok(None), Err);
             }
             let failure = match self.judge(typed, 0) {

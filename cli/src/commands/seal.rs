@@ -16,7 +16,7 @@ use crate::manifest::{self, Manifests, Object, ObjectKind};
 use crate::parallel::in_parallel;
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
-use crate::values::plain_secret::PlainSecret;
+use crate::values::plain_secret::{InsistFlags, PlainSecret};
 use crate::who::destination::{Destination, DestinationFlags};
 use crate::who::identities::IdentityFlags;
 
@@ -61,6 +61,9 @@ pub(crate) struct Seal {
 
     #[command(flatten)]
     identities: IdentityFlags,
+
+    #[command(flatten)]
+    insist: InsistFlags,
 }
 
 impl Seal {
@@ -80,7 +83,8 @@ impl Seal {
         let given = given.collect::<Result<Vec<_>, _>>()?;
         let keyring = self.identities.read()?;
         let sealer = Sealer::new(&destination.recipients, self.scope);
-        let sealer = Sealer { keyring: Some(&keyring), ..sealer };
+        let insisted = self.insist.keys();
+        let sealer = Sealer { keyring: Some(&keyring), insisted: &insisted, ..sealer };
         write_sealed(&given, sealer, output, Existing::unless(self.force), IfThere::Merge)?;
         self.warn_of_what_is_left(output);
         Ok(Answer::Yes)
@@ -165,7 +169,9 @@ pub(super) fn write_sealed(
         return put::write(&file, &put, sealer.recipients);
     }
     let scope = sealer.scope.unwrap_or(bulla_sealing::Scope::Strict);
-    let sealed = in_parallel(given.len(), |index| given[index].seal(scope, sealer.recipients));
+    let sealed = in_parallel(given.len(), |index| {
+        given[index].seal(scope, sealer.recipients, sealer.insisted)
+    });
     let sealed = sealed.into_iter().collect::<Result<Vec<_>, _>>()?;
     let yaml = manifest::to_yaml(&sealed);
     write::file_or_stdout(output, &yaml, existing, Visibility::Public)?;

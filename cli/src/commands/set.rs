@@ -13,6 +13,7 @@ use crate::command_line::flags::ScopeFlag;
 use crate::files::sealed_file::{MergedSecret, PickFlags, SealedFile, Sealer};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::values::ValueFlags;
+use crate::values::plain_secret::InsistFlags;
 use crate::who::destination::DestinationFlags;
 
 /// Seal one value into an existing SealedSecret
@@ -44,6 +45,9 @@ pub(crate) struct Set {
     scope: Option<ScopeFlag>,
 
     #[command(flatten)]
+    insist: InsistFlags,
+
+    #[command(flatten)]
     destination: DestinationFlags,
 }
 
@@ -64,7 +68,9 @@ impl Set {
         let value = ByteString(std::mem::take(&mut *value));
         let data = Some([(key.clone(), value)].into());
         let secret = WipedSecret::new(Secret { data, ..Secret::default() });
+        let insisted = self.insist.keys();
         let sealer = Sealer::new(&destination.recipients, self.scope);
+        let sealer = Sealer { insisted: &insisted, ..sealer };
         let merged =
             MergedSecret::of(&picked, &secret, sealer, |error| picked.refuse_to_seal(error))?;
         file.replace(&file.patched(&merged.patches)?)?;

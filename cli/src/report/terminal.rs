@@ -94,13 +94,84 @@ impl PassphraseFlags {
     }
 }
 
+/// A terminal that shows nothing of what is typed. What is left of a paste is thrown away at the end: the shell would
+/// run it, and keep it in its history.
+struct Silence {
+    #[cfg(unix)]
+    terminal: Option<(File, rustix::termios::Termios)>,
+}
+
+#[cfg(unix)]
+impl Silence {
+    /// How long a terminal takes to pass on the rest of a paste.
+    const PASTE_TIME: rustix::time::Timespec =
+        rustix::time::Timespec { tv_sec: 0, tv_nsec: 150_000_000 };
+
+    fn new() -> Self {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let silent = || {
+            let file = File::options().read(true).write(true).open("/dev/tty").ok()?;
+            let before = tcgetattr(&file).ok()?;
+            let mut modes = before.clone();
+            modes.local_modes.remove(LocalModes::ECHO);
+            tcsetattr(&file, OptionalActions::Now, &modes).ok()?;
+            Some((file, before))
+        };
+        Self { terminal: silent() }
+    }
+
+    /// Whether more than an empty line follows.
+    fn is_more_pasted(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let Some((file, _)) = &self.terminal else { return false };
+        let mut is_more = false;
+        let mut rest = Zeroizing::new([0; 1024]);
+        while poll(&mut [PollFd::new(file, PollFlags::IN)], Some(&Self::PASTE_TIME))
+            .is_ok_and(|ready| ready > 0)
+        {
+            match rustix::io::read(file, &mut rest[..]) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => is_more |= !rest[..read].trim_ascii().is_empty(),
+            }
+        }
+        is_more
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Silence {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        if let Some((file, before)) = &self.terminal {
+            // It also discards what was not read, such as a line without its end.
+            let _ = tcsetattr(file, OptionalActions::Flush, before);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Silence {
+    fn new() -> Self {
+        Self {}
+    }
+
+    fn is_more_pasted(&self) -> bool {
+        false
+    }
+}
+
 fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
     if !is_attended() {
         return Err(anyhow!("cannot ask for the passphrase without a terminal"))
             .or_hint(USE_A_FILE);
     }
+    let silence = Silence::new();
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let mut typed = Zeroizing::new(typed.or_hint(USE_A_FILE)?);
+    if silence.is_more_pasted() {
+        return Err(anyhow!("several lines were pasted, and a passphrase is one line"))
+            .or_hint(USE_A_FILE);
+    }
     if typed.is_empty() {
         Err(Failure::unable(anyhow!("the passphrase is empty")))
     } else {
@@ -111,10 +182,18 @@ fn ask_unseen(prompt: &str) -> Result<SecretString, Failure> {
 /// A value to seal, typed on one line and not shown. The terminal is used, whatever stdin and stdout are.
 pub(crate) fn ask_value(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let prompt = format!("{} (not shown): ", escape::line(what));
+    let silence = Silence::new();
     let typed = rpassword::prompt_password(prompt).context("cannot read from the terminal");
     let typed = typed
         .or_hint("without a terminal, pass the value in a file, on stdin or in the environment")?;
-    Ok(Zeroizing::new(typed.into_bytes()))
+    let typed = Zeroizing::new(typed.into_bytes());
+    if silence.is_more_pasted() {
+        return Err(anyhow!(
+            "several lines were pasted, and the prompt takes one; nothing was sealed"
+        ))
+        .or_hint("put a value of several lines in a file, and pass --from-file");
+    }
+    Ok(typed)
 }
 
 /// Whether someone can see a question.

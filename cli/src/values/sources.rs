@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use zeroize::Zeroizing;
 
-use super::{Chomp, bytes_of, dotenv, from_env, typed, warn_about_arguments};
+use super::{Chomp, bytes_of, dotenv, from_env, of_file, typed, warn_about_arguments};
 use crate::files::input;
 use crate::report::failure::{Failure, OrHint};
 
@@ -101,7 +101,7 @@ impl SourceFlags {
                 }
                 None => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             };
-            values.add(&key, &mut self.chomp.applied(&key, input::read(path)?.bytes))?;
+            values.add(&key, &mut self.chomp.applied(&key, of_file(&key, path)?))?;
         }
         for path in &self.from_env_file {
             read_env_file(path, values)?;

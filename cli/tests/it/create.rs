@@ -152,7 +152,7 @@ fn a_missing_or_doubtful_value_is_refused_without_repeating_it() {
             "the annotation n is given twice",
         ),
         (
-            &["--from-literal", "a=hunter", "--annotation", "n=hunter"],
+            &["--from-literal", "a=hunter2", "--annotation", "n=hunter2"],
             "annotation n contains the plaintext of key a",
         ),
         (
@@ -249,7 +249,8 @@ fn several_values_are_typed_at_hidden_prompts() {
         "b",
     ];
     let mut pty = Pty::start(&sandbox.command(&args));
-    pty.type_unseen("one-typed\ntwo-typed\n");
+    pty.type_at("Value of a (not shown): ", "one-typed\n");
+    pty.type_at("Value of b (not shown): ", "two-typed\n");
     let (code, shown) = pty.wait();
     assert_eq!((code, shown.contains("-typed")), (Some(0), false), "{shown}");
     let secrets = documents(&sandbox.done(&["unseal", "-i", "x25519.txt", "f.yaml"]));

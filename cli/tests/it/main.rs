@@ -13,6 +13,7 @@ mod examples;
 mod files;
 mod fit;
 mod git_repository;
+mod habits;
 mod hostile_repository;
 mod init;
 mod inspect;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use rustix::termios::{LocalModes, tcgetattr};
 pub(crate) struct Pty {
     master: OwnedFd,
     child: Child,
-    shown: JoinHandle<String>,
+    reader: Option<JoinHandle<()>>,
+    shown: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Pty {
@@ -41,20 +43,21 @@ impl Pty {
         let child = on_terminal.spawn().unwrap();
         drop(on_terminal);
         let mut reader = File::from(master.try_clone().unwrap());
-        let shown = thread::spawn(move || {
-            let (mut shown, mut buffer) = (Vec::new(), [0; 1024]);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let so_far = Arc::clone(&shown);
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 1024];
             loop {
                 match reader.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(read) => shown.extend(&buffer[..read]),
+                    Ok(read) => so_far.lock().unwrap().extend(&buffer[..read]),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     // The last process has closed the terminal.
                     Err(_) => break,
                 }
             }
-            String::from_utf8(shown).unwrap()
         });
-        Self { master, child, shown }
+        Self { master, child, reader: Some(reader), shown }
     }
 
     pub(crate) fn is_echoing(&self) -> bool {
@@ -72,9 +75,37 @@ impl Pty {
         File::from(self.master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
     }
 
+    /// Types once the terminal shows what is typed.
+    pub(crate) fn type_when_echoing(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.is_echoing() {
+            assert!(Instant::now() < deadline, "the terminal stays hidden");
+            thread::sleep(Duration::from_millis(2));
+        }
+        File::from(self.master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Types at this prompt.
+    pub(crate) fn type_at(&mut self, prompt: &str, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.text().ends_with(prompt) {
+            assert!(Instant::now() < deadline, "no prompt {prompt}");
+            thread::sleep(Duration::from_millis(2));
+        }
+        self.type_unseen(text);
+    }
+
+    /// Everything that the terminal has shown.
+    fn text(&self) -> String {
+        String::from_utf8(self.shown.lock().unwrap().clone()).unwrap()
+    }
+
     /// Waits for the end: exit code, and everything that the terminal has shown.
     pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
-        (status.code(), self.shown.join().unwrap())
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        (status.code(), self.text())
     }
 }

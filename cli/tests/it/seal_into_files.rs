@@ -225,7 +225,7 @@ fn contradictions_are_refused_and_change_nothing() {
         ),
         (
             &out,
-            &EXPORTED.replace("team: infra", "team: added"),
+            &EXPORTED.replace("team: infra", "team: hunter2").replace("YWRkZWQ=", "aHVudGVyMg=="),
             &[],
             "label team contains the plaintext of key c\nhint: ",
         ),

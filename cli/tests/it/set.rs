@@ -112,7 +112,7 @@ fn a_value_comes_from_stdin_a_file_the_environment_or_the_command_line() {
     sandbox.write("value", bytes);
     set_done(&sandbox, &["c", "--from-file", "value"], "not this");
     assert_eq!(value_of(&sandbox, "c"), bytes);
-    set_done(&sandbox, &["d", "--from-file", "-"], "");
+    set_done(&sandbox, &["d", "--from-file", "/dev/null"], "");
     assert_eq!(value_of(&sandbox, "d"), b"");
     let mut command = sandbox.command(&["set", "-R", "x25519.pub", "sealed.yaml", "e"]);
     let output = command.args(["--from-env", "BULLA_TEST"]).env("BULLA_TEST", "ä b").output();

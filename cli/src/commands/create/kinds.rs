@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::files::input;
 use crate::manifest::Tree;
 use crate::report::failure::{Failure, OrHint};
-use crate::values::{self, Values};
+use crate::values::{self, Values, tls_pair};
 
 /// What the Secret is for.
 #[derive(Args)]
@@ -64,8 +64,14 @@ impl KindFlags {
     /// Adds the values that the kind requires, and returns its type.
     pub(super) fn read(&self, values: &mut Values) -> Result<Option<String>, Failure> {
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            values.add("tls.crt", &mut pem(cert, "CERTIFICATE-----")?)?;
-            values.add("tls.key", &mut pem(key, "PRIVATE KEY-----")?)?;
+            let mut certificates = pem(cert, "CERTIFICATE-----")?;
+            let mut private = pem(key, "PRIVATE KEY-----")?;
+            tls_pair::check(&certificates, &private).map_err(|mismatch| {
+                let (cert, key) = (cert.display(), key.display());
+                Failure::unable(anyhow!("{cert} and {key}: {mismatch}")).hint(mismatch.hint())
+            })?;
+            values.add("tls.crt", &mut certificates)?;
+            values.add("tls.key", &mut private)?;
             return Ok(Some("kubernetes.io/tls".into()));
         }
         if let Some(username) = &self.docker_username {

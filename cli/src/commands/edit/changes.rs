@@ -34,7 +34,7 @@ impl Changes {
         sealer: Sealer<'_>,
     ) -> Result<Self, Failure> {
         let new = new_values(edited);
-        refuse_plaintext(picked, form, edited, &new)?;
+        refuse_plaintext(picked, form, edited, &new, sealer.insisted)?;
         let none = BTreeMap::new();
         let data = new.data.as_ref().unwrap_or(&none);
         let mut patches = if data.is_empty() {
@@ -160,10 +160,11 @@ fn refuse_plaintext(
     form: &Form<'_>,
     edited: &Edited,
     new: &WipedSecret,
+    insisted: &BTreeSet<String>,
 ) -> Result<(), Failure> {
     let refuse = |error| picked.refuse_to_seal(&error);
     if let Some(data) = new.data.as_ref().filter(|data| !data.is_empty()) {
-        check_values(data, &edited.template).map_err(refuse)?;
+        check_values(data, &edited.template, insisted).map_err(refuse)?;
     }
     let kept = |key: &String| matches!(edited.values.get(key), Some(EditedValue::Kept));
     let shown = form.values_shown().filter(|(key, _)| kept(key));
@@ -171,8 +172,10 @@ fn refuse_plaintext(
     let shown = WipedSecret::new(Secret { data: Some(shown.collect()), ..Secret::default() });
     match &shown.data {
         // If the shown values were already invalid, this change is not the cause.
-        Some(data) if !data.is_empty() && check_values(data, &form.template()).is_ok() => {
-            check_values(data, &edited.template).map_err(refuse)
+        Some(data)
+            if !data.is_empty() && check_values(data, &form.template(), insisted).is_ok() =>
+        {
+            check_values(data, &edited.template, insisted).map_err(refuse)
         }
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! Values, labels and annotations of a Secret merged into an existing SealedSecret. Everything else is unchanged, byte
 //! for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bulla_crds::rules::{is_steering, is_tracking};
@@ -15,6 +15,7 @@ use super::Picked;
 use crate::manifest::{Patch, Step};
 use crate::report::failure::Failure;
 use crate::report::output;
+use crate::values::plain_secret::warn_of_repeated;
 use crate::values::sealed_text::SealedText;
 
 #[derive(Clone, Copy)]
@@ -24,12 +25,16 @@ pub(crate) struct Sealer<'a> {
     pub(crate) scope: Option<Scope>,
     /// Opens existing values: equal ones need not be sealed again.
     pub(crate) keyring: Option<&'a Keyring>,
+    /// Keys whose values may be repeated in labels and annotations.
+    pub(crate) insisted: &'a BTreeSet<String>,
 }
+
+static NOTHING: BTreeSet<String> = BTreeSet::new();
 
 impl<'a> Sealer<'a> {
     /// With no identity to open existing values.
     pub(crate) fn new(recipients: &'a Recipients, scope: Option<impl Into<Scope>>) -> Self {
-        Self { recipients, scope: scope.map(Into::into), keyring: None }
+        Self { recipients, scope: scope.map(Into::into), keyring: None, insisted: &NOTHING }
     }
 
     /// Whether the existing value is equal and sealed as it would be today. Unknown without an identity.
@@ -116,7 +121,8 @@ impl MergedSecret {
         let template = merge_template(picked, secret, &mut merged)?;
         let none = BTreeMap::new();
         let data = secret.data.as_ref().unwrap_or(&none);
-        check_values(data, &template).map_err(|error| refuse(&error))?;
+        check_values(data, &template, sealer.insisted).map_err(|error| refuse(&error))?;
+        warn_of_repeated(picked.object.title(), secret, &template);
         let bindings: Vec<_> = picked.bindings().collect();
         let (replaced, others): (Vec<_>, Vec<_>) =
             bindings.iter().partition(|(key, _)| data.contains_key(*key));

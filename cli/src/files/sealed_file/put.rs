@@ -59,7 +59,8 @@ pub(crate) fn put(
         }
         let namespace = given.namespace.as_deref();
         let Some(picked) = same(&objects, given.name(), namespace)? else {
-            documents.push(given.seal(sealer.scope.unwrap_or(Scope::Strict), sealer.recipients)?);
+            let scope = sealer.scope.unwrap_or(Scope::Strict);
+            documents.push(given.seal(scope, sealer.recipients, sealer.insisted)?);
             added.push(given.title());
             continue;
         };
