@@ -73,6 +73,11 @@ impl ManifestFile {
         }
     }
 
+    /// Every document as one object, whatever it is.
+    pub fn whole_documents(&self) -> Vec<Object<'_>> {
+        self.documents.iter().map(Object::whole).collect()
+    }
+
     /// The objects, and the number of documents without any: a tree also has files of other tools. Objects of the
     /// own API group are read as strictly as by [`Self::objects`].
     pub fn objects_among_others(&self) -> Result<(Vec<Object<'_>>, usize)> {

@@ -8,13 +8,16 @@ mod context;
 mod file_report;
 mod finding;
 mod history;
+mod kustomization;
 mod leaks;
 mod lint_report;
 mod objects;
 mod recipients;
 mod report;
 mod rule;
+mod secrets;
 mod shown;
+mod template_text;
 mod tree;
 
 use std::path::PathBuf;

@@ -26,6 +26,8 @@ pub(crate) struct FoundFile {
     pub(crate) path: PathBuf,
     /// Whether it was named on the command line, and not found in a folder.
     pub(crate) is_named: bool,
+    /// Whether a manifest's name leads to it, by a link.
+    pub(crate) is_linked: bool,
 }
 
 /// The files that `paths` name, and the manifests in the folders that they name; each once, in order.
@@ -50,13 +52,22 @@ fn found(paths: &[PathBuf], is_selected: fn(&Path) -> bool) -> Result<Vec<FoundF
         let metadata =
             fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if !metadata.is_dir() {
-            found.push(FoundFile { path: path.clone(), is_named: true });
+            found.push(FoundFile { path: path.clone(), is_named: true, is_linked: false });
             continue;
         }
         let folder = Folder::read(path)?;
         folder.tell();
-        let files = folder.files.into_iter().filter(|path| is_selected(path));
-        found.extend(files.map(|path| FoundFile { path, is_named: false }));
+        let linked = folder.links.iter().filter(|path| is_manifest(path));
+        let linked: HashSet<_> = linked.filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let is_linked = |path: &PathBuf| {
+            !linked.is_empty() && fs::canonicalize(path).is_ok_and(|real| linked.contains(&real))
+        };
+        for path in folder.files {
+            let is_linked = is_linked(&path);
+            if is_linked || is_selected(&path) {
+                found.push(FoundFile { path, is_named: false, is_linked });
+            }
+        }
     }
     // A named file stays named if a folder holds it too.
     found.sort_by_key(|found| !found.is_named);

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow};
 use bulla_sealing::{Fingerprint, Recipient, Recipients};
 use globset::GlobSet;
 use jiff::civil::Date;
+use serde_json::Value;
 
 use crate::files::write;
 use crate::manifest::{GivenNamespace, ManifestFile, Mark, Step};
@@ -137,6 +138,17 @@ impl Config {
         let real = real_path(file).ok();
         let path = real.as_ref().and_then(|real| real.strip_prefix(&self.root).ok());
         path.is_some_and(|path| allowed.globs.is_match(path))
+    }
+
+    /// The item of `lint.allow`, as it is written.
+    pub(crate) fn item_of_allowed(&self, allowed: &AllowedRule) -> Option<Value> {
+        let config = self.file.only().ok()?;
+        config.value.get("lint")?.get("allow")?.get(allowed.index).cloned()
+    }
+
+    /// Whether it allows exactly this.
+    pub(crate) fn has_allowed(&self, item: &Value) -> bool {
+        self.allowed.iter().any(|allowed| self.item_of_allowed(allowed).as_ref() == Some(item))
     }
 
     /// Its place in the file.

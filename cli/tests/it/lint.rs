@@ -3,6 +3,7 @@
 mod formats;
 mod history;
 mod tree;
+mod tricks;
 
 use serde_json::{Value, json};
 

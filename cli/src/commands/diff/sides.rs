@@ -237,7 +237,7 @@ fn read_path(path: &Path) -> Result<Vec<SideFile>, Failure> {
         return Ok(vec![SideFile { path: PathBuf::new(), is_named: true, input }]);
     }
     let mut files = Vec::new();
-    for FoundFile { path: found, is_named } in walk::manifests(&[path.to_owned()])? {
+    for FoundFile { path: found, is_named, .. } in walk::manifests(&[path.to_owned()])? {
         let input = input::read(&found)?;
         // A file that was named has the empty path, so that it is compared with any other.
         let within = found.strip_prefix(path).unwrap_or(&found).to_owned();

@@ -47,14 +47,15 @@ impl<'a> LintContext<'a> {
                 (None, None) => None,
             };
             if environment.is_some() {
-                return Ok(FileEnvironment { config: Some(config), environment, has_path });
+                let known = then.filter(|then| !std::ptr::eq(*then, config));
+                return Ok(FileEnvironment { config: Some(config), environment, known, has_path });
             }
         }
         if let (Some(name), Some(config)) = (self.environment, self.config) {
             config.environment(name)?;
         }
         let config = self.config.or(then);
-        Ok(FileEnvironment { config, environment: None, has_path })
+        Ok(FileEnvironment { config, environment: None, known: None, has_path })
     }
 }
 
@@ -63,6 +64,8 @@ impl<'a> LintContext<'a> {
 pub(super) struct FileEnvironment<'a> {
     pub(super) config: Option<&'a Config>,
     pub(super) environment: Option<&'a Environment>,
+    /// The bulla.yaml of the earlier commit, if it does not have this environment: it must know the keys at least.
+    pub(super) known: Option<&'a Config>,
     /// Whether there is a path that an environment could cover.
     pub(super) has_path: bool,
 }

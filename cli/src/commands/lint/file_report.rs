@@ -46,19 +46,37 @@ impl FileReport {
         self.findings.extend(findings);
     }
 
+    /// Makes templates that were changed and could not be checked errors.
+    pub(super) fn raise_templates(&mut self, is_raised: bool) {
+        for finding in &mut self.findings {
+            finding.is_raised |= is_raised && finding.rule == Rule::UnrenderedTemplate;
+        }
+    }
+
     /// Marks what is allowed, and finds unused allowances, except for rules and files that could not be checked.
     pub(super) fn apply_allowances(&mut self, context: &LintContext<'_>) {
+        let before = context.base.and_then(|base| base.allowed_before(Path::new(&self.name)));
         let Self { findings, allowances, is_unreadable, .. } = self;
+        let added = before.map(|before| added(allowances, before)).unwrap_or_default();
+        let is_added = |allowance: &Allowance| added.contains(&allowance.place);
         for finding in
             findings.iter_mut().filter(|finding| finding.rule.basis() != Basis::Allowances)
         {
             for allowance in allowances.iter_mut() {
                 if allowance.is_for(finding) {
                     allowance.is_used = true;
+                    if finding.rule.is_gated() && is_added(allowance) {
+                        continue;
+                    }
                     finding.allowed.get_or_insert_with(|| allowance.reason.clone());
                 }
             }
         }
+        findings.extend(
+            added
+                .iter()
+                .map(|place| Finding::at(Rule::AllowanceAdded, place.clone(), ALLOWANCE_ADDED)),
+        );
         let is_unused = |allowance: &&Allowance| {
             !*is_unreadable && !allowance.is_used && context.has(allowance.rule.basis())
         };
@@ -68,6 +86,23 @@ impl FileReport {
             },
         ));
     }
+}
+
+const ALLOWANCE_ADDED: &str = "the earlier commit does not allow this, so it is not allowed for plaintext, pins and unchecked files";
+
+/// The places of the allowances that an earlier version of the file does not have.
+fn added(
+    allowances: &[Allowance],
+    mut before: HashMap<(Rule, String), usize>,
+) -> Vec<FindingPlace> {
+    let mut added = Vec::new();
+    for Allowance { rule, reason, place, .. } in allowances {
+        match before.get_mut(&(*rule, reason.clone())) {
+            Some(left) if *left > 0 => *left -= 1,
+            _ => added.push(place.clone()),
+        }
+    }
+    added
 }
 
 fn unused(rule: Rule) -> String {
@@ -91,13 +126,23 @@ pub(super) fn apply_config(reports: &mut [FileReport], context: &LintContext<'_>
                 continue;
             }
         };
+        let is_added = context.base.is_some_and(|base| {
+            let item = config.item_of_allowed(allowed);
+            let before = base.config.as_ref().zip(item.as_ref());
+            !before.is_some_and(|(before, item)| before.has_allowed(item))
+        });
+        if is_added {
+            tell(Rule::AllowanceAdded, ALLOWANCE_ADDED.to_owned());
+        }
         let (mut is_checked, mut is_used) = (false, false);
         let is_covered = |name: &str| config.allows_for(allowed, Path::new(name));
         for report in reports.iter_mut().filter(|report| is_covered(&report.name)) {
             is_checked |= !report.is_unreadable;
             for finding in report.findings.iter_mut().filter(|finding| finding.rule == rule) {
-                finding.allowed.get_or_insert_with(|| allowed.reason.clone());
                 is_used = true;
+                if !(is_added && rule.is_gated()) {
+                    finding.allowed.get_or_insert_with(|| allowed.reason.clone());
+                }
             }
         }
         if is_checked && !is_used && context.has(rule.basis()) {

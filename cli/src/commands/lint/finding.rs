@@ -59,13 +59,24 @@ pub(super) struct Finding {
     pub(super) shown: Option<ShownLine>,
     /// The reason why it is allowed.
     pub(super) allowed: Option<String>,
+    /// Whether it is an error here, whatever its rule says.
+    pub(super) is_raised: bool,
 }
 
 impl Finding {
     /// About a place and no object.
     pub(super) fn at(rule: Rule, place: FindingPlace, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { rule, place, object: None, key: None, message, shown: None, allowed: None }
+        Self {
+            rule,
+            place,
+            object: None,
+            key: None,
+            message,
+            shown: None,
+            allowed: None,
+            is_raised: false,
+        }
     }
 
     /// About a field of bulla.yaml, or about all of it.
@@ -116,7 +127,7 @@ impl Finding {
     }
 
     pub(super) fn level(&self) -> Level {
-        self.rule.level()
+        if self.is_raised { Level::Error } else { self.rule.level() }
     }
 
     /// `document 2, item 1, prod/db, key password: MESSAGE`.

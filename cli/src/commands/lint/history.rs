@@ -1,6 +1,6 @@
 //! What became of values and their recipients since an earlier commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -8,6 +8,7 @@ use bulla_crds::ParsedValues;
 use bulla_sealing::Fingerprint;
 use zeroize::Zeroizing;
 
+use crate::commands::lint::allowance;
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Rule;
 use crate::files::git::{Blob, Repository};
@@ -32,7 +33,12 @@ pub(super) struct Base {
     /// The unchanged files.
     unchanged: HashSet<PathBuf>,
     sealed_secrets: Vec<Earlier>,
+    /// What the changed files allowed, and how often.
+    allowed: HashMap<PathBuf, Allowed>,
 }
+
+/// Rules with their reasons, and how often a file allows them.
+type Allowed = HashMap<(Rule, String), usize>;
 
 /// A SealedSecret of the earlier commit.
 struct Earlier {
@@ -60,20 +66,33 @@ impl Base {
         let mut blobs = repository.files(git_ref)?;
         let is_unchanged = |blob: &&Blob| !changed.contains(&blob.path);
         let unchanged = blobs.iter().filter(is_unchanged).map(|blob| blob.path.clone()).collect();
-        blobs.retain(|blob| {
-            blob.path == config_path
-                || changed.contains(&blob.path) && walk::is_manifest(&blob.path)
-        });
-        let (mut config, mut earlier) = (None, Vec::new());
+        blobs.retain(|blob| blob.path == config_path || changed.contains(&blob.path));
+        let (mut config, mut earlier, mut allowed) = (None, Vec::new(), HashMap::new());
         repository.read(&blobs, |blob, bytes| {
             if blob.path == config_path {
                 config = Some(config::of_commit(&root.join(&config_path), &blob.name, bytes));
-            } else {
+                return;
+            }
+            if walk::is_manifest(&blob.path) {
                 earlier.extend(sealed_secrets(&blob.path, &blob.name, bytes));
             }
+            allowed.insert(blob.path.clone(), allowed_in(&blob.name, bytes));
         })?;
         let (git_ref, config) = (git_ref.to_owned(), config.transpose()?);
-        Ok(Self { git_ref, root, config, unchanged, sealed_secrets: earlier })
+        Ok(Self { git_ref, root, config, unchanged, sealed_secrets: earlier, allowed })
+    }
+
+    /// Whether a file differs from the earlier commit.
+    pub(super) fn differs(&self, file: &Path) -> bool {
+        path_in(&self.root, file).is_none_or(|path| !self.unchanged.contains(&path))
+    }
+
+    /// What the earlier version of a file that differs allowed. `None` for a file that does not differ.
+    pub(super) fn allowed_before(&self, file: &Path) -> Option<Allowed> {
+        self.differs(file).then(|| {
+            let path = path_in(&self.root, file);
+            path.and_then(|path| self.allowed.get(&path).cloned()).unwrap_or_default()
+        })
     }
 
     /// Findings for environments whose recipients changed.
@@ -187,6 +206,22 @@ fn of_value(change: &ValueChange, git_ref: &str) -> Vec<(Rule, String)> {
         ValueChangeKind::Unreadable | ValueChangeKind::Rebound => {}
     }
     told
+}
+
+/// What the comments and annotations of a file allow.
+fn allowed_in(name: &str, bytes: &[u8]) -> Allowed {
+    let (mut allowances, _) = allowance::of_comments(name, &allowance::comments(bytes), &[]);
+    let input = Input { name: name.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) };
+    if let Ok(file) = manifest::parse(input)
+        && let Ok((objects, _)) = file.objects_among_others()
+    {
+        allowances.extend(objects.iter().flat_map(|object| allowance::of_object(object).0));
+    }
+    let mut allowed = Allowed::new();
+    for allowance in allowances {
+        *allowed.entry((allowance.rule, allowance.reason)).or_default() += 1;
+    }
+    allowed
 }
 
 /// The SealedSecrets of a file; an unreadable file has none to compare with.

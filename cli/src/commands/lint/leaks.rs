@@ -110,9 +110,10 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
     findings
 }
 
-/// Whether a manifest may hold anything to check.
+/// Whether a manifest may hold anything to check. Escapes and tags can spell any word.
 pub(super) fn is_worth_reading(text: &[u8]) -> bool {
-    let words = [bulla_crds::GROUP, "Secret", "secretGenerator"];
+    let words =
+        [bulla_crds::GROUP, "Secret", "secretGenerator", "\\", "binary", "patch", "kind: {{"];
     words.iter().any(|word| memmem::find(text, word.as_bytes()).is_some())
 }
 
@@ -121,19 +122,79 @@ pub(super) fn is_worth_reading(text: &[u8]) -> bool {
 pub(super) struct Words {
     /// `bulla.dev/` or `kind: Secret`, and its line.
     pub(super) mention: Option<(&'static str, usize)>,
+    /// Whether the kind may be Secret, so that it matters that the file cannot be read.
+    pub(super) has_secret: bool,
     /// Whether it has placeholders of a template language.
     pub(super) has_placeholders: bool,
 }
 
 impl Words {
     pub(super) fn of(text: &[u8]) -> Self {
+        let plain = unescaped(text);
+        let text = plain.as_deref().map_or(text, Vec::as_slice);
         let group = memmem::find(text, format!("{}/", bulla_crds::GROUP).as_bytes());
-        let kind = memmem::find_iter(text, "Secret").find(|offset| is_kind(text, *offset));
+        let kind = memmem::find_iter(text, "Secret").find(|offset| {
+            is_kind(text, *offset) && !text.get(offset + 6).is_some_and(u8::is_ascii_alphanumeric)
+        });
+        let templated = memmem::find_iter(text, "{{").find(|offset| is_kind(text, *offset));
+        let tagged = memmem::find_iter(text, "binary").find(|offset| is_tag(text, *offset));
         let first = group.map(|group| ("bulla.dev/", group));
         let first = first.or(kind.map(|kind| ("kind: Secret", kind)));
+        let first = first.or(templated.map(|kind| ("a kind that is a placeholder", kind)));
+        let first = first.or(tagged.map(|tag| ("a text with the tag !!binary", tag)));
         let mention = first.map(|(word, offset)| (word, Spots::of(text).at(offset).line));
-        Self { mention, has_placeholders: is_template(text) }
+        let has_secret = kind.or(templated).or(tagged).is_some();
+        Self { mention, has_secret, has_placeholders: is_template(text) }
     }
+}
+
+/// Whether the word at `offset` is the end of a tag, such as `!!binary` or `!<tag:yaml.org,2002:binary>`.
+fn is_tag(text: &[u8], offset: usize) -> bool {
+    let before = &text[..offset];
+    let start = before.iter().rposition(|byte| byte.is_ascii_whitespace()).map_or(0, |at| at + 1);
+    let token = &before[start..];
+    let end = text.get(offset + "binary".len()).copied().unwrap_or(b' ');
+    let begins = token.iter().position(|byte| *byte == b'!');
+    begins.is_some_and(|begins| begins == 0 || b",[{:".contains(&token[begins - 1]))
+        && (token.ends_with(b"!") || token.ends_with(b":"))
+        && (end.is_ascii_whitespace() || end == b'>')
+}
+
+/// The text with the escapes of YAML and JSON for letters in place, and lines that a backslash joins. `None` if it has
+/// no backslash.
+fn unescaped(text: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    memchr::memchr(b'\\', text)?;
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        plain.extend_from_slice(&rest[..at]);
+        let digits = match rest.get(at + 1) {
+            Some(b'x') => 2,
+            Some(b'u') => 4,
+            Some(b'U') => 8,
+            _ => 0,
+        };
+        let hex = rest.get(at + 2..at + 2 + digits).and_then(|hex| str::from_utf8(hex).ok());
+        let letter = hex.and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let letter = letter.filter(|_| digits > 0).and_then(|code| u8::try_from(code).ok());
+        if let Some(letter) = letter.filter(u8::is_ascii_graphic) {
+            plain.push(letter);
+            rest = &rest[at + 2 + digits..];
+        } else if let Some(joined) = joined_line(&rest[at + 1..]) {
+            rest = joined;
+        } else {
+            plain.push(b'\\');
+            rest = &rest[at + 1..];
+        }
+    }
+    plain.extend_from_slice(rest);
+    Some(plain)
+}
+
+/// What follows a line end and the blanks after it, if a line ends here.
+fn joined_line(rest: &[u8]) -> Option<&[u8]> {
+    let rest = rest.strip_prefix(b"\r").unwrap_or(rest).strip_prefix(b"\n")?;
+    Some(rest.trim_ascii_start())
 }
 
 /// Whether a line or a value begins with a placeholder of a template language. A quoted placeholder can be a text of
@@ -150,16 +211,14 @@ fn is_template(text: &[u8]) -> bool {
     lines.clone().any(is_placeholder) && !lines.any(is_conflict)
 }
 
-/// Whether the `Secret` at `offset` is the value of a key `kind`.
+/// Whether the word at `offset` begins the value of a key `kind`.
 fn is_kind(text: &[u8], offset: usize) -> bool {
     fn without_quote(text: &[u8]) -> &[u8] {
         text.strip_suffix(b"\"").or(text.strip_suffix(b"'")).unwrap_or(text)
     }
     let before = text[..offset].rsplit(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
     let key = without_quote(before).trim_ascii_end().strip_suffix(b":");
-    let after = text.get(offset + "Secret".len());
     key.is_some_and(|key| without_quote(key.trim_ascii_end()).ends_with(b"kind"))
-        && !after.is_some_and(u8::is_ascii_alphanumeric)
 }
 
 #[cfg(test)]
@@ -197,14 +256,25 @@ mod tests {
 
     #[test]
     fn the_kind_of_a_secret_is_recognised_in_any_spelling() {
-        for text in
-            ["kind: Secret", "kind : \"Secret\"", "\"kind\":\"Secret\",", "'kind': 'Secret'"]
-        {
+        for text in [
+            "kind: Secret",
+            "kind : \"Secret\"",
+            "\"kind\":\"Secret\",",
+            "'kind': 'Secret'",
+            r#"kind: "\x53ecret""#,
+            r#""\u006bind": "\u0053\U00000065cret""#,
+            "kind: \"Sec\\\n  ret\"",
+        ] {
             assert_eq!(Words::of(text.as_bytes()).mention, Some(("kind: Secret", 1)), "{text}");
         }
         for text in ["kind: SecretStore", "Secret", "a: Secret", "kind:\n  Secret", ": Secret"] {
             assert_eq!(Words::of(text.as_bytes()).mention, None, "{text}");
         }
+        for text in ["kind: !!binary U2VjcmV0", "{kind: !<tag:yaml.org,2002:binary> U2VjcmV0}"] {
+            assert!(Words::of(text.as_bytes()).has_secret, "{text}");
+        }
+        assert!(!Words::of(b"a: binary\nb: wow!binary\n").has_secret);
+        assert!(Words::of(b"kind: {{ .Values.kind }}\n").has_secret);
         let text = b"a: {{ b }}\napiVersion: bulla.dev/v1alpha1\n";
         let words = Words::of(text);
         assert_eq!(words.mention, Some(("bulla.dev/", 2)));

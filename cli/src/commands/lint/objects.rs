@@ -1,18 +1,19 @@
 //! The check of single objects, with no key.
 
+use std::path::Path;
+
 use bulla_crds::rules::{self, Violation};
-use bulla_crds::{
-    AGE_PREFIX, Address, BACKUP_SECRET_TYPE, IDENTITY_SECRET_TYPE, ParsedValues, SealedSecret,
-    ValueError, json_length,
-};
+use bulla_crds::{Address, ParsedValues, SealedSecret, ValueError, json_length};
 use bulla_sealing::{Binding, ParseError, ValueAddress};
 use serde_json::Value;
 
 use crate::commands::lint::context::{FileEnvironment, LintContext};
 use crate::commands::lint::file_report::{FileReport, SeenObject};
 use crate::commands::lint::finding::Finding;
+use crate::commands::lint::kustomization;
 use crate::commands::lint::recipients::{self, ReadValue};
 use crate::commands::lint::rule::Rule;
+use crate::commands::lint::secrets::{self, Held, Hidden};
 use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
 use crate::report::diagnostic;
 
@@ -48,10 +49,6 @@ impl<'a> ObjectChecker<'a> {
                 let message = diagnostic::unknown_version(self.object).message;
                 self.find(Rule::UnknownVersion, &[Step::Key("apiVersion")], message);
             }
-            ObjectKind::Other if has_literals(self.object.value) => {
-                let message = "a generator of Secrets with plaintext values";
-                self.find(Rule::SecretGenerator, &[Step::Key("secretGenerator")], message);
-            }
             ObjectKind::OtherOfOurs | ObjectKind::Other => self.report.other_objects += 1,
         }
     }
@@ -67,27 +64,14 @@ impl<'a> ObjectChecker<'a> {
 
     /// A Secret without values holds nothing secret.
     fn secret(&mut self) {
-        let object = self.object;
-        let is_value = |value: &Value| !matches!(value.as_str(), Some("")) && !value.is_null();
-        let values = |field: &str| object.value.get(field).and_then(Value::as_object);
-        let has_values = |field: &&str| values(field).is_some_and(|map| map.values().any(is_value));
-        let type_ = object.value.get("type").and_then(Value::as_str);
-        match (["data", "stringData"].into_iter().find(has_values), type_) {
-            (Some(field), Some(IDENTITY_SECRET_TYPE)) => {
-                let message = "a plaintext identity of the controller";
-                self.find(Rule::PrivateIdentity, &[Step::Key(field)], message);
+        match told(secrets::held(self.object.value)) {
+            Some((rule, field, message)) => {
+                self.find(rule, &[Step::Key(field)], message);
+                if rule == Rule::PlaintextSecret {
+                    self.see("Secret", None);
+                }
             }
-            (Some("data"), Some(BACKUP_SECRET_TYPE))
-                if values("data").is_some_and(|map| map.values().all(is_age_file)) =>
-            {
-                self.report.other_objects += 1;
-            }
-            (Some(field), _) => {
-                let message = "a plaintext Secret; seal it with bulla seal";
-                self.find(Rule::PlaintextSecret, &[Step::Key(field)], message);
-                self.see("Secret", None);
-            }
-            (None, _) => self.report.other_objects += 1,
+            None => self.report.other_objects += 1,
         }
     }
 
@@ -292,18 +276,36 @@ fn mismatch(binding: &Binding, address: &ValueAddress, namespace: Option<&str>) 
     }
 }
 
-/// Whether a kustomization has values of Secrets in it.
-fn has_literals(object: &Value) -> bool {
-    let generators = object.get("secretGenerator").and_then(Value::as_array);
-    generators.into_iter().flatten().any(|generator| {
-        let literals = generator.get("literals").and_then(Value::as_array);
-        literals.is_some_and(|literals| !literals.is_empty())
-    })
+/// The finding about a Secret, and its field.
+fn told(held: Held) -> Option<(Rule, &'static str, &'static str)> {
+    match held {
+        Held::Plaintext(field) => {
+            Some((Rule::PlaintextSecret, field, "a plaintext Secret; seal it with bulla seal"))
+        }
+        Held::Identity(field) => {
+            Some((Rule::PrivateIdentity, field, "a plaintext identity of the controller"))
+        }
+        Held::Sops => Some((Rule::OtherTool, "sops", "sealed with SOPS; bulla migrate moves it")),
+        Held::Nothing => None,
+    }
 }
 
-/// Whether a value of `data` is the base64 of an age file, binary or armored.
-fn is_age_file(value: &Value) -> bool {
-    const ARMORED_PREFIX: &str = "LS0tLS1CRUdJTiBBR0UgRU5DUllQVEVEIEZJTEUt";
-    let prefixes = [AGE_PREFIX, ARMORED_PREFIX];
-    value.as_str().is_some_and(|text| prefixes.iter().any(|prefix| text.starts_with(prefix)))
+/// Findings about Secrets that are not written as plain objects: in lists, by merge keys, generators and patches.
+pub(super) fn check_hidden(
+    documents: &[Object<'_>],
+    objects: &[Object<'_>],
+    file: Option<&Path>,
+    report: &mut FileReport,
+) {
+    let plain = objects.iter().filter(|object| ObjectKind::of(object) == ObjectKind::Secret);
+    let plain: Vec<&Value> = plain.map(|object| object.value).collect();
+    let is_judged = |value: &Value| plain.iter().any(|judged| std::ptr::eq(*judged, value));
+    for document in documents {
+        for Hidden { mut path, held } in secrets::hidden(document.value, &is_judged) {
+            let Some((rule, field, message)) = told(held) else { continue };
+            path.push(Step::Key(field));
+            report.findings.push(Finding::in_object(document, rule, &path, None, message));
+        }
+        report.findings.extend(kustomization::findings(document, file));
+    }
 }

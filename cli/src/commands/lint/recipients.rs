@@ -28,7 +28,7 @@ pub(super) fn check(
     home: FileEnvironment<'_>,
     keys: Option<&SealingKeys>,
 ) -> Vec<Finding> {
-    let FileEnvironment { config, environment, has_path } = home;
+    let FileEnvironment { config, environment, known, has_path } = home;
     let mut findings = Vec::new();
     if let (Some(config), None, true) = (config, environment, has_path) {
         let message = format!("no environment of {} covers this file", config.path.display());
@@ -45,11 +45,22 @@ pub(super) fn check(
         findings.push(Finding::in_object(object, Rule::NamespaceMismatch, &path, None, message));
     }
     for ReadValue { key, fingerprints } in values {
-        for (rule, message) in wrong_with(fingerprints, config, environment, keys) {
+        let unpinned = known.and_then(|known| unpinned(fingerprints, known));
+        let wrong = wrong_with(fingerprints, config, environment, keys).into_iter();
+        for (rule, message) in wrong.chain(unpinned) {
             findings.push(Finding::of_value(object, rule, key, message));
         }
     }
     findings
+}
+
+/// A new environment does not make new keys trustworthy.
+fn unpinned(fingerprints: &[Fingerprint], known: &Config) -> Option<Wrong> {
+    let new = fingerprints.iter().filter(|fingerprint| elsewhere(known, **fingerprint).is_none());
+    let new: Vec<_> = new.map(ToString::to_string).collect();
+    let message =
+        || format!("sealed to a key that the earlier bulla.yaml does not pin: {}", new.join("; "));
+    (!new.is_empty()).then(|| (Rule::UnknownKey, message()))
 }
 
 /// What is wrong with the recipients of one value, as far as that is known.

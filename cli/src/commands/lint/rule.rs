@@ -85,8 +85,12 @@ rules! {
     AgeIdentity, "age-identity", Error, File, "remove it from Git, and renew the key: anyone who read it can open every value sealed to it";
     /// Not YAML, and it mentions Secrets.
     MalformedManifest, "malformed-manifest", Error, File, "correct it, so that it can be checked";
+    /// Too large to be read.
+    UncheckedFile, "unchecked-file", Error, File, "split it, or keep it out of the repository";
     /// A template of manifests that mentions Secrets.
     UnrenderedTemplate, "unrendered-template", Warning, File, "check the rendered manifests: helm template … | bulla lint -";
+    /// A Secret that another tool sealed.
+    OtherTool, "other-tool", Note, File, "to move it to Bulla, run: bulla migrate";
     /// A field that the API server does not know.
     UnknownField, "unknown-field", Error, File, "correct the field's name, or remove it";
     /// A version of our API that this tool does not know.
@@ -153,6 +157,8 @@ rules! {
     ValueChanged, "value-changed", Note, History, "nothing, if this was intended";
     /// The same value for other keys.
     Rekeyed, "rekeyed", Note, History, "nothing, if this was intended";
+    /// An allowance that the earlier commit does not have.
+    AllowanceAdded, "allowance-added", Warning, Allowances, "decide whether the finding may be allowed";
     /// An allowance that means nothing.
     BadAllowance, "bad-allowance", Error, Allowances, "write: bulla-lint: allow RULE: REASON";
     /// An allowance without a finding.
@@ -175,6 +181,16 @@ impl Rule {
                 | Self::AgeIdentity
                 | Self::NotSealed
         )
+    }
+
+    /// Whether an allowance that the change itself adds must not silence it.
+    pub(super) fn is_gated(self) -> bool {
+        self.is_leak()
+            || self.basis() == Basis::Pins
+            || matches!(
+                self,
+                Self::MalformedManifest | Self::UncheckedFile | Self::UnrenderedTemplate
+            )
     }
 
     /// The section of the page about it, without the heading.
@@ -223,6 +239,6 @@ mod tests {
     fn a_rule_can_be_allowed_or_is_about_allowances() {
         let own = Rule::ALL.iter().filter(|rule| rule.basis() == Basis::Allowances);
         let own: Vec<_> = own.map(|rule| rule.id()).collect();
-        assert_eq!(own, ["bad-allowance", "unused-allowance"]);
+        assert_eq!(own, ["allowance-added", "bad-allowance", "unused-allowance"]);
     }
 }

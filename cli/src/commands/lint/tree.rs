@@ -1,5 +1,6 @@
 //! The files to check, and the check of each of them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -7,15 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use zeroize::Zeroizing;
 
-use crate::commands::lint::allowance::{self, AllowComment};
+use crate::commands::lint::allowance;
 use crate::commands::lint::context::LintContext;
 use crate::commands::lint::file_report::FileReport;
 use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::leaks::{self, Words};
-use crate::commands::lint::objects;
 use crate::commands::lint::rule::Rule;
+use crate::commands::lint::{kustomization, objects, secrets, template_text};
 use crate::files::input::{self, Input};
 use crate::files::walk::{self, FileOutcome, FoundFile, Interest};
+use crate::manifest;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::failure::{Failure, OrHint};
 
@@ -35,12 +37,38 @@ pub(super) fn sources(paths: &[PathBuf]) -> Result<Vec<FoundFile>, Failure> {
     }
     let (stdin, files): (Vec<_>, Vec<_>) =
         paths.iter().cloned().partition(|path| input::is_stdin(path));
-    let mut sources =
-        Vec::from_iter(stdin.into_iter().map(|path| FoundFile { path, is_named: true }));
+    let mut sources = Vec::from_iter(stdin.into_iter().map(|path| FoundFile {
+        path,
+        is_named: true,
+        is_linked: false,
+    }));
     if !files.is_empty() || sources.is_empty() {
         sources.extend(walk::everything(&files)?);
     }
+    mark_referenced(&mut sources);
     Ok(sources)
+}
+
+/// Marks the files that a kustomization reads as manifests, whatever their names are.
+fn mark_referenced(sources: &mut [FoundFile]) {
+    let mut referenced = HashSet::new();
+    for source in sources.iter().filter(|source| kustomization::is_its_name(&source.path)) {
+        let Ok(input) = input::read(&source.path) else { continue };
+        let Ok(file) = manifest::parse(input) else { continue };
+        let folder = source.path.parent().unwrap_or(Path::new(""));
+        for document in file.documents() {
+            let value = secrets::merged(document.value());
+            let paths = kustomization::references(&value);
+            referenced
+                .extend(paths.iter().filter_map(|path| folder.join(path).canonicalize().ok()));
+        }
+    }
+    if referenced.is_empty() {
+        return;
+    }
+    for source in sources {
+        source.is_linked |= source.path.canonicalize().is_ok_and(|path| referenced.contains(&path));
+    }
 }
 
 /// Whether stdin is a pipe, so that it is likely meant to be read.
@@ -60,11 +88,14 @@ pub(super) fn check(found: &FoundFile, context: &LintContext<'_>) -> Result<File
     let is_strict = found.is_named;
     let name = path.map_or("<stdin>".to_owned(), |path| path.display().to_string());
     let mut report = FileReport { name, ..FileReport::default() };
-    let is_manifest = is_strict || path.is_some_and(may_be_manifest);
+    let is_manifest = is_strict || found.is_linked || path.is_some_and(may_be_manifest);
     let input = match read(&found.path, is_manifest) {
         Ok(input) => input,
         Err(error) if !is_strict && walk::is_too_large(&error) => {
-            walk::warn_of_too_large(Path::new(&report.name));
+            let place = FindingPlace::line(&report.name, 1);
+            let what = "larger than 16 MiB, so nothing in it was checked";
+            report.findings.push(Finding::at(Rule::UncheckedFile, place, what));
+            report.is_unreadable = true;
             return Ok(report);
         }
         Err(error) => {
@@ -72,15 +103,20 @@ pub(super) fn check(found: &FoundFile, context: &LintContext<'_>) -> Result<File
             return Ok(report);
         }
     };
-    let utf16 = leaks::from_utf16(&input.bytes);
-    if utf16.is_none() && !is_strict && leaks::is_binary(&input.bytes) {
+    let input = match leaks::from_utf16(&input.bytes) {
+        Some(bytes) if !is_strict => Input { name: input.name, bytes },
+        _ => input,
+    };
+    let text = &input.bytes[..];
+    let is_worth_reading = leaks::is_worth_reading(text);
+    let is_read = is_strict || is_manifest && is_worth_reading;
+    if !is_read && leaks::is_binary(text) {
         return Ok(report);
     }
-    let text = utf16.as_deref().unwrap_or(&input.bytes);
     report.findings = leaks::identities(&report.name, text);
-    if is_strict || is_manifest && leaks::is_worth_reading(text) {
-        let (words, comments) = (Words::of(text), allowance::comments(text));
-        read_manifests(&mut report, input, &words, &comments, is_strict, path, context)?;
+    let words = if is_worth_reading || is_strict { Words::of(text) } else { Words::default() };
+    if is_read || words.has_secret && is_parsable(text) {
+        read_manifests(&mut report, input, &words, is_strict, path, context)?;
     } else {
         report.is_other = is_manifest;
         // In other text, comments only matter if there are findings.
@@ -91,20 +127,29 @@ pub(super) fn check(found: &FoundFile, context: &LintContext<'_>) -> Result<File
     Ok(report)
 }
 
+/// Whether a file of another kind is a manifest nevertheless.
+fn is_parsable(text: &[u8]) -> bool {
+    let bytes = Zeroizing::new(text.to_vec());
+    manifest::parse(Input { name: String::new(), bytes }).is_ok()
+}
+
 /// Checks the objects of a file, or reports why there are none.
 fn read_manifests(
     report: &mut FileReport,
     input: Input,
     words: &Words,
-    comments: &[AllowComment],
     is_strict: bool,
     path: Option<&Path>,
     context: &LintContext<'_>,
 ) -> Result<(), Failure> {
+    let comments = &allowance::comments(&input.bytes);
+    let literal = words.has_placeholders.then(|| template_text::literal_line(&input.bytes));
     let open = match walk::parse(input, is_strict, ANYTHING) {
         Ok(FileOutcome::Objects(open)) => Some(open),
         Ok(FileOutcome::Unreadable(diagnostic)) => {
-            unreadable(report, &diagnostic, words);
+            unreadable(report, &diagnostic, words, literal.flatten());
+            let is_changed = context.base.zip(path).is_some_and(|(base, path)| base.differs(path));
+            report.raise_templates(is_changed && words.has_secret);
             None
         }
         Ok(FileOutcome::NotOurs) => None, // never: anything is of interest
@@ -124,13 +169,29 @@ fn read_manifests(
     let objects = open.objects();
     objects.iter().for_each(|object| report.allow(allowance::of_object(object)));
     objects.iter().for_each(|object| objects::check(object, context, home, report));
+    objects::check_hidden(&open.manifests.whole_documents(), &objects, path, report);
+    if let Some(("a text with the tag !!binary", line)) = words.mention {
+        let place = FindingPlace::line(&report.name, line);
+        let message = "a text with the tag !!binary, which tools read as other text";
+        report.findings.push(Finding::at(Rule::MalformedManifest, place, message));
+    }
     report.environment = home.environment.map(|environment| environment.name.clone());
     report.allow(allowance::of_comments(&report.name, comments, &open.manifests.lines()));
     Ok(())
 }
 
 /// A file that cannot be read as manifests: a finding if it mentions Secrets.
-fn unreadable(report: &mut FileReport, diagnostic: &Diagnostic, words: &Words) {
+fn unreadable(
+    report: &mut FileReport,
+    diagnostic: &Diagnostic,
+    words: &Words,
+    literal: Option<usize>,
+) {
+    if let Some(line) = literal {
+        let place = FindingPlace::line(&report.name, line);
+        let message = "a template of a Secret with a plaintext value";
+        report.findings.push(Finding::at(Rule::PlaintextSecret, place, message));
+    }
     let Some((mention, line)) = words.mention else {
         report.is_other = true;
         return;
@@ -155,6 +216,8 @@ fn may_be_manifest(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     walk::is_manifest(path)
         || name.ends_with(".tpl")
+        || kustomization::is_its_name(path)
+        || path.components().any(|part| part.as_os_str() == "templates")
         || [".yaml.", ".yml.", ".json."].iter().any(|part| name.contains(part))
 }
 

@@ -83,6 +83,11 @@ fn of_work_tree(root: &Path) -> Result<Option<PathBuf>, Failure> {
     let is_other = |path: &PathBuf| {
         path.file_name().is_some_and(|name| name == NAME) && path.parent() != Some(root)
     };
+    if config.is_symlink() {
+        return Err(anyhow!("{} is a link", config.display())).or_hint(
+            "replace it with the file itself: a review does not show what a link leads to",
+        );
+    }
     let Some(other) = Folder::read(root)?.files.into_iter().find(is_other) else {
         return Ok(config.is_file().then(|| shortest(&config)));
     };

@@ -237,12 +237,14 @@ fn templates_and_broken_manifests_are_told_apart() {
 
 #[test]
 fn plaintext_is_found_in_every_disguise() {
-    let (sandbox, _) = repository(&["mine"]);
+    let (sandbox, recipients) = repository(&["mine"]);
     let identity = "apiVersion: v1\nkind: Secret\ntype: bulla.dev/identity\nmetadata: {name: a}\ndata: {identity: aHVudGVyMg==}\n";
     sandbox.write("identity.yaml", identity);
     let backup = identity.replace("bulla.dev/identity", "bulla.dev/identity-backup");
-    sandbox
-        .write("backup.yaml", backup.replace("aHVudGVyMg==", "YWdlLWVuY3J5cHRpb24ub3JnL3YxCg=="));
+    seal(&sandbox, "sealed.yaml", "prod", &[&recipients[0]]);
+    let sealed: Value = yaml_serde::from_str(&sandbox.read("sealed.yaml")).unwrap();
+    let sealed = sealed["spec"]["sealedData"].as_object().unwrap().values().next().unwrap().clone();
+    sandbox.write("backup.yaml", backup.replace("aHVudGVyMg==", sealed.as_str().unwrap()));
     sandbox.write("no-backup.yaml", backup);
     sandbox.write(
         "empty.yaml",
