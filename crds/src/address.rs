@@ -6,8 +6,14 @@ use crate::error::SealError;
 use crate::parsed_value::{ParsedValue, ValueError, encode_value};
 use crate::sealed_secret::SealedSecret;
 
-/// Fills the namespace of a [`ValueAddress`] when there is none; a binding of scope `cluster` ignores it.
-const UNBOUND_NAMESPACE: &str = "any";
+/// Fills the namespace of a [`ValueAddress`] when there is none, or its name when it is a placeholder of a template
+/// language; a binding whose scope does not bind the field ignores it.
+const UNBOUND: &str = "any";
+
+/// Whether a name is a placeholder of a chart, which the tool fills in later.
+fn is_placeholder(name: &str) -> bool {
+    name.contains("{{")
+}
 
 /// The namespace and name of a SealedSecret, and so of the Secret that it describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +42,14 @@ impl<'a> Address<'a> {
         recipients: &Recipients,
     ) -> Result<String, SealError> {
         let namespace = match (self.namespace, scope) {
+            (Some(namespace), Scope::Cluster) if is_placeholder(namespace) => UNBOUND,
             (Some(namespace), _) => namespace,
-            (None, Scope::Cluster) => UNBOUND_NAMESPACE,
+            (None, Scope::Cluster) => UNBOUND,
             (None, _) => return Err(SealError::NoNamespace(scope)),
         };
-        let address = ValueAddress::new(namespace, self.name, key)
+        let is_bound = scope == Scope::Strict;
+        let name = if !is_bound && is_placeholder(self.name) { UNBOUND } else { self.name };
+        let address = ValueAddress::new(namespace, name, key)
             .map_err(|error| SealError::Address { key: key.to_owned(), error })?;
         let file = bulla_sealing::seal(value, &Binding::new(scope, &address), recipients)?;
         Ok(encode_value(&file))
@@ -63,6 +72,11 @@ impl<'a> Address<'a> {
         if self.namespace.is_none() && binding.namespace().is_some() {
             return Err(ValueError::NoNamespace(binding.clone().into()));
         }
-        Ok(ValueAddress::new(self.namespace.unwrap_or(UNBOUND_NAMESPACE), self.name, key)?)
+        let namespace = self.namespace.unwrap_or(UNBOUND);
+        let is_open = |is_bound: bool, name: &str| !is_bound && is_placeholder(name);
+        let namespace =
+            if is_open(binding.namespace().is_some(), namespace) { UNBOUND } else { namespace };
+        let name = if is_open(binding.name().is_some(), self.name) { UNBOUND } else { self.name };
+        Ok(ValueAddress::new(namespace, name, key)?)
     }
 }

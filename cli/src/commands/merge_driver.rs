@@ -1,5 +1,6 @@
 //! `bulla merge-driver`.
 
+mod appended;
 mod decide;
 mod merge;
 #[cfg(test)]

@@ -228,3 +228,24 @@ fn mistakes_in_yaml_are_named() {
         );
     }
 }
+
+#[test]
+fn a_name_that_a_chart_fills_in_needs_a_scope_that_does_not_bind_it() {
+    let sandbox = Sandbox::with_keys();
+    for (scope, code) in [("namespace", 0), ("cluster", 0), ("strict", 2)] {
+        let create = with(&["--from-env", "a=HOME", "-o", "q.yaml", "--force", "--scope"]);
+        sandbox.done(&[&create[..], &[scope]].concat());
+        let file = sandbox.read("q.yaml").replace("name: x", "name: \"{{ .Release.Name }}-q\"");
+        let file = match scope {
+            "cluster" => file.replace("namespace: d", "namespace: '{{ .Release.Namespace }}'"),
+            _ => file,
+        };
+        sandbox.write("q.yaml", &file);
+        let lint = sandbox.run(&["lint", "q.yaml"]);
+        assert_eq!(lint.code == 0, code == 0, "{scope}: {}", lint.stdout);
+        let run = sandbox.run(&["set", "q.yaml", "a", "-R", "x25519.pub", "--from-env", "HOME"]);
+        assert_eq!(run.code, code, "{scope}: {}", run.stderr);
+        let run = sandbox.run(&["rekey", "-R", "hybrid.pub", "-i", "x25519.txt", "q.yaml"]);
+        assert_eq!(run.code, code, "{scope}: {}", run.stderr);
+    }
+}

@@ -296,3 +296,30 @@ fn binary_bytes_leave_the_file_unchanged() {
     let run = sandbox.run(&["merge-driver", "base", "ours", "nowhere", "x.yaml"]);
     assert_eq!((run.code, sandbox.read("ours").as_str()), (2, "b\n"));
 }
+
+#[test]
+fn documents_that_two_branches_appended_are_both_kept() {
+    let repository = repository();
+    let sealed = |name: &str| repository.sealed(name, "a: one", "x25519.pub");
+    let (db, web, cache) = (sealed("db"), sealed("web"), sealed("cache"));
+    let changed = with(&repository, &db, "a");
+    for (ours, theirs) in [
+        (format!("{db}---\n{web}"), format!("{db}---\n{cache}")),
+        (format!("{db}---\n{web}"), format!("{db}---\n# c\n{cache}")),
+        (format!("{db}---\n{web}"), format!("{changed}---\n{cache}")),
+        (format!("{db}---\n{web}"), format!("{db}---\n{}---\n{cache}", sealed("more"))),
+        (format!("{db}---\n{web}").trim_end().to_owned(), format!("{db}---\n{cache}")),
+    ] {
+        let merged = merge(&repository, &db, Some(&ours), Some(&theirs));
+        assert!(merged.is_clean, "{}", merged.said);
+        let names = ["db", "web", "cache"].map(|name| format!("  name: {name}\n"));
+        for name in &names {
+            assert_eq!(merged.file.matches(name).count(), 1, "{}", merged.file);
+        }
+        assert!(theirs.starts_with(&db) || merged.file.starts_with(&changed), "{}", merged.file);
+        repository.0.done(&["lint", "db.yaml"]);
+    }
+    // The same object on both sides is no addition of either.
+    let (one, other) = (format!("{db}---\n{web}"), format!("{db}---\n{}", sealed("web")));
+    assert!(!merge(&repository, &db, Some(&one), Some(&other)).is_clean);
+}

@@ -92,7 +92,6 @@ impl<'a> ObjectChecker<'a> {
     fn sealed_secret(&mut self) {
         let object = self.object;
         self.report.sealed_secrets += 1;
-        self.names();
         self.size();
         let flaws = manifest::flaws(object);
         for flaw in &flaws {
@@ -103,6 +102,7 @@ impl<'a> ObjectChecker<'a> {
             self.find(rule, &flaw.steps(), flaw.to_string());
         }
         let parsed: ParsedValues = manifest::sealed_data(object).collect();
+        self.names(&parsed);
         // Schema errors are reported already.
         if flaws.iter().all(|flaw| flaw.kind == FlawKind::UnknownField)
             && let Ok(sealed_secret) = manifest::deserialize_sealed_secret(object)
@@ -117,11 +117,21 @@ impl<'a> ObjectChecker<'a> {
         self.see("SealedSecret", bound_namespace);
     }
 
-    fn names(&mut self) {
+    fn names(&mut self, parsed: &ParsedValues) {
+        let bindings =
+            || parsed.iter().filter_map(|(_, value)| Some(value.as_ref().ok()?.binding()));
+        let is_name_bound = bindings().any(|binding| binding.name().is_some());
+        let is_namespace_bound = bindings().any(|binding| binding.namespace().is_some());
+        // A chart may fill in what no value is bound to.
+        let is_open = |is_bound: bool, text: &str| !is_bound && text.contains("{{");
         let path = |field| [Step::Key("metadata"), Step::Key(field)];
         let field = |field| self.object.metadata_field(field);
         let wrong = match (field("name"), field("generateName")) {
-            (Some(name), _) if bulla_sealing::is_dns_subdomain(name) => None,
+            (Some(name), _)
+                if bulla_sealing::is_dns_subdomain(name) || is_open(is_name_bound, name) =>
+            {
+                None
+            }
             (Some(_), _) => Some(("name", "not a valid object name")),
             (None, Some(_)) => Some((
                 "generateName",
@@ -133,7 +143,9 @@ impl<'a> ObjectChecker<'a> {
             self.find(Rule::InvalidName, &path(field), message);
         }
         let namespace = self.object.metadata_field("namespace");
-        if namespace.is_some_and(|name| !bulla_sealing::is_dns_label(name)) {
+        let is_wrong =
+            |name: &str| !bulla_sealing::is_dns_label(name) && !is_open(is_namespace_bound, name);
+        if namespace.is_some_and(is_wrong) {
             self.find(Rule::InvalidNamespace, &path("namespace"), "not a valid namespace name");
         }
     }

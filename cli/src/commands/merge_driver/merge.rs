@@ -10,6 +10,7 @@ use std::fmt;
 use bulla_crds::SEALED_PREFIX;
 use zeroize::Zeroizing;
 
+use crate::commands::merge_driver::appended::Appended;
 use crate::commands::merge_driver::decide::{Decision, Remark, Side, decide};
 use crate::commands::merge_driver::text::{ConflictStyle, MergedText, merge_lines, whole_conflict};
 use crate::files::input::Input;
@@ -46,6 +47,14 @@ impl fmt::Display for Conflict {
 
 /// Merges three versions. An empty version has no documents, such as the ancestor if both sides added the file.
 pub(super) fn merge(texts: [&str; 3], style: &ConflictStyle) -> Merged {
+    let Some(appended) = Appended::of(texts) else { return merge_documents(texts, style) };
+    let mut merged = merge_documents(appended.before, style);
+    appended.add_to(&mut merged.text);
+    merged
+}
+
+/// The same where no two sides added documents at the end.
+fn merge_documents(texts: [&str; 3], style: &ConflictStyle) -> Merged {
     if let [Some(base), Some(ours), Some(theirs)] = texts.map(FileVersion::read) {
         return Merge::new([base, ours, theirs]).merged(texts, style);
     }
