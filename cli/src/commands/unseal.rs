@@ -102,7 +102,7 @@ impl Unseal {
     pub(crate) fn run(&self) -> Result<Answer, Failure> {
         let has_variables = self.exec || self.format == UnsealFormat::Dotenv;
         if !has_variables && !self.names.is_default() {
-            return Err(anyhow!("--prefix and --names only apply to variables"))
+            return Err(anyhow!("--prefix, --names and --allow-variable only apply to variables"))
                 .or_hint("pass --exec or --format dotenv too");
         }
         if self.check {
@@ -131,7 +131,9 @@ impl Unseal {
         let secrets = objects.iter().map(|object| unseal(object, &keyring));
         let secrets = secrets.collect::<Result<Vec<_>, _>>()?;
         if self.exec {
-            return exec::run(&self.command, &self.names.of(&secrets)?);
+            let variables = self.names.of(&secrets)?;
+            self.names.refuse_set(&variables)?;
+            return exec::run(&self.command, &variables);
         }
         match self.format {
             UnsealFormat::Yaml => {

@@ -147,7 +147,7 @@ fn variables_with_invalid_names_or_two_values_or_that_decide_on_code_are_refused
         ),
         (
             &["--exec", "path.yaml", "--", "true"],
-            "error: key LD_PRELOAD: the variable LD_PRELOAD decides which code runs, so it is not taken from a file\n",
+            "error: key LD_PRELOAD: the variable LD_PRELOAD decides which code runs or where it connects, so it is not taken from a file\n",
         ),
         (
             &["--exec", "nul.yaml", "--", "true"],
@@ -155,7 +155,7 @@ fn variables_with_invalid_names_or_two_values_or_that_decide_on_code_are_refused
         ),
         (
             &["--prefix", "A_", "sealed.yaml"],
-            "error: --prefix and --names only apply to variables\n",
+            "error: --prefix, --names and --allow-variable only apply to variables\n",
         ),
         (&["--exec", "sealed.yaml", "--", "./absent"], "error: no such command: ./absent\n"),
     ] {

@@ -24,6 +24,10 @@ pub(super) struct Names {
     /// How to name the variable for a data key
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     names: NameRule,
+
+    /// Set this variable although it is set already, or decides which code runs; repeatable
+    #[arg(long = "allow-variable", value_name = "NAME", help_heading = "Output")]
+    allowed: Vec<String>,
 }
 
 /// How a data key becomes the name of a variable.
@@ -42,7 +46,19 @@ pub(super) type Variables<'a> = BTreeMap<String, &'a [u8]>;
 impl Names {
     /// Whether neither flag changes the names.
     pub(super) fn is_default(&self) -> bool {
-        self.prefix.is_empty() && matches!(self.names, NameRule::Key)
+        self.prefix.is_empty() && matches!(self.names, NameRule::Key) && self.allowed.is_empty()
+    }
+
+    /// Refuses a variable that this process has, because the command may rely on it.
+    pub(super) fn refuse_set(&self, variables: &Variables<'_>) -> Result<(), Failure> {
+        let is_set =
+            |name: &&String| std::env::var_os(name).is_some() && !self.allowed.contains(name);
+        match variables.keys().find(is_set) {
+            Some(name) => Err(anyhow!("the variable {name} is set already")).or_hint(format!(
+                "unset it, give the variables another name with --prefix, or pass --allow-variable {name}"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The values of all `secrets` as variables.
@@ -71,11 +87,13 @@ impl Names {
                     "use --names upper to convert it (db.user → DB_USER), or put text before it with --prefix",
                 );
         }
-        if decides_on_code(&name) {
+        if decides_on_code(&name) && !self.allowed.contains(&name) {
             return Err(anyhow!(
-                "key {key}: the variable {name} decides which code runs, so it is not taken from a file"
+                "key {key}: the variable {name} decides which code runs or where it connects, so it is not taken from a file"
             ))
-            .or_hint("give the variables another name with --prefix");
+            .or_hint(format!(
+                "give the variables another name with --prefix, or pass --allow-variable {name}"
+            ));
         }
         Ok(name)
     }
@@ -88,12 +106,113 @@ fn is_name(name: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
-/// Variables that decide where programs, libraries and shell start files are found. Anyone who can commit a
-/// SealedSecret chooses its keys, and must not choose these. Interpreters have more, so this is not a full defence.
+/// Variables by which programs find and load code, or change what they talk to. Anyone who can commit a SealedSecret
+/// chooses its keys, and must not choose these. Other programs have more, so this is not a full defence.
 fn decides_on_code(name: &str) -> bool {
-    const NAMES: [&str; 7] = ["PATH", "BASH_ENV", "ENV", "IFS", "SHELLOPTS", "PATHEXT", "COMSPEC"];
+    const NAMES: [&str; 78] = [
+        "ALL_PROXY",
+        "APPDATA",
+        "BASHOPTS",
+        "BASH_ENV",
+        "BROWSER",
+        "CDPATH",
+        "CLASSPATH",
+        "COMSPEC",
+        "CURL_CA_BUNDLE",
+        "CURL_HOME",
+        "DOCKER_CONFIG",
+        "DOCKER_HOST",
+        "EDITOR",
+        "ENV",
+        "EXINIT",
+        "GCONV_PATH",
+        "GLOBIGNORE",
+        "GOENV",
+        "GOFLAGS",
+        "GOPROXY",
+        "GRADLE_OPTS",
+        "HOME",
+        "HOSTALIASES",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "IFS",
+        "JAVA_OPTS",
+        "JAVA_TOOL_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+        "KUBECONFIG",
+        "KUBECTL_EXTERNAL_DIFF",
+        "KUBE_EDITOR",
+        "LESSCLOSE",
+        "LESSOPEN",
+        "LOCALDOMAIN",
+        "LOCPATH",
+        "LUA_CPATH",
+        "LUA_INIT",
+        "LUA_PATH",
+        "MAKEFLAGS",
+        "MANPAGER",
+        "MAVEN_OPTS",
+        "NLSPATH",
+        "NODE_EXTRA_CA_CERTS",
+        "NODE_OPTIONS",
+        "NODE_PATH",
+        "NODE_TLS_REJECT_UNAUTHORIZED",
+        "NO_PROXY",
+        "OPENSSL_CONF",
+        "OPENSSL_ENGINES",
+        "OPENSSL_MODULES",
+        "PAGER",
+        "PATH",
+        "PATHEXT",
+        "PHPRC",
+        "PHP_INI_SCAN_DIR",
+        "PROMPT_COMMAND",
+        "PS4",
+        "REQUESTS_CA_BUNDLE",
+        "RES_OPTIONS",
+        "RUBYLIB",
+        "RUBYOPT",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+        "SHELL",
+        "SHELLOPTS",
+        "SSH_ASKPASS",
+        "SSH_AUTH_SOCK",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "SUDO_ASKPASS",
+        "TEMP",
+        "TMP",
+        "TMPDIR",
+        "USERPROFILE",
+        "VIMINIT",
+        "VISUAL",
+        "_JAVA_OPTIONS",
+    ];
+    const PREFIXES: [&str; 20] = [
+        "BASH_FUNC_",
+        "BUNDLE_",
+        "CARGO_",
+        "CORECLR_",
+        "COR_",
+        "DOTNET_",
+        "DYLD_",
+        "ERL_",
+        "GEM_",
+        "GIT_",
+        "HELM_",
+        "LD_",
+        "NPM_CONFIG_",
+        "PERL5",
+        "PERLLIB",
+        "PIP_",
+        "PYTHON",
+        "TERMINFO",
+        "TF_CLI",
+        "XDG_",
+    ];
     let name = name.to_ascii_uppercase();
-    NAMES.contains(&name.as_str()) || name.starts_with("LD_") || name.starts_with("DYLD_")
+    NAMES.contains(&name.as_str()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -101,7 +220,7 @@ mod tests {
     use super::*;
 
     fn name(prefix: &str, names: NameRule, key: &str) -> Option<String> {
-        Names { prefix: prefix.into(), names }.name_of(key).ok()
+        Names { prefix: prefix.into(), names, allowed: Vec::new() }.name_of(key).ok()
     }
 
     #[test]
@@ -120,6 +239,12 @@ mod tests {
             ("", NameRule::Upper, "ld-preload", None),
             ("", NameRule::Key, "DYLD_INSERT_LIBRARIES", None),
             ("APP_", NameRule::Key, "PATH", Some("APP_PATH")),
+            ("", NameRule::Key, "NODE_OPTIONS", None),
+            ("", NameRule::Key, "PYTHONSTARTUP", None),
+            ("", NameRule::Upper, "git.ssh-command", None),
+            ("", NameRule::Key, "https_proxy", None),
+            ("", NameRule::Key, "KUBECONFIG", None),
+            ("", NameRule::Key, "PGPASSWORD", Some("PGPASSWORD")),
         ] {
             assert_eq!(name(prefix, rule, key).as_deref(), expected, "{prefix} {key}");
         }
