@@ -10,7 +10,7 @@ mod report;
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use bulla_sealing::Keyring;
+use bulla_sealing::{Fingerprint, Keyring};
 use clap::Args;
 
 use self::draft::RekeyDraft;
@@ -22,6 +22,8 @@ use crate::command_line::flags::{RecipientFlags, ReportFormat};
 use crate::files::{self, input, walk};
 use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::output;
+use crate::report::terminal::Consent;
+use crate::who::config;
 use crate::who::destination::Authority;
 use crate::who::identities::IdentityFlags;
 
@@ -68,6 +70,9 @@ pub(crate) struct Rekey {
     format: ReportFormat,
 
     #[command(flatten)]
+    consent: Consent,
+
+    #[command(flatten)]
     cluster: ClusterFlags,
 }
 
@@ -105,6 +110,7 @@ impl Rekey {
             draft::ask_cluster(cluster, &mut drafts)?;
             drafts.iter_mut().for_each(RekeyDraft::finish);
         }
+        self.ask_about_strangers(&drafts, &today)?;
         let is_unable = !self.dry_run
             && files::draft::replace_all(drafts.iter_mut().map(|draft| &mut draft.file));
         let report = RekeyReport { drafts: &drafts, today: &today, is_dry_run: self.dry_run };
@@ -113,8 +119,40 @@ impl Rekey {
             ReportFormat::Json => output::stdout(format!("{:#}\n", report.to_json()).as_bytes())?,
         }
         let answer = files::draft::report(drafts.iter().map(|draft| &draft.file), is_unable);
+        if !self.dry_run {
+            report.tell_who();
+        }
         output::summary(&report.summary());
         Ok(answer)
+    }
+
+    /// Asks before values become readable to somebody whom the last commit does not pin: bulla.yaml, or a file of
+    /// recipients, may be part of somebody else's change. A cluster only answers for the keys that it declares, and
+    /// recipients on the command line are the person's own words.
+    fn ask_about_strangers(&self, drafts: &[RekeyDraft], today: &Today) -> Result<(), Failure> {
+        let is_named =
+            !self.recipients.recipients.is_empty() && self.recipients.recipients_files.is_empty();
+        if is_named || today.cluster.is_some() {
+            return Ok(());
+        }
+        let added = report::added(drafts);
+        let here = PathBuf::from(".");
+        let path = self.paths.first().unwrap_or(&here);
+        let Some(head) = config::of_head(path)?.filter(|_| !added.is_empty()) else {
+            return Ok(());
+        };
+        let is_unknown = |fingerprint: &&Fingerprint| head.holder_of(**fingerprint).is_none();
+        let strangers: Vec<_> = added.iter().filter(is_unknown).copied().collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let names = report::names(&strangers, today);
+        let what = format!("{names}, not pinned by {} of the last commit", config::NAME);
+        if self.dry_run {
+            output::warning(&format!("the values would become readable to {what}"));
+            return Ok(());
+        }
+        self.consent.ask(&format!("The values become readable to {what}. Continue?"))
     }
 
     fn authority(&self) -> Result<Authority, Failure> {

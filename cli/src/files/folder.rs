@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::files::git::{self, Repository};
+use crate::files::git::{Repository, is_repository};
 use crate::report::failure::Failure;
 use crate::report::output;
 
@@ -29,9 +29,7 @@ impl Folder {
     pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let real = fs::canonicalize(path).with_context(|| cannot_read(path))?;
         let mut folder = Self::default();
-        let root = git::root_of(&real).filter(|root| is_repository(root));
-        let repository = root.map_or(Ok(None), |_| Repository::around(&real))?;
-        match repository {
+        match Repository::around(&real)? {
             Some(repository) => {
                 folder.add_listed(&repository, &real, path)?;
                 // The rules are for the repository. A person who names an ignored folder wants its files.
@@ -108,12 +106,6 @@ impl Folder {
         }
         Ok(())
     }
-}
-
-/// Whether Git can be asked about a folder. An empty `.git` is no repository.
-fn is_repository(root: &Path) -> bool {
-    let git = root.join(".git");
-    git.is_file() || git.join("HEAD").exists()
 }
 
 fn cannot_read(path: &Path) -> String {

@@ -14,7 +14,7 @@ use self::program::{output_of, path_of};
 use crate::files::input::MAX_FILE_BYTES;
 use crate::report::failure::{Failure, OrHint};
 
-pub(crate) use self::program::{Repository, root_of};
+pub(crate) use self::program::{Repository, is_repository, root_of};
 
 /// Only files with this word have sealed values.
 const WORD: &[u8] = b"sealedData";

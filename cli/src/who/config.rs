@@ -22,7 +22,9 @@ use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
 
 pub(crate) use edit::{Renewal, renewed};
-pub(crate) use load::{default_path, find, none_for_environment, of_commit, of_names, of_text};
+pub(crate) use load::{
+    default_path, find, none_for_environment, of_commit, of_head, of_names, of_text,
+};
 
 pub(crate) const NAME: &str = "bulla.yaml";
 

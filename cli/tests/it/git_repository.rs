@@ -65,7 +65,7 @@ impl GitRepository {
 
     /// Gives files or folders new headers, to the hybrid key.
     pub(crate) fn rekey(&self, paths: &[&str]) {
-        let mut args = vec!["rekey", "-q", "-i", "x25519.txt", "-R", "hybrid.pub"];
+        let mut args = vec!["rekey", "-q", "--yes", "-i", "x25519.txt", "-R", "hybrid.pub"];
         args.extend(paths);
         self.0.done(&args);
     }

@@ -254,7 +254,7 @@ fn both_sides_may_add_the_file() {
     let repository = repository();
     repository.commit("nothing");
     let ours = repository.sealed("db", "a: one", "x25519.pub");
-    let theirs = repository.sealed("cache", "a: two", "x25519.pub");
+    let theirs = repository.sealed("db", "a: two", "x25519.pub");
     repository.git(&["checkout", "--quiet", "-b", "theirs"]);
     repository.0.write("db.yaml", &theirs);
     repository.commit("theirs");

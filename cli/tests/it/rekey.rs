@@ -74,9 +74,14 @@ fn a_rekeyed_file_opens_with_the_new_identity_alone() {
         let before = sandbox.done(&["unseal", "-i", "old.txt", "db.yaml"]);
         let run = rekey(&sandbox, &["db.yaml"]);
         assert_eq!((run.code, run.stdout.as_str()), (0, "db.yaml: 2 values rekeyed\n"));
+        let [added, removed, summary] = run.stderr.lines().collect::<Vec<_>>()[..] else {
+            panic!("{}", run.stderr)
+        };
+        assert!(added.starts_with("now also sealed to "), "{added}");
+        assert!(removed.starts_with("no longer sealed to "), "{removed}");
         assert_eq!(
-            run.stderr,
-            "1 SealedSecret in 1 file scanned: 2 values rekeyed, 0 up to date, 0 refused\n"
+            summary,
+            "1 SealedSecret in 1 file scanned: 2 values rekeyed, 0 up to date, 0 refused"
         );
         assert_eq!(sandbox.done(&["unseal", "-i", "new.txt", "db.yaml"]), before);
         let run = sandbox.run(&["unseal", "-i", "old.txt", "db.yaml"]);
@@ -332,7 +337,7 @@ fn other_files_of_a_tree_are_skipped() {
         run.stderr
     );
     assert_eq!(
-        run.stderr,
+        run.stderr.split_inclusive('\n').next_back().unwrap(),
         "1 SealedSecret in 9 files scanned: 2 values rekeyed, 0 up to date, 0 refused; 2 objects of other kinds skipped\n"
     );
 }
@@ -616,4 +621,44 @@ fn a_check_reports_each_value_that_does_not_open() {
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(sandbox.run(&["unseal", "--check", "-i", "old.txt", "nowhere"]).code, 2);
     assert_eq!(sandbox.run(&["unseal", "--check", "-i", "old.txt", "-o", "x", "tree"]).code, 2);
+}
+
+#[test]
+fn nobody_whom_the_last_commit_does_not_pin_can_read_unasked() {
+    use crate::git_repository::GitRepository;
+
+    let repository = GitRepository::new();
+    let pin = |file: &str| {
+        let recipient = repository.0.read(file);
+        format!(
+            "environments:\n  prod:\n    paths: ['**']\n    recipients:\n      - {{recipient: {}, holder: eu, state: Active, fetched: '2026-01-01'}}\n",
+            recipient.lines().last().unwrap()
+        )
+    };
+    repository.0.write("bulla.yaml", pin("x25519.pub"));
+    repository.seal("db.yaml", "db", "a: one");
+    repository.commit("base");
+    let before = repository.0.read("db.yaml");
+    // Somebody's change pins a key of their own.
+    repository.0.write("bulla.yaml", pin("hybrid.pub"));
+    let rekey = ["rekey", "-i", "x25519.txt", "db.yaml"];
+    let run = repository.0.run(&rekey);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    assert!(run.stderr.contains("The values become readable to "), "{}", run.stderr);
+    assert!(run.stderr.contains("not pinned by bulla.yaml of the last commit"), "{}", run.stderr);
+    assert_eq!(repository.0.read("db.yaml"), before);
+    let run = repository.0.run(&[&rekey[..], &["--dry-run"]].concat());
+    assert_eq!(run.code, 0);
+    assert!(run.stderr.contains("warning: the values would become readable to"), "{}", run.stderr);
+    // Once the pin is merged, or with --yes, nobody is asked.
+    repository.git(&["commit", "--quiet", "-m", "pin", "bulla.yaml"]);
+    let run = repository.0.run(&rekey);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("now also sealed to ") && run.stderr.contains("(eu)"),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("no longer sealed to "), "{}", run.stderr);
+    repository.0.done(&["rekey", "-i", "hybrid.txt", "-R", "x25519.pub", "db.yaml", "--yes"]);
 }

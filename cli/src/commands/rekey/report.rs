@@ -1,6 +1,6 @@
 //! Reports what was rekeyed, or would be, to people and programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_sealing::{Fingerprint, Recipient};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::recipients::Today;
 use crate::files::draft;
 use crate::report::diagnostic::Diagnostic;
 use crate::report::escape;
-use crate::report::output::{count, list, others_skipped};
+use crate::report::output::{count, list, others_skipped, summary};
 
 pub(super) struct RekeyReport<'a> {
     pub(super) drafts: &'a [RekeyDraft],
@@ -50,13 +50,20 @@ impl RekeyReport<'_> {
         text
     }
 
-    /// `3f9a… (prod-eu), 91ef… (recovery)`.
     fn names(&self, fingerprints: &[Fingerprint]) -> String {
-        let name = |fingerprint: &Fingerprint| match self.today.holder_of(*fingerprint) {
-            Some(holder) => format!("{fingerprint} ({holder})"),
-            None => fingerprint.to_string(),
-        };
-        list(fingerprints.iter().map(name))
+        names(fingerprints, self.today)
+    }
+
+    /// Says who can read more values now, and who can read less.
+    pub(super) fn tell_who(&self) {
+        for (what, fingerprints) in [
+            ("now also sealed to", added(self.drafts)),
+            ("no longer sealed to", removed(self.drafts)),
+        ] {
+            if !fingerprints.is_empty() {
+                summary(&format!("{what} {}", self.names(&fingerprints)));
+            }
+        }
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -120,6 +127,36 @@ impl RekeyReport<'_> {
             others_skipped(self.sum(|draft| draft.file.others)),
         )
     }
+}
+
+/// `3f9a… (prod-eu), 91ef… (recovery)`.
+pub(super) fn names(fingerprints: &[Fingerprint], today: &Today) -> String {
+    let name = |fingerprint: &Fingerprint| match today.holder_of(*fingerprint) {
+        Some(holder) => format!("{fingerprint} ({holder})"),
+        None => fingerprint.to_string(),
+    };
+    list(fingerprints.iter().map(name))
+}
+
+/// The recipients that some value gets.
+pub(super) fn added(drafts: &[RekeyDraft]) -> Vec<Fingerprint> {
+    differences(drafts, |old, new| new.iter().filter(|key| !old.contains(key)).copied().collect())
+}
+
+/// The recipients that some value loses.
+fn removed(drafts: &[RekeyDraft]) -> Vec<Fingerprint> {
+    differences(drafts, |old, new| old.iter().filter(|key| !new.contains(key)).copied().collect())
+}
+
+fn differences(
+    drafts: &[RekeyDraft],
+    of: impl Fn(&[Fingerprint], &[Fingerprint]) -> Vec<Fingerprint>,
+) -> Vec<Fingerprint> {
+    let changed = drafts.iter().filter(|draft| draft.file.new.is_some());
+    let pending = changed.flat_map(|draft| &draft.pending);
+    let all: BTreeSet<_> =
+        pending.flat_map(|pending| of(&pending.sealed_to, &new(pending))).collect();
+    all.into_iter().collect()
 }
 
 fn new(pending: &Pending) -> Vec<Fingerprint> {

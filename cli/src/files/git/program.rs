@@ -50,10 +50,18 @@ pub(crate) fn root_of(real: &Path) -> Option<PathBuf> {
     real.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
 }
 
+/// Whether Git can be asked about a folder. An empty `.git` is no repository.
+pub(crate) fn is_repository(root: &Path) -> bool {
+    let git = root.join(".git");
+    git.is_file() || git.join("HEAD").exists()
+}
+
 impl Repository {
     /// The innermost repository around a path without links, if any.
     pub(crate) fn around(real: &Path) -> Result<Option<Self>, Failure> {
-        root_of(real).map_or(Ok(None), |root| Self::of_root(root).map(Some))
+        root_of(real)
+            .filter(|root| is_repository(root))
+            .map_or(Ok(None), |root| Self::of_root(root).map(Some))
     }
 
     /// The repository around the current folder.

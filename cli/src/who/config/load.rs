@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::parse::parse;
 use super::{Config, NAME, real_path};
 use crate::files::folder::Folder;
-use crate::files::git;
+use crate::files::git::{self, Repository};
 use crate::files::input::{self, Input};
 use crate::report::failure::{Failure, OrHint};
 use crate::report::output;
@@ -67,6 +67,21 @@ pub(crate) fn of_text(path: &Path, text: &str) -> Result<Config, Failure> {
 /// Reads what the file at `path` was in another commit.
 pub(crate) fn of_commit(path: &Path, blob: &str, bytes: &[u8]) -> Result<Config, Failure> {
     parse(path, Input { name: blob.to_owned(), bytes: Zeroizing::new(bytes.to_vec()) })
+}
+
+/// What the last commit of the repository around a path pins, if it has a file.
+pub(crate) fn of_head(path: &Path) -> Result<Option<Config>, Failure> {
+    let Some(repository) = Repository::around(&real_path(path)?)? else { return Ok(None) };
+    if !repository.is_commit("HEAD") {
+        return Ok(None);
+    }
+    let blobs = repository.files("HEAD")?.into_iter();
+    let blobs: Vec<_> = blobs.filter(|blob| blob.path == Path::new(NAME)).collect();
+    let mut config = None;
+    repository.read(&blobs, |blob, bytes| {
+        config = Some(of_commit(&repository.root.join(NAME), &blob.name, bytes));
+    })?;
+    config.transpose()
 }
 
 /// The path of the file of the work tree around the current folder, whether it exists or not.

@@ -123,7 +123,7 @@ fn added_and_removed_keys_are_reported() {
 fn a_change_that_pins_its_own_recipient_is_checked_by_the_pins_before_it() {
     let (sandbox, keys) = repository();
     pin(&sandbox, &keys[1]);
-    sandbox.done(&["rekey", "-i", "old.key", "prod"]);
+    sandbox.done(&["rekey", "--yes", "-i", "old.key", "prod"]);
     assert_eq!(lint(&sandbox, &["prod"]), (0, vec![]));
     let (code, found) = rules(&sandbox, &BASE);
     assert_eq!(code, 1);
