@@ -37,6 +37,10 @@ pub enum InvalidKey {
     /// A point that makes every shared secret zero.
     #[error("the key is a low-order point, which gives no secrecy")]
     LowOrder,
+    /// Well-formed text of bytes that no identity has as its public half: an X25519 point written in a second way, or
+    /// an ML-KEM key that FIPS 203 refuses.
+    #[error("no identity has this recipient, so nobody could open what is sealed to it")]
+    Impossible,
 }
 
 /// The operating system returned no randomness.

@@ -20,7 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::error::{Damaged, InvalidKey, NoRandomness, ParseError};
 use crate::file_key::FileKey;
 use crate::header::{Stanza, write_stanza};
-use crate::x25519::is_contributory;
+use crate::x25519::check_point;
 
 pub(crate) const TAG: &str = "mlkem768x25519";
 const INFO: &[u8] = b"age-encryption.org/mlkem768x25519";
@@ -28,23 +28,22 @@ const INFO: &[u8] = b"age-encryption.org/mlkem768x25519";
 /// The length of an ML-KEM-768 ciphertext; the X25519 share follows it.
 const ML_KEM_CIPHERTEXT_BYTES: usize = 1088;
 const ML_KEM_KEY_BYTES: usize = 1184;
-const ENCAPSULATED_BYTES: usize = ML_KEM_CIPHERTEXT_BYTES + 32;
 const RECIPIENT_BYTES: usize = ML_KEM_KEY_BYTES + 32;
 
 type XWingRecipient = <XWing as Kem>::PublicKey;
 type XWingEncapsulated = <XWing as Kem>::EncappedKey;
 
-/// A valid hybrid public key whose X25519 half is not a low-order point.
+/// A hybrid public key that an identity can have.
 #[derive(Clone)]
 pub(crate) struct Recipient(Box<XWingRecipient>);
 
 impl Recipient {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidKey> {
-        let recipient = XWingRecipient::from_bytes(bytes).map_err(|_| InvalidKey::Corrupt)?;
-        let share = bytes.last_chunk().ok_or(InvalidKey::Corrupt)?;
-        if !is_contributory(share) {
-            return Err(InvalidKey::LowOrder);
-        }
+        let recipient = XWingRecipient::from_bytes(bytes).map_err(|error| match error {
+            HpkeError::IncorrectInputLength(..) => InvalidKey::Corrupt,
+            _ => InvalidKey::Impossible,
+        })?;
+        check_point(bytes.last_chunk().ok_or(InvalidKey::Corrupt)?)?;
         Ok(Self(Box::new(recipient)))
     }
 
@@ -82,7 +81,6 @@ impl Wrapped {
         let encapsulated = BASE64
             .decode(encapsulated)
             .ok()
-            .filter(|bytes| bytes.len() == ENCAPSULATED_BYTES)
             .and_then(|bytes| XWingEncapsulated::from_bytes(&bytes).ok())
             .ok_or(stanza.malformed(
                 "the key share of an mlkem768x25519 stanza is not 1,120 bytes of base64",

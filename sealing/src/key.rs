@@ -127,7 +127,7 @@ impl FromStr for Recipient {
         }
         if text.starts_with("age1") {
             let bytes = decode_32(KeyType::X25519.recipient_prefix(), text)?;
-            let recipient = x25519::Recipient::from_bytes(*bytes).ok_or(InvalidKey::LowOrder)?;
+            let recipient = x25519::Recipient::from_bytes(*bytes)?;
             return Ok(Self::new(RecipientKey::X25519(recipient)));
         }
         Err(InvalidKey::NotARecipient)

@@ -4,20 +4,27 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
 use zeroize::Zeroizing;
 
-use crate::error::{Damaged, NoRandomness, ParseError};
+use crate::error::{Damaged, InvalidKey, NoRandomness, ParseError};
 use crate::file_key::{FileKey, fill_random, hkdf_sha256};
 use crate::header::{Stanza, decode_exact, encode, write_stanza};
 
 pub(crate) const TAG: &str = "X25519";
 const INFO: &[u8] = b"age-encryption.org/v1/X25519";
 
-/// A public key that is not a low-order point, so that wrapping for it cannot fail.
+/// The prime of Curve25519, 2^255 - 19, with its most significant byte first.
+const PRIME: [u8; 32] = {
+    let mut prime = [0xff; 32];
+    (prime[0], prime[31]) = (0x7f, 0xed);
+    prime
+};
+
+/// A public key that an identity can have, so that wrapping for it cannot fail and it has only one text.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Recipient(PublicKey);
 
 impl Recipient {
-    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Option<Self> {
-        is_contributory(&bytes).then(|| Self(bytes.into()))
+    pub(crate) fn from_bytes(bytes: [u8; 32]) -> Result<Self, InvalidKey> {
+        check_point(&bytes).map(|()| Self(bytes.into()))
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
@@ -117,8 +124,21 @@ fn cipher(
     ChaCha20Poly1305::new((&*hkdf_sha256(&salt, shared_secret.as_bytes(), INFO)).into())
 }
 
-/// Whether Diffie-Hellman with this point can yield a result other than zero. The order of a point does
-/// not depend on the secret, so one clamped secret is enough for the check.
-pub(crate) fn is_contributory(point: &[u8; 32]) -> bool {
-    StaticSecret::from([1; 32]).diffie_hellman(&PublicKey::from(*point)).was_contributory()
+/// Checks that a recipient, or the X25519 half of one, is a point of high order in its canonical encoding.
+///
+/// RFC 7748 reads every 32 bytes as a point: it ignores the highest bit and reduces modulo the prime. An identity only
+/// writes the reduced form, and the salt of a stanza contains the recipient as written. So a value sealed to another
+/// form would open for nobody.
+pub(crate) fn check_point(point: &[u8; 32]) -> Result<(), InvalidKey> {
+    // The order of a point does not depend on the secret, so one clamped secret is enough.
+    let shared_secret = StaticSecret::from([1; 32]).diffie_hellman(&PublicKey::from(*point));
+    if !shared_secret.was_contributory() {
+        return Err(InvalidKey::LowOrder);
+    }
+    let mut most_significant_first = *point;
+    most_significant_first.reverse();
+    if most_significant_first >= PRIME {
+        return Err(InvalidKey::Impossible);
+    }
+    Ok(())
 }

@@ -51,6 +51,14 @@ fn bech32_of(prefix: &str, bytes: &[u8], extra_bits: &[u8]) -> String {
     symbols.iter().copied().with_checksum::<Long>(&prefix).chars().collect()
 }
 
+/// The data of a text in Bech32.
+fn bytes_of(text: &str) -> Vec<u8> {
+    let parsed = UncheckedHrpstring::new(text).unwrap();
+    let symbols = parsed.data_part_ascii();
+    let symbols = &symbols[..symbols.len() - Bech32::CHECKSUM_LENGTH];
+    symbols.iter().map(|&c| Fe32::from_char(c.into()).unwrap()).fes_to_bytes().collect()
+}
+
 #[test]
 fn keys_of_age_keygen_are_read_and_written_alike() {
     for (file, key_type) in [(HYBRID, KeyType::Hybrid), (X25519, KeyType::X25519)] {
@@ -189,13 +197,7 @@ fn low_order_recipients_are_refused() {
     let zero_as_prime = "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f";
     let minus_one = "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f";
     let [zero, one] = ["00", "01"].map(|first| first.to_owned() + &"00".repeat(31));
-    let hybrid: Vec<u8> = {
-        let (recipient, _) = pair(HYBRID);
-        let parsed = UncheckedHrpstring::new(recipient).unwrap();
-        let symbols = parsed.data_part_ascii();
-        let symbols = &symbols[..symbols.len() - Bech32::CHECKSUM_LENGTH];
-        symbols.iter().map(|&c| Fe32::from_char(c.into()).unwrap()).fes_to_bytes().collect()
-    };
+    let hybrid = bytes_of(pair(HYBRID).0);
     assert_eq!(refused_recipient(&bech32_of("age1pq", &hybrid, &[])), None);
     for point in [&zero, &one, eight, other_eight, zero_as_prime, minus_one] {
         let point: Vec<u8> = (0..32)
@@ -212,8 +214,28 @@ fn low_order_recipients_are_refused() {
     let above_modulus = [&[0xff; 3][..], &hybrid[3..]].concat();
     assert_eq!(
         refused_recipient(&bech32_of("age1pq", &above_modulus, &[])),
-        Some(InvalidKey::Corrupt)
+        Some(InvalidKey::Impossible)
     );
+}
+
+#[test]
+fn a_point_written_in_a_second_way_is_refused() {
+    let hybrid = bytes_of(pair(HYBRID).0);
+    let (ml_kem, point) = hybrid.split_at(1184);
+    let with_highest_bit = |point: &[u8]| [&point[..31], &[point[31] | 0x80]].concat();
+    // 2^255 - 19 + u, for each u that fits and is not a point of low order.
+    let not_reduced = (2..19).map(|u| [&[0xed + u][..], &[0xff; 30], &[0x7f]].concat());
+    let others = [bytes_of(pair(X25519).0), point.to_vec(), [&[9][..], &[0; 31]].concat()];
+    let others = others.iter().map(|point| with_highest_bit(point));
+    for point in not_reduced.chain(others).chain([vec![0xff; 32]]) {
+        let hybrid = [ml_kem, &point].concat();
+        for text in [bech32_of("age", &point, &[]), bech32_of("age1pq", &hybrid, &[])] {
+            assert_eq!(refused_recipient(&text), Some(InvalidKey::Impossible), "{point:02x?}");
+        }
+    }
+    // The largest canonical encoding that is not of low order.
+    let largest = [&[0xeb][..], &[0xff; 30], &[0x7f]].concat();
+    assert_eq!(refused_recipient(&bech32_of("age", &largest, &[])), None);
 }
 
 #[test]
