@@ -32,6 +32,7 @@ mod tests {
         assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));
         assert!(is_dns_subdomain(&"a".repeat(253)) && !is_dns_subdomain(&"a".repeat(254)));
         assert!(is_data_key(&"A".repeat(253)) && !is_data_key(&"A".repeat(254)));
+        assert!(is_data_key("k") && !is_data_key(""));
         assert!(is_data_key(".dockerconfigjson") && !is_data_key("..data") && !is_data_key("."));
     }
 

@@ -1,6 +1,8 @@
 //! The crate as its callers see it: which values open, which are refused and why, and that nothing panics.
 
 #[cfg(test)]
+mod forged;
+#[cfg(test)]
 mod keys;
 #[cfg(test)]
 mod refusals;
