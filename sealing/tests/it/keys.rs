@@ -9,11 +9,11 @@ use proptest::prelude::*;
 use crate::support::KEY_TYPES;
 
 /// Identity files written by age's own `age-keygen`, without and with `-pq`.
-const X25519: &str = include_str!("../../testdata/format/x25519.txt");
-const HYBRID: &str = include_str!("../../testdata/format/hybrid.txt");
+pub(crate) const X25519: &str = include_str!("../../testdata/format/x25519.txt");
+pub(crate) const HYBRID: &str = include_str!("../../testdata/format/hybrid.txt");
 
 /// The recipient and the identity in an identity file.
-fn pair(file: &str) -> (&str, &str) {
+pub(crate) fn pair(file: &str) -> (&str, &str) {
     let mut lines = file.lines();
     let recipient = lines.next().unwrap().strip_prefix("# public key: ").unwrap();
     (recipient, lines.next().unwrap())
@@ -28,7 +28,7 @@ fn refused_recipient(text: &str) -> Option<InvalidKey> {
 }
 
 /// Encodes any data under any prefix with a correct checksum.
-fn bech32_of(prefix: &str, bytes: &[u8], extra_bits: &[u8]) -> String {
+pub(crate) fn bech32_of(prefix: &str, bytes: &[u8], extra_bits: &[u8]) -> String {
     /// Bech32 without the limit of 90 characters.
     enum Long {}
     impl Checksum for Long {
@@ -52,7 +52,7 @@ fn bech32_of(prefix: &str, bytes: &[u8], extra_bits: &[u8]) -> String {
 }
 
 /// The data of a text in Bech32.
-fn bytes_of(text: &str) -> Vec<u8> {
+pub(crate) fn bytes_of(text: &str) -> Vec<u8> {
     let parsed = UncheckedHrpstring::new(text).unwrap();
     let symbols = parsed.data_part_ascii();
     let symbols = &symbols[..symbols.len() - Bech32::CHECKSUM_LENGTH];

@@ -5,6 +5,8 @@ mod forged;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod recipients;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod rekey;
