@@ -187,6 +187,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn base64_is_read_in_its_canonical_form_only() {
+        // 22 bytes, so that the last letter has unused bits.
+        let canonical = encode_value(b"age-encryption.org/v1\n");
+        assert_eq!(canonical, "YWdlLWVuY3J5cHRpb24ub3JnL3YxCg==");
+        assert!(decode_value(&canonical).is_ok());
+        let letters = canonical.trim_end_matches('=');
+        for other in [
+            letters.to_owned(),
+            format!("{letters}="),
+            format!("{letters}==="),
+            canonical.replace("g==", "h=="),
+            format!("{canonical}\n"),
+            format!(" {canonical}"),
+            format!("{}\n{}", &canonical[..16], &canonical[16..]),
+            format!("{}\r\n{}", &canonical[..16], &canonical[16..]),
+        ] {
+            assert_eq!(decode_value(&other), Err(ValueError::NotBase64), "{other:?}");
+        }
+        assert_eq!(decode_value("-_-_"), Err(ValueError::NotBase64));
+    }
+
+    #[test]
     fn a_new_header_is_accepted_only_for_the_same_binding_and_the_expected_recipients() {
         let [old, new] = [(); 2].map(|()| Identity::generate(KeyType::X25519).unwrap());
         let [to_old, to_new] =
