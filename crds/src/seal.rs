@@ -119,7 +119,7 @@ pub fn check_values(
 /// The length of the shortest value to search for; shorter ones occur everywhere.
 const MIN_SEARCHED_BYTES: usize = 4;
 
-/// Numbers as long as those of ports, and words shorter than any password, are no secrets.
+/// Numbers as long as those of ports, and words shorter than any password, are not secret.
 const MAX_NUMBER_BYTES: usize = 5;
 const MAX_SHORT_BYTES: usize = 5;
 

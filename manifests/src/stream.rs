@@ -336,7 +336,7 @@ mod tests {
             ("a: !x hunter2\n", "f: document 1, line 1, column 4: YAML tags are not supported"),
             (
                 "a: *hunter2\n",
-                "f: document 1, line 1, column 4: not valid YAML: an alias without an anchor",
+                "f: document 1, line 1, column 4: not valid YAML: an alias without an anchor; quote a text that begins with *",
             ),
             ("a: \x07", "f: line 1, column 4: a control character is not allowed in a manifest"),
         ] {

@@ -126,7 +126,7 @@ impl Rekey {
         Ok(answer)
     }
 
-    /// Asks before values become readable to somebody whom the last commit does not pin: bulla.yaml, or a file of
+    /// Asks before values become readable with a key that the last commit does not pin: bulla.yaml, or a file of
     /// recipients, may be part of somebody else's change. A cluster only answers for the keys that it declares, and
     /// recipients on the command line are the person's own words.
     fn ask_about_strangers(&self, drafts: &[RekeyDraft], today: &Today) -> Result<(), Failure> {

@@ -3,21 +3,32 @@
 mod program;
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, anyhow, ensure};
 use memchr::memmem;
 
-use self::program::{output_of, path_of};
+use self::program::{GitSaid, command, index_of_hook, output_of, path_of};
 use crate::files::input::MAX_FILE_BYTES;
 use crate::report::failure::{Failure, OrHint};
 
-pub(crate) use self::program::{Repository, is_repository, root_of};
+pub(crate) use self::program::{is_repository, root_of};
 
 /// Only files with this word have sealed values.
 const WORD: &[u8] = b"sealedData";
+
+/// A repository with a work tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Repository {
+    /// The root of its work tree, without links.
+    pub(crate) root: PathBuf,
+    git_folder: PathBuf,
+    /// The index that the next commit is made from, in a hook.
+    index: Option<OsString>,
+}
 
 /// A file of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +91,76 @@ pub(crate) fn conflicts_show_base() -> bool {
 }
 
 impl Repository {
+    /// The innermost repository around a path without links, if any.
+    pub(crate) fn around(real: &Path) -> Result<Option<Self>, Failure> {
+        root_of(real)
+            .filter(|root| is_repository(root))
+            .map_or(Ok(None), |root| Self::of_root(root).map(Some))
+    }
+
+    /// The repository around the current folder.
+    pub(crate) fn here() -> Result<Option<Self>, Failure> {
+        let here = std::env::current_dir().and_then(std::fs::canonicalize);
+        Self::around(&here.context("cannot find the current folder")?)
+    }
+
+    /// The repository of a work tree. Git itself says where it is, and whether its owner is trusted.
+    fn of_root(root: PathBuf) -> Result<Self, Failure> {
+        let mut command = command(&root);
+        // Not even a broken repository leads to another one above.
+        command.env("GIT_CEILING_DIRECTORIES", root.parent().unwrap_or(&root));
+        let found = output_of(command.args(["rev-parse", "--absolute-git-dir"]));
+        let found = found.map_err(|error| {
+            let what = format!("git cannot read the repository {}", root.display());
+            let advice = error.downcast_ref::<GitSaid>().and_then(|said| said.advice.clone());
+            let hint = advice.unwrap_or_else(|| "to see why, run git status there".to_owned());
+            Failure::unable(error.context(what)).hint(hint)
+        })?;
+        let git_folder = path_of(found.strip_suffix(b"\n").unwrap_or(&found));
+        let index = index_of_hook(&root, &git_folder);
+        Ok(Self { root, git_folder, index })
+    }
+
+    /// A git command that changes nothing and asks no questions. It sees paths from the root.
+    fn git(&self, args: &[&str]) -> Command {
+        let mut command = command(&self.root);
+        command.args(args).env("GIT_DIR", &self.git_folder).env("GIT_WORK_TREE", &self.root);
+        if let Some(index) = &self.index {
+            command.env("GIT_INDEX_FILE", index);
+        }
+        command
+    }
+
+    /// The same without the programs that convert files. Git would run them to compare a file with its index.
+    fn git_without_filters(&self, args: &[&str]) -> Command {
+        let mut command = self.git(args);
+        let list = ["config", "--null", "--name-only", "--get-regexp", r"^filter\."];
+        // It fails if there are none.
+        let keys = self.run(&list).unwrap_or_default();
+        let count = std::env::var("GIT_CONFIG_COUNT").ok().and_then(|count| count.parse().ok());
+        let mut count: usize = count.unwrap_or(0);
+        for key in keys.split(|byte| *byte == 0).filter(|key| !key.is_empty()) {
+            command.env(format!("GIT_CONFIG_KEY_{count}"), path_of(key));
+            command.env(format!("GIT_CONFIG_VALUE_{count}"), "");
+            count += 1;
+        }
+        command.env("GIT_CONFIG_COUNT", count.to_string());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> anyhow::Result<Vec<u8>> {
+        output_of(&mut self.git(args))
+    }
+
+    /// The same for one path in the work tree, which Git takes literally.
+    fn run_on(&self, args: &[&str], path: &Path) -> anyhow::Result<Vec<u8>> {
+        output_of(self.git(args).arg("--").arg(if path == Path::new("") {
+            OsStr::new(".")
+        } else {
+            path.as_os_str()
+        }))
+    }
+
     /// From the root to the current folder.
     pub(crate) fn prefix(&self) -> Result<PathBuf, Failure> {
         let here = std::env::current_dir().and_then(std::fs::canonicalize);

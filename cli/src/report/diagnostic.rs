@@ -173,7 +173,7 @@ pub(crate) fn hint_for_sealing(error: &SealError) -> Option<&'static str> {
             Some("pass -n; the kubeconfig's current namespace is not used")
         }
         SealError::InTheClear { .. } => Some(
-            "labels and annotations are not sealed: remove the value from them, or pass --allow-in-labels KEY if it is no secret",
+            "labels and annotations are not sealed: remove the value from them, or pass --allow-in-labels KEY if it is not secret",
         ),
         SealError::Violation(Violation::TypeRefused(_)) => {
             Some("the cluster makes such Secrets itself; keep them out of Git")

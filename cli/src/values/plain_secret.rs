@@ -50,7 +50,7 @@ pub(crate) fn dropped_marks(secret: &Secret) -> Vec<String> {
         .collect()
 }
 
-/// Warns of values that everyone can read in a label or annotation, and that are sealed all the same.
+/// Warns of values that everyone can read in a label or annotation, and that are sealed anyway.
 pub(crate) fn warn_of_repeated(title: impl Display, secret: &Secret, template: &Template) {
     let data = secret.data.as_ref();
     for Repeated { key, mark, .. } in data.map(|data| repeated(data, template)).unwrap_or_default()

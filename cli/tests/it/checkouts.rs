@@ -139,9 +139,9 @@ fn a_hook_of_a_linked_work_tree_sees_what_a_person_sees() {
     repository.git(&["worktree", "add", "--quiet", "-b", "linked", "linked"]);
     for folder in ["", "linked"] {
         let sealed = repository.sealed("one", "a: one", "x25519.pub");
-        repository.0.write(&format!("{folder}/one.yaml").trim_start_matches('/'), sealed);
+        repository.0.write(format!("{folder}/one.yaml").trim_start_matches('/'), sealed);
         let sealed = repository.sealed("two", "a: one", "x25519.pub");
-        repository.0.write(&format!("{folder}/two.yaml").trim_start_matches('/'), sealed);
+        repository.0.write(format!("{folder}/two.yaml").trim_start_matches('/'), sealed);
         let path = repository.0.path(folder).display().to_string();
         repository.git(&["-C", &path, "add", "."]);
         // Only one of the two files is committed, from an index of its own.

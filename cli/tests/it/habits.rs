@@ -34,7 +34,7 @@ fn several_lines_at_a_hidden_prompt_are_refused_and_thrown_away() {
 }
 
 #[test]
-fn an_empty_stream_is_no_value() {
+fn an_empty_stream_is_refused() {
     let sandbox = Sandbox::with_keys();
     sandbox.write("empty", "");
     sandbox.done(&with(&["--from-env", "password=HOME", "-o", "e.yaml"]));
@@ -157,7 +157,7 @@ fn words_in_labels_are_warned_of_and_anything_can_be_insisted_on() {
         let warning = "contains the value of k, so everyone can read it";
         assert!(run.stderr.contains(warning), "{}", run.stderr);
     }
-    // The key of a label is no place for a value.
+    // Keys of labels do not count.
     let run = sealed("kubernetes.io", "app.kubernetes.io/name: web", &[]);
     assert_eq!((run.code, run.stderr.contains("everyone can read")), (0, false), "{}", run.stderr);
     for (value, label) in

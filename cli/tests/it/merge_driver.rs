@@ -319,7 +319,7 @@ fn documents_that_two_branches_appended_are_both_kept() {
         assert!(theirs.starts_with(&db) || merged.file.starts_with(&changed), "{}", merged.file);
         repository.0.done(&["lint", "db.yaml"]);
     }
-    // The same object on both sides is no addition of either.
+    // Both sides added the same object.
     let (one, other) = (format!("{db}---\n{web}"), format!("{db}---\n{}", sealed("web")));
     assert!(!merge(&repository, &db, Some(&one), Some(&other)).is_clean);
 }

@@ -624,7 +624,7 @@ fn a_check_reports_each_value_that_does_not_open() {
 }
 
 #[test]
-fn nobody_whom_the_last_commit_does_not_pin_can_read_unasked() {
+fn a_key_that_the_last_commit_does_not_pin_needs_consent() {
     use crate::git_repository::GitRepository;
 
     let repository = GitRepository::new();

@@ -62,6 +62,9 @@ pub(super) struct AllowComment {
 const MAX_OPENING_BYTES: usize = 64;
 const MAX_COMMENT_BYTES: usize = 4096;
 
+/// How many comments of a file are read.
+const MAX_COMMENTS: usize = 1000;
+
 /// The comments in a text that allow findings.
 pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
     let mut comments = Vec::new();
@@ -79,6 +82,9 @@ pub(super) fn comments(text: &[u8]) -> Vec<AllowComment> {
         let end = end.and_then(|end| rest.find(end)).unwrap_or(rest.len());
         let spot = spots.at(offset);
         comments.push(AllowComment { spot, text: rest[..end].trim().to_owned() });
+        if comments.len() >= MAX_COMMENTS {
+            break; // the findings of the others stay
+        }
     }
     comments
 }

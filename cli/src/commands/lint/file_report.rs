@@ -9,6 +9,9 @@ use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::rule::{Basis, Rule};
 use crate::report::diagnostic::Diagnostic;
 
+/// How many findings a file may have before its check ends.
+pub(super) const MAX_FINDINGS: usize = 1000;
+
 /// The result of one check.
 #[derive(Default)]
 pub(super) struct FileReport {
@@ -40,6 +43,23 @@ pub(super) struct SeenObject {
 }
 
 impl FileReport {
+    /// Whether the check ends, because there are too many findings.
+    pub(super) fn is_full(&self) -> bool {
+        self.findings.len() >= MAX_FINDINGS
+    }
+
+    /// Cuts the findings off at the limit, and says so.
+    pub(super) fn cap(&mut self) {
+        if !self.is_full() {
+            return;
+        }
+        self.findings.truncate(MAX_FINDINGS);
+        let what =
+            format!("more than {MAX_FINDINGS} findings, so the rest of the file was not checked");
+        let place = FindingPlace::line(&self.name, 1);
+        self.findings.push(Finding::at(Rule::UncheckedFile, place, what));
+    }
+
     /// Adds allowances, and findings about those that cannot be read.
     pub(super) fn allow(&mut self, (allowances, findings): (Vec<Allowance>, Vec<Finding>)) {
         self.allowances.extend(allowances);

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::rule::Rule;
-use crate::commands::lint::secrets::{self, FIELDS, Held};
+use crate::commands::lint::secrets::{self, FIELDS, SecretContent};
 use crate::files::git;
 use crate::files::input::{self, Input};
 use crate::manifest::{self, ManifestFile, Object, Step};
@@ -56,7 +56,7 @@ fn patches(kustomization: &Value) -> Vec<&Value> {
 pub(super) fn findings(document: &Object<'_>, file: Option<&Path>) -> Vec<Finding> {
     let merged = secrets::has_merge_key(document.value).then(|| secrets::merged(document.value));
     let value = merged.as_ref().unwrap_or(document.value);
-    let folder = Folder::of(file);
+    let folder = KustomizationFolder::of(file);
     let folder = &folder;
     let mut found = Vec::new();
     let mut find = |field: &str, index: Option<usize>, rule, message: &str| {
@@ -107,7 +107,7 @@ pub(super) fn findings(document: &Object<'_>, file: Option<&Path>) -> Vec<Findin
 }
 
 /// Whether a generator has values in itself, or in files that are or will be committed.
-fn has_values(generator: &Value, folder: &Folder) -> bool {
+fn has_values(generator: &Value, folder: &KustomizationFolder) -> bool {
     let list = |field: &str| generator.get(field).and_then(Value::as_array);
     let is_filled = |field: &str| list(field).is_some_and(|list| !list.is_empty());
     let is_ours = |named: &str| {
@@ -120,7 +120,7 @@ fn has_values(generator: &Value, folder: &Folder) -> bool {
 }
 
 /// The folder of a kustomization, and what was found out about files in it: they may be named many times.
-struct Folder {
+struct KustomizationFolder {
     /// None for a pipe.
     path: Option<PathBuf>,
     committed: RefCell<HashMap<PathBuf, bool>>,
@@ -131,7 +131,7 @@ struct Folder {
 /// Git is asked about so many files; more are taken for committed ones.
 const MAX_ASKED: usize = 50;
 
-impl Folder {
+impl KustomizationFolder {
     fn of(file: Option<&Path>) -> Self {
         let path = file.and_then(Path::parent).map(Path::to_owned);
         Self { path, committed: RefCell::default(), patches: RefCell::default() }
@@ -166,7 +166,7 @@ impl Folder {
 }
 
 /// Whether a patch, inline or in its file, writes values into a Secret.
-fn writes_secret(patch: &Value, folder: &Folder) -> bool {
+fn writes_secret(patch: &Value, folder: &KustomizationFolder) -> bool {
     let target = patch.get("target");
     let inline =
         ["patch", "patches", "jsonOp"].iter().filter_map(|field| patch.get(field)?.as_str());
@@ -191,7 +191,7 @@ fn is_written(patch: &Value, target: Option<&Value>) -> bool {
                 secrets::is_secret(patch) || target.is_some() && may_be_secret(target);
             is_of_secret
                 && FIELDS.iter().any(|field| secrets::has_values(patch, field))
-                && !matches!(secrets::held(patch), Held::Sops)
+                && !matches!(secrets::held(patch), SecretContent::Sops)
         }
     }
 }

@@ -4,6 +4,7 @@ use bulla_sealing::KeyType;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
+use crate::commands::lint::file_report::MAX_FINDINGS;
 use crate::commands::lint::finding::{Finding, FindingPlace};
 use crate::commands::lint::rule::Rule;
 use crate::commands::lint::shown::ShownLine;
@@ -74,7 +75,10 @@ pub(super) fn is_binary(bytes: &[u8]) -> bool {
     bytes[..bytes.len().min(BINARY_BYTES)].contains(&0)
 }
 
-/// Every age identity in a text.
+/// How far before a word its key or tag is searched: a text may be one line of such words.
+const MAX_LOOKED_AT: usize = 64;
+
+/// Every age identity in a text, up to the limit.
 pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
     const START: &[u8] = b"AGE-SECRET-KEY-";
     let mut findings = Vec::new();
@@ -106,6 +110,9 @@ pub(super) fn identities(file: &str, text: &[u8]) -> Vec<Finding> {
         let place = FindingPlace { columns: Some(column..end), ..FindingPlace::line(file, line) };
         let shown = ShownLine::of_identity(column, prefix);
         findings.push(Finding { shown, ..Finding::at(Rule::AgeIdentity, place, what) });
+        if findings.len() >= MAX_FINDINGS {
+            break;
+        }
     }
     findings
 }
@@ -150,7 +157,7 @@ impl Words {
 
 /// Whether the word at `offset` is the end of a tag, such as `!!binary` or `!<tag:yaml.org,2002:binary>`.
 fn is_tag(text: &[u8], offset: usize) -> bool {
-    let before = &text[..offset];
+    let before = &text[offset.saturating_sub(MAX_LOOKED_AT)..offset];
     let start = before.iter().rposition(|byte| byte.is_ascii_whitespace()).map_or(0, |at| at + 1);
     let token = &before[start..];
     let end = text.get(offset + "binary".len()).copied().unwrap_or(b' ');
@@ -216,7 +223,8 @@ fn is_kind(text: &[u8], offset: usize) -> bool {
     fn without_quote(text: &[u8]) -> &[u8] {
         text.strip_suffix(b"\"").or(text.strip_suffix(b"'")).unwrap_or(text)
     }
-    let before = text[..offset].rsplit(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
+    let before = &text[offset.saturating_sub(MAX_LOOKED_AT)..offset];
+    let before = before.rsplit(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
     let key = without_quote(before).trim_ascii_end().strip_suffix(b":");
     key.is_some_and(|key| without_quote(key.trim_ascii_end()).ends_with(b"kind"))
 }

@@ -1,5 +1,6 @@
 //! The check of single objects, with no key.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use bulla_crds::rules::{self, Violation};
@@ -8,12 +9,12 @@ use bulla_sealing::{Binding, ParseError, ValueAddress};
 use serde_json::Value;
 
 use crate::commands::lint::context::{FileEnvironment, LintContext};
-use crate::commands::lint::file_report::{FileReport, SeenObject};
+use crate::commands::lint::file_report::{FileReport, MAX_FINDINGS, SeenObject};
 use crate::commands::lint::finding::Finding;
 use crate::commands::lint::kustomization;
 use crate::commands::lint::recipients::{self, ReadValue};
 use crate::commands::lint::rule::Rule;
-use crate::commands::lint::secrets::{self, Held, Hidden};
+use crate::commands::lint::secrets::{self, Hidden, SecretContent};
 use crate::manifest::{self, FlawKind, Object, ObjectKind, Step};
 use crate::report::diagnostic;
 
@@ -94,7 +95,7 @@ impl<'a> ObjectChecker<'a> {
         self.report.sealed_secrets += 1;
         self.size();
         let flaws = manifest::flaws(object);
-        for flaw in &flaws {
+        for flaw in flaws.iter().take(MAX_FINDINGS) {
             let rule = match flaw.kind {
                 FlawKind::UnknownField => Rule::UnknownField,
                 FlawKind::Schema => Rule::Schema,
@@ -163,7 +164,7 @@ impl<'a> ObjectChecker<'a> {
     }
 
     fn rules(&mut self, sealed_secret: &SealedSecret, parsed: &ParsedValues) {
-        for violation in rules::violations(sealed_secret, parsed) {
+        for violation in rules::violations(sealed_secret, parsed).into_iter().take(MAX_FINDINGS) {
             let (rule, path, key) = about(&violation, sealed_secret);
             let message = violation.to_string();
             let finding = Finding::in_object(self.object, rule, &path, key, message);
@@ -189,6 +190,9 @@ impl<'a> ObjectChecker<'a> {
         let mut bound_namespace: Option<String> = None;
         let mut read = Vec::new();
         for (key, value) in parsed.iter() {
+            if self.report.is_full() {
+                break;
+            }
             self.report.values += 1;
             let mut find = |rule, message: String| {
                 self.report.findings.push(Finding::of_value(object, rule, key, message));
@@ -289,16 +293,18 @@ fn mismatch(binding: &Binding, address: &ValueAddress, namespace: Option<&str>) 
 }
 
 /// The finding about a Secret, and its field.
-fn told(held: Held) -> Option<(Rule, &'static str, &'static str)> {
+fn told(held: SecretContent) -> Option<(Rule, &'static str, &'static str)> {
     match held {
-        Held::Plaintext(field) => {
+        SecretContent::Plaintext(field) => {
             Some((Rule::PlaintextSecret, field, "a plaintext Secret; seal it with bulla seal"))
         }
-        Held::Identity(field) => {
+        SecretContent::Identity(field) => {
             Some((Rule::PrivateIdentity, field, "a plaintext identity of the controller"))
         }
-        Held::Sops => Some((Rule::OtherTool, "sops", "sealed with SOPS; bulla migrate moves it")),
-        Held::Nothing => None,
+        SecretContent::Sops => {
+            Some((Rule::OtherTool, "sops", "sealed with SOPS; bulla migrate moves it"))
+        }
+        SecretContent::Nothing => None,
     }
 }
 
@@ -310,10 +316,16 @@ pub(super) fn check_hidden(
     report: &mut FileReport,
 ) {
     let plain = objects.iter().filter(|object| ObjectKind::of(object) == ObjectKind::Secret);
-    let plain: Vec<&Value> = plain.map(|object| object.value).collect();
-    let is_judged = |value: &Value| plain.iter().any(|judged| std::ptr::eq(*judged, value));
+    let plain: HashSet<*const Value> =
+        plain.map(|object| std::ptr::from_ref(object.value)).collect();
+    let is_known = |value: &Value| plain.contains(&std::ptr::from_ref(value));
     for document in documents {
-        for Hidden { mut path, held } in secrets::hidden(document.value, &is_judged) {
+        if report.is_full() {
+            break;
+        }
+        for Hidden { mut path, held } in
+            secrets::hidden(document.value, &is_known).into_iter().take(MAX_FINDINGS)
+        {
             let Some((rule, field, message)) = told(held) else { continue };
             path.push(Step::Key(field));
             report.findings.push(Finding::in_object(document, rule, &path, None, message));

@@ -14,7 +14,7 @@ const MAX_LISTS: usize = 16;
 
 /// What a Secret holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum SecretContent {
     /// Plaintext values, in this field.
     Plaintext(&'static str),
     /// The controller's own identity, in this field.
@@ -28,23 +28,23 @@ pub(super) enum Held {
 /// A Secret in a document, and the way to it.
 pub(super) struct Hidden<'a> {
     pub(super) path: Vec<Step<'a>>,
-    pub(super) held: Held,
+    pub(super) held: SecretContent,
 }
 
 /// What the Secret `value` holds.
-pub(super) fn held(value: &Value) -> Held {
+pub(super) fn held(value: &Value) -> SecretContent {
     let Some(field) = FIELDS.into_iter().find(|field| has_values(value, field)) else {
-        return Held::Nothing;
+        return SecretContent::Nothing;
     };
     match value.get("type").and_then(Value::as_str) {
-        Some(IDENTITY_SECRET_TYPE) => Held::Identity(field),
-        Some(BACKUP_SECRET_TYPE) if is_backup(value) => Held::Nothing,
-        _ if is_sops(value) => Held::Sops,
-        _ => Held::Plaintext(field),
+        Some(IDENTITY_SECRET_TYPE) => SecretContent::Identity(field),
+        Some(BACKUP_SECRET_TYPE) if is_backup(value) => SecretContent::Nothing,
+        _ if is_sops(value) => SecretContent::Sops,
+        _ => SecretContent::Plaintext(field),
     }
 }
 
-/// Whether a field has a value that is not empty. What is no mapping at all cannot be judged, so it counts.
+/// Whether a field has a value that is not empty. Anything but a mapping cannot be judged, so it counts.
 pub(super) fn has_values(value: &Value, field: &str) -> bool {
     let is_value = |value: &Value| !matches!(value.as_str(), Some("")) && !value.is_null();
     match value.get(field) {
@@ -61,14 +61,14 @@ pub(super) fn is_secret(value: &Value) -> bool {
         && !version.trim_start_matches('/').contains('/')
 }
 
-/// The Secrets in a document that are no plain objects: items of lists of any kind, also nested, and Secrets that are
-/// put together by merge keys. `is_judged` tells which ones are found without this.
+/// The Secrets in a document that are not plain objects: items of lists of any kind, also nested, and Secrets that are
+/// put together by merge keys. `is_known` tells which ones are found without this.
 pub(super) fn hidden<'a>(
     document: &'a Value,
-    is_judged: &dyn Fn(&Value) -> bool,
+    is_known: &dyn Fn(&Value) -> bool,
 ) -> Vec<Hidden<'a>> {
     let mut found = Vec::new();
-    search(document, None, &mut Vec::new(), is_judged, &mut found);
+    search(document, None, &mut Vec::new(), is_known, &mut found);
     found
 }
 
@@ -76,7 +76,7 @@ fn search<'a>(
     value: &'a Value,
     list_kind: Option<&str>,
     path: &mut Vec<Step<'a>>,
-    is_judged: &dyn Fn(&Value) -> bool,
+    is_known: &dyn Fn(&Value) -> bool,
     found: &mut Vec<Hidden<'a>>,
 ) {
     if path.len() > 2 * MAX_LISTS {
@@ -86,9 +86,9 @@ fn search<'a>(
     let view = merged.as_ref().unwrap_or(value);
     let kind = view.get("kind").and_then(Value::as_str);
     let is_item_of_secrets = kind.is_none() && list_kind == Some("SecretList");
-    if (is_secret(view) || is_item_of_secrets) && !is_judged(value) {
+    if (is_secret(view) || is_item_of_secrets) && !is_known(value) {
         match held(view) {
-            Held::Nothing => {}
+            SecretContent::Nothing => {}
             held => found.push(Hidden { path: path.clone(), held }),
         }
         return;
@@ -96,12 +96,12 @@ fn search<'a>(
     if let Some(Value::Array(items)) = value.get("items") {
         for (index, item) in items.iter().enumerate() {
             path.extend([Step::Key("items"), Step::Index(index)]);
-            search(item, kind.or(list_kind), path, is_judged, found);
+            search(item, kind.or(list_kind), path, is_known, found);
             path.truncate(path.len() - 2);
         }
     } else if let Some(Value::Array(items)) = view.get("items") {
         // The items come from an anchor elsewhere, so the place is that of the list.
-        let is_plaintext = |item: &&Value| is_secret(item) && held(item) != Held::Nothing;
+        let is_plaintext = |item: &&Value| is_secret(item) && held(item) != SecretContent::Nothing;
         let plaintext = items.iter().find(is_plaintext).map(held);
         found.extend(plaintext.map(|held| Hidden { path: path.clone(), held }));
     }
@@ -154,12 +154,12 @@ fn is_backup(secret: &Value) -> bool {
 
 /// Whether SOPS has encrypted all values. It leaves its own field in the file.
 fn is_sops(secret: &Value) -> bool {
-    let is_encrypted = |value: &Value| value.as_str().is_some_and(is_sops_value);
-    let is_all = |field: &&str| match secret.get(field) {
-        Some(Value::Object(map)) => map.values().all(is_encrypted),
+    let is_sealed = |value: &Value| value.as_str().is_some_and(is_sops_value);
+    let has_only = |field: &&str| match secret.get(field) {
+        Some(Value::Object(map)) => map.values().all(is_sealed),
         other => other.is_none_or(Value::is_null),
     };
-    secret.pointer("/sops/mac").is_some_and(Value::is_string) && FIELDS.iter().all(is_all)
+    secret.pointer("/sops/mac").is_some_and(Value::is_string) && FIELDS.iter().all(has_only)
 }
 
 /// `ENC[AES256_GCM,data:…,iv:…,tag:…,type:…]`, or nothing, which SOPS leaves as it is.
@@ -187,16 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_sops_are_encrypted_and_others_are_not() {
+    fn values_of_sops_are_told_from_plaintext() {
         let value = "ENC[AES256_GCM,data:xx==,iv:yy==,tag:zz==,type:str]";
         let secret = |value: &str| json!({"kind": "Secret", "stringData": {"a": value}, "sops": {"mac": value}});
-        assert_eq!(held(&secret(value)), Held::Sops);
+        assert_eq!(held(&secret(value)), SecretContent::Sops);
         for value in ["hunter2", "ENC[hunter2]", "ENC[AES256_GCM,data:a b,iv:,tag:,type:str]"] {
-            assert_eq!(held(&secret(value)), Held::Plaintext("stringData"), "{value}");
+            assert_eq!(held(&secret(value)), SecretContent::Plaintext("stringData"), "{value}");
         }
         let mut without = secret(value);
         without["sops"] = json!({});
-        assert_eq!(held(&without), Held::Plaintext("stringData"));
+        assert_eq!(held(&without), SecretContent::Plaintext("stringData"));
     }
 
     #[test]

@@ -124,6 +124,7 @@ pub(super) fn check(found: &FoundFile, context: &LintContext<'_>) -> Result<File
             report.allow(allowance::of_comments(&report.name, &allowance::comments(text), &[]));
         }
     }
+    report.cap();
     Ok(report)
 }
 
@@ -168,7 +169,11 @@ fn read_manifests(
     report.other_objects = open.other_documents;
     let objects = open.objects();
     objects.iter().for_each(|object| report.allow(allowance::of_object(object)));
-    objects.iter().for_each(|object| objects::check(object, context, home, report));
+    for object in &objects {
+        if !report.is_full() {
+            objects::check(object, context, home, report);
+        }
+    }
     objects::check_hidden(&open.manifests.whole_documents(), &objects, path, report);
     if let Some(("a text with the tag !!binary", line)) = words.mention {
         let place = FindingPlace::line(&report.name, line);

@@ -98,9 +98,8 @@ fn start_of(text: &str, document: usize) -> Option<usize> {
     let line = file.lines().get(document)?.start;
     let mut starts = vec![0];
     starts.extend(text.match_indices('\n').map(|(newline, _)| newline + 1));
-    let separator = [line, line.checked_sub(1)?].into_iter().find_map(|line| {
+    [line, line.checked_sub(1)?].into_iter().find_map(|line| {
         let start = *starts.get(line.checked_sub(1)?)?;
         text[start..].starts_with("---").then_some(start)
-    });
-    separator
+    })
 }

@@ -106,113 +106,27 @@ fn is_name(name: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
-/// Variables by which programs find and load code, or change what they talk to. Anyone who can commit a SealedSecret
-/// chooses its keys, and must not choose these. Other programs have more, so this is not a full defence.
+/// Variables by which programs find and load code, or change what they talk to.
+const STEERING: &str = "ALL_PROXY APPDATA BASHOPTS BASH_ENV BROWSER CDPATH CLASSPATH COMSPEC CURL_CA_BUNDLE CURL_HOME \
+    DOCKER_CONFIG DOCKER_HOST EDITOR ENV EXINIT GCONV_PATH GLOBIGNORE GOENV GOFLAGS GOPROXY GRADLE_OPTS \
+    HOME HOSTALIASES HTTPS_PROXY HTTP_PROXY IFS JAVA_OPTS JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS KUBECONFIG \
+    KUBECTL_EXTERNAL_DIFF KUBE_EDITOR LESSCLOSE LESSOPEN LOCALDOMAIN LOCPATH LUA_CPATH LUA_INIT LUA_PATH \
+    MAKEFLAGS MANPAGER MAVEN_OPTS NLSPATH NODE_EXTRA_CA_CERTS NODE_OPTIONS NODE_PATH \
+    NODE_TLS_REJECT_UNAUTHORIZED NO_PROXY OPENSSL_CONF OPENSSL_ENGINES OPENSSL_MODULES PAGER PATH \
+    PATHEXT PHPRC PHP_INI_SCAN_DIR PROMPT_COMMAND PS4 REQUESTS_CA_BUNDLE RES_OPTIONS RUBYLIB RUBYOPT \
+    RUSTC_WRAPPER RUSTFLAGS SHELL SHELLOPTS SSH_ASKPASS SSH_AUTH_SOCK SSL_CERT_DIR SSL_CERT_FILE \
+    SUDO_ASKPASS TEMP TMP TMPDIR USERPROFILE VIMINIT VISUAL _JAVA_OPTIONS";
+
+/// The beginnings of more such variables.
+const STEERING_PREFIXES: &str = "BASH_FUNC_ BUNDLE_ CARGO_ CORECLR_ COR_ DOTNET_ DYLD_ ERL_ GEM_ GIT_ HELM_ LD_ NPM_CONFIG_ PERL5 \
+    PERLLIB PIP_ PYTHON TERMINFO TF_CLI XDG_";
+
+/// Whether a variable steers programs. Anyone who can commit a SealedSecret chooses its keys, and must not choose
+/// these. Other programs have more, so this is not a full defence.
 fn decides_on_code(name: &str) -> bool {
-    const NAMES: [&str; 78] = [
-        "ALL_PROXY",
-        "APPDATA",
-        "BASHOPTS",
-        "BASH_ENV",
-        "BROWSER",
-        "CDPATH",
-        "CLASSPATH",
-        "COMSPEC",
-        "CURL_CA_BUNDLE",
-        "CURL_HOME",
-        "DOCKER_CONFIG",
-        "DOCKER_HOST",
-        "EDITOR",
-        "ENV",
-        "EXINIT",
-        "GCONV_PATH",
-        "GLOBIGNORE",
-        "GOENV",
-        "GOFLAGS",
-        "GOPROXY",
-        "GRADLE_OPTS",
-        "HOME",
-        "HOSTALIASES",
-        "HTTPS_PROXY",
-        "HTTP_PROXY",
-        "IFS",
-        "JAVA_OPTS",
-        "JAVA_TOOL_OPTIONS",
-        "JDK_JAVA_OPTIONS",
-        "KUBECONFIG",
-        "KUBECTL_EXTERNAL_DIFF",
-        "KUBE_EDITOR",
-        "LESSCLOSE",
-        "LESSOPEN",
-        "LOCALDOMAIN",
-        "LOCPATH",
-        "LUA_CPATH",
-        "LUA_INIT",
-        "LUA_PATH",
-        "MAKEFLAGS",
-        "MANPAGER",
-        "MAVEN_OPTS",
-        "NLSPATH",
-        "NODE_EXTRA_CA_CERTS",
-        "NODE_OPTIONS",
-        "NODE_PATH",
-        "NODE_TLS_REJECT_UNAUTHORIZED",
-        "NO_PROXY",
-        "OPENSSL_CONF",
-        "OPENSSL_ENGINES",
-        "OPENSSL_MODULES",
-        "PAGER",
-        "PATH",
-        "PATHEXT",
-        "PHPRC",
-        "PHP_INI_SCAN_DIR",
-        "PROMPT_COMMAND",
-        "PS4",
-        "REQUESTS_CA_BUNDLE",
-        "RES_OPTIONS",
-        "RUBYLIB",
-        "RUBYOPT",
-        "RUSTC_WRAPPER",
-        "RUSTFLAGS",
-        "SHELL",
-        "SHELLOPTS",
-        "SSH_ASKPASS",
-        "SSH_AUTH_SOCK",
-        "SSL_CERT_DIR",
-        "SSL_CERT_FILE",
-        "SUDO_ASKPASS",
-        "TEMP",
-        "TMP",
-        "TMPDIR",
-        "USERPROFILE",
-        "VIMINIT",
-        "VISUAL",
-        "_JAVA_OPTIONS",
-    ];
-    const PREFIXES: [&str; 20] = [
-        "BASH_FUNC_",
-        "BUNDLE_",
-        "CARGO_",
-        "CORECLR_",
-        "COR_",
-        "DOTNET_",
-        "DYLD_",
-        "ERL_",
-        "GEM_",
-        "GIT_",
-        "HELM_",
-        "LD_",
-        "NPM_CONFIG_",
-        "PERL5",
-        "PERLLIB",
-        "PIP_",
-        "PYTHON",
-        "TERMINFO",
-        "TF_CLI",
-        "XDG_",
-    ];
     let name = name.to_ascii_uppercase();
-    NAMES.contains(&name.as_str()) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    STEERING.split_whitespace().any(|known| known == name)
+        || STEERING_PREFIXES.split_whitespace().any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ impl Dice {
 
 type Files = Vec<(String, Vec<u8>)>;
 
+/// A name, and what makes a variant.
+type Trick = (&'static str, fn(&mut Dice) -> Files);
+
 fn one(name: &str, content: impl Into<Vec<u8>>) -> Files {
     vec![(name.to_owned(), content.into())]
 }
@@ -292,7 +295,7 @@ fn caught(repository: &GitRepository, args: &[&str]) -> BTreeSet<String> {
 #[cfg(unix)]
 #[test]
 fn no_spelling_of_a_secret_passes() {
-    let tricks: [(&str, fn(&mut Dice) -> Files); 17] = [
+    let tricks: [Trick; 17] = [
         ("escapes", escapes),
         ("json escapes", json_escapes),
         ("merge keys", merge_keys),
@@ -487,4 +490,28 @@ fn a_changed_template_that_cannot_be_judged_is_an_error_for_a_gate() {
         assert_eq!((run(&[]).code, judged.code), (0, 1), "{}", judged.stdout);
         repository.git(&["checkout", "--quiet", "."]);
     }
+}
+
+#[test]
+fn a_file_with_very_many_findings_is_cut_off_and_says_so() {
+    let repository = GitRepository::new();
+    let identity = format!("AGE-SECRET-KEY-1{} ", "Q".repeat(58));
+    repository.0.write("keys.txt2", identity.repeat(10_000));
+    let values: String = (0..100_000).map(|number| format!("    k{number}: x\n")).collect();
+    repository.0.write(
+        "many.yaml",
+        format!("apiVersion: bulla.dev/v1alpha1\nkind: SealedSecret\nmetadata: {{name: a}}\nspec:\n  sealedData:\n{values}"),
+    );
+    repository.0.write("line.yaml", "kind: !binarySecret{{".repeat(400_000));
+    let started = std::time::Instant::now();
+    let run = repository.0.run(&["lint", "--format", "concise", "."]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    for file in ["keys.txt2", "many.yaml"] {
+        let cut = format!(
+            "{file}:1: error: more than 1000 findings, so the rest of the file was not checked"
+        );
+        assert!(run.stdout.contains(&cut), "{}", &run.stdout[..2000]);
+    }
+    assert!(run.stdout.lines().count() < 3000);
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
 }
