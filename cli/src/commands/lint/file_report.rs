@@ -5,12 +5,9 @@ use std::path::Path;
 
 use crate::commands::lint::allowance::{self, Allowance};
 use crate::commands::lint::context::LintContext;
-use crate::commands::lint::finding::{Finding, FindingPlace};
+use crate::commands::lint::finding::{Finding, FindingPlace, MAX_FINDINGS};
 use crate::commands::lint::rule::{Basis, Rule};
 use crate::report::diagnostic::Diagnostic;
-
-/// How many findings a file may have before its check ends.
-pub(super) const MAX_FINDINGS: usize = 1000;
 
 /// The result of one check.
 #[derive(Default)]

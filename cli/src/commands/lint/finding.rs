@@ -9,6 +9,9 @@ use crate::commands::lint::shown::ShownLine;
 use crate::manifest::{self, Mark, Object, Position, Step};
 use crate::report::{escape, output};
 
+/// How many findings a file may have before its check ends.
+pub(super) const MAX_FINDINGS: usize = 1000;
+
 /// Where a finding is: a file, and the known position in it. Lines and columns count from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FindingPlace {

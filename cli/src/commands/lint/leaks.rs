@@ -4,8 +4,7 @@ use bulla_sealing::KeyType;
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use crate::commands::lint::file_report::MAX_FINDINGS;
-use crate::commands::lint::finding::{Finding, FindingPlace};
+use crate::commands::lint::finding::{Finding, FindingPlace, MAX_FINDINGS};
 use crate::commands::lint::rule::Rule;
 use crate::commands::lint::shown::ShownLine;
 

@@ -9,8 +9,8 @@ use bulla_sealing::{Binding, ParseError, ValueAddress};
 use serde_json::Value;
 
 use crate::commands::lint::context::{FileEnvironment, LintContext};
-use crate::commands::lint::file_report::{FileReport, MAX_FINDINGS, SeenObject};
-use crate::commands::lint::finding::Finding;
+use crate::commands::lint::file_report::{FileReport, SeenObject};
+use crate::commands::lint::finding::{Finding, MAX_FINDINGS};
 use crate::commands::lint::kustomization;
 use crate::commands::lint::recipients::{self, ReadValue};
 use crate::commands::lint::rule::Rule;

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_sops_are_told_from_plaintext() {
+    fn values_of_sops_differ_from_plaintext() {
         let value = "ENC[AES256_GCM,data:xx==,iv:yy==,tag:zz==,type:str]";
         let secret = |value: &str| json!({"kind": "Secret", "stringData": {"a": value}, "sops": {"mac": value}});
         assert_eq!(held(&secret(value)), SecretContent::Sops);
