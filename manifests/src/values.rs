@@ -96,6 +96,9 @@ fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
         ("repetition limit exceeded", "the aliases expand to too much"),
         ("recursion limit exceeded", "nested too deeply"),
     ];
+    if has_conflict_markers(text) {
+        return "Git's conflict markers are in the text; resolve the conflict first";
+    }
     let is_tab = error.location().is_some_and(|location| {
         let line = text.lines().nth(location.line() - 1);
         line.and_then(|line| line.chars().nth(location.column() - 1)) == Some('\t')
@@ -107,6 +110,12 @@ fn yaml_complaint(error: &yaml_serde::Error, text: &str) -> &'static str {
         Some((_, complaint)) => complaint,
         None => "not valid YAML",
     }
+}
+
+/// Whether a merge left both sides of a conflict in a text.
+fn has_conflict_markers(text: &str) -> bool {
+    let has = |marker: &str| text.lines().any(|line| line.starts_with(marker));
+    has("<<<<<<< ") && has(">>>>>>> ")
 }
 
 /// Where a value is tagged `!!binary`. The library reads it as text, so its base64 would be sealed as if it were the

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use bulla_sealing::KeyType;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 /// The manifests that a command reads.
@@ -20,8 +21,18 @@ pub(crate) struct ManifestFlags {
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputFlags {
     /// Write to FILE instead of stdout
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(output_path))]
     pub(crate) output: Option<PathBuf>,
+}
+
+/// Refuses the formats of kubectl and kubeseal, which would become files of that name.
+fn output_path(path: PathBuf) -> Result<PathBuf, &'static str> {
+    match path.to_str() {
+        Some("yaml" | "yml" | "json" | "name" | "wide") => {
+            Err("-o takes a file, such as ./yaml; see --help for the output format")
+        }
+        _ => Ok(path),
+    }
 }
 
 impl OutputFlags {

@@ -275,3 +275,28 @@ fn a_value_replaces_no_variable_that_programs_rely_on() {
     assert_eq!(unseal("SET_ALREADY", &["--allow-variable", "SET_ALREADY"]).0, Some(0));
     assert_eq!(unseal("PGPASSWORD", &[]).0, Some(0));
 }
+
+#[test]
+fn small_mistakes_are_named() {
+    use crate::git_repository::GitRepository;
+
+    let repository = GitRepository::new();
+    // A format is not a file.
+    for format in ["yaml", "json"] {
+        let run = repository.0.run(&with(&["--from-env", "a=HOME", "-o", format]));
+        assert!(run.code == 2 && run.stderr.contains("-o takes a file"), "{}", run.stderr);
+    }
+    repository.0.done(&with(&["--from-env", "a=HOME", "-o", "./yaml"]));
+    // Before the first commit, everything is new.
+    repository.seal("db.yaml", "db", "a: one");
+    repository.git(&["add", "db.yaml"]);
+    let run = repository.0.run(&["diff", "--staged"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stdout.contains("prod/db"), "{}", run.stdout);
+    // What Git left in a file is named.
+    let sealed = repository.0.read("db.yaml");
+    let conflict = format!("<<<<<<< ours\n{sealed}=======\n{sealed}>>>>>>> theirs\n");
+    repository.0.write("db.yaml", conflict);
+    let run = repository.0.run(&["inspect", "db.yaml"]);
+    assert!(run.stderr.contains("Git's conflict markers are in the text"), "{}", run.stderr);
+}

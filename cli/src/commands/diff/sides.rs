@@ -85,7 +85,14 @@ impl Sides {
         paths: &[PathBuf],
     ) -> Result<Self, Failure> {
         let repository = git::repository()?;
-        let (old, new) = commits(&repository, revisions)?;
+        // Before the first commit, all that is staged is new.
+        let is_first = is_staged && revisions.is_empty() && !repository.is_commit("HEAD");
+        let (old, new) = if is_first {
+            (None, None)
+        } else {
+            let (old, new) = commits(&repository, revisions)?;
+            (Some(old), new)
+        };
         if new.is_some() && is_staged {
             return Err(anyhow!("--staged compares with one revision, not two"))
                 .or_hint("pass one revision, or leave --staged out");
@@ -97,7 +104,10 @@ impl Sides {
                 paths.iter().map(|path| from_root(&prefix, path)).collect::<Result<_, _>>()?
             }
         };
-        let old_blobs = repository.files(&old)?;
+        let old_blobs = match &old {
+            Some(old) => repository.files(old)?,
+            None => Vec::new(),
+        };
         let (new_blobs, work_tree) = match new {
             Some(commit) => (repository.files(&commit)?, None),
             None if is_staged => (repository.staged_files()?, None),
