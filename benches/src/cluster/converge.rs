@@ -85,7 +85,7 @@ pub(crate) async fn measure(site: &Site) -> Result<(Controller, Converge)> {
     let start = Instant::now();
     controller.restart()?;
     let process = Process::new(controller.pid()?);
-    wait_until_done(site, &controller, process, start)
+    wait_until_done(site, &controller, process, start, DEADLINE_PER_OBJECT)
         .await
         .with_context(|| format!("the controller's log ends:\n{}\n", controller.log_tail()))?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), process.cpu()?);
@@ -122,15 +122,16 @@ pub(crate) async fn recipient(site: &Site) -> Result<Recipient> {
     Ok(recipient)
 }
 
-/// Waits until the controller has counted every object as done. `start` is when it was started.
+/// Waits until the controller has counted every object as done, at most `each` for one. `start` is when it was started.
 pub(crate) async fn wait_until_done(
     site: &Site,
     controller: &Controller,
     process: Process,
     start: Instant,
+    each: Duration,
 ) -> Result<()> {
     let objects = f64::from(site.args.objects);
-    let deadline = DEADLINE + DEADLINE_PER_OBJECT * site.args.objects;
+    let deadline = DEADLINE + each * site.args.objects;
     loop {
         process.cpu()?; // it still runs
         // Before it serves, no object is done.

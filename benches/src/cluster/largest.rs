@@ -1,6 +1,6 @@
 //! Measures the memory that the largest objects take, when their lists are streamed and when they come in pages.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -19,6 +19,9 @@ use crate::program::progress;
 
 /// The value of each object, in bytes: with base64 twice about what etcd accepts.
 const VALUE_BYTES: usize = 980_000;
+
+/// How long one of these objects may take.
+const EACH: Duration = Duration::from_secs(1);
 
 /// A list that the server streams.
 const STREAMED: &str = "WATCH *?*sendInitialEvents=true&*";
@@ -53,7 +56,7 @@ pub(crate) async fn measure(args: &Args) -> Result<[f64; 2]> {
 /// Waits until everything is done, and returns the peak memory.
 async fn peak(site: &Site, controller: &Controller) -> Result<f64> {
     let process = Process::new(controller.pid()?);
-    converge::wait_until_done(site, controller, process, Instant::now())
+    converge::wait_until_done(site, controller, process, Instant::now(), EACH)
         .await
         .with_context(|| format!("the controller's log ends:\n{}\n", controller.log_tail()))?;
     Process::new(controller.pid()?).peak_rss_mib()
