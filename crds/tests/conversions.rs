@@ -147,13 +147,16 @@ fn each_cause_has_its_own_reason() {
     assert_eq!(fixture.unseal(&refused).unwrap_err().reason(), Reason::TypeRefused);
 }
 
+/// The keys of labels are names that manifests share, so they never count.
 #[test]
-fn a_label_key_that_contains_a_value_is_not_quoted() {
+fn a_label_that_contains_a_value_is_refused_without_quoting_it() {
     let mut manifest = db();
-    manifest["data"]["password"] = json!("aHVudGVyMg==");
-    manifest["metadata"]["labels"] = json!({"hunter2": "x"});
+    manifest["data"]["password"] = json!("aHVudGVyMi1sb25n");
+    manifest["metadata"]["labels"] = json!({"hunter2-long": "x"});
+    Fixture::new().seal(manifest.clone()).unwrap();
+    manifest["metadata"]["labels"] = json!({"team": "hunter2-long"});
     let error = Fixture::new().seal(manifest).unwrap_err();
-    assert_eq!(error.to_string(), "the key of a label contains the plaintext of key password");
+    assert_eq!(error.to_string(), "label team contains the plaintext of key password");
 }
 
 #[test]
