@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     SOON,
-    test_namespace::{TestNamespace, clear, data, message, secret},
+    test_namespace::{TestNamespace, clear, data, large_annotations, message, secret},
 };
 
 const VALUES: [(&str, &str); 1] = [("password", "sealed")];
@@ -136,8 +136,8 @@ fn no_secret_is_deleted_for_one_that_the_api_server_would_refuse() -> Result<()>
     namespace.apply(&sealed_secret)?;
     namespace.done("db")?;
     let before = namespace.secret("db")?;
-    // The type requires a user name or a password. Only the API server checks that.
-    sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
+    let metadata = json!({"annotations": large_annotations()});
+    sealed_secret["spec"]["template"] = json!({"immutable": true, "metadata": metadata});
     namespace.apply(&sealed_secret)?;
     namespace.refused("db", "TargetInvalid")?;
     namespace.let_pass()?;

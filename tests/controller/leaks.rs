@@ -13,7 +13,7 @@ use crate::{
     cluster::{Cluster, Fragile, HOLDER},
     marker::{MARKER, Words},
     searched::{Searched, found_in_objects, said_in_objects, search_objects},
-    test_namespace::{TestNamespace, seal_for, secret},
+    test_namespace::{TestNamespace, large_annotations, seal_for, secret},
 };
 
 #[test]
@@ -116,6 +116,8 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     refused["spec"]["template"] = json!({"type": "kubernetes.io/ssh-auth"});
     let mut basic = namespace.seal("basic", &[("neither", MARKER)])?;
     basic["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
+    let mut large = namespace.seal("large", &values)?;
+    large["spec"]["template"] = json!({"metadata": {"annotations": large_annotations()}});
     // Plaintext after the prefix of a sealed value.
     let mut pasted = namespace.seal("pasted", &values)?;
     let prefix = bulla_crds::SEALED_PREFIX;
@@ -130,7 +132,7 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
     immutable["spec"]["sealedData"] =
         namespace.seal("immutable", &[("password", MARKER)])?["spec"]["sealedData"].clone();
     namespace.apply(&immutable)?;
-    for object in [&moved, &unknown, &damaged, &unfit, &basic, &pasted] {
+    for object in [&moved, &unknown, &damaged, &unfit, &basic, &large, &pasted] {
         namespace.apply(object)?;
     }
     // The API server does not store these. Its answer goes only to the user who applied them.
@@ -161,7 +163,8 @@ fn fail_in_every_way(namespace: &TestNamespace, identity: &Identity) -> Result<(
         ("unknown", "UnknownKey"),
         ("damaged", "Damaged"),
         ("unfit", "InvalidForType"),
-        ("basic", "TargetInvalid"),
+        ("basic", "Invalid"),
+        ("large", "TargetInvalid"),
         ("pasted", "NotSealed"),
         ("taken", "TargetExists"),
     ] {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::Cluster,
     marker::MARKER,
-    test_namespace::{TestNamespace, message, refusal, seal_for, secret},
+    test_namespace::{TestNamespace, large_annotations, message, refusal, seal_for, secret},
 };
 
 /// Valid values, which the invalid ones replace.
@@ -330,12 +330,15 @@ fn a_value_invalid_for_its_type_is_refused_without_quoting_it() -> Result<()> {
 #[test]
 fn a_refusal_by_the_api_server_is_reported_with_its_field() -> Result<()> {
     let namespace = TestNamespace::shared("refused-by-field")?;
-    let mut sealed_secret = namespace.seal("login", &[("neither", "user nor password")])?;
-    sealed_secret["spec"]["template"] = json!({"type": "kubernetes.io/basic-auth"});
+    let mut sealed_secret = namespace.seal("login", &[("password", "1")])?;
+    sealed_secret["spec"]["template"] = json!({"metadata": {"annotations": large_annotations()}});
     namespace.apply(&sealed_secret)?;
     let refused = namespace.refused("login", "TargetInvalid")?;
     let told = message(&refused);
-    ensure!(told.starts_with("the API server rejects the Secret at data"), "{told}");
+    ensure!(
+        told.starts_with("the API server rejects the Secret at metadata.annotations"),
+        "{told}"
+    );
     ensure!(!namespace.has_secret("login")?, "a Secret appeared");
     Ok(())
 }

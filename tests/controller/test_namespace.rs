@@ -24,6 +24,12 @@ use crate::{
     searched::{found_in_objects, none},
 };
 
+/// Annotations that only the API server refuses: each is small enough, and together they are too large.
+pub(crate) fn large_annotations() -> Value {
+    let annotation = |number| (format!("example.com/{number}"), json!("a".repeat(60_000)));
+    Value::Object((0..5).map(annotation).collect())
+}
+
 /// A namespace, and the recipient of its cluster. On the shared cluster, dropping it searches the namespace's Events
 /// and statuses for secret values. On other clusters the search runs when the test gives its cluster back.
 pub(crate) struct TestNamespace {
