@@ -122,7 +122,7 @@ fn the_pod_runs_under_any_restricted_policy_on_any_linux_node() -> Result<()> {
         Ok(())
     })?;
     let (_, patch) = include_str!("../../docs/install.md")
-        .split_once("limits: {cpu: ")
+        .split_once("containers/0/resources/limits/cpu, value: ")
         .context("the page has lost its patch for a quota")?;
     let limit = patch.split('}').next().unwrap_or_default().trim_matches('"');
     alone["spec"]["containers"][0]["resources"]["limits"]["cpu"] = json!(limit);
