@@ -23,7 +23,7 @@ fn repository() -> Result<Site> {
             recipient.trim()
         ));
     }
-    site.write("tree/.git/HEAD", "")?;
+    site.write("tree/.git/none", "")?;
     site.write("tree/bulla.yaml", config)?;
     site.write("tree/prod/other.yaml", "a: [values of a chart, bitnami.com]\n")?;
     site.write("tree/prod/chart.yaml", "{{ if bitnami.com }}\n")?;
