@@ -105,6 +105,13 @@ impl Unseal {
             return Err(anyhow!("--prefix, --names and --allow-variable only apply to variables"))
                 .or_hint("pass --exec or --format dotenv too");
         }
+        // The parser lets them pass beside a flag that excludes --exec.
+        if !self.exec && !self.command.is_empty() {
+            return Err(anyhow!(
+                "the words after -- are a command, and without --exec none is run"
+            ))
+            .or_hint("pass files before the --; write ./-file for a file that begins with -");
+        }
         if self.check {
             return check::run(&self.files.files, &self.identities.read_some()?);
         }

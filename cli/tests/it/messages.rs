@@ -70,6 +70,12 @@ fn quiet_keeps_the_data_the_errors_and_the_exit_code() {
     let check = ["-q", "unseal", "--check", "-i", identity, sealed];
     assert!(run(&check[1..], &[]).stderr.ends_with("everything opens\n"));
     assert_eq!(run(&check, &[]).stderr, "");
+    // A check of nothing proves nothing.
+    let lost = run(&["unseal", "--check", "-i", identity, "--", sealed], &[]);
+    assert_eq!(lost.code, 2);
+    assert!(lost.stderr.contains("without --exec none is run"), "{}", lost.stderr);
+    let nothing = run(&["unseal", "--check", "-i", identity, "/dev/null"], &[]);
+    assert_ne!(nothing.code, 0, "{}", nothing.stderr);
     // An error, with its hint.
     let run = run(&["-q", "unseal", sealed], &[]);
     assert_eq!(run.code, 2);

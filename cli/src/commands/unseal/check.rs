@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use bulla_crds::{Address, ParsedValues, UnsealSecretError, ValueError};
 use bulla_sealing::Keyring;
 
 use crate::files::walk::{self, SealedSecrets};
 use crate::manifest::{self, Object};
 use crate::report::diagnostic::{Diagnostic, Place};
-use crate::report::failure::{Answer, Failure};
+use crate::report::failure::{Answer, Failure, OrHint};
 use crate::report::{diagnostic, output};
 
 /// The result for one file, or for all.
@@ -41,6 +42,10 @@ pub(super) fn run(paths: &[PathBuf], keyring: &Keyring) -> Result<Answer, Failur
         all.values += values;
         all.others += others;
         all.diagnostics.extend(diagnostics);
+    }
+    if all.sealed_secrets == 0 && all.diagnostics.is_empty() {
+        return Err(anyhow!("there is no SealedSecret to open"))
+            .or_hint("check the paths; in a folder, files that Git ignores are skipped");
     }
     diagnostic::report(&all.diagnostics);
     output::summary(&all.summary(found.len()));
