@@ -1,5 +1,5 @@
 //! Documents that both sides added at the end of a file. As text they would be one conflict, in which their common lines
-//! stand once; as documents they have nothing to do with one another.
+//! appear only once; as documents they are independent.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ struct Split<'a> {
 impl<'a> Appended<'a> {
     /// What both sides added, if nothing of it is an object that another version has.
     pub(super) fn of([base, ours, theirs]: [&'a str; 3]) -> Option<Self> {
-        let known: HashSet<Id> = ids(base)?.into_iter().collect();
+        let known: HashSet<Id> = documents(base)?.into_iter().map(|(id, _)| id).collect();
         let (ours, theirs) = (Split::of(ours, &known)?, Split::of(theirs, &known)?);
         let is_new = ours.added.is_disjoint(&theirs.added)
             && ours.added.is_disjoint(&theirs.kept)
@@ -59,21 +59,23 @@ impl<'a> Appended<'a> {
 
 impl<'a> Split<'a> {
     fn of(text: &'a str, known: &HashSet<Id>) -> Option<Self> {
-        let ids = ids(text)?;
-        let kept = ids.iter().rposition(|id| known.contains(id)).map_or(0, |last| last + 1);
-        let (kept, added) = ids.split_at(kept);
-        let (kept, new): (HashSet<Id>, HashSet<Id>) =
-            (kept.iter().cloned().collect(), added.iter().cloned().collect());
-        if added.is_empty() || new.len() != added.len() {
+        let documents = documents(text)?;
+        let kept = documents.iter().rposition(|(id, _)| known.contains(id));
+        let (kept, added) = documents.split_at(kept.map_or(0, |last| last + 1));
+        let set = |of: &[(Id, usize)]| of.iter().map(|(id, _)| id.clone()).collect::<HashSet<Id>>();
+        let (kept, new) = (set(kept), set(added));
+        let (_, line) = added.first()?;
+        if new.len() != added.len() {
             return None;
         }
-        let start = if kept.is_empty() { 0 } else { start_of(text, ids.len() - added.len())? };
+        let start = if kept.is_empty() { 0 } else { separator_before(text, *line)? };
         Some(Self { before: &text[..start], kept, added: new, text: &text[start..] })
     }
 }
 
-/// The objects of a text, one in each document. `None` if they cannot be told apart.
-fn ids(text: &str) -> Option<Vec<Id>> {
+/// The objects of a text, one in each document, and the lines where the documents begin. `None` if the objects cannot be
+/// told apart.
+fn documents(text: &str) -> Option<Vec<(Id, usize)>> {
     if text.trim().is_empty() {
         return Some(Vec::new());
     }
@@ -88,14 +90,16 @@ fn ids(text: &str) -> Option<Vec<Id>> {
         let [version, kind, namespace] = texts.map(|text| text.map(str::to_owned));
         Some([version, kind, namespace, Some(name)])
     };
-    file.whole_documents().into_iter().map(id).collect()
+    let starts = file.lines().into_iter().map(|lines| lines.start);
+    file.whole_documents()
+        .into_iter()
+        .zip(starts)
+        .map(|(object, line)| Some((id(object)?, line)))
+        .collect()
 }
 
-/// Where the separator before a document begins.
-fn start_of(text: &str, document: usize) -> Option<usize> {
-    let bytes = Zeroizing::new(text.as_bytes().to_vec());
-    let file = manifest::parse(Input { name: String::new(), bytes }).ok()?;
-    let line = file.lines().get(document)?.start;
+/// Where the separator before the document at a line begins.
+fn separator_before(text: &str, line: usize) -> Option<usize> {
     let mut starts = vec![0];
     starts.extend(text.match_indices('\n').map(|(newline, _)| newline + 1));
     [line, line.checked_sub(1)?].into_iter().find_map(|line| {
