@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bulla_crds::conditions::Reason;
 use bulla_crds::{
-    API_VERSION, ParsedValues, Policy, SealedSecret, TARGET_ADOPT, TARGET_LABEL, TARGET_MERGE,
-    TARGET_OWNED, TARGET_SOURCE, TargetStatus, UnsealSecretError, ValueError, WipedSecret, unseal,
+    API_VERSION, LAST_APPLIED_ANNOTATION, ParsedValues, Policy, SealedSecret, TARGET_ADOPT,
+    TARGET_LABEL, TARGET_MERGE, TARGET_OWNED, TARGET_SOURCE, TargetStatus, UnsealSecretError,
+    ValueError, WipedSecret, unseal,
 };
 use bulla_sealing::UnsealError::NoIdentity;
 use bulla_sealing::{Fingerprint, Keyring};
@@ -16,9 +17,6 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 
 use crate::field_manager::{applied_data_keys, last_writer, own_fields};
 use crate::state::room::Occupied;
-
-/// kubectl's copy of what was applied. On an adopted Secret it would still hold the old values.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The version of the code that makes a Secret from a SealedSecret. Raise it when the code makes a different Secret
 /// from the same SealedSecret: every target is then checked again.
@@ -452,7 +450,8 @@ fn merged(secret: WipedSecret, found: &PartialObjectMeta<Secret>) -> WipedSecret
         let mut labels =
             combined(&found.metadata, "f:labels", found.metadata.labels.as_ref(), declared.labels);
         if consents(found) {
-            annotations.remove(LAST_APPLIED);
+            // On an adopted Secret, kubectl's copy of what was applied would still hold the old values.
+            annotations.remove(LAST_APPLIED_ANNOTATION);
             // It is lasting consent: a manifest in Git that sets it would otherwise be applied again and again.
             labels.insert(TARGET_LABEL.into(), TARGET_ADOPT.into());
         }
@@ -701,7 +700,7 @@ mod tests {
     fn a_secret_that_consents_is_taken_over_without_kubectls_copy_of_it() {
         let consenting = json!({
             "name": "db", "uid": "u1",
-            "labels": {TARGET_LABEL: TARGET_ADOPT}, "annotations": {LAST_APPLIED: "{}", "theirs": "1"},
+            "labels": {TARGET_LABEL: TARGET_ADOPT}, "annotations": {LAST_APPLIED_ANNOTATION: "{}", "theirs": "1"},
         });
         let Plan::Correct { secret, .. } = PlanFixture::new().plan(present(consenting.clone()))
         else {

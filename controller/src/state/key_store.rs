@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use bulla_crds::conditions;
 use bulla_crds::keys::{self, BackupError, DeclaredKey, DeclaredKeys};
-use bulla_crds::{
-    BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, REVOKED_ANNOTATION, SealingKey, State, WipedSecret,
-};
+use bulla_crds::{BACKUP_SECRET_KEY, BACKUP_SECRET_TYPE, SealingKey, State, WipedSecret};
 use bulla_sealing::{Fingerprint, Identity, Keyring, Recipient, Recipients};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -80,13 +78,10 @@ pub(crate) struct StoredSecret {
 
 impl From<&ObjectMeta> for StoredSecret {
     fn from(metadata: &ObjectMeta) -> Self {
-        let annotations = metadata.annotations.as_ref();
         Self {
             version: metadata.into(),
             created: metadata.creation_timestamp.as_ref().map(|created| created.0),
-            is_marked: annotations
-                .and_then(|annotations| annotations.get(REVOKED_ANNOTATION))
-                .is_some_and(|value| value == "true"),
+            is_marked: keys::is_marked_revoked(metadata),
         }
     }
 }

@@ -191,8 +191,8 @@ impl BackupKeys {
         }
         let line = format!("{}: records that the key is revoked\n", path.display());
         output::stdout(escape::lines(&line).as_bytes())?;
-        if self.path(of).exists() {
-            let older = self.path(of);
+        let older = self.path(of);
+        if older.exists() {
             output::note(&format!(
                 "{} is an older backup of the revoked key: delete it unless you still need old values",
                 older.display()

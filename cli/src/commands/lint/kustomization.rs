@@ -56,8 +56,7 @@ fn patches(kustomization: &Value) -> Vec<&Value> {
 pub(super) fn findings(document: &Object<'_>, file: Option<&Path>) -> Vec<Finding> {
     let merged = secrets::has_merge_key(document.value).then(|| secrets::merged(document.value));
     let value = merged.as_ref().unwrap_or(document.value);
-    let folder = KustomizationFolder::of(file);
-    let folder = &folder;
+    let folder = &KustomizationFolder::of(file);
     let mut found = Vec::new();
     let mut find = |field: &str, index: Option<usize>, rule, message: &str| {
         let path = [Some(Step::Key(field)), index.map(Step::Index)];
@@ -69,9 +68,7 @@ pub(super) fn findings(document: &Object<'_>, file: Option<&Path>) -> Vec<Findin
         let message = "a generator of Secrets with plaintext values";
         find("secretGenerator", None, Rule::SecretGenerator, message);
     }
-    if value.get("kind").and_then(Value::as_str) == Some("SecretGenerator")
-        && has_values(value, folder)
-    {
+    if is_generator(value, folder) {
         find("kind", None, Rule::SecretGenerator, "a generator of Secrets with plaintext values");
     }
     let message = "a patch that writes plaintext values into a Secret";
@@ -93,17 +90,19 @@ pub(super) fn findings(document: &Object<'_>, file: Option<&Path>) -> Vec<Findin
         for (index, text) in inline {
             let Some(inner) = parsed(text.as_bytes()) else { continue };
             let is_secret = |value: &Value| !secrets::hidden(value, &|_| false).is_empty();
-            let is_generator = |value: &Value| {
-                value.get("kind").and_then(Value::as_str) == Some("SecretGenerator")
-                    && has_values(value, folder)
-            };
             let mut values = inner.documents().iter().map(manifest::Document::value);
-            if values.any(|value| is_secret(value) || is_generator(value)) {
+            if values.any(|value| is_secret(value) || is_generator(value, folder)) {
                 find(field, Some(index), Rule::PlaintextSecret, "a Secret with plaintext values");
             }
         }
     }
     found
+}
+
+/// Whether an object is a generator of Secrets that has values.
+fn is_generator(value: &Value, folder: &KustomizationFolder) -> bool {
+    value.get("kind").and_then(Value::as_str) == Some("SecretGenerator")
+        && has_values(value, folder)
 }
 
 /// Whether a generator has values in itself, or in files that are or will be committed.
