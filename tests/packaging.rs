@@ -197,7 +197,7 @@ fn the_action_passes_on_lints_findings_and_exit_code() -> Result<()> {
     Ok(())
 }
 
-/// What stands in for the programs that the Dockerfile runs.
+/// Stubs for the programs that the Dockerfile runs.
 const CARGO: &str = "#!/bin/sh\necho \"$*\" > cargo-args\nwhile [ \"$1\" != --target ]; do shift; done\nmkdir -p \"target/$2/release\" && echo \"$2\" > \"target/$2/release/bulla-controller\"\n";
 const CP: &str = "#!/bin/sh\nexec /bin/cp \"$1\" \".$2\"\n";
 

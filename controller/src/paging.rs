@@ -120,7 +120,7 @@ fn with_limit(uri: &Uri, limit: u32) -> Result<Uri, BoxError> {
     Ok(Uri::from_parts(parts)?)
 }
 
-/// The whole body, or `None` as soon as it is larger than `bound`.
+/// The whole body, or `None` if it is larger than `bound` bytes. Then the rest is not read.
 async fn collect<B>(mut body: B, bound: usize) -> Result<Option<Bytes>, BoxError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,

@@ -31,7 +31,7 @@ pub(crate) async fn too_old(client: &Client) -> anyhow::Error {
                 tracing::warn!(%failure, "could not check the version of the API server");
                 break;
             }
-            // The watches report that the API server is away.
+            // The watches report that the API server does not answer.
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
     }

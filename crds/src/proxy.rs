@@ -85,7 +85,7 @@ fn is_exempt(list: &str, host: &str, port: u16) -> bool {
             (Some(address), exempt) => exempt == Ok(address),
             (None, _) => {
                 let domain = name.trim_start_matches('*').trim_start_matches('.');
-                // A domain with a dot before it stands for what is below it only.
+                // A leading dot limits a domain to the names below it.
                 let is_itself = host == domain && name == domain;
                 is_itself || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
             }

@@ -78,7 +78,7 @@ pub struct Template {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<TemplateMetadata>,
 
-    /// Data key to text in which `{{ key }}` stands for the value of a sealed key. It may have one filter:
+    /// Data key to text in which `{{ key }}` is replaced by the value of a sealed key. It may have one filter:
     /// `{{ key | b64encode }}`, `json` or `urlencode`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::template_data")]

@@ -152,7 +152,7 @@ impl Move<'_> {
         }
     }
 
-    /// The field as it is written in a mapping of this style, below all `keys` but the last, which is its own. In block
+    /// The field as written in a mapping of this style, below all `keys` but the last, which is its own. In block
     /// style these are lines, with comments above the field and without the last line break.
     fn written(
         &self,

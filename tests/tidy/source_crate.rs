@@ -52,7 +52,7 @@ enum Name {
     Import(Vec<String>),
 }
 
-/// A path as it is written in `file`, in the module `module`.
+/// A path as written in `file`, in the module `module`.
 struct Use {
     file: String,
     module: Vec<String>,

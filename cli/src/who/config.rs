@@ -142,7 +142,7 @@ impl Config {
         path.is_some_and(|path| allowed.globs.is_match(path))
     }
 
-    /// The item of `lint.allow`, as it is written.
+    /// The item of `lint.allow`, as written in the file.
     pub(crate) fn item_of_allowed(&self, allowed: &AllowedRule) -> Option<Value> {
         let config = self.file.only().ok()?;
         config.value.get("lint")?.get("allow")?.get(allowed.index).cloned()

@@ -162,7 +162,7 @@ fn is_sops(secret: &Value) -> bool {
     secret.pointer("/sops/mac").is_some_and(Value::is_string) && FIELDS.iter().all(has_only)
 }
 
-/// `ENC[AES256_GCM,data:…,iv:…,tag:…,type:…]`, or nothing, which SOPS leaves as it is.
+/// `ENC[AES256_GCM,data:…,iv:…,tag:…,type:…]`, or an empty text, which SOPS does not encrypt.
 fn is_sops_value(text: &str) -> bool {
     let is_base64 = |text: &str| {
         text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))

@@ -36,7 +36,7 @@ struct ConfigReader<'a> {
     path: &'a Path,
 }
 
-/// A glob as it is written, and where.
+/// A glob as written in the file, and where.
 struct Glob {
     environment: String,
     index: usize,
